@@ -1,0 +1,240 @@
+"""The one exception tree.
+
+Each layer raises its own errors and translates those of the layer it uses at one place.
+An error says what is wrong and what to do, and carries `code`, a stable word under which
+it crosses a process boundary (see `to_wire`, `from_wire`).
+
+    PredastoreError
+    +-- ConfigError            the configuration can not be used; `problems`, one line each
+    +-- StartupError           the process can not start (data in use, foreign data, port taken)
+    +-- FormatError            bytes that are not what they should be
+    |   +-- CorruptData        a CRC or digest does not match
+    |   +-- UnsupportedFormat  written by another version
+    +-- RpcError
+    |   +-- PeerUnreachable    no connection, or it broke: the outcome of the call is unknown
+    |   +-- DeadlineExceeded   no answer in time: the outcome of the call is unknown
+    |   +-- PeerRefused        the peer failed to prove the cluster key, or broke the protocol
+    |   +-- Overloaded         a bound was met; nothing was done; try again later
+    |   +-- RemoteFailure      the peer's handler raised something without a code of its own
+    +-- NodeError
+    |   +-- ShardNotFound      the node does not hold this shard
+    |   +-- ShardCorrupt       the node holds it, and a block fails its CRC
+    |   +-- NodeFull           no room: nothing was written
+    |   +-- StoreFailed        an I/O error: the store accepts no more writes
+    +-- StateError
+    |   +-- PreconditionFailed a commit's precondition does not hold; nothing was changed
+    |   +-- NotLeader          this member can not do it; `leader` may
+    |   +-- NoLeader           no leader is known, or no majority answers; nothing was changed
+    |   +-- OutcomeUnknown     the commit may or may not have happened
+    |   +-- TooLarge           key, value or batch over its limit
+    +-- BackendError
+    |   +-- NotEnoughNodes     fewer than the write quorum of nodes took the data
+    |   +-- ObjectUnreadable   fewer than k good shards can be had now
+    |   +-- BodyMismatch       the body is not what was declared; nothing was stored
+    +-- HttpError              the request can not be served; `status`, and the connection's fate
+    +-- S3Error                an error in S3's terms: code, status, message
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class PredastoreError(Exception):
+    """Root of all errors raised on purpose."""
+
+    code: ClassVar[str] = "internal"
+
+    def detail(self) -> dict[str, Any]:
+        """What `from_wire` needs besides the message; msgpack-able."""
+        return {}
+
+
+class ConfigError(PredastoreError):
+    """`problems`: one line each, "file: place: what is wrong; what to write instead"."""
+
+    code = "config"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class StartupError(PredastoreError):
+    code = "startup"
+
+
+class FormatError(PredastoreError):
+    code = "format"
+
+
+class CorruptData(FormatError):
+    code = "corrupt-data"
+
+
+class UnsupportedFormat(FormatError):
+    code = "unsupported-format"
+
+
+class RpcError(PredastoreError):
+    code = "rpc"
+
+
+class PeerUnreachable(RpcError):
+    code = "peer-unreachable"
+
+
+class DeadlineExceeded(RpcError):
+    code = "deadline-exceeded"
+
+
+class PeerRefused(RpcError):
+    code = "peer-refused"
+
+
+class Overloaded(RpcError):
+    code = "overloaded"
+
+
+class RemoteFailure(RpcError):
+    code = "remote-failure"
+
+
+class NodeError(PredastoreError):
+    code = "node"
+
+
+class ShardNotFound(NodeError):
+    code = "shard-not-found"
+
+
+class ShardCorrupt(NodeError):
+    code = "shard-corrupt"
+
+
+class NodeFull(NodeError):
+    code = "node-full"
+
+
+class StoreFailed(NodeError):
+    code = "store-failed"
+
+
+class StateError(PredastoreError):
+    code = "state"
+
+
+class PreconditionFailed(StateError):
+    """`check`: the index, in the batch, of the first check that failed."""
+
+    code = "precondition-failed"
+
+    def __init__(self, message: str, check: int = -1) -> None:
+        super().__init__(message)
+        self.check = check
+
+    def detail(self) -> dict[str, Any]:
+        return {"check": self.check}
+
+
+class NotLeader(StateError):
+    """`leader`: id of the member that may be asked instead, or None."""
+
+    code = "not-leader"
+
+    def __init__(self, message: str, leader: int | None = None) -> None:
+        super().__init__(message)
+        self.leader = leader
+
+    def detail(self) -> dict[str, Any]:
+        return {"leader": self.leader}
+
+
+class NoLeader(StateError):
+    code = "no-leader"
+
+
+class OutcomeUnknown(StateError):
+    code = "outcome-unknown"
+
+
+class TooLarge(StateError):
+    code = "too-large"
+
+
+class BackendError(PredastoreError):
+    code = "backend"
+
+
+class NotEnoughNodes(BackendError):
+    code = "not-enough-nodes"
+
+
+class ObjectUnreadable(BackendError):
+    code = "object-unreadable"
+
+
+class BodyMismatch(BackendError):
+    """`what`: "length", or the name of the digest that differs ("md5", "sha256", "crc32c"...)."""
+
+    code = "body-mismatch"
+
+    def __init__(self, message: str, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what
+
+    def detail(self) -> dict[str, Any]:
+        return {"what": self.what}
+
+
+class HttpError(PredastoreError):
+    """A request that can not be served as HTTP; `close` says if the connection must end."""
+
+    code = "http"
+
+    def __init__(self, status: int, message: str, *, close: bool = True) -> None:
+        super().__init__(message)
+        self.status = status
+        self.close = close
+
+
+class S3Error(PredastoreError):
+    """`s3_code`: a code of the S3 error table (s3/errors.py gives its status)."""
+
+    code = "s3"
+
+    def __init__(
+        self, s3_code: str, message: str = "", *, headers: dict[str, str] | None = None, **extra: str
+    ) -> None:
+        super().__init__(message or s3_code)
+        self.s3_code = s3_code
+        self.message = message
+        self.headers = headers or {}
+        self.extra = extra
+
+
+def _walk(cls: type[PredastoreError]) -> dict[str, type[PredastoreError]]:
+    found = {cls.code: cls}
+    for sub in cls.__subclasses__():
+        found.update(_walk(sub))
+    return found
+
+
+_LOCAL_ONLY = {"config", "startup", "http", "s3"}
+_BY_CODE = {code: cls for code, cls in _walk(PredastoreError).items() if code not in _LOCAL_ONLY}
+
+
+def to_wire(error: PredastoreError) -> tuple[str, str, dict[str, Any]]:
+    """(code, message, detail) of an error that crosses a process boundary."""
+    return error.code, str(error), error.detail()
+
+
+def from_wire(code: str, message: str, detail: dict[str, Any]) -> PredastoreError:
+    """The error that `to_wire` took apart; RemoteFailure where the code is not known here."""
+    cls = _BY_CODE.get(code)
+    if cls is None or cls is PredastoreError:
+        return RemoteFailure(f"{code}: {message}")
+    try:
+        return cls(message, **detail)
+    except TypeError:
+        return RemoteFailure(f"{code}: {message}")
