@@ -204,7 +204,12 @@ class S3Error(PredastoreError):
     code = "s3"
 
     def __init__(
-        self, s3_code: str, message: str = "", *, headers: dict[str, str] | None = None, **extra: str
+        self,
+        s3_code: str,
+        message: str = "",
+        *,
+        headers: dict[str, str] | None = None,
+        **extra: str,
     ) -> None:
         super().__init__(message or s3_code)
         self.s3_code = s3_code

@@ -1,0 +1,36 @@
+"""Configuration: a TOML file into frozen structs, with every mistake of it reported at once."""
+
+from predastore.config.fields import size_bytes
+from predastore.config.model import (
+    BACKENDS,
+    LOG_LEVELS,
+    Auth,
+    Bucket,
+    Cluster,
+    Config,
+    Db,
+    Node,
+    Rs,
+    complete,
+    development,
+    with_base_path,
+)
+from predastore.config.reader import load, parse
+
+__all__ = [
+    "BACKENDS",
+    "LOG_LEVELS",
+    "Auth",
+    "Bucket",
+    "Cluster",
+    "Config",
+    "Db",
+    "Node",
+    "Rs",
+    "complete",
+    "development",
+    "load",
+    "parse",
+    "size_bytes",
+    "with_base_path",
+]

@@ -1,0 +1,84 @@
+"""What no single field can tell: ids, ports, paths, and enough nodes for the code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from predastore import limits
+from predastore.config.model import Config
+
+# (table, number of the row or -1, key, what is wrong and what to write)
+Report = Callable[[str, int, str, str], None]
+
+
+def check(config: Config, node_rows: int, report: Report) -> None:
+    """Reports every contradiction in `config`; `node_rows` counts the unreadable ones too."""
+    rs = config.rs
+    shards = rs.data + rs.parity
+    if shards > limits.SHARDS_MAX:
+        report(
+            "rs",
+            -1,
+            "parity",
+            f"data + parity is {shards}; write at most {limits.SHARDS_MAX} in all",
+        )
+    if config.nodes and node_rows < shards:
+        report(
+            "rs",
+            -1,
+            "data",
+            f"RS({rs.data},{rs.parity}) puts {shards} shards on {shards} nodes, and the file has "
+            f"{node_rows}; add [[nodes]] or write a smaller data or parity",
+        )
+    if len(config.db) > limits.DB_MEMBERS_MAX:
+        report("db", limits.DB_MEMBERS_MAX, "", f"at most {limits.DB_MEMBERS_MAX} members")
+    if (config.tls_cert is None) != (config.tls_key is None):
+        key = "tls_key" if config.tls_key is None else "tls_cert"
+        report("", -1, key, "tls_cert and tls_key go together; write both or neither")
+    _check_unique(config, report)
+    _check_ports(config, report)
+    for number, member in enumerate(config.db):
+        if bool(member.access_key_id) != bool(member.secret_access_key):
+            what = "access_key_id and secret_access_key go together; write both or neither"
+            report("db", number, "access_key_id", what)
+
+
+def _check_unique(config: Config, report: Report) -> None:
+    columns: tuple[tuple[str, str, list[Any]], ...] = (
+        ("db", "id", [row.id for row in config.db]),
+        ("db", "path", [row.path for row in config.db]),
+        ("nodes", "id", [row.id for row in config.nodes]),
+        ("nodes", "path", [row.path for row in config.nodes]),
+        ("auth", "access_key_id", [row.access_key_id for row in config.auth]),
+        ("buckets", "name", [row.name for row in config.buckets]),
+    )
+    ids = {"db": [row.id for row in config.db], "nodes": [row.id for row in config.nodes]}
+    for table, key, values in columns:
+        for number, value in enumerate(values):
+            first = values.index(value)
+            # Two rows of one id share their default path: the id is the mistake to name.
+            if first < number and (key != "path" or ids[table][first] != ids[table][number]):
+                what = f"{value} stands in [[{table}]] number {first + 1} too; each needs its own"
+                report(table, number, key, what)
+
+
+def _check_ports(config: Config, report: Report) -> None:
+    """No two listeners of one protocol on one address."""
+    taken: dict[tuple[str, str, int], str] = {("tcp", config.host, config.port): "port"}
+    listeners = [
+        *(("nodes", n, "port", "udp", row.host, row.port) for n, row in enumerate(config.nodes)),
+        *(("db", n, "port", "tcp", row.host, row.port) for n, row in enumerate(config.db)),
+        *(
+            ("db", n, "raft_port", "udp", row.host, row.raft_port)
+            for n, row in enumerate(config.db)
+        ),
+    ]
+    for table, number, key, protocol, host, port in listeners:
+        if port > 65535:
+            report(table, number, key, f"{port} is over 65535; write a {key} of its own")
+        other = taken.get((protocol, host, port)) or taken.get((protocol, "0.0.0.0", port))
+        if other:
+            what = f"{protocol} port {port} on {host} is taken by {other}; write another"
+            report(table, number, key, what)
+        taken[protocol, host, port] = f"[[{table}]] number {number + 1}, {key}"

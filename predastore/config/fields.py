@@ -1,0 +1,167 @@
+"""The tables and keys that a configuration file may have, each with the reader of its value.
+
+A reader takes the raw TOML value and returns the value to keep, or raises ValueError with "what
+is wrong; what to write instead".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from predastore import limits
+from predastore.config.model import BACKENDS, LOG_LEVELS
+
+
+@dataclass(frozen=True)
+class Field:
+    read: Callable[[Any], Any]
+    required: bool = False
+    attribute: str = ""  # name in the struct where it differs from the key
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"expected a text in quotes, got {value!r}")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"expected true or false, got {value!r}")
+    return value
+
+
+def _integer(low: int, high: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}, got {value!r}")
+        return value
+
+    return read
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"expected one of {', '.join(words)}, got {value!r}")
+        return str(value)
+
+    return read
+
+
+def _path(value: Any) -> Path:
+    return Path(_text(value))
+
+
+def _weight(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1000:
+        raise ValueError(f"expected a number over 0 and up to 1000, got {value!r}")
+    return float(value)
+
+
+_HOST = re.compile(
+    r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
+)
+
+
+def _host(value: Any) -> str:
+    text = _text(value)
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        # Four numbers that are no address are a slip of the pen, never a host's name.
+        if _HOST.fullmatch(text) is None or all(part.isdigit() for part in text.split(".")):
+            raise ValueError(f'expected a host name or an IP address, got "{text}"') from None
+    return text
+
+
+_SIZES: Final = {"KiB": limits.KIB, "MiB": limits.MIB, "GiB": limits.GIB}
+
+
+def size_bytes(value: Any) -> int:
+    """Bytes of 65536 or "64KiB"; ValueError says what to write."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    if isinstance(value, str):
+        for unit, scale in _SIZES.items():
+            number = value.removesuffix(unit).strip()
+            if value.endswith(unit) and number.isdigit() and int(number) > 0:
+                return int(number) * scale
+    raise ValueError(f'expected a size such as "1MiB" or 1048576, got {value!r}')
+
+
+def _block_size(value: Any) -> int:
+    size = size_bytes(value)
+    low, high = limits.BLOCK_BYTES_MIN, limits.BLOCK_BYTES_MAX
+    if not low <= size <= high:
+        raise ValueError(f"expected a block size from {low} to {high} bytes, got {size}")
+    return size
+
+
+_BUCKET_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{1,61})[a-z0-9]")
+
+
+def _bucket_name(value: Any) -> str:
+    text = _text(value)
+    if _BUCKET_NAME.fullmatch(text) is None:
+        raise ValueError(
+            f'"{text}" is no bucket name; write 3 to 63 lower-case letters, digits, dots or hyphens'
+        )
+    return text
+
+
+_PORT: Final = _integer(1, 65535)
+_ID: Final = _integer(0, 65535)
+
+FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
+    "": {
+        "region": Field(_text),
+        "host": Field(_host),
+        "port": Field(_PORT),
+        "base_path": Field(_path),
+        "backend": Field(_one_of(BACKENDS)),
+        "log_level": Field(_one_of(LOG_LEVELS)),
+        "tls": Field(_flag),
+        "tls_cert": Field(_path),
+        "tls_key": Field(_path),
+    },
+    "rs": {
+        "data": Field(_integer(1, limits.SHARDS_MAX)),
+        "parity": Field(_integer(0, limits.SHARDS_MAX - 1)),
+        "block_size": Field(_block_size, attribute="block_bytes"),
+    },
+    "cluster": {"name": Field(_text), "secret": Field(_text)},
+    "db": {
+        "id": Field(_ID, required=True),
+        "host": Field(_host, required=True),
+        "port": Field(_PORT, required=True),
+        "raft_port": Field(_PORT),
+        "path": Field(_path),
+        "access_key_id": Field(_text),
+        "secret_access_key": Field(_text),
+    },
+    "nodes": {
+        "id": Field(_ID, required=True),
+        "host": Field(_host, required=True),
+        "port": Field(_PORT, required=True),
+        "path": Field(_path),
+        "weight": Field(_weight),
+    },
+    "auth": {
+        "access_key_id": Field(_text, required=True),
+        "secret_access_key": Field(_text, required=True),
+        "account_id": Field(_text),
+    },
+    "buckets": {
+        "name": Field(_bucket_name, required=True),
+        "public": Field(_flag),
+        "account_id": Field(_text),
+    },
+}
+SINGLE: Final = ("rs", "cluster")
+REPEATED: Final = ("db", "nodes", "auth", "buckets")

@@ -1,0 +1,140 @@
+"""The configuration as frozen structs, and the defaults for what a file leaves out.
+
+Relative `path`s of nodes and db members lie below `base_path`; `base_path` itself, and tls_cert
+and tls_key, are relative to the working directory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from predastore import limits
+
+BACKENDS: Final = ("filesystem", "distributed")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+RAFT_PORT_OFFSET: Final = 1000
+
+
+@dataclass(frozen=True)
+class Rs:
+    """The erasure code of new objects: k data and m parity shards, blocks of `block_bytes`."""
+
+    data: int = 3
+    parity: int = 2
+    block_bytes: int = limits.BLOCK_BYTES_DEFAULT
+
+
+@dataclass(frozen=True)
+class Auth:
+    """An S3 credential and the account it acts for."""
+
+    access_key_id: str
+    secret_access_key: str
+    account_id: str = "000000000000"
+
+
+@dataclass(frozen=True)
+class Db:
+    """A member of the metadata cluster: REST over TCP on `port`, Raft over UDP on `raft_port`."""
+
+    id: int
+    host: str
+    port: int
+    raft_port: int
+    path: Path
+    access_key_id: str = ""
+    secret_access_key: str = ""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A shard node: QUIC over UDP on `port`; `weight` is its share of the ring."""
+
+    id: int
+    host: str
+    port: int
+    path: Path
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket made at start if it is absent; `account_id` owns it (default: the first auth's)."""
+
+    name: str
+    public: bool = False
+    account_id: str = ""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """`secret` proves membership; `name` keeps the data of two clusters apart."""
+
+    name: str = "predastore"
+    secret: str = ""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration. `source` is the file's path, or "" for development defaults."""
+
+    region: str = "us-east-1"
+    host: str = "0.0.0.0"
+    port: int = 8443
+    base_path: Path = Path("data")
+    backend: str = "filesystem"
+    log_level: str = "info"
+    tls: bool = True
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    rs: Rs = Rs()
+    cluster: Cluster = Cluster()
+    db: tuple[Db, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    auth: tuple[Auth, ...] = ()
+    buckets: tuple[Bucket, ...] = ()
+    embedded_db: bool = False
+    source: str = ""
+
+
+def development(base_path: Path, backend: str) -> Config:
+    """What runs with no file at all: one process, data below `base_path`."""
+    return Config(base_path=base_path, backend=backend)
+
+
+def complete(config: Config) -> Config:
+    """Fills in what a distributed backend needs and the file leaves out.
+
+    Five local nodes (or k + m of them) where there are no [[nodes]], and an embedded database on
+    127.0.0.1:6660 where there is no [[db]].
+    """
+    if config.backend != "distributed":
+        return config
+    changes: dict[str, Any] = {}
+    if not config.nodes:
+        count = max(5, config.rs.data + config.rs.parity)
+        changes["nodes"] = tuple(
+            Node(n, "127.0.0.1", 9990 + n, config.base_path / "nodes" / f"node-{n}")
+            for n in range(1, count + 1)
+        )
+    if not config.db:
+        changes["db"] = (Db(1, "127.0.0.1", 6660, 7660, config.base_path / "db"),)
+        changes["embedded_db"] = True
+    return replace(config, **changes)
+
+
+def with_base_path(config: Config, base_path: Path) -> Config:
+    """`config` with another base path; nodes and members that lay below the old one move along."""
+
+    def moved(path: Path) -> Path:
+        return base_path / path.relative_to(old) if path.is_relative_to(old) else path
+
+    old = config.base_path
+    return replace(
+        config,
+        base_path=base_path,
+        nodes=tuple(replace(row, path=moved(row.path)) for row in config.nodes),
+        db=tuple(replace(row, path=moved(row.path)) for row in config.db),
+    )
