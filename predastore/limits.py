@@ -23,6 +23,13 @@ BLOCK_BYTES_MAX: Final = 4 * MIB
 
 # --- rpc --------------------------------------------------------------------------------------
 
+RPC_HEADER_BYTES_MAX: Final = 2 * MIB  # a page of 1,000 keys of 1,024 bytes fits
+RPC_PAYLOAD_BYTES_MAX: Final = BLOCK_BYTES_MAX + 64 * KIB  # a block and a little framing
+RPC_CALLS_IN_FLIGHT_MAX: Final = 256  # to one peer
+RPC_CALLS_WAITING_MAX: Final = 1024  # for one of those places; the next is refused at once
+RPC_BYTES_IN_FLIGHT_MAX: Final = 16 * MIB  # of requests to one peer
+RPC_TIMEOUT_MS_MAX: Final = 300_000  # longest deadline that a peer may ask for
+
 # --- node -------------------------------------------------------------------------------------
 
 # --- s3db -------------------------------------------------------------------------------------
@@ -43,6 +50,23 @@ STORE_READERS_MAX: Final = 512  # concurrent read transactions
 # --- backend ----------------------------------------------------------------------------------
 
 # --- s3 ---------------------------------------------------------------------------------------
+
+S3_KEY_BYTES_MAX: Final = 1024  # Amazon S3: UTF-8 bytes of a key
+S3_PUT_BYTES_MAX: Final = 5 * GIB  # Amazon S3: one PUT, one part, one copy
+S3_OBJECT_BYTES_MAX: Final = 5 * TIB  # Amazon S3: the sum of an object's parts
+S3_PARTS_MAX: Final = 10_000  # Amazon S3
+S3_PART_BYTES_MIN: Final = 5 * MIB  # Amazon S3: every part but the last
+S3_USER_METADATA_BYTES_MAX: Final = 2 * KIB  # Amazon S3: names and values of x-amz-meta-*
+S3_STORED_HEADERS_BYTES_MAX: Final = 8 * KIB  # Cache-Control and the like, together
+S3_PAGE_MAX: Final = 1000  # Amazon S3: keys, parts, uploads of one answer; keys of one DeleteObjects
+S3_BUCKETS_PAGE_MAX: Final = 10_000  # Amazon S3: buckets of one answer
+S3_DELETE_XML_BYTES_MAX: Final = 2 * MIB  # Amazon S3: a DeleteObjects document
+S3_COMPLETE_XML_BYTES_MAX: Final = 4 * MIB  # 10,000 parts with their longest checksums
+S3_CONFIG_XML_BYTES_MAX: Final = 64 * KIB  # CreateBucketConfiguration
+S3_XML_DEPTH_MAX: Final = 8
+S3_XML_SLICE_BYTES: Final = 32 * KIB  # parsed between two turns of the event loop, about 1 ms
+S3_TOKEN_BYTES_MAX: Final = 4 * KIB  # a continuation token, before it is decoded
+S3_QUERY_PARAMETERS_MAX: Final = 64
 
 # --- process ----------------------------------------------------------------------------------
 

@@ -1,0 +1,88 @@
+"""A process's place in the cluster: what it serves, and how it reaches everybody else.
+
+One `Endpoint` per process. A call to a peer that this process serves goes through the pipe;
+any other goes over QUIC to the address given with `add_peer`. Each peer has bounds of its own
+(rpc.admission), so that one that stalls takes nothing from the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from predastore.errors import PeerUnreachable
+from predastore.limits import RPC_TIMEOUT_MS_MAX
+from predastore.rpc import pipe
+from predastore.rpc.admission import Admission
+from predastore.rpc.certificate import Certificate
+from predastore.rpc.framing import Buffer, encode_struct, payload_length
+from predastore.rpc.service import Method, Service
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class _Local:
+    """A peer served by this process."""
+
+    __slots__ = ("admission", "methods")
+
+    def __init__(self, peer: str) -> None:
+        self.methods: dict[str, Method] = {}
+        self.admission = Admission(peer)
+
+
+class Endpoint:
+    """`name`: what this process calls itself towards those that it calls ("host/a")."""
+
+    def __init__(self, *, cluster_key: bytes, certificate: Certificate, name: str) -> None:
+        self._cluster_key = cluster_key
+        self._certificate = certificate
+        self.name = name
+        self._local: dict[str, _Local] = {}
+        self._closed = False
+
+    def serve(self, peer: str, service: Service) -> None:
+        """Adds methods under the name `peer`; ValueError if one is there already."""
+        local = self._local.setdefault(peer, _Local(peer))
+        twice = local.methods.keys() & service.keys()
+        if twice:
+            raise ValueError(f"{peer} serves {sorted(twice)} already")
+        local.methods.update(service)
+
+    async def call(
+        self,
+        peer: str,
+        method: str,
+        request: msgspec.Struct,
+        response_type: type[S],
+        payload: Sequence[Buffer] = (),
+        *,
+        timeout_ms: int,
+    ) -> tuple[S, memoryview]:
+        """One request, one response. Raises what the handler raised, or an RpcError.
+
+        The buffers of `payload` are borrowed until this returns or raises.
+        """
+        if self._closed:
+            raise PeerUnreachable(f"{peer}: this endpoint is closed")
+        deadline = asyncio.get_running_loop().time() + min(timeout_ms, RPC_TIMEOUT_MS_MAX) / 1000
+        body = encode_struct(request)
+        local = self._local.get(peer)
+        if local is None:
+            raise PeerUnreachable(f"{peer}: no address is known")
+        size_bytes = len(body) + payload_length(payload)
+        if not local.admission.try_enter(size_bytes):
+            await local.admission.enter(size_bytes, deadline)
+        try:
+            return await pipe.call(
+                local.methods, method, body, response_type, payload=payload, deadline=deadline
+            )
+        finally:
+            local.admission.leave(size_bytes)
+
+    async def close(self) -> None:
+        """No further calls; calls in flight fail."""
+        self._closed = True

@@ -1,0 +1,62 @@
+"""Calls to a service of the same process: the same structs, checks and errors, no socket.
+
+Header structs are encoded and decoded as on the wire, so that what works here works there; the
+payload is handed over as it is. The handler runs in the caller's task, so cancelling the caller
+cancels the handler, and a handler that does not stop when cancelled holds up its caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from predastore.errors import DeadlineExceeded, PeerRefused, PredastoreError, from_wire, to_wire
+from predastore.limits import RPC_PAYLOAD_BYTES_MAX
+from predastore.rpc import service
+from predastore.rpc.framing import Buffer, decode_struct, encode_struct, joined
+from predastore.rpc.service import CallContext, Method, Reply
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+async def call(
+    methods: Mapping[str, Method],
+    name: str,
+    body: bytes,
+    response_type: type[S],
+    *,
+    payload: Sequence[Buffer],
+    deadline: float,
+) -> tuple[S, memoryview]:
+    """One call; `body` is the encoded request struct, `deadline` is loop time."""
+    method = methods.get(name)
+    if method is None:
+        raise PeerRefused(f"no method {name!r} is served here")
+    view = joined(payload)
+    if len(view) > method.payload_bytes_max:
+        raise PeerRefused(
+            f"{name}: a payload of {len(view)} bytes is over {method.payload_bytes_max}"
+        )
+    try:
+        reply = await _run(name, method, body, view, deadline)
+    except PredastoreError as error:
+        raise from_wire(*to_wire(error)) from error
+    result = joined(reply.payload)
+    assert len(result) <= RPC_PAYLOAD_BYTES_MAX
+    return decode_struct(response_type, encode_struct(reply.header)), result
+
+
+async def _run(
+    name: str, method: Method, body: bytes, payload: memoryview, deadline: float
+) -> Reply:
+    request = decode_struct(method.request, body)
+    try:
+        async with asyncio.timeout_at(deadline) as limit:
+            return await service.run(name, method, request, payload, CallContext("local", deadline))
+    except TimeoutError:
+        # `service.run` lets no TimeoutError of the handler through, so this one is ours.
+        assert limit.expired()
+        raise DeadlineExceeded(f"{name}: no answer before the deadline") from None
