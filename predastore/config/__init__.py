@@ -1,6 +1,6 @@
 """Configuration: a TOML file into frozen structs, with every mistake of it reported at once."""
 
-from predastore.config.fields import size_bytes
+from predastore.config.fields import FIELDS, size_bytes
 from predastore.config.model import (
     BACKENDS,
     LOG_LEVELS,
@@ -17,9 +17,12 @@ from predastore.config.model import (
 )
 from predastore.config.reader import load, parse
 
+TOP_FIELDS = FIELDS[""]
+
 __all__ = [
     "BACKENDS",
     "LOG_LEVELS",
+    "TOP_FIELDS",
     "Auth",
     "Bucket",
     "Cluster",

@@ -1,0 +1,71 @@
+# make run     a working S3 endpoint on this machine
+# make test    every test, real clients included
+# make lint    ruff, mypy, the layer and style tests
+# make bench   the benchmark table; BENCH=prefix picks rows, BENCH_OUT=file writes JSON
+# make clean   removes what was built (data/ stays)
+#
+# Each installs what it needs: Debian packages when root, else it prints the line to type.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+BENCH  ?=
+BENCH_OUT ?=
+
+KERNELS := setup.py $(wildcard predastore/_fast/*.pyx predastore/_fast/*.h predastore/_fast/*.pxd)
+
+.PHONY: run test lint bench clean build dev
+
+run: build
+	@exec $(BIN)/s3d -config config/dev.toml $(ARGS)
+
+test: dev lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/style
+
+bench: dev $(VENV)/.bench
+	@BENCH='$(BENCH)' BENCH_OUT='$(BENCH_OUT)' $(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build dist *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find predastore \( -name '*.so' -o -name '__pycache__' \) -prune -exec rm -rf {} +
+
+build: $(VENV)/.build
+dev: $(VENV)/.dev
+
+# --- steps, each with a stamp -------------------------------------------------------------------
+
+$(VENV)/.venv:
+	@PYTHON='$(PYTHON)' packaging/system-packages build
+	@echo '==> Python environment in $(VENV)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip 'setuptools>=77' wheel 'Cython>=3.1,<4'
+	@touch $@
+
+$(VENV)/.deps: pyproject.toml | $(VENV)/.venv
+	@echo '==> Python packages'
+	$(BIN)/python packaging/dependencies.py | $(BIN)/python -m pip install -q -r /dev/stdin
+	@touch $@
+
+$(VENV)/.build: $(VENV)/.deps $(KERNELS)
+	@echo '==> Kernels (about a minute)'
+	$(BIN)/python setup.py -q build_ext --inplace --parallel 2
+	$(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.build pyproject.toml
+	@packaging/system-packages test
+	@echo '==> Python packages for development'
+	$(BIN)/python packaging/dependencies.py dev | $(BIN)/python -m pip install -q -r /dev/stdin
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@packaging/system-packages bench
+	$(BIN)/python packaging/dependencies.py bench | $(BIN)/python -m pip install -q -r /dev/stdin
+	@touch $@

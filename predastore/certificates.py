@@ -1,0 +1,198 @@
+"""TLS certificates for the S3 and REST endpoints, made where none is given.
+
+A certificate authority of our own signs a server certificate for every name and address of this
+host, so that clients verify it by one file: <base_path>/tls/ca.pem. Both are renewed when they
+near their end or when a name is missing. Keys have mode 0600.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import ipaddress
+import os
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from predastore.errors import StartupError
+
+_CA_DAYS: Final = 3650
+_SERVER_DAYS: Final = 397  # what browsers and some SDKs accept at most
+_RENEW_DAYS: Final = 30
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """PEM files of a server; `ca` is what clients verify it by (None where the user gave it)."""
+
+    cert: Path
+    key: Path
+    ca: Path | None
+
+
+def ensure(directory: Path, names: Iterable[str]) -> TlsFiles:
+    """A server certificate below `directory` that holds for all `names` (hosts and addresses)."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files = TlsFiles(directory / "server.pem", directory / "server.key", directory / "ca.pem")
+    wanted = sorted(set(names))
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _holds(files.cert, wanted):
+            have = _names(files.cert)
+            authority, key = _authority(directory)
+            _issue(files, authority, key, sorted(set(wanted) | set(have)))
+    return files
+
+
+def context(files: TlsFiles) -> ssl.SSLContext:
+    """A TLS 1.2+ server context of `files`; StartupError says what is wrong with them."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.set_alpn_protocols(["http/1.1"])
+    try:
+        made.load_cert_chain(files.cert, files.key)
+    except (OSError, ssl.SSLError) as error:
+        raise StartupError(
+            f"TLS certificate {files.cert} with key {files.key} can not be used ({error}); "
+            "give a PEM chain and its key by -tls-cert and -tls-key"
+        ) from None
+    return made
+
+
+def ephemeral() -> tuple[bytes, bytes]:
+    """(certificate, key) as PEM for the QUIC listeners of this process.
+
+    It proves nothing by itself: both ends prove the cluster key over it (rpc/auth.py).
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "predastore")])
+    builder = _builder(name, name, key.public_key(), _CA_DAYS)
+    return _pem(builder.sign(key, hashes.SHA256())), _key_pem(key)
+
+
+def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    cert_file, key_file = directory / "ca.pem", directory / "ca.key"
+    if cert_file.exists() and key_file.exists():
+        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
+        if isinstance(key, ec.EllipticCurvePrivateKey) and _fresh(certificate):
+            return certificate, key
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Predastore local authority")])
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    certificate = (
+        _builder(name, name, key.public_key(), _CA_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    _store(key_file, _key_pem(key), 0o600)
+    _store(cert_file, _pem(certificate), 0o644)
+    return certificate, key
+
+
+def _issue(
+    files: TlsFiles,
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    names: list[str],
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "predastore s3d")])
+    issuer_key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    certificate = (
+        _builder(subject, authority.subject, key.public_key(), _SERVER_DAYS)
+        .add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(issuer_key_id, critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    _store(files.key, _key_pem(key), 0o600)
+    _store(files.cert, _pem(certificate) + _pem(authority), 0o644)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        # An hour back: the clocks of clients are not all right.
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=days))
+    )
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _names(file: Path) -> list[str]:
+    """Names of the certificate in `file`; empty where there is none."""
+    if not file.exists():
+        return []
+    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(general.value) for general in found]
+
+
+def _holds(file: Path, names: list[str]) -> bool:
+    if not file.exists() or not file.with_suffix(".key").exists():
+        return False
+    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    return _fresh(certificate) and set(names) <= set(_names(file))
+
+
+def _fresh(certificate: x509.Certificate) -> bool:
+    left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    return left > datetime.timedelta(days=_RENEW_DAYS)
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def _store(file: Path, content: bytes, mode: int) -> None:
+    fresh = file.with_name(file.name + ".new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.rename(file)

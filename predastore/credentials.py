@@ -1,0 +1,91 @@
+"""Keys of this cluster: S3 credentials made at the first start, and the cluster key.
+
+A generated credential lies in <base_path>/credentials.json with mode 0600 and is the same for
+all processes that share the directory. The cluster key, which every cluster connection proves,
+comes from `[cluster] secret`, else from the credentials that all processes share.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from predastore.config import Auth, Config
+from predastore.errors import StartupError
+
+FILE_NAME: Final = "credentials.json"
+_ACCOUNT_ID: Final = "000000000000"
+
+
+def ensure(base_path: Path) -> Auth:
+    """The generated credential of `base_path`, made now if there is none yet."""
+    file = base_path / FILE_NAME
+    base_path.mkdir(parents=True, exist_ok=True)
+    with (base_path / ".credentials.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            _write(file, Auth(_access_key_id(), secrets.token_urlsafe(30), _ACCOUNT_ID))
+    return _read(file)
+
+
+def _access_key_id() -> str:
+    """20 characters like AWS's, so that clients which check the form accept it."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+    return "PS" + "".join(secrets.choice(alphabet) for _ in range(18))
+
+
+def _write(file: Path, auth: Auth) -> None:
+    fresh = file.with_suffix(".new")
+    content = json.dumps(
+        {
+            "access_key_id": auth.access_key_id,
+            "secret_access_key": auth.secret_access_key,
+            "account_id": auth.account_id,
+        },
+        indent=2,
+    )
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(content + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.rename(file)
+
+
+def _read(file: Path) -> Auth:
+    try:
+        raw = json.loads(file.read_text("utf-8"))
+        return Auth(
+            str(raw["access_key_id"]), str(raw["secret_access_key"]), str(raw["account_id"])
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StartupError(
+            f"{file} can not be read ({error}); restore it from a backup, or remove it to have a "
+            "new key pair made"
+        ) from None
+
+
+def cluster_key(config: Config, auth: tuple[Auth, ...]) -> bytes:
+    """The 32-byte cluster key: HKDF-SHA256 (RFC 5869) of the secret or the shared credentials."""
+    if config.cluster.secret:
+        material = "secret:" + config.cluster.secret
+    else:
+        pairs = [(row.access_key_id, row.secret_access_key) for row in auth]
+        pairs += [(row.access_key_id, row.secret_access_key) for row in config.db]
+        material = "credentials:" + json.dumps(sorted(set(pairs)))
+    info = f"predastore cluster key v1 {config.cluster.name}".encode()
+    return HKDF(SHA256(), 32, salt=None, info=info).derive(material.encode())
+
+
+def cluster_id(config: Config) -> bytes:
+    """16 bytes that data directories carry, so that a disk of another cluster is refused."""
+    info = f"predastore cluster id v1 {config.cluster.name}".encode()
+    return HKDF(SHA256(), 16, salt=None, info=info).derive(b"predastore")

@@ -1,0 +1,56 @@
+"""House style that a machine can check: see CONTRIBUTING in docs/DESIGN.md."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "predastore").rglob("*.py"))
+KERNELS = sorted((ROOT / "predastore").rglob("*.pyx"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+LINES_MAX = 400
+FUNCTION_LINES_MAX = 70
+SILENCED = re.compile(r"TODO|FIXME|XXX|NotImplementedError|type: ignore|# ?noqa|# ?nosec")
+
+
+def name(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("file", SOURCES + KERNELS, ids=name)
+def test_a_file_fits_in_the_head(file: Path) -> None:
+    assert len(file.read_text("utf-8").splitlines()) <= LINES_MAX
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name)
+def test_a_function_fits_on_a_screen(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= FUNCTION_LINES_MAX, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name)
+def test_a_module_opens_with_what_it_owns(file: Path) -> None:
+    text = file.read_text("utf-8")
+    assert not text or ast.get_docstring(ast.parse(text))
+
+
+@pytest.mark.parametrize("file", SOURCES + KERNELS, ids=name)
+def test_nothing_is_unfinished_or_silenced(file: Path) -> None:
+    assert not SILENCED.search(file.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("file", TESTS, ids=name)
+def test_tests_do_not_sleep(file: Path) -> None:
+    pattern = r"(time|asyncio)\." + r"sleep\("
+    assert not re.search(pattern, file.read_text("utf-8"))
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    stems = [file.stem for file in TESTS if file.stem.startswith("test_")]
+    assert len(stems) == len(set(stems))
