@@ -67,7 +67,7 @@ def affine_matrix(uint8_t coefficient):
 
 
 cdef int _check_code(Py_ssize_t k, Py_ssize_t m, Py_ssize_t block_bytes) except -1:
-    if k < 1 or m < 0 or k + m > GF_ORDER:
+    if k < 1 or k > GF_ORDER or m < 0 or m > GF_ORDER - k:
         raise ValueError(f"k >= 1, m >= 0 and k + m <= {GF_ORDER} do not hold: {k}, {m}")
     if block_bytes < 0:
         raise ValueError(f"block_bytes is negative: {block_bytes}")
