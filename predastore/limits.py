@@ -29,6 +29,27 @@ RPC_CALLS_IN_FLIGHT_MAX: Final = 256  # to one peer
 RPC_CALLS_WAITING_MAX: Final = 1024  # for one of those places; the next is refused at once
 RPC_BYTES_IN_FLIGHT_MAX: Final = 16 * MIB  # of requests to one peer
 RPC_TIMEOUT_MS_MAX: Final = 300_000  # longest deadline that a peer may ask for
+RPC_MESSAGE_BYTES_MAX: Final = 8 + RPC_HEADER_BYTES_MAX + RPC_PAYLOAD_BYTES_MAX
+RPC_CONNECTION_WINDOW_BYTES: Final = 2 * RPC_BYTES_IN_FLIGHT_MAX  # unread bytes of one peer
+RPC_UNPROVEN_WINDOW_BYTES: Final = 16 * KIB  # the same, before it has proven the cluster key
+RPC_PROOF_BYTES_MAX: Final = KIB  # a message of the proof
+RPC_STREAMS_MAX: Final = 2 * RPC_CALLS_IN_FLIGHT_MAX  # open at once, one connection
+RPC_SEND_BUFFER_BYTES: Final = 512 * KIB  # not yet acknowledged, shared by a connection's streams
+RPC_SEND_SLICE_BYTES: Final = 32 * KIB  # handed to QUIC at once
+RPC_BURST_DATAGRAMS_MAX: Final = 32  # sent or received in a row before the loop gets its turn
+RPC_DATAGRAM_BYTES: Final = 1_400  # with IPv6 and UDP headers below an Ethernet MTU of 1,500
+RPC_DATAGRAM_LOOPBACK_BYTES: Final = 8_900  # the loopback's MTU is 65,536
+RPC_SOCKET_BUFFER_BYTES: Final = 4 * MIB  # what an unprivileged process may ask for at most
+RPC_CONNECTIONS_MAX: Final = 1024  # to one listener
+RPC_CONNECTIONS_UNPROVEN_MAX: Final = 128  # of these, without a proof yet
+RPC_HANDSHAKE_TIMEOUT_MS: Final = 5_000  # TLS and proof, as the listener sees it
+RPC_DIAL_TIMEOUT_MS: Final = 3_000  # the same, as the caller sees it
+RPC_REQUEST_TIMEOUT_MS: Final = 30_000  # from a request's first byte to its last
+RPC_IDLE_TIMEOUT_MS: Final = 10_000  # a silent peer is dead
+RPC_PING_INTERVAL_MS: Final = 2_500
+RPC_REDIAL_MS_MIN: Final = 50
+RPC_REDIAL_MS_MAX: Final = 2_000
+RPC_REDIAL_IDLE_MS: Final = 60_000  # nobody called for so long: dialling stops until somebody does
 
 # --- node -------------------------------------------------------------------------------------
 
@@ -43,9 +64,33 @@ DELETE_PREFIX_KEYS_MAX: Final = 100_000  # one transaction; a multipart upload h
 TABLES_MAX: Final = 64
 TABLE_NAME_BYTES_MAX: Final = 64
 REQUESTS_REMEMBERED_MAX: Final = 65_536  # more commits than a client's retry window sees
+LIST_BYTES_MAX: Final = 2 * MIB  # keys and values of a page; a single entry may be larger
 STORE_MAP_BYTES_INITIAL: Final = 4 * GIB  # address space, not disk
 STORE_MAP_BYTES_MAX: Final = TIB
 STORE_READERS_MAX: Final = 512  # concurrent read transactions
+
+RAFT_HEARTBEAT_MS: Final = 100
+RAFT_ELECTION_TIMEOUT_MS: Final = 500  # each wait is drawn between this and twice this
+RAFT_COMMAND_BYTES_MAX: Final = 4 * MIB  # an entry travels whole, in one rpc payload
+RAFT_APPEND_BYTES_MAX: Final = 256 * KIB  # of entries in one append; a larger entry goes alone
+RAFT_APPEND_ENTRIES_MAX: Final = 1024
+RAFT_APPENDS_IN_FLIGHT_MAX: Final = 64  # to one follower
+RAFT_APPEND_BYTES_IN_FLIGHT_MAX: Final = 8 * MIB  # to one follower
+RAFT_UNCOMMITTED_BYTES_MAX: Final = 64 * MIB  # of a leader; further proposals are refused
+RAFT_COMMANDS_QUEUED_MAX: Final = 16_384  # proposals that wait for the next turn
+RAFT_READS_WAITING_MAX: Final = 16_384  # read indexes that wait for a round
+RAFT_APPLY_BYTES_MAX: Final = MIB  # of one state machine transaction
+RAFT_APPLY_ENTRIES_MAX: Final = 2048
+RAFT_STEP_CALLS_MAX: Final = 4  # rpc calls in flight to one member
+RAFT_STEP_BYTES_MAX: Final = 2 * MIB  # of messages in one call, unless one is larger
+RAFT_STEP_MESSAGES_MAX: Final = 512  # in one call
+RAFT_STEP_QUEUE_MAX: Final = 2048  # messages that wait for a call; older ones are dropped
+RAFT_STEP_TIMEOUT_MS: Final = 2_000
+RAFT_SNAPSHOT_CHUNK_BYTES: Final = MIB
+RAFT_LOG_KEPT_BYTES: Final = 32 * MIB  # of applied entries kept for followers that lag
+RAFT_LOG_CUT_BYTES: Final = 16 * MIB  # cut the log each time this much more could go
+JOURNAL_SEGMENT_BYTES_MAX: Final = 64 * MIB  # the next frame begins a new segment
+JOURNAL_FRAME_BYTES_MAX: Final = 256 * MIB  # more than all that may wait for one sync
 
 # --- backend ----------------------------------------------------------------------------------
 
@@ -58,7 +103,9 @@ S3_PARTS_MAX: Final = 10_000  # Amazon S3
 S3_PART_BYTES_MIN: Final = 5 * MIB  # Amazon S3: every part but the last
 S3_USER_METADATA_BYTES_MAX: Final = 2 * KIB  # Amazon S3: names and values of x-amz-meta-*
 S3_STORED_HEADERS_BYTES_MAX: Final = 8 * KIB  # Cache-Control and the like, together
-S3_PAGE_MAX: Final = 1000  # Amazon S3: keys, parts, uploads of one answer; keys of one DeleteObjects
+S3_PAGE_MAX: Final = (
+    1000  # Amazon S3: keys, parts, uploads of one answer; keys of one DeleteObjects
+)
 S3_BUCKETS_PAGE_MAX: Final = 10_000  # Amazon S3: buckets of one answer
 S3_DELETE_XML_BYTES_MAX: Final = 2 * MIB  # Amazon S3: a DeleteObjects document
 S3_COMPLETE_XML_BYTES_MAX: Final = 4 * MIB  # 10,000 parts with their longest checksums

@@ -1,0 +1,186 @@
+"""How commands change the state: one `Application` for each write transaction.
+
+Deterministic: what a command does follows from the state and the command alone, so members
+that apply the same commands hold the same state. A command that can not be read, or breaks
+a bound, changes nothing and is answered with its error, on every member alike.
+
+Every op of a batch is known to succeed before the first is done, so that no batch is ever
+done in part: the bounds that depend on the state are checked with the preconditions.
+
+The answers of the last REQUESTS_REMEMBERED_MAX batches are kept: `requests` has request id
+-> (index, answer), and `window` has index -> request id, to forget the oldest by.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+import msgspec
+
+from predastore.errors import PreconditionFailed, PredastoreError, TooLarge
+from predastore.limits import DELETE_PREFIX_KEYS_MAX, KEPT_BYTES_MAX, REQUESTS_REMEMBERED_MAX
+from predastore.s3db import commands, keys
+from predastore.s3db.commands import (
+    Absent,
+    Applied,
+    Batch,
+    Check,
+    Delete,
+    DeletePrefix,
+    Equals,
+    Exists,
+    Keep,
+    Put,
+)
+
+if TYPE_CHECKING:
+    import lmdb
+
+Outcome: TypeAlias = Applied | PredastoreError
+
+
+class Tables(Protocol):
+    """Where an application finds its tables: those that exist, and new ones on demand."""
+
+    def existing(self, name: str) -> keys.Table | None: ...
+
+    def room_for(self, names: set[str]) -> bool:
+        """May the tables of these names that do not exist be created?"""
+
+    def created(self, name: str) -> keys.Table: ...
+
+
+class _Answer(msgspec.Struct, frozen=True, array_like=True):
+    """What is remembered of a batch; `failed_check` is -1 where it was done."""
+
+    index: int
+    failed_check: int
+    kept: tuple[tuple[bytes, bytes], ...]
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(_Answer)
+
+
+class Application:
+    """Applies commands within one write transaction."""
+
+    def __init__(
+        self,
+        txn: lmdb.Transaction[bytes],
+        tables: Tables,
+        requests: lmdb._Database,
+        window: lmdb._Database,
+        *,
+        requests_remembered_max: int = REQUESTS_REMEMBERED_MAX,
+    ) -> None:
+        self._txn = txn
+        self._tables = tables
+        self._requests = requests
+        self._window = window
+        self._remembered_max = requests_remembered_max
+        self._remembered_count = txn.stat(window)["entries"]
+
+    def apply(self, index: int, command: bytes) -> Outcome:
+        """Do one command; its errors are returned, not raised."""
+        if not command:
+            return Applied()
+        try:
+            batch = commands.decode(command)
+            remembered = self._txn.get(batch.request_id, db=self._requests)
+            if remembered is not None:
+                return _outcome(_DECODER.decode(remembered))
+            failed = self._failed_check(batch)
+            if failed < 0:
+                self._check_bounds(batch)
+        except PredastoreError as error:
+            return error
+        kept = self._do(batch) if failed < 0 else ()
+        answer = _Answer(index, failed, kept)
+        self._remember(batch.request_id, answer)
+        return _outcome(answer)
+
+    def _failed_check(self, batch: Batch) -> int:
+        for number, check in enumerate(batch.checks):
+            if not self._holds(check):
+                return number
+        return -1
+
+    def _holds(self, check: Check) -> bool:
+        if isinstance(check, Exists):
+            return self._get(check.table, check.key) is not None
+        if isinstance(check, Absent):
+            return self._get(check.table, check.key) is None
+        if isinstance(check, Equals):
+            return self._get(check.table, check.key) == check.value
+        return self._count_below(check.table, check.prefix, 1) == 0
+
+    def _check_bounds(self, batch: Batch) -> None:
+        """TooLarge if doing `batch` to this state would break a bound.
+
+        A prefix may also cover keys that an earlier op of the batch puts; they are few, by the
+        bound on ops.
+        """
+        if not self._tables.room_for({op.table for op in batch.ops if isinstance(op, Put)}):
+            raise TooLarge("too many tables")
+        put_bytes: dict[tuple[str, bytes], int] = {}  # values that this batch itself writes
+        kept_bytes = deleted_count = 0
+        for op in batch.ops:
+            if isinstance(op, Put):
+                put_bytes[op.table, op.key] = len(op.value)
+            elif isinstance(op, Keep):
+                size = put_bytes.get((op.table, op.key))
+                if size is None:
+                    size = len(self._get(op.table, op.key) or b"")
+                put_bytes[op.table, op.under] = size
+                kept_bytes += size
+                if kept_bytes > KEPT_BYTES_MAX:
+                    raise TooLarge(f"the old values to keep have over {KEPT_BYTES_MAX} bytes")
+            elif isinstance(op, DeletePrefix):
+                room = DELETE_PREFIX_KEYS_MAX - deleted_count
+                deleted_count += self._count_below(op.table, op.prefix, room + 1)
+                if deleted_count > DELETE_PREFIX_KEYS_MAX:
+                    raise TooLarge(f"more than {DELETE_PREFIX_KEYS_MAX} keys to delete at once")
+
+    def _do(self, batch: Batch) -> tuple[tuple[bytes, bytes], ...]:
+        kept: list[tuple[bytes, bytes]] = []
+        for op in batch.ops:
+            if isinstance(op, Put):
+                keys.put(self._txn, self._tables.created(op.table), op.key, op.value)
+                continue
+            table = self._tables.existing(op.table)
+            if table is None:
+                continue
+            if isinstance(op, Delete):
+                keys.delete(self._txn, table, op.key)
+            elif isinstance(op, DeletePrefix):
+                keys.delete_below(self._txn, table, op.prefix)
+            elif (value := keys.get(self._txn, table, op.key)) is not None:
+                keys.put(self._txn, table, op.under, value)
+                kept.append((op.under, value))
+        return tuple(kept)
+
+    def _get(self, name: str, key: bytes) -> bytes | None:
+        table = self._tables.existing(name)
+        return None if table is None else keys.get(self._txn, table, key)
+
+    def _count_below(self, name: str, prefix: bytes, limit: int) -> int:
+        table = self._tables.existing(name)
+        return 0 if table is None else keys.count_below(self._txn, table, prefix, limit)
+
+    def _remember(self, request_id: bytes, answer: _Answer) -> None:
+        self._txn.put(request_id, _ENCODER.encode(answer), db=self._requests)
+        self._txn.put(answer.index.to_bytes(8, "big"), request_id, db=self._window)
+        self._remembered_count += 1
+        while self._remembered_count > self._remembered_max:
+            oldest = self._txn.cursor(db=self._window)
+            oldest.first()
+            self._txn.delete(oldest.value(), db=self._requests)
+            oldest.delete()
+            self._remembered_count -= 1
+
+
+def _outcome(answer: _Answer) -> Outcome:
+    if answer.failed_check < 0:
+        return Applied(answer.kept)
+    return PreconditionFailed(f"check {answer.failed_check} does not hold", answer.failed_check)

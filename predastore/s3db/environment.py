@@ -1,0 +1,161 @@
+"""One open lmdb file of a store: its flags, its sub-databases, and whether it is ours and whole.
+
+~meta      "format" -> u32 big endian, "applied" -> u64 big endian, and the space counter
+~long      the ends of long keys (keys.py)
+~requests  request id -> answer, ~window: index -> request id (apply.py)
+NAME       the entries of the table NAME; no table's name begins with "~"
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from predastore.errors import CorruptData, FormatError, UnsupportedFormat
+from predastore.limits import STORE_READERS_MAX, TABLES_MAX
+from predastore.s3db import keys
+
+FORMAT: Final = 1
+
+_FORMAT_KEY: Final = b"format"
+_APPLIED_KEY: Final = b"applied"
+_INTERNAL: Final = ("~meta", "~long", "~requests", "~window")
+_META_PAGES_BYTES_MIN: Final = 8_192  # a shorter file was cut; lmdb would take it for a new one
+
+
+@dataclass
+class Environment:
+    """An open file. `tables` is replaced as a whole, so a reader may keep what it has."""
+
+    env: lmdb.Environment
+    meta: lmdb._Database
+    long: lmdb._Database
+    requests: lmdb._Database
+    window: lmdb._Database
+    tables: dict[str, keys.Table] = field(default_factory=dict)
+
+    def applied_index(self, txn: lmdb.Transaction[bytes]) -> int:
+        return int.from_bytes(txn.get(_APPLIED_KEY, b"", db=self.meta), "big")
+
+    def set_applied_index(self, txn: lmdb.Transaction[bytes], index: int) -> None:
+        txn.put(_APPLIED_KEY, index.to_bytes(8, "big"), db=self.meta)
+
+
+class OpenTables:
+    """The tables as a write transaction sees them: with those that it has created itself."""
+
+    def __init__(self, environment: Environment, txn: lmdb.Transaction[bytes]) -> None:
+        self._environment = environment
+        self._txn = txn
+        self.tables = dict(environment.tables)
+
+    def existing(self, name: str) -> keys.Table | None:
+        return self.tables.get(name)
+
+    def room_for(self, names: set[str]) -> bool:
+        return len(names | self.tables.keys()) <= TABLES_MAX
+
+    def created(self, name: str) -> keys.Table:
+        table = self.tables.get(name)
+        if table is None:
+            table = self.tables[name] = _table(self._environment, self._txn, name)
+        return table
+
+
+def open_environment(file: Path, *, map_bytes: int, durable: bool) -> Environment:
+    """Open or create the store's file for writing; CorruptData, FormatError."""
+    is_new = not file.exists()
+    env = _open(file, map_bytes=map_bytes, metasync=durable)
+    try:
+        with env.begin(write=True) as txn:
+            opened = _sub_databases(env, txn, may_create=is_new)
+        env.sync(True)
+    except BaseException:
+        env.close()
+        raise
+    sync_directory(file.parent)
+    return opened
+
+
+def verify(file: Path) -> int:
+    """The applied index of a store's file that nobody has open; CorruptData, FormatError."""
+    env = _open(file, readonly=True)
+    try:
+        with env.begin() as txn:
+            return _sub_databases(env, txn, may_create=False).applied_index(txn)
+    finally:
+        env.close()
+
+
+def sync_file(file: Path) -> None:
+    """Make a finished file's bytes durable."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(
+    file: Path, *, map_bytes: int = 0, metasync: bool = True, readonly: bool = False
+) -> lmdb.Environment:
+    if file.exists() and file.stat().st_size < _META_PAGES_BYTES_MIN:
+        raise CorruptData(f"{file}: only {file.stat().st_size} bytes: not a store, or cut short")
+    try:
+        env = lmdb.open(
+            os.fspath(file),
+            subdir=False,
+            map_size=map_bytes,
+            metasync=metasync,
+            readonly=readonly,
+            lock=not readonly,
+            max_dbs=TABLES_MAX + len(_INTERNAL),
+            max_readers=STORE_READERS_MAX,
+            max_spare_txns=8,
+        )
+    except lmdb.Error as error:
+        raise CorruptData(f"{file}: lmdb can not open it: {error}") from error
+    used_bytes = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    if file.stat().st_size < used_bytes and env.info()["last_txnid"] > 0:
+        env.close()
+        raise CorruptData(f"{file}: cut short: {used_bytes} bytes are in use")
+    return env
+
+
+def _sub_databases(
+    env: lmdb.Environment, txn: lmdb.Transaction[bytes], *, may_create: bool
+) -> Environment:
+    try:
+        found = {name: env.open_db(name.encode(), txn, create=may_create) for name in _INTERNAL}
+    except lmdb.NotFoundError as error:
+        raise FormatError(f"{env.path()}: not a store of this program") from error
+    meta, long, requests, window = (found[name] for name in _INTERNAL)
+    opened = Environment(env, meta, long, requests, window)
+    if may_create:
+        txn.put(_FORMAT_KEY, FORMAT.to_bytes(4, "big"), db=opened.meta)
+    version = int.from_bytes(txn.get(_FORMAT_KEY, b"", db=opened.meta), "big")
+    if version != FORMAT:
+        raise UnsupportedFormat(
+            f"{env.path()}: format {version}; this program reads {FORMAT}: use a newer one"
+        )
+    names = [bytes(name).decode() for name, _ in txn.cursor(db=env.open_db(None, txn))]
+    opened.tables = {name: _table(opened, txn, name) for name in names if name not in _INTERNAL}
+    return opened
+
+
+def _table(environment: Environment, txn: lmdb.Transaction[bytes], name: str) -> keys.Table:
+    entries = environment.env.open_db(name.encode(), txn)
+    return keys.Table(name, entries, environment.long, environment.meta)

@@ -1,0 +1,51 @@
+"""Many readers, or one who needs the lmdb map for himself (to grow it, to swap the file).
+
+A thread must not enter twice. A long reader (a snapshot's copy) is waited for without keeping
+the short ones out, so that reads go on while a resize waits; once no long reader is left, new
+readers wait for the resize, which takes microseconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Gate:
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._inside_count = 0
+        self._long_count = 0
+        self._exclusive = False
+
+    @contextmanager
+    def shared(self, *, long: bool = False) -> Iterator[None]:
+        with self._changed:
+            while self._exclusive:
+                self._changed.wait()
+            self._inside_count += 1
+            self._long_count += long
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside_count -= 1
+                self._long_count -= long
+                if self._inside_count == 0 or long:
+                    self._changed.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        with self._changed:
+            while self._exclusive or self._long_count:
+                self._changed.wait()
+            self._exclusive = True
+            while self._inside_count:
+                self._changed.wait()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._exclusive = False
+                self._changed.notify_all()

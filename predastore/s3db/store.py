@@ -1,0 +1,318 @@
+"""The state of one database member, or of a process of its own (LocalState): tables in lmdb.
+
+One file, `store.mdb` in the store's directory (environment.py draws it), and lmdb's lock file
+beside it.
+
+Contract
+- One call of `apply` is one transaction: its commands, and the index of the last, are all in
+  the file or none is. Applying the same commands, however they are split into calls, gives the
+  same state, the same answers, and the same `digest`.
+- Readers see the state between two calls of `apply`, never a part of one. They may run in any
+  thread; `apply`, `replace_from` and `close` wait for each other.
+- What survives power loss. With `durable`, everything that `apply` returned from: lmdb writes
+  the data pages and syncs them, then writes the meta page that points at them and syncs that.
+  Without, lmdb runs with MDB_NOMETASYNC: data pages are synced before the meta page is written,
+  and the meta page gets to the disk with the sync of the next commit or of `sync()`. lmdb
+  documents that this keeps the database whole, and that a crash may undo the last
+  transaction. Whoever opens a store so must be able to apply again what was undone: a Raft
+  member replays its journal above `applied_index`, and calls `sync()` before it drops any of
+  it. (Leaving out the sync of data pages too, MDB_NOSYNC, is documented as safe only on a file
+  system that keeps the order of writes.) The file is never mapped writable.
+- The map (address space) doubles when it is full, up to `map_bytes_max`; that waits for the
+  readers of the moment. At the limit, or on a full disk, `apply` raises NodeFull, and nothing
+  was changed. After any other failure to write, all further writes raise StoreFailed: what is
+  on the disk is not known, and the process should end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from predastore.errors import NodeFull, StoreFailed
+from predastore.limits import LIST_BYTES_MAX, STORE_MAP_BYTES_INITIAL, STORE_MAP_BYTES_MAX
+from predastore.s3db import environment, keys, listing
+from predastore.s3db.apply import Application, Outcome
+from predastore.s3db.commands import Page
+from predastore.s3db.environment import Environment, OpenTables
+from predastore.s3db.gate import Gate
+
+FILE_NAME: Final = "store.mdb"
+
+_EMPTY: Final = Page([], [], False, b"")
+
+
+class Store:
+    """Tables of byte keys and values; see the module for what it promises."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        map_bytes_max: int = STORE_MAP_BYTES_MAX,
+        durable: bool,
+        map_bytes_initial: int = STORE_MAP_BYTES_INITIAL,
+    ) -> None:
+        """Open or create the store in the directory `path`; CorruptData, FormatError."""
+        self._file = Path(path) / FILE_NAME
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._map_bytes_max = map_bytes_max
+        self._map_bytes_initial = min(map_bytes_initial, map_bytes_max)
+        self._durable = durable
+        self._gate = Gate()
+        self._writer = threading.Lock()
+        self._failure = ""
+        self._closed = False
+        self._applied_index = 0
+        self._environment = self._open()
+
+    # --- writing ----------------------------------------------------------------------------
+
+    @property
+    def applied_index(self) -> int:
+        """The index of the last command that is part of the state; 0 for none."""
+        return self._applied_index
+
+    def apply(self, entries: Sequence[tuple[int, bytes]]) -> list[Outcome]:
+        """Do the commands (index, encoded Batch), in one transaction; the answer of each.
+
+        Indices rise, from above `applied_index`. An answer is Applied, or the error of a
+        command that changed nothing. NodeFull: there is no room, and none was done.
+        """
+        with self._writer:
+            while True:
+                self._check_writable()
+                try:
+                    return self._apply_once(entries)
+                except lmdb.MapFullError:
+                    self._grow()
+                except lmdb.DiskError as error:
+                    raise NodeFull(f"{self._file}: {error}") from error
+                except lmdb.Error as error:
+                    self._failure = str(error)
+
+    def sync(self) -> None:
+        """Make all that was applied durable; for a store that is not `durable` by itself."""
+        with self._writer:
+            self._check_writable()
+            try:
+                self._environment.env.sync(True)
+            except lmdb.Error as error:
+                self._failure = str(error)
+                self._check_writable()
+
+    def _apply_once(self, entries: Sequence[tuple[int, bytes]]) -> list[Outcome]:
+        opened = self._environment
+        last = self._applied_index
+        with opened.env.begin(write=True) as txn:
+            tables = OpenTables(opened, txn)
+            application = Application(txn, tables, opened.requests, opened.window)
+            outcomes: list[Outcome] = []
+            for index, command in entries:
+                if index <= last:
+                    raise ValueError(f"command {index} after {last}")
+                outcomes.append(application.apply(index, command))
+                last = index
+            opened.set_applied_index(txn, last)
+        opened.tables = tables.tables
+        self._applied_index = last
+        return outcomes
+
+    def _check_writable(self) -> None:
+        if self._closed:
+            raise StoreFailed(f"{self._file}: closed")
+        if self._failure:
+            raise StoreFailed(f"{self._file}: a write failed: {self._failure}")
+
+    def _grow(self) -> None:
+        env = self._environment.env
+        map_bytes = env.info()["map_size"]
+        if map_bytes >= self._map_bytes_max:
+            raise NodeFull(f"{self._file}: its {self._map_bytes_max} bytes are full")
+        with self._gate.exclusive():
+            env.set_mapsize(min(2 * map_bytes, self._map_bytes_max))
+
+    # --- reading ----------------------------------------------------------------------------
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        """The value of `key`; None if there is none."""
+        return self.read([(table, key)])[0]
+
+    def exists(self, table: str, key: bytes) -> bool:
+        return self.get(table, key) is not None
+
+    def read(self, wanted: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
+        """The values of several keys (table, key), all of one moment."""
+        with self._reading() as (opened, txn):
+            values: list[bytes | None] = []
+            for name, key in wanted:
+                table = opened.tables.get(name)
+                values.append(None if table is None else keys.get(txn, table, key))
+            return values
+
+    def scan(
+        self, table: str, prefix: bytes, after: bytes, limit: int
+    ) -> list[tuple[bytes, bytes]]:
+        """The first `limit` entries that begin with `prefix` and are greater than `after`.
+
+        However large: it is `limit` that bounds the memory.
+        """
+        return self.list(table, prefix, b"", after, limit, bytes_max=sys.maxsize).entries
+
+    def list_keys(self, table: str, prefix: bytes, limit: int) -> list[bytes]:
+        """The first `limit` keys that begin with `prefix`."""
+        with self._reading() as (opened, txn):
+            found: list[bytes] = []
+            if (known := opened.tables.get(table)) is None:
+                return found
+            walk = keys.Walk(txn, known)
+            more = walk.seek(prefix)
+            while more and len(found) < limit and walk.key.startswith(prefix):
+                found.append(walk.key)
+                more = walk.next()
+            return found
+
+    def digest(self) -> bytes:
+        """SHA-256 over all tables and the remembered answers; equal states, equal digests.
+
+        Reads everything: for tests and inspection.
+        """
+        digest = hashlib.sha256()
+
+        def update(part: bytes) -> None:
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+
+        with self._reading(long=True) as (opened, txn):
+            for name, table in sorted(opened.tables.items()):
+                update(b"table")
+                update(name.encode())
+                walk = keys.Walk(txn, table)
+                more = walk.seek(b"")
+                while more:
+                    update(walk.key)
+                    update(walk.value())
+                    more = walk.next()
+            for index, request_id in txn.cursor(db=opened.window):
+                update(index)
+                update(request_id)
+                update(txn.get(request_id, b"", db=opened.requests))
+        return digest.digest()
+
+    def status(self) -> dict[str, int]:
+        """`applied_index`, `table_count`, `file_bytes` in use and `map_bytes_max`."""
+        with self._reading() as (opened, _):
+            pages_count = opened.env.info()["last_pgno"] + 1
+            return {
+                "applied_index": self._applied_index,
+                "table_count": len(opened.tables),
+                "file_bytes": pages_count * opened.env.stat()["psize"],
+                "map_bytes_max": self._map_bytes_max,
+            }
+
+    # --- whole files ------------------------------------------------------------------------
+
+    def snapshot_to(self, path: str | os.PathLike[str]) -> int:
+        """Write the state of one moment, compacted, to a new file, durably; its applied index.
+
+        Other reads and `apply` go on meanwhile. The file appears under its name when it is
+        whole; a file of that name is replaced.
+        """
+        target = Path(path)
+        part = target.with_name(target.name + ".part")
+        part.unlink(missing_ok=True)
+        try:
+            with self._gate.shared(long=True):
+                self._check_open()
+                self._environment.env.copy(os.fspath(part), compact=True)
+            index = environment.verify(part)
+        except lmdb.Error as error:
+            part.unlink(missing_ok=True)
+            raise NodeFull(f"{part}: the snapshot could not be written: {error}") from error
+        environment.sync_file(part)
+        part.rename(target)
+        environment.sync_directory(target.parent)
+        return index
+
+    def replace_from(self, path: str | os.PathLike[str]) -> None:
+        """Take over the state of a snapshot's file, which is renamed into the store.
+
+        The file lies in the same file system. CorruptData, FormatError: it is no snapshot, and
+        the state is as it was.
+        """
+        snapshot = Path(path)
+        with self._writer:
+            self._check_writable()
+            environment.verify(snapshot)
+            environment.sync_file(snapshot)
+            with self._gate.exclusive():
+                self._environment.env.close()
+                try:
+                    snapshot.replace(self._file)
+                    environment.sync_directory(self._file.parent)
+                    self._environment = self._open()
+                except BaseException as error:
+                    self._failure = f"replacing it failed: {error}"
+                    self._closed = True
+                    raise
+
+    def close(self) -> None:
+        """Sync and close; waits for the readers."""
+        with self._writer, self._gate.exclusive():
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                if not self._failure:
+                    self._environment.env.sync(True)
+            finally:
+                self._environment.env.close()
+
+    def _open(self) -> Environment:
+        opened = environment.open_environment(
+            self._file, map_bytes=self._map_bytes_initial, durable=self._durable
+        )
+        with opened.env.begin() as txn:
+            self._applied_index = opened.applied_index(txn)
+        return opened
+
+    @contextmanager
+    def _reading(
+        self, *, long: bool = False
+    ) -> Iterator[tuple[Environment, lmdb.Transaction[bytes]]]:
+        with self._gate.shared(long=long):
+            self._check_open()
+            with self._environment.env.begin() as txn:
+                yield self._environment, txn
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreFailed(f"{self._file}: closed")
+
+    def list(
+        self,
+        table: str,
+        prefix: bytes,
+        delimiter: bytes,
+        after: bytes,
+        limit: int,
+        *,
+        bytes_max: int = LIST_BYTES_MAX,
+    ) -> Page:
+        """Entries and common prefixes, as `listing.page` says."""
+        with self._reading() as (opened, txn):
+            found = opened.tables.get(table)
+            if found is None:
+                return _EMPTY
+            walk = keys.Walk(txn, found)
+            return listing.page(
+                walk, prefix, delimiter=delimiter, after=after, limit=limit, bytes_max=bytes_max
+            )
