@@ -39,7 +39,7 @@ LINE = {part: number for number, line in enumerate(LAYERS) for part in line}
 
 def part_of(module: str) -> str:
     """`coding` of `predastore.coding.erasure`; "" for the package itself."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def imports(file: Path) -> set[str]:

@@ -1,0 +1,95 @@
+"""Keys and certificates: made once, private, and good for the clients that use them."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import stat
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from predastore import certificates, config, credentials
+from predastore.errors import StartupError
+
+
+def test_a_generated_credential_is_private_and_stays(tmp_path: Path) -> None:
+    first = credentials.ensure(tmp_path)
+    assert credentials.ensure(tmp_path) == first
+    assert stat.S_IMODE((tmp_path / credentials.FILE_NAME).stat().st_mode) == 0o600
+    assert len(first.access_key_id) == 20
+    assert credentials.ensure(tmp_path / "other") != first
+
+
+def test_a_damaged_credential_file_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / credentials.FILE_NAME).write_text("{")
+    with pytest.raises(StartupError, match="restore it from a backup, or remove it"):
+        credentials.ensure(tmp_path)
+
+
+def test_the_cluster_key_follows_the_secret_or_the_credentials() -> None:
+    plain = config.parse({}, "f")
+    secret = config.parse({"cluster": {"secret": "s"}}, "f")
+    one, two = config.Auth("A", "S"), config.Auth("B", "T")
+    assert credentials.cluster_key(plain, (one, two)) == credentials.cluster_key(plain, (two, one))
+    assert credentials.cluster_key(plain, (one,)) != credentials.cluster_key(plain, (two,))
+    assert credentials.cluster_key(secret, (one,)) == credentials.cluster_key(secret, (two,))
+
+
+def test_the_cluster_id_outlives_a_change_of_credentials() -> None:
+    plain = config.parse({}, "f")
+    other = config.parse({"cluster": {"name": "other"}}, "f")
+    changed = replace(plain, auth=(config.Auth("A", "S"),))
+    assert credentials.cluster_id(plain) == credentials.cluster_id(changed)
+    assert credentials.cluster_id(plain) != credentials.cluster_id(other)
+
+
+def handshake(files: certificates.TlsFiles, name: str) -> None:
+    """A TLS handshake over a socket pair, with the client verifying `name` by the CA file."""
+    ours, theirs = socket.socketpair()
+    server = certificates.context(files)
+
+    def serve() -> None:
+        try:
+            server.wrap_socket(theirs, server_side=True).close()
+        except OSError:
+            theirs.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        client = ssl.create_default_context(cafile=str(files.ca))
+        client.wrap_socket(ours, server_hostname=name).close()
+    finally:
+        ours.close()
+        thread.join()
+
+
+def test_clients_verify_the_generated_certificate(tmp_path: Path) -> None:
+    files = certificates.ensure(tmp_path, ["localhost", "127.0.0.1"])
+    for name in ("localhost", "127.0.0.1"):
+        handshake(files, name)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(files, "example.org")
+    for key in ("server.key", "ca.key"):
+        assert stat.S_IMODE((tmp_path / key).stat().st_mode) == 0o600
+
+
+def test_a_certificate_stays_until_a_name_is_missing(tmp_path: Path) -> None:
+    files = certificates.ensure(tmp_path, ["localhost"])
+    first, authority = files.cert.read_bytes(), (tmp_path / "ca.pem").read_bytes()
+    certificates.ensure(tmp_path, ["localhost"])
+    assert files.cert.read_bytes() == first
+    certificates.ensure(tmp_path, ["127.0.0.7"])
+    assert (tmp_path / "ca.pem").read_bytes() == authority  # clients need not fetch it anew
+    for name in ("localhost", "127.0.0.7"):
+        handshake(files, name)
+
+
+def test_an_unusable_certificate_names_the_flags(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_text("no certificate")
+    broken = certificates.TlsFiles(tmp_path / "x.pem", tmp_path / "x.pem", None)
+    with pytest.raises(StartupError, match="-tls-cert and -tls-key"):
+        certificates.context(broken)
