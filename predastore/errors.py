@@ -27,9 +27,11 @@ it crosses a process boundary (see `to_wire`, `from_wire`).
     |   +-- NoLeader           no leader is known, or no majority answers; nothing was changed
     |   +-- OutcomeUnknown     the commit may or may not have happened
     |   +-- TooLarge           key, value or batch over its limit
+    |   +-- MemberFailed       a disk error or a broken invariant: the member has stopped
     +-- BackendError
     |   +-- NotEnoughNodes     fewer than the write quorum of nodes took the data
     |   +-- ObjectUnreadable   fewer than k good shards can be had now
+    |   |   +-- ObjectReplaced this version's bytes are gone: another one is there; look up again
     |   +-- BodyMismatch       the body is not what was declared; nothing was stored
     +-- HttpError              the request can not be served; `status`, and the connection's fate
     +-- S3Error                an error in S3's terms: code, status, message
@@ -162,6 +164,10 @@ class TooLarge(StateError):
     code = "too-large"
 
 
+class MemberFailed(StateError):
+    code = "member-failed"
+
+
 class BackendError(PredastoreError):
     code = "backend"
 
@@ -172,6 +178,10 @@ class NotEnoughNodes(BackendError):
 
 class ObjectUnreadable(BackendError):
     code = "object-unreadable"
+
+
+class ObjectReplaced(ObjectUnreadable):
+    code = "object-replaced"
 
 
 class BodyMismatch(BackendError):
