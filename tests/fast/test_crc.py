@@ -6,13 +6,15 @@ import random
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 from awscrt import checksums
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from predastore._fast import crc
 from reference import crc as twin
+
+from predastore._fast import crc
 
 KINDS = {
     "crc32c": (crc.crc32c, crc.crc32c_combine, twin.CRC32C, checksums.crc32c),
@@ -76,7 +78,7 @@ def test_equals_another_implementation_at_every_edge(path: str, kind: Kind) -> N
 @settings(max_examples=40, deadline=None)
 def test_pieces_give_the_value_of_the_whole_on_every_path(data: bytes, cuts: list[int]) -> None:
     bounds = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
-    pieces = [data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = [data[a:b] for a, b in pairwise(bounds)]
     for fn, combine, parameters, _ in KINDS.values():
         expected = twin.crc(parameters, data)
         for name in crc.paths():
