@@ -258,7 +258,7 @@ cdef class Decoder:
         cdef uint8_t[32] digest
         cdef uint8_t[SIGNATURE_BYTES] text
         cdef uint8_t differs = 0
-        cdef size_t i
+        cdef int i
         phmac_update(&mac, self.prefix_text, self.prefix_size)
         phmac_update(&mac, self.previous, SIGNATURE_BYTES)
         phmac_update(&mac, b"\n", 1)
