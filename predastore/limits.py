@@ -18,8 +18,35 @@ SHARDS_MAX: Final = 256  # k + m in GF(2^8)
 BLOCK_BYTES_DEFAULT: Final = MIB
 BLOCK_BYTES_MIN: Final = 4 * KIB
 BLOCK_BYTES_MAX: Final = 4 * MIB
+RING_VIRTUAL_NODES_PER_WEIGHT: Final = 128  # enough that shares differ by few per cent
+RING_PARTITIONS: Final = 4096  # units in which load is counted: fine for some hundred nodes
+RING_LOAD_RATIO_MAX: Final = 1.25  # a node's load over its fair share
+RING_WEIGHT_MIN: Final = 0.01  # one virtual node
+RING_WEIGHT_MAX: Final = 64.0  # 8,192 virtual nodes: building the ring stays quick
 
 # --- httpd ------------------------------------------------------------------------------------
+
+HTTP_CONNECTIONS_MAX: Final = 10_000  # more are answered 503; idle ones cost a few KiB each
+HTTP_HEAD_BYTES_MAX: Final = 64 * KIB  # request line and header; S3 clients send 1 to 10 KiB
+HTTP_HEADERS_MAX: Final = 256  # fields in a request
+HTTP_URI_BYTES_MAX: Final = 16 * KIB  # a key of 1,024 bytes, encoded, and a presigned query
+HTTP_BODY_BUFFER_BYTES_MAX: Final = 256 * KIB  # received and not yet read, per connection
+HTTP_BODY_INLINE_BYTES_MAX: Final = 64 * KIB  # decoded and hashed on the loop: some 50 us
+HTTP_CHUNK_BYTES_MAX: Final = 5 * GIB  # one chunk of a chunked body: all of the largest PUT
+HTTP_TRAILER_BYTES_MAX: Final = 8 * KIB
+HTTP_TRAILERS_MAX: Final = 32
+HTTP_WRITE_BUFFER_BYTES_MAX: Final = MIB  # written and not yet sent, per connection
+HTTP_DRAIN_BYTES_MAX: Final = 256 * KIB  # of a body nobody read, to keep its connection
+HTTP_LINGER_BYTES_MAX: Final = 4 * MIB  # read and dropped so that an error answer arrives
+HTTP_LINGER_S: Final = 2.0
+HTTP_HEAD_TIMEOUT_S: Final = 20.0  # from the first byte of a head to its last
+HTTP_IDLE_TIMEOUT_S: Final = 75.0  # between two requests
+HTTP_PROGRESS_TIMEOUT_S: Final = 20.0  # a body or a reader must do the next line in this time
+HTTP_PROGRESS_BYTES_MIN: Final = 4 * KIB  # slower than 200 bytes a second is an attack
+HTTP_TICK_S: Final = 1.0  # how often deadlines are looked at
+SIGV4_SKEW_S: Final = 900  # S3: 15 minutes
+SIGV4_PRESIGNED_S_MAX: Final = 604_800  # S3: 7 days
+SIGV4_KEYS_CACHED_MAX: Final = 1024  # signing keys: one per access key and day
 
 # --- rpc --------------------------------------------------------------------------------------
 
@@ -52,6 +79,36 @@ RPC_REDIAL_MS_MAX: Final = 2_000
 RPC_REDIAL_IDLE_MS: Final = 60_000  # nobody called for so long: dialling stops until somebody does
 
 # --- node -------------------------------------------------------------------------------------
+
+NODE_FORMAT_VERSION: Final = 1  # of a node's directory
+NODE_SEGMENT_BYTES_DEFAULT: Final = GIB
+NODE_SEGMENT_BYTES_MIN: Final = 64 * KIB  # tests; one record with its footer must fit
+NODE_SEGMENT_BYTES_MAX: Final = 16 * GIB  # a record header counts 8-byte units in 32 bits
+NODE_SHARD_BLOCKS_MAX: Final = 262_144  # 256 GiB of a shard in blocks of 1 MiB
+NODE_RECORD_BYTES_MAX: Final = 8 * MIB  # the largest is a commit of NODE_SHARD_BLOCKS_MAX blocks
+NODE_FOOTER_PART_BYTES: Final = MIB  # footer entries held in memory before a part is written
+NODE_RESERVE_BYTES: Final = 512 * MIB  # free disk that only deletes, commits and the index may use
+NODE_RESERVE_CHECK_BYTES: Final = 64 * MIB  # written between two looks at the free disk
+NODE_QUEUE_BYTES_MAX: Final = 16 * MIB  # of blocks that wait for the writer, a store
+NODE_QUEUE_OPERATIONS_MAX: Final = 4_096  # that wait for the writer; the next is refused
+NODE_BATCH_BYTES_MAX: Final = 8 * MIB  # in one write call, so that a commit does not wait for long
+NODE_BATCH_RECORDS_MAX: Final = 256  # in one write call: three pieces each, and IOV_MAX is 1,024
+NODE_ZERO_AHEAD_BYTES: Final = MIB  # zeros written ahead of small records
+NODE_SMALL_BATCH_BYTES: Final = 64 * KIB  # a batch up to this is worth zeros ahead of it
+NODE_PENDING_SHARDS_MAX: Final = 65_536  # appended to, not yet committed
+NODE_PENDING_IDLE_MS_MAX: Final = 3_600_000  # an uncommitted shard nobody appends to is dropped
+NODE_DELETE_REFS_MAX: Final = 1_024  # in one call
+NODE_READ_THREADS: Final = 4  # shared by the stores of a process
+NODE_READ_BYTES_MAX: Final = 16 * MIB  # of blocks being read at once, a store
+NODE_READS_WAITING_MAX: Final = 4_096  # for their share of that; the next is refused
+NODE_READ_INLINE_BYTES_MAX: Final = 16 * KIB  # tried from the page cache without a thread
+NODE_READ_BUFFERS_MAX: Final = 8  # kept for reuse, of each size class, a store
+NODE_OPEN_SEGMENTS_MAX: Final = 64  # file descriptors kept for reading, a store
+NODE_INDEX_MAP_BYTES: Final = 64 * GIB  # address space, not disk
+NODE_INDEX_LAYER_SHARDS_MAX: Final = 8_192  # changes kept in memory before they go to lmdb
+NODE_INDEX_LAYER_BYTES_MAX: Final = 8 * MIB
+NODE_CHECKPOINT_BYTES_MAX: Final = 256 * MIB  # of log that a start after a crash has to read again
+NODE_DAMAGE_REPORTS_MAX: Final = 100  # log lines of one recovery
 
 # --- s3db -------------------------------------------------------------------------------------
 

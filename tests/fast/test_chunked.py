@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import chunked as twin
 
 from predastore._fast import chunked, sigv4
+from reference import chunked as twin
 
 KEY = bytes(range(32))
 STAMP, SCOPE, SEED = b"20130524T000000Z", b"20130524/us-east-1/s3/aws4_request", b"0" * 64

@@ -12,9 +12,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import sigv4 as twin
 
 from predastore._fast import sigv4
+from reference import sigv4 as twin
 
 SECRET = b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 STAMP = b"20130524T000000Z"
