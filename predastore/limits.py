@@ -151,6 +151,11 @@ JOURNAL_FRAME_BYTES_MAX: Final = 256 * MIB  # more than all that may wait for on
 
 # --- backend ----------------------------------------------------------------------------------
 
+BACKEND_CONDITION_TRIES_MAX: Final = 8  # a conditional commit that races with others
+BACKEND_SCAN_PAGE_MAX: Final = 1000  # records read at once by scans
+BACKEND_COMMITS_WAITING_MAX: Final = 4096  # LocalState: the next is refused at once
+BACKEND_STATE_READ_THREADS: Final = 2  # LocalState: reads are microseconds, unless disk is touched
+
 # --- s3 ---------------------------------------------------------------------------------------
 
 S3_KEY_BYTES_MAX: Final = 1024  # Amazon S3: UTF-8 bytes of a key
@@ -176,5 +181,6 @@ S3_QUERY_PARAMETERS_MAX: Final = 64
 
 DB_MEMBERS_MAX: Final = 7  # a larger Raft group only makes each commit wait for more disks
 DRAIN_MS_MAX: Final = 20_000  # SIGTERM: how long running requests may finish
-READY_MS_MAX: Final = 60_000  # start-up: how long to wait for a leader before saying so
+READY_POLL_MS: Final = 50  # start-up: how often a leader is looked for
+READY_LOG_MS: Final = 5_000  # start-up: how often it is said that none answers yet
 POOL_THREADS: Final = 4  # coding and hashing; they hold no GIL, and two cores are typical

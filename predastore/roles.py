@@ -85,6 +85,20 @@ def _members(
     return chosen
 
 
+def check_shared_keys(config: Config, chosen: Roles, is_local: Callable[[str], bool]) -> None:
+    """A cluster over several hosts needs keys that all of them have: ConfigError without."""
+    others = {row.host for row in (*config.nodes, *config.db) if not is_local(row.host)}
+    if config.auth or not others:
+        return
+    raise ConfigError(
+        [
+            f"{config.source or 'the configuration'}: [[auth]]: none is given, and the cluster "
+            f"has other hosts ({', '.join(sorted(others))}); write one [[auth]] for all of them, "
+            "for example with the output of: openssl rand -hex 10; openssl rand -base64 30"
+        ]
+    )
+
+
 def is_local(host: str) -> bool:
     """Whether `host` is an address of this machine: whether a socket can be bound to it."""
     try:

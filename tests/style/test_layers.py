@@ -20,7 +20,7 @@ LAYERS = (
     ("node", "s3db"),
     ("backend",),
     ("s3",),
-    ("logs", "credentials", "certificates", "roles", "host", "cli"),
+    ("logs", "credentials", "certificates", "roles", "daemon", "banner", "host", "cli"),
 )
 BESIDE = {
     "config": {"errors", "limits"},
@@ -31,7 +31,9 @@ BESIDE = {
     "credentials": set(),
     "certificates": set(),
     "roles": set(),
-    "host": {"logs", "credentials", "certificates", "roles"},
+    "daemon": set(),
+    "banner": {"roles"},
+    "host": {"logs", "credentials", "certificates", "roles", "daemon", "banner"},
     "cli": {"host", "roles"},
 }
 LINE = {part: number for number, line in enumerate(LAYERS) for part in line}

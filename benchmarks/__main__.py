@@ -1,0 +1,97 @@
+"""`make bench`: runs the rows, prints one table, and writes it as JSON where BENCH_OUT says.
+
+Each module has `rows()`, a list of dicts: name, value, unit, spread ((max - min) / median),
+yardstick, yardstick_value, ratio. Row and yardstick are measured in turn, in one run: the ratio
+holds on a noisy machine, the absolute figures do not. BENCH=prefix picks rows by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+# Prefix of the row names -> module, in the order of the layers.
+MODULES = {
+    "rs": "kernels_coding",
+    "crc": "kernels_coding",
+    "frame": "node",
+    "sigv4": "http",
+    "chunked": "http",
+    "http": "http",
+    "node": "node",
+    "raft": "s3db",
+    "rpc": "rpc",
+    "s3": "s3",
+    "memory": "memory",
+}
+PACKAGES = ("aioquic", "Cython", "httptools", "lmdb", "msgspec", "pysyncobj", "uvloop")
+
+
+def chosen(prefix: str) -> list[str]:
+    """Modules whose rows may begin with `prefix`, each once."""
+    names = [
+        module
+        for head, module in MODULES.items()
+        if not prefix or head.startswith(prefix) or prefix.startswith(head)
+    ]
+    return list(dict.fromkeys(names))
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    cpu = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def line(row: dict[str, Any]) -> str:
+    value, other = f"{row['value']:,.4g}", f"{row['yardstick_value']:,.4g}"
+    return (
+        f"{row['name']:<34} {value:>10} {row['unit']:<8} ±{row['spread'] * 50:>3.0f}%  "
+        f"{row['ratio']:>7.3f} x {other:>9}  {row['yardstick']}"
+    )
+
+
+def main() -> int:
+    prefix, out = os.environ.get("BENCH", ""), os.environ.get("BENCH_OUT", "")
+    modules = chosen(prefix)
+    if not modules:
+        print(f"BENCH={prefix}: no such rows; known are {', '.join(MODULES)}", file=sys.stderr)
+        return 2
+    print(f"{'row':<34} {'value':>10} {'unit':<8} spread    ratio x yardstick")
+    found: list[dict[str, Any]] = []
+    for number, name in enumerate(modules, 1):
+        if sys.stderr.isatty():
+            print(f"[{number}/{len(modules)}] {name} ...", end="\r", file=sys.stderr, flush=True)
+        for row in importlib.import_module(f"benchmarks.{name}").rows():
+            if row["name"].startswith(prefix):
+                found.append(row)
+                print(line(row), flush=True)
+    if out:
+        Path(out).write_text(json.dumps({"machine": machine(), "rows": found}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
