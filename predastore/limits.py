@@ -154,6 +154,12 @@ JOURNAL_FRAME_BYTES_MAX: Final = 256 * MIB  # more than all that may wait for on
 BACKEND_CONDITION_TRIES_MAX: Final = 8  # a conditional commit that races with others
 BACKEND_SCAN_PAGE_MAX: Final = 1000  # records read at once by scans
 BACKEND_COMMITS_WAITING_MAX: Final = 4096  # LocalState: the next is refused at once
+BACKEND_GRACE_S: Final = 300  # how long replaced shards are kept for readers that had begun
+COLLECTOR_SCAN_S: Final = 600  # between two looks for garbage that other processes left
+COLLECTOR_ENTRIES_MAX: Final = 10_000  # known at once, about 1 KiB each; the rest is found later
+COLLECTOR_BATCH_MAX: Final = 256  # entries released with one commit
+COLLECTOR_RETRY_S_MIN: Final = 1  # after a node did not answer; doubles
+COLLECTOR_RETRY_S_MAX: Final = 600
 BACKEND_STATE_READ_THREADS: Final = 2  # LocalState: reads are microseconds, unless disk is touched
 
 # --- s3 ---------------------------------------------------------------------------------------

@@ -1,0 +1,52 @@
+"""The ops of the commits that more than one operation makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from predastore.backend import records
+from predastore.backend.interface import Written
+from predastore.backend.records import OBJECTS, REPAIR, ObjectRecord, RepairRecord, ShardExtent
+from predastore.s3db.commands import Delete, Keep, Op, Put
+
+
+def object_ops(record: ObjectRecord) -> tuple[Op, ...]:
+    """Points the key at `record`, and keeps what it replaces."""
+    hash_ = records.object_hash(record.bucket, record.key)
+    name = f"{record.bucket}/{record.key}".encode()
+    return (
+        Keep(OBJECTS, hash_, records.deleted_key(name, records.new_id())),
+        Put(OBJECTS, hash_, records.encode(record)),
+        Put(
+            OBJECTS,
+            records.arn_key(record.bucket, record.key),
+            records.encode_listed(hash_, records.summarize(record)),
+        ),
+    )
+
+
+def delete_ops(bucket: str, key: str) -> tuple[Op, ...]:
+    """Removes the key, and keeps what it pointed at."""
+    hash_ = records.object_hash(bucket, key)
+    name = f"{bucket}/{key}".encode()
+    return (
+        Keep(OBJECTS, hash_, records.deleted_key(name, records.new_id())),
+        Delete(OBJECTS, hash_),
+        Delete(OBJECTS, records.arn_key(bucket, key)),
+    )
+
+
+def repair_ops(
+    bucket: str, key: str, extent: ShardExtent, missing: Sequence[int]
+) -> tuple[Op, ...]:
+    """Puts shards that are missing from the start on the repair table."""
+    record = RepairRecord(bucket, key, extent, tuple(missing), records.now_ms())
+    where = records.repair_key(records.object_hash(bucket, key), extent.write_id)
+    return (Put(REPAIR, where, records.encode(record)),)
+
+
+def missing_ops(bucket: str, key: str, written: Written) -> tuple[Op, ...]:
+    """`repair_ops` for what `written` lacks, if anything."""
+    if not written.missing or not isinstance(written.extent, ShardExtent):
+        return ()
+    return repair_ops(bucket, key, written.extent, written.missing)

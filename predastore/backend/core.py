@@ -1,0 +1,162 @@
+"""What all operations share: commits with conditions, and what follows a commit.
+
+A commit that changes an object checks that the bucket exists (check 0), then what the operation
+demands, then the client's condition. A condition that compares an ETag is decided on the record
+as it is read, and committed under the check that the record is still the same; when it is not,
+it is read and decided anew.
+
+Once a body is durable, the commit and what follows it run to their end even if the request is
+cancelled: what is committed is always published, and what is certainly not is discarded. After
+OutcomeUnknown the bytes stay, as the commit may have happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from predastore.backend import records
+from predastore.backend.collector import Collector
+from predastore.backend.interface import ByteStore, Condition, Expectation, Written
+from predastore.backend.records import (
+    BUCKETS,
+    OBJECTS,
+    Checksum,
+    ObjectRecord,
+)
+from predastore.backend.state import GlobalState
+from predastore.coding.checksum import Digests
+from predastore.errors import (
+    BodyMismatch,
+    NoLeader,
+    NotLeader,
+    PreconditionFailed,
+    S3Error,
+    TooLarge,
+)
+from predastore.limits import BACKEND_CONDITION_TRIES_MAX
+from predastore.s3db.commands import Absent, Applied, Check, Equals, Exists, Op, batch
+
+T = TypeVar("T")
+
+NOTHING_DONE: Final = (PreconditionFailed, NoLeader, NotLeader, TooLarge, S3Error)
+
+
+class Core:
+    """`state` and `store` are closed by `close`, after the tasks that use them have ended."""
+
+    def __init__(self, state: GlobalState, store: ByteStore, collector: Collector) -> None:
+        self._state = state
+        self._store = store
+        self._collector = collector
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """Begins background work: garbage from an earlier run is collected."""
+        self._collector.start()
+
+    async def close(self) -> None:
+        """Waits for commits under way, ends background work, and closes state and store."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._collector.close()
+        await self._store.close()
+        await self._state.close()
+
+    # --- commits --------------------------------------------------------------------------
+
+    async def _commit_object(
+        self,
+        bucket: str,
+        key: str,
+        ops: Sequence[Op],
+        condition: Condition,
+        checks: Sequence[Check] = (),
+    ) -> Applied:
+        """A commit about one object. A failure of `checks` is raised as PreconditionFailed with
+        `check` counted from 0 in `checks`."""
+        exists = Exists(BUCKETS, records.bucket_key(bucket))
+        hash_ = records.object_hash(bucket, key)
+        for _ in range(BACKEND_CONDITION_TRIES_MAX):
+            guard = await self._guard(hash_, condition)
+            try:
+                return await self._state.commit(batch(*ops, checks=(exists, *checks, *guard)))
+            except PreconditionFailed as failed:
+                if failed.check == 0:
+                    raise S3Error("NoSuchBucket", BucketName=bucket) from failed
+                if failed.check <= len(checks):
+                    raise PreconditionFailed(str(failed), failed.check - 1) from failed
+                if not _compares(condition):
+                    raise S3Error("PreconditionFailed", **_which(condition)) from failed
+        raise S3Error("ConditionalRequestConflict")
+
+    async def _guard(self, hash_: bytes, condition: Condition) -> tuple[Check, ...]:
+        """The checks that make `condition` exact at the commit; S3Error when it fails now."""
+        if not condition:
+            return ()
+        if not _compares(condition):
+            return (Absent(OBJECTS, hash_),)
+        stored = await self._state.get(OBJECTS, hash_)
+        if stored is None:
+            if condition.if_match is not None:
+                raise S3Error("NoSuchKey")
+            return (Absent(OBJECTS, hash_),)
+        etag = records.decode(ObjectRecord, stored).etag
+        if condition.if_match not in (None, "*", etag) or condition.if_none_match in ("*", etag):
+            raise S3Error("PreconditionFailed", **_which(condition))
+        return (Equals(OBJECTS, hash_, stored),)
+
+    # --- after the body -------------------------------------------------------------------
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Awaits `work`, which goes on when the awaiting request is cancelled."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _discard_unless_unknown(self, written: Written, error: BaseException) -> None:
+        """After a commit that raised `error`."""
+        if isinstance(error, NOTHING_DONE):
+            await self._store.discard((written.extent,))
+
+    async def _verified(
+        self, written: Written, digests: Digests, expectation: Expectation
+    ) -> dict[str, bytes]:
+        """All digests of the body; a mismatch drops what was written."""
+        values = digests.digests()
+        try:
+            _verify(values, expectation.digests)
+            if expectation.late is not None:
+                _verify(values, expectation.late())
+        except BaseException:
+            await self._store.discard((written.extent,))
+            raise
+        return values
+
+
+def algorithms(expectation: Expectation, *more: str) -> frozenset[str]:
+    """Every digest that must be computed while the body passes."""
+    return frozenset({"md5", *expectation.digests, *expectation.compute, *more} - {""})
+
+
+def checksums_of(values: Mapping[str, bytes], names: frozenset[str]) -> tuple[Checksum, ...]:
+    """The checksums to store, in a fixed order."""
+    return tuple(Checksum(name, values[name]) for name in sorted(names - {""}))
+
+
+def _verify(values: Mapping[str, bytes], expected: Mapping[str, bytes]) -> None:
+    for name, digest in expected.items():
+        if not hmac.compare_digest(values[name], digest):
+            raise BodyMismatch(f"the body's {name} is not the one that was declared", name)
+
+
+def _compares(condition: Condition) -> bool:
+    """Whether the record has to be read to decide the condition."""
+    return condition.if_match is not None or condition.if_none_match not in (None, "*")
+
+
+def _which(condition: Condition) -> dict[str, str]:
+    return {"Condition": "If-Match" if condition.if_match is not None else "If-None-Match"}

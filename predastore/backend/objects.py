@@ -1,0 +1,278 @@
+"""`Objects`: every operation on buckets, objects and multipart uploads.
+
+The one class that the S3 layer calls. Keys and names are `str`, checked by the caller (length,
+legal bucket name); ETags have no quotes. One commit per changing call. What has a meaning in
+S3 is raised as S3Error (NoSuchBucket, NoSuchKey, NoSuchUpload, PreconditionFailed,
+ConditionalRequestConflict, BucketNotEmpty, InvalidPart, InvalidPartOrder, EntityTooSmall,
+EntityTooLarge, InvalidRequest, BadDigest); NotEnoughNodes, ObjectUnreadable, BodyMismatch,
+NodeFull, Overloaded, NoLeader and OutcomeUnknown are for the caller to map.
+
+A PUT: bytes are written durably under a fresh write id; one commit points the key at them and
+records what they replaced; then they are published, and the replaced bytes go to the collector.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+
+from predastore.backend import records
+from predastore.backend.buckets import Buckets
+from predastore.backend.commit_ops import delete_ops, missing_ops, object_ops
+from predastore.backend.core import algorithms, checksums_of
+from predastore.backend.interface import (
+    ALWAYS,
+    NO_EXPECTATION,
+    Attributes,
+    Buffer,
+    Condition,
+    Expectation,
+    Listing,
+    Place,
+    Source,
+    Written,
+)
+from predastore.backend.records import BUCKETS, OBJECTS, BucketRecord, ObjectRecord, Summary
+from predastore.backend.uploads import Uploads
+from predastore.coding.checksum import Digests
+from predastore.errors import (
+    ObjectReplaced,
+    ObjectUnreadable,
+    PreconditionFailed,
+    PredastoreError,
+    S3Error,
+)
+from predastore.s3db.commands import Exists, batch
+
+
+class Objects(Buckets, Uploads):
+    """Constructed over a GlobalState, a ByteStore and a Collector; `start` it, `close` it."""
+
+    # --- writing --------------------------------------------------------------------------
+
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        source: Source,
+        size: int,
+        attributes: Attributes,
+        expectation: Expectation = NO_EXPECTATION,
+        condition: Condition = ALWAYS,
+    ) -> ObjectRecord:
+        """Stores `size` bytes of `source` as the object; durable and visible on return.
+
+        Raises what `ByteStore.write` does; BodyMismatch for a digest; S3Error NoSuchBucket,
+        PreconditionFailed, NoSuchKey (If-Match without an object). Then nothing is stored.
+        """
+        if condition:  # spares a body that can not be stored; the commit decides
+            await self._guard(records.object_hash(bucket, key), condition)
+        write_id = records.new_id()
+        digests = Digests(algorithms(expectation))
+        written = await self._store.write(Place(bucket, key), write_id, source, size, digests)
+        values = await self._verified(written, digests, expectation)
+        record = ObjectRecord(
+            bucket=bucket,
+            key=key,
+            write_id=write_id,
+            extents=(written.extent,),
+            size=size,
+            etag=values["md5"].hex(),
+            modified_ms=records.now_ms(),
+            owner=attributes.owner,
+            content_type=attributes.content_type,
+            headers=dict(attributes.headers),
+            user=dict(attributes.user),
+            checksums=checksums_of(values, expectation.compute),
+        )
+        await self._to_the_end(self._finish_put(record, written, condition))
+        return record
+
+    async def _finish_put(
+        self, record: ObjectRecord, written: Written, condition: Condition
+    ) -> None:
+        ops = (*object_ops(record), *missing_ops(record.bucket, record.key, written))
+        try:
+            applied = await self._commit_object(record.bucket, record.key, ops, condition)
+        except PredastoreError as error:
+            await self._discard_unless_unknown(written, error)
+            raise
+        await self._store.publish(written.extent)
+        await self._collector.retire(OBJECTS, applied.kept)
+
+    async def copy(
+        self,
+        source_record: ObjectRecord,
+        bucket: str,
+        key: str,
+        attributes: Attributes,
+        expectation: Expectation = NO_EXPECTATION,
+        condition: Condition = ALWAYS,
+    ) -> ObjectRecord:
+        """Writes what `source_record` refers to as a new object; the source may be the target.
+
+        Raises what `open_read` and `put` do.
+        """
+        async with await self.open_source(source_record, 0, source_record.size) as source:
+            return await self.put(
+                bucket, key, source, source_record.size, attributes, expectation, condition
+            )
+
+    # --- reading --------------------------------------------------------------------------
+
+    async def lookup(
+        self, bucket: str, key: str
+    ) -> tuple[BucketRecord | None, ObjectRecord | None]:
+        """Both records as of one moment, in one round trip."""
+        stored_bucket, stored = await self._state.read(
+            (
+                (BUCKETS, records.bucket_key(bucket)),
+                (OBJECTS, records.object_hash(bucket, key)),
+            )
+        )
+        return (
+            None if stored_bucket is None else records.decode(BucketRecord, stored_bucket),
+            None if stored is None else records.decode(ObjectRecord, stored),
+        )
+
+    async def open_read(self, record: ObjectRecord, start: int, end: int) -> Reading:
+        """The bytes [start, end) of a version just looked up, of which the first are had already.
+
+        The caller closes it (`aclose`) if it does not read to the end. ObjectReplaced: there is
+        another version now, and this one's bytes are gone: look up again. ObjectUnreadable:
+        fewer than k shards can be had. S3Error NoSuchKey: the object was deleted meanwhile.
+        """
+        try:
+            return await Reading(self._read(record, start, end, certain=False)).begin()
+        except ObjectUnreadable as error:
+            _, now = await self.lookup(record.bucket, record.key)
+            if now is None:
+                raise S3Error("NoSuchKey", Key=record.key) from error
+            if now.write_id != record.write_id:
+                raise ObjectReplaced(f"{record.bucket}/{record.key} was replaced") from error
+        return await Reading(self._read(record, start, end, certain=True)).begin()
+
+    async def open_source(self, record: ObjectRecord, start: int, end: int) -> RecordSource:
+        """The bytes [start, end) as a body for `put` or `put_part`, to be used in `async with`."""
+        return RecordSource(await self.open_read(record, start, end))
+
+    async def _read(
+        self, record: ObjectRecord, start: int, end: int, *, certain: bool
+    ) -> AsyncGenerator[Buffer, None]:
+        with self._collector.reading(record.extents):
+            base = 0
+            for extent in record.extents:
+                low, high = max(start - base, 0), min(end - base, extent.size)
+                base += extent.size
+                if low >= high:
+                    continue
+                async with contextlib.aclosing(
+                    self._store.read(extent, low, high, certain=certain)
+                ) as stream:
+                    async for buffer in stream:
+                        yield buffer
+
+    async def list(
+        self,
+        bucket: str,
+        prefix: str = "",
+        delimiter: str = "",
+        after: str = "",
+        limit: int = 1000,
+    ) -> Listing:
+        """Keys and common prefixes strictly after `after`, in UTF-8 byte order.
+
+        `limit` counts both. The bucket is not checked. `after` may be a common prefix: then
+        everything below it is passed over.
+        """
+        base = records.arn_prefix(bucket)
+        begin = base + prefix.encode()
+        position = base + after.encode() if after else b""
+        entries: dict[str, Summary] = {}
+        prefixes: dict[str, None] = {}
+        truncated = limit > 0
+        while truncated and (left := limit - len(entries) - len(prefixes)) > 0:
+            # a page may be short, as the state bounds its bytes
+            page = await self._state.list(OBJECTS, begin, delimiter.encode(), position, left)
+            for name, stored in page.entries:
+                entries[name[len(base) :].decode()] = records.decode_listed(stored)[1]
+            prefixes.update((common[len(base) :].decode(), None) for common in page.prefixes)
+            truncated = page.truncated
+            position = page.next or position
+        return Listing([*entries.items()], [*prefixes], truncated, position[len(base) :].decode())
+
+    # --- deleting -------------------------------------------------------------------------
+
+    async def delete(self, bucket: str, key: str, condition: Condition = ALWAYS) -> bool:
+        """True: there was one. S3Error NoSuchBucket, PreconditionFailed, NoSuchKey."""
+        return await self._to_the_end(self._delete(bucket, key, condition))
+
+    async def _delete(self, bucket: str, key: str, condition: Condition) -> bool:
+        applied = await self._commit_object(bucket, key, delete_ops(bucket, key), condition)
+        await self._collector.retire(OBJECTS, applied.kept)
+        return bool(applied.kept)
+
+    async def delete_many(
+        self, bucket: str, keys: Sequence[str]
+    ) -> dict[str, PredastoreError | None]:
+        """All of them in one commit; for each key None, or why it is still there."""
+        return await self._to_the_end(self._delete_many(bucket, keys))
+
+    async def _delete_many(
+        self, bucket: str, keys: Sequence[str]
+    ) -> dict[str, PredastoreError | None]:
+        unique = tuple(dict.fromkeys(keys))
+        ops = [op for key in unique for op in delete_ops(bucket, key)]
+        exists = Exists(BUCKETS, records.bucket_key(bucket))
+        try:
+            applied = await self._state.commit(batch(*ops, checks=(exists,)))
+        except PreconditionFailed as failed:
+            raise S3Error("NoSuchBucket", BucketName=bucket) from failed
+        await self._collector.retire(OBJECTS, applied.kept)
+        return dict.fromkeys(unique)
+
+
+class Reading:
+    """The bytes of a version: iterate once, and `aclose` unless it was to the end."""
+
+    def __init__(self, stream: AsyncGenerator[Buffer, None]) -> None:
+        self._stream = stream
+        self._first: Buffer | None = None
+
+    async def begin(self) -> Reading:
+        """Fetches the first buffer, so that early errors come early."""
+        self._first = await anext(self._stream, None)
+        return self
+
+    def __aiter__(self) -> Reading:
+        return self
+
+    async def __anext__(self) -> Buffer:
+        first, self._first = self._first, None
+        return first if first is not None else await anext(self._stream)
+
+    async def aclose(self) -> None:
+        self._first = None
+        await self._stream.aclose()
+
+
+class RecordSource:
+    """A stored object's bytes as a body; an async context manager."""
+
+    def __init__(self, stream: Reading) -> None:
+        self._stream = stream
+        self._rest = memoryview(b"")
+
+    async def readinto(self, buffer: memoryview) -> int:
+        if not self._rest:
+            self._rest = memoryview(await anext(self._stream, b""))
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    async def __aenter__(self) -> RecordSource:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stream.aclose()
