@@ -182,6 +182,7 @@ S3_XML_DEPTH_MAX: Final = 8
 S3_XML_SLICE_BYTES: Final = 32 * KIB  # parsed between two turns of the event loop, about 1 ms
 S3_TOKEN_BYTES_MAX: Final = 4 * KIB  # a continuation token, before it is decoded
 S3_QUERY_PARAMETERS_MAX: Final = 64
+S3_READ_TRIES_MAX: Final = 8  # of an object that is replaced while it is looked up
 
 # --- process ----------------------------------------------------------------------------------
 

@@ -15,10 +15,13 @@ import msgspec
 
 from predastore.errors import PeerUnreachable
 from predastore.limits import RPC_TIMEOUT_MS_MAX
-from predastore.rpc import pipe
+from predastore.rpc import pipe, quic_client
 from predastore.rpc.admission import Admission
 from predastore.rpc.certificate import Certificate
-from predastore.rpc.framing import Buffer, encode_struct, payload_length
+from predastore.rpc.framing import Buffer, decode_response, encode_struct, payload_length
+from predastore.rpc.peers import Dial, Peer
+from predastore.rpc.quic_core import client_configuration
+from predastore.rpc.quic_listener import Listener
 from predastore.rpc.service import Method, Service
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -41,7 +44,12 @@ class Endpoint:
         self._cluster_key = cluster_key
         self._certificate = certificate
         self.name = name
+        self._configuration = client_configuration()
         self._local: dict[str, _Local] = {}
+        self._listeners: list[Listener] = []
+        self._remote: dict[str, Peer] = {}
+        self._addresses: dict[str, tuple[str, int]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def serve(self, peer: str, service: Service) -> None:
@@ -51,6 +59,47 @@ class Endpoint:
         if twice:
             raise ValueError(f"{peer} serves {sorted(twice)} already")
         local.methods.update(service)
+
+    async def listen(self, peer: str, host: str, port: int) -> int:
+        """Takes calls to `peer`, which is served here, over QUIC. Returns the port, which the
+        system chooses when `port` is 0. OSError if the address can not be had."""
+        methods = self._local.setdefault(peer, _Local(peer)).methods
+        listener = Listener(
+            peer, methods, cluster_key=self._cluster_key, certificate=self._certificate
+        )
+        port = await listener.start(host, port)
+        self._listeners.append(listener)
+        return port
+
+    def add_peer(self, peer: str, host: str, port: int) -> None:
+        """Where a remote peer is. A new address replaces the old one, and its connection."""
+        if self._addresses.get(peer) == (host, port):
+            return
+        self._addresses[peer] = (host, port)
+        old = self._remote.pop(peer, None)
+        if old is not None:
+            task = asyncio.get_running_loop().create_task(old.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def _peer(self, name: str) -> Peer:
+        peer = self._remote.get(name)
+        if peer is None:
+            address = self._addresses.get(name)
+            if address is None:
+                raise PeerUnreachable(f"{name}: no address is known")
+            peer = self._remote[name] = Peer(name, self._dial_to(name, *address))
+        return peer
+
+    def _dial_to(self, name: str, host: str, port: int) -> Dial:
+        return lambda: quic_client.dial(
+            host,
+            port,
+            configuration=self._configuration,
+            cluster_key=self._cluster_key,
+            name=self.name,
+            wanted=name,
+        )
 
     async def call(
         self,
@@ -72,7 +121,8 @@ class Endpoint:
         body = encode_struct(request)
         local = self._local.get(peer)
         if local is None:
-            raise PeerUnreachable(f"{peer}: no address is known")
+            message = await self._peer(peer).call(method, body, payload, deadline)
+            return decode_response(response_type, message.header), message.payload
         size_bytes = len(body) + payload_length(payload)
         if not local.admission.try_enter(size_bytes):
             await local.admission.enter(size_bytes, deadline)
@@ -84,5 +134,11 @@ class Endpoint:
             local.admission.leave(size_bytes)
 
     async def close(self) -> None:
-        """No further calls; calls in flight fail."""
+        """No further calls; calls in flight fail, and handlers are cancelled."""
         self._closed = True
+        for peer in self._remote.values():
+            await peer.close()
+        for listener in self._listeners:
+            await listener.close()
+        if self._closing:
+            await asyncio.wait(self._closing)

@@ -29,6 +29,7 @@ Buffer = bytes | bytearray | memoryview
 S = TypeVar("S", bound=msgspec.Struct)
 
 PREFIX: Final = struct.Struct("<II")
+_NIL: Final = msgspec.Raw(b"\xc0")
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -51,9 +52,9 @@ class RequestHeader(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ResponseHeader(msgspec.Struct, frozen=True, array_like=True):
-    """Either a body or an error."""
+    """The response struct; or nil, and an error."""
 
-    body: msgspec.Raw | None
+    body: msgspec.Raw
     error: WireError | None = None
 
 
@@ -103,9 +104,9 @@ def encode_error(error: PredastoreError) -> bytes:
     code, message, detail = to_wire(error)
     message = message[:4096]
     try:
-        return _encode(ResponseHeader(None, WireError(code, message, detail)))
+        return _encode(ResponseHeader(_NIL, WireError(code, message, detail)))
     except (TypeError, OverflowError):
-        return _encode(ResponseHeader(None, WireError(RemoteFailure.code, message, {})))
+        return _encode(ResponseHeader(_NIL, WireError(RemoteFailure.code, message, {})))
 
 
 def decode_response(kind: type[S], header: bytes) -> S:
@@ -113,8 +114,6 @@ def decode_response(kind: type[S], header: bytes) -> S:
     response = decode_struct(ResponseHeader, header)
     if response.error is not None:
         raise from_wire(response.error.code, response.error.message, response.error.detail)
-    if response.body is None:
-        raise FrameError("a response with neither body nor error")
     return decode_struct(kind, response.body)
 
 

@@ -1,0 +1,121 @@
+"""Both ends of a connection prove that they hold the cluster key. Sans-IO.
+
+On the connection's first stream, header-only messages of rpc.framing:
+
+    caller                                listener
+    Hello(nonce, name, wanted)     ->
+                                   <-     Challenge(nonce)
+    Proof(HMAC "caller")           ->     verified, else the connection is closed
+    verified, else closed          <-     Proof(HMAC "listener")
+
+A proof is HMAC-SHA256 under the cluster key over a label for the role, both nonces, the SHA-256
+of the listener's TLS certificate as that end sees it, the caller's name, and the name of the
+listener that the caller wants. Hence: a replay fails on the nonce, a reflection on the label, a
+man in the middle with a certificate of his own on the hash, the wrong listener on the name.
+Who holds the cluster key may claim any name: names tell members apart, the key admits them.
+
+The caller proves first: whoever can merely reach a port gets nothing made with the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+
+import msgspec
+
+from predastore.errors import PeerRefused
+from predastore.rpc.framing import encode_prefix, encode_struct
+
+_NONCE_BYTES = 32
+_CALLER = b"predastore rpc 1 caller"
+_LISTENER = b"predastore rpc 1 listener"
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True):
+    nonce: bytes
+    name: str
+    wanted: str
+
+
+class Challenge(msgspec.Struct, frozen=True, array_like=True):
+    nonce: bytes
+
+
+class Proof(msgspec.Struct, frozen=True, array_like=True):
+    mac: bytes
+
+
+def message(value: msgspec.Struct) -> bytes:
+    """A message of the proof, ready to send."""
+    return encode_prefix(encode_struct(value), 0)
+
+
+def _mac(
+    key: bytes, label: bytes, hello: Hello, challenge: Challenge, certificate_der: bytes
+) -> bytes:
+    fields = (
+        label,
+        hello.nonce,
+        challenge.nonce,
+        hashlib.sha256(certificate_der).digest(),
+        hello.name.encode(),
+        hello.wanted.encode(),
+    )
+    # Lengths in front, so that no two lists of fields give the same bytes.
+    transcript = b"".join(len(part).to_bytes(4, "little") + part for part in fields)
+    return hmac.digest(key, transcript, hashlib.sha256)
+
+
+def _check_nonce(nonce: bytes) -> None:
+    if len(nonce) != _NONCE_BYTES:
+        raise PeerRefused(f"a nonce of {len(nonce)} bytes")
+
+
+class Caller:
+    """The caller's half; `certificate_der` is what the TLS handshake showed."""
+
+    def __init__(self, key: bytes, *, name: str, wanted: str, certificate_der: bytes) -> None:
+        self._key = key
+        self._certificate_der = certificate_der
+        self.hello = Hello(os.urandom(_NONCE_BYTES), name, wanted)
+        self._challenge: Challenge | None = None
+
+    def prove(self, challenge: Challenge) -> Proof:
+        _check_nonce(challenge.nonce)
+        self._challenge = challenge
+        return Proof(_mac(self._key, _CALLER, self.hello, challenge, self._certificate_der))
+
+    def verify(self, proof: Proof) -> None:
+        """PeerRefused unless the listener holds the key and owns the certificate seen here."""
+        assert self._challenge is not None
+        expected = _mac(self._key, _LISTENER, self.hello, self._challenge, self._certificate_der)
+        if not hmac.compare_digest(expected, proof.mac):
+            raise PeerRefused(f"{self.hello.wanted}: it did not prove the cluster key")
+
+
+class Listener:
+    """The listener's half; `certificate_der` is its own certificate, `served` its name."""
+
+    def __init__(self, key: bytes, *, served: str, certificate_der: bytes) -> None:
+        self._key = key
+        self._certificate_der = certificate_der
+        self._served = served
+        self._challenge = Challenge(os.urandom(_NONCE_BYTES))
+        self._hello: Hello | None = None
+
+    def challenge(self, hello: Hello) -> Challenge:
+        _check_nonce(hello.nonce)
+        if hello.wanted != self._served:
+            raise PeerRefused(f"{hello.wanted!r} is not here")
+        self._hello = hello
+        return self._challenge
+
+    def verify(self, proof: Proof) -> tuple[str, Proof]:
+        """The caller's name and the proof to answer with; PeerRefused if it fails."""
+        assert self._hello is not None
+        arguments = (self._hello, self._challenge, self._certificate_der)
+        if not hmac.compare_digest(_mac(self._key, _CALLER, *arguments), proof.mac):
+            raise PeerRefused("the caller did not prove the cluster key")
+        return self._hello.name, Proof(_mac(self._key, _LISTENER, *arguments))

@@ -1,0 +1,349 @@
+"""One QUIC connection on the event loop: datagrams, timers, streams, back pressure.
+
+`Connection` drives a `Core` and serves both roles. Its owner gives it datagrams (`receive`)
+and a way to send them; streams are objects with the callbacks of `Stream`, known by id.
+
+What it promises:
+- all that a wake-up brings is answered by one flush, after the tasks that it woke have run;
+- a flush, and so the time for which it holds up the loop, has a bound (Core's burst);
+- bytes handed to QUIC and not yet acknowledged have a bound per connection, shared equally by
+  the streams that write (`send` waits); small messages go at once;
+- bytes received count against the connection's window until their stream gives them back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Protocol
+
+from aioquic.quic import events
+
+from predastore.errors import PeerRefused, PeerUnreachable, RpcError
+from predastore.limits import RPC_SEND_BUFFER_BYTES, RPC_SEND_SLICE_BYTES
+from predastore.rpc.framing import Buffer, payload_length
+from predastore.rpc.quic_core import Core
+
+# aioquic measures round trips with it: the loop's own clock stands still within an iteration.
+_clock = time.monotonic
+
+# Application error codes of streams and connections.
+CLOSED: Final = 0  # the process ends or has no use for it
+CANCELLED: Final = 1  # the caller gave up, or its deadline passed
+REFUSED: Final = 2  # no proof, or a broken protocol
+BUSY: Final = 3  # a bound was met
+
+Address = tuple[Any, ...]  # as the socket gives it: two parts, or four with IPv6
+Send = Callable[[bytes, Address], None]
+
+
+class Stream(Protocol):
+    """What a connection tells to whoever has one of its streams."""
+
+    def data_received(self, data: bytes, end: bool) -> None: ...
+    def reset_received(self, error_code: int) -> None: ...
+    def stop_received(self) -> None: ...
+    def connection_lost(self, error: RpcError) -> None: ...
+
+
+class Connection:
+    """`opened`: called for a stream that the peer opened; returns its owner.
+    `ready`: called once TLS is done. `lost`: called once, at the end."""
+
+    def __init__(
+        self,
+        core: Core,
+        send: Send,
+        *,
+        opened: Callable[[int], Stream],
+        ready: Callable[[], None],
+        lost: Callable[[RpcError], None],
+    ) -> None:
+        self.core = core
+        self._received_at = _clock()
+        self.error: RpcError | None = None
+        self.connection_ids: Callable[[bytes, bool], None] = lambda cid, issued: None
+        self._loop = asyncio.get_running_loop()
+        self._send = send
+        self._opened = opened
+        self._ready = ready
+        self._lost = lost
+        self._streams: dict[int, Stream] = {}
+        self._held_bytes: dict[int, int] = {}  # delivered to a stream, not given back
+        self._unclaimed: set[int] = set()  # opened by the peer, by opening a later one
+        self._next_peer_stream = 0
+        self._writers: dict[int, asyncio.Future[None] | None] = {}  # the future of a waiting one
+        self._openers: deque[asyncio.Future[None]] = deque()
+        self._flush_handle: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+
+    # Datagrams and timers
+
+    def connect(self, address: Address) -> None:
+        self.core.connect(address, now=_clock())
+        self.flush_soon()
+
+    def receive(self, datagram: bytes, address: Address) -> None:
+        if self.error is not None:
+            return
+        self._received_at = _clock()
+        self.core.receive_datagram(datagram, address, now=self._received_at)
+        self._dispatch()
+
+    def flush_soon(self) -> None:
+        """Sends what is due after the callbacks that are ready now."""
+        if self._flush_handle is None and self.error is None:
+            self._flush_handle = self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_handle = None
+        self._transmit()
+        if self.error is not None:  # sending may have found the peer's port closed
+            return
+        if self.core.more_to_send:
+            self.flush_soon()
+        self._arm_timer()
+
+    def _transmit(self) -> None:
+        for datagram, address in self.core.datagrams_to_send(now=_clock()):
+            self._send(datagram, address)
+
+    def _arm_timer(self) -> None:
+        at = self.core.get_timer()
+        if at == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = at
+        if at is not None:
+            self._timer = self._loop.call_later(max(0.0, at - _clock()), self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        assert self._timer_at is not None
+        now = max(self._timer_at, _clock())
+        self._timer = None
+        self._timer_at = None
+        self.core.handle_timer(now=now)
+        self._dispatch()
+
+    @property
+    def silent_s(self) -> float:
+        """How long nothing has come from the peer."""
+        return _clock() - self._received_at
+
+    def ping(self) -> None:
+        self.core.send_ping(0)
+        self.flush_soon()
+
+    # What came in
+
+    def _dispatch(self) -> None:
+        while self.error is None and (event := self.core.next_event()) is not None:
+            if isinstance(event, events.StreamDataReceived):
+                self._data_received(event)
+            elif isinstance(event, events.StreamReset):
+                self._reset_received(event)
+            elif isinstance(event, events.StopSendingReceived):
+                self._owner(event.stream_id).stop_received()
+            elif isinstance(event, events.HandshakeCompleted):
+                self._ready()
+            elif isinstance(event, events.ConnectionIdIssued):
+                self.connection_ids(event.connection_id, True)
+            elif isinstance(event, events.ConnectionIdRetired):
+                self.connection_ids(event.connection_id, False)
+        if self.error is None:
+            termination = self.core.termination
+            if termination is not None:
+                # Not after aioquic's draining period: nobody should wait for it.
+                self._transmit()
+                self.end(_reason(termination))
+                return
+            self._wake()
+            self.flush_soon()
+
+    def _data_received(self, event: events.StreamDataReceived) -> None:
+        self._hold(event.stream_id, len(event.data))
+        self._owner(event.stream_id).data_received(event.data, event.end_stream)
+        if event.stream_id not in self._streams:
+            self.release(event.stream_id)
+
+    def _reset_received(self, event: events.StreamReset) -> None:
+        self._hold(event.stream_id, self.core.undelivered_bytes(event.stream_id))
+        self._owner(event.stream_id).reset_received(event.error_code)
+        if event.stream_id not in self._streams:
+            self.release(event.stream_id)
+
+    def _hold(self, stream_id: int, size_bytes: int) -> None:
+        self._held_bytes[stream_id] = self._held_bytes.get(stream_id, 0) + size_bytes
+
+    def _owner(self, stream_id: int) -> Stream:
+        owner = self._streams.get(stream_id)
+        if owner is not None:
+            return owner
+        if stream_id >= self._next_peer_stream and not self.core.is_client:
+            self._unclaimed.update(range(self._next_peer_stream, stream_id + 4, 4))
+            self._next_peer_stream = stream_id + 4
+        if stream_id not in self._unclaimed:
+            return _NOBODY  # released: what still comes for it is dropped
+        self._unclaimed.discard(stream_id)
+        self._streams[stream_id] = owner = self._opened(stream_id)
+        return owner
+
+    # What the owners of streams do
+
+    def adopt_stream(self, owner: Stream) -> int:
+        """The id of a new stream, where it is known that the peer allows one."""
+        stream_id = self.core.open_stream()
+        self._streams[stream_id] = owner
+        return stream_id
+
+    async def open_stream(self, owner: Stream) -> int:
+        """The id of a new stream, once the peer allows one more."""
+        while self.error is None and not self.core.can_open_stream():
+            opener = self._loop.create_future()
+            self._openers.append(opener)
+            try:
+                await opener
+            except asyncio.CancelledError:
+                self._wake()  # the place, if it was given one, goes to the next
+                raise
+        if self.error is not None:
+            raise self.error
+        stream_id = self.adopt_stream(owner)
+        if self._openers:
+            self._wake()
+        return stream_id
+
+    async def send(self, stream_id: int, prefix: bytes, payload: Sequence[Buffer] = ()) -> None:
+        """Writes a message and ends the stream's direction.
+
+        Returns early, with no error, when the peer wants no more of it or the connection is
+        lost: the stream's owner is told by its callbacks.
+        """
+        if not self.core.can_write(stream_id):
+            return
+        if len(prefix) + payload_length(payload) <= RPC_SEND_SLICE_BYTES:
+            self.core.send_stream_data(stream_id, b"".join((prefix, *payload)), end_stream=True)
+            self.flush_soon()
+            return
+        self._writers[stream_id] = None
+        try:
+            for part, last in _slices((prefix, *payload)):
+                while self.error is None and not self._has_room(stream_id):
+                    self._writers[stream_id] = waiter = self._loop.create_future()
+                    await waiter
+                if self.error is not None or not self.core.can_write(stream_id):
+                    return
+                self.core.send_stream_data(stream_id, bytes(part), end_stream=last)
+                self.flush_soon()
+        finally:
+            del self._writers[stream_id]
+
+    def send_now(self, stream_id: int, message: bytes, *, end: bool) -> None:
+        """Writes a small message at once."""
+        if self.core.can_write(stream_id):
+            self.core.send_stream_data(stream_id, message, end_stream=end)
+            self.flush_soon()
+
+    def _has_room(self, stream_id: int) -> bool:
+        share_bytes = RPC_SEND_BUFFER_BYTES // len(self._writers)
+        unacked_bytes = self.core.unacked_bytes(stream_id)
+        return (
+            unacked_bytes == 0
+            or unacked_bytes + RPC_SEND_SLICE_BYTES <= share_bytes
+            or not self.core.can_write(stream_id)
+        )
+
+    def _wake(self) -> None:
+        for stream_id, waiter in self._writers.items():
+            if waiter is not None and not waiter.done() and self._has_room(stream_id):
+                waiter.set_result(None)
+        while self._openers and self.core.can_open_stream():
+            opener = self._openers.popleft()
+            if not opener.done():
+                opener.set_result(None)
+                return  # it wakes the next, once it has opened its own
+
+    def release(self, stream_id: int) -> None:
+        """The owner wants no more of the stream, and holds none of its bytes any longer."""
+        self._streams.pop(stream_id, None)
+        self.give_back(stream_id)
+
+    def give_back(self, stream_id: int) -> None:
+        """The owner holds none of the bytes that came so far; the peer may send as many."""
+        held_bytes = self._held_bytes.pop(stream_id, 0)
+        if held_bytes:
+            self.core.consume(held_bytes)
+            self.flush_soon()
+
+    def abandon(self, stream_id: int, error_code: int) -> None:
+        """Cuts both directions."""
+        self.core.abandon(stream_id, error_code)
+        self.release(stream_id)
+        self._wake()
+        self.flush_soon()
+
+    # The end
+
+    def close(self, error_code: int, reason: str) -> None:
+        """Tells the peer why, without waiting for it."""
+        if self.error is None:
+            self.core.close(error_code=error_code, reason_phrase=reason[:200])
+            self._transmit()
+            kind = PeerRefused if error_code == REFUSED else PeerUnreachable
+            self.end(kind(f"connection closed here: {reason}"))
+
+    def end(self, error: RpcError) -> None:
+        """The connection is gone; all that waits on it learns of it."""
+        if self.error is not None:
+            return
+        self.error = error
+        for handle in (self._timer, self._flush_handle):
+            if handle is not None:
+                handle.cancel()
+        for waiter in (*self._writers.values(), *self._openers):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.connection_lost(error)
+        self._lost(error)
+
+
+def _slices(buffers: Sequence[Buffer]) -> Iterator[tuple[memoryview, bool]]:
+    """All bytes in slices of the size that goes to QUIC at once; the flag marks the last."""
+    views = [view for view in (memoryview(part).cast("B") for part in buffers) if len(view)]
+    for view in views:
+        for start in range(0, len(view), RPC_SEND_SLICE_BYTES):
+            part = view[start : start + RPC_SEND_SLICE_BYTES]
+            yield part, view is views[-1] and start + len(part) == len(view)
+
+
+def _reason(event: events.ConnectionTerminated) -> RpcError:
+    reason = event.reason_phrase[:200]
+    if event.frame_type is None and event.error_code == REFUSED:
+        return PeerRefused(reason)
+    return PeerUnreachable(f"connection lost: {reason or f'error {event.error_code:#x}'}")
+
+
+class _Nobody:
+    """Owner of streams that were released."""
+
+    def data_received(self, data: bytes, end: bool) -> None:
+        pass
+
+    def reset_received(self, error_code: int) -> None:
+        pass
+
+    def stop_received(self) -> None:
+        pass
+
+    def connection_lost(self, error: RpcError) -> None:
+        pass
+
+
+_NOBODY: Final = _Nobody()

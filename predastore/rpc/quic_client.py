@@ -1,0 +1,284 @@
+"""The caller's end: a proven connection to one peer, and calls over it.
+
+`dial` makes the connection: TLS, then the proof of rpc.auth on the first stream. Each call is a
+stream of its own. The connection is kept alive with pings, so that a dead peer is found out by
+its silence, whether or not somebody calls it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import msgspec
+from aioquic.quic.configuration import QuicConfiguration
+
+from predastore.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    PeerRefused,
+    PeerUnreachable,
+    RpcError,
+)
+from predastore.limits import (
+    RPC_DIAL_TIMEOUT_MS,
+    RPC_IDLE_TIMEOUT_MS,
+    RPC_PING_INTERVAL_MS,
+    RPC_PROOF_BYTES_MAX,
+)
+from predastore.rpc import auth
+from predastore.rpc.framing import (
+    Buffer,
+    FrameParser,
+    Message,
+    decode_struct,
+    encode_prefix,
+    payload_length,
+)
+from predastore.rpc.quic import BUSY, CANCELLED, CLOSED, REFUSED, Address, Connection, Stream
+from predastore.rpc.quic_core import Core
+from predastore.rpc.quic_socket import DatagramSocket, datagram_bytes, resolve
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+_RESET_ERRORS: dict[int, type[RpcError]] = {
+    CANCELLED: DeadlineExceeded,  # the peer's clock was a little ahead
+    REFUSED: PeerRefused,
+    BUSY: Overloaded,
+}
+
+
+async def dial(
+    host: str,
+    port: int,
+    *,
+    configuration: QuicConfiguration,
+    cluster_key: bytes,
+    name: str,
+    wanted: str,
+) -> Channel:
+    """A connection to `wanted`, both ends proven. PeerUnreachable or PeerRefused if it fails."""
+    try:
+        async with asyncio.timeout(RPC_DIAL_TIMEOUT_MS / 1000):
+            family, address = await resolve(host, port)
+            channel = Channel(family, address, configuration, _Identity(cluster_key, name, wanted))
+            try:
+                await channel.connect(address)
+            except BaseException:
+                channel.close()
+                raise
+    except TimeoutError:
+        raise PeerUnreachable(f"{wanted}: no answer from {host}:{port}") from None
+    except OSError as error:
+        raise PeerUnreachable(f"{wanted}: {host}:{port}: {error}") from error
+    return channel
+
+
+class _Identity(msgspec.Struct, frozen=True):
+    cluster_key: bytes
+    name: str
+    wanted: str
+
+    def __repr__(self) -> str:
+        return f"_Identity({self.name!r}, {self.wanted!r})"  # the key is nobody's business
+
+
+class Channel:
+    """A connection that `dial` made."""
+
+    def __init__(
+        self,
+        family: socket.AddressFamily,
+        address: Address,
+        configuration: QuicConfiguration,
+        identity: _Identity,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._identity = identity
+        self._socket = DatagramSocket(family, self._received, self._failed)
+        self._connection = Connection(
+            Core(replace(configuration, max_datagram_size=datagram_bytes(address))),
+            self._socket.send,
+            opened=_refuse_stream,
+            ready=self._prove,
+            lost=self._lost,
+        )
+        self._proven: asyncio.Future[None] = self._loop.create_future()
+        self._lost_callback: Callable[[RpcError], None] | None = None
+        self._pinger: asyncio.TimerHandle | None = None
+
+    async def connect(self, address: Address) -> None:
+        self._socket.connect(address)
+        self._connection.connect(address)
+        await self._proven
+        self._ping_later()
+
+    def on_lost(self, lost: Callable[[RpcError], None]) -> None:
+        """Sets who learns of the end, or tells at once if it has come already."""
+        self._lost_callback = lost
+        if self._connection.error is not None:
+            lost(self._connection.error)
+
+    async def call(self, header: bytes, payload: Sequence[Buffer]) -> Message:
+        """The answer to one request. Whoever calls sets the deadline, by cancelling this."""
+        connection = self._connection
+        owner = _Call(connection, self._loop.create_future())
+        prefix = encode_prefix(header, payload_length(payload))
+        stream_id = await connection.open_stream(owner)
+        try:
+            await connection.send(stream_id, prefix, payload)
+            message = await owner.answer
+        except BaseException:
+            connection.abandon(stream_id, CANCELLED)
+            owner.forget()
+            raise
+        if connection.core.can_write(stream_id):  # answered before it had read everything
+            connection.core.abandon(stream_id, CANCELLED)
+        connection.release(stream_id)
+        return message
+
+    @property
+    def was_silent(self) -> bool:
+        """It ended, or is about to, because nothing came for long."""
+        return self._connection.silent_s >= RPC_IDLE_TIMEOUT_MS / 1000 * 0.9
+
+    def close(self) -> None:
+        self._connection.close(CLOSED, "the caller closes")
+        self._socket.close()
+
+    def _prove(self) -> None:
+        connection = self._connection
+        stream = _ProofStream(self._identity, connection, self._proven)
+        stream.begin()
+
+    def _received(self, datagram: bytes, address: Address) -> None:
+        if self._connection.core.is_stateless_reset(datagram):
+            self._connection.end(PeerUnreachable("the peer was started anew"))
+        else:
+            self._connection.receive(datagram, address)
+
+    def _failed(self, error: OSError) -> None:
+        self._connection.end(PeerUnreachable(f"the peer's port is closed: {error}"))
+
+    def _lost(self, error: RpcError) -> None:
+        self._socket.close()
+        if self._pinger is not None:
+            self._pinger.cancel()
+        if not self._proven.done():
+            self._proven.set_exception(error)
+        elif self._lost_callback is not None:
+            self._lost_callback(error)
+
+    def _ping_later(self) -> None:
+        interval_s = RPC_PING_INTERVAL_MS / 1000
+        if self._connection.error is None:
+            if self._connection.silent_s >= interval_s / 2:
+                self._connection.ping()
+            self._pinger = self._loop.call_later(interval_s, self._ping_later)
+
+
+def _refuse_stream(stream_id: int) -> Stream:
+    raise AssertionError(f"stream {stream_id}: a caller grants its peer no streams")
+
+
+class _ProofStream:
+    """The caller's half of rpc.auth on the connection's first stream."""
+
+    def __init__(
+        self, identity: _Identity, connection: Connection, proven: asyncio.Future[None]
+    ) -> None:
+        self._connection = connection
+        self._proven = proven
+        self._wanted = identity.wanted
+        self._caller = auth.Caller(
+            identity.cluster_key,
+            name=identity.name,
+            wanted=identity.wanted,
+            certificate_der=connection.core.peer_certificate_der(),
+        )
+        self._parser = FrameParser(RPC_PROOF_BYTES_MAX, 0)
+        self._challenged = False
+        self._stream_id = -1
+
+    def begin(self) -> None:
+        self._stream_id = self._connection.adopt_stream(self)
+        self._connection.send_now(self._stream_id, auth.message(self._caller.hello), end=False)
+
+    def data_received(self, data: bytes, end: bool) -> None:
+        try:
+            self._parser.feed(data)
+            if self._parser.complete:
+                header, rest = self._parser.message().header, self._parser.rest
+                self._parser = FrameParser(RPC_PROOF_BYTES_MAX, 0)
+                self._step(header)
+                if rest:
+                    raise PeerRefused("a message too many in the proof")
+        except PeerRefused as error:
+            self._connection.close(REFUSED, str(error))
+
+    def _step(self, header: bytes) -> None:
+        if not self._challenged:
+            self._challenged = True
+            proof = self._caller.prove(decode_struct(auth.Challenge, header))
+            self._connection.send_now(self._stream_id, auth.message(proof), end=True)
+            return
+        self._caller.verify(decode_struct(auth.Proof, header))
+        self._connection.core.trust()
+        self._connection.release(self._stream_id)
+        if not self._proven.done():
+            self._proven.set_result(None)
+
+    def reset_received(self, error_code: int) -> None:
+        self._connection.close(REFUSED, f"{self._wanted} cut the proof short")
+
+    def stop_received(self) -> None:
+        self.reset_received(0)
+
+    def connection_lost(self, error: RpcError) -> None:
+        pass  # the channel hears of it, too
+
+
+class _Call:
+    """The stream of one call; `answer` is the response message, or why there is none."""
+
+    __slots__ = ("_connection", "_parser", "answer")
+
+    def __init__(self, connection: Connection, answer: asyncio.Future[Message]) -> None:
+        self._connection = connection
+        self._parser = FrameParser()
+        self.answer = answer
+
+    def data_received(self, data: bytes, end: bool) -> None:
+        if self.answer.done():
+            return
+        try:
+            self._parser.feed(data)
+            if self._parser.rest or (end and not self._parser.complete):
+                raise PeerRefused("a response that is not one message")
+        except PeerRefused as error:
+            self._connection.close(REFUSED, str(error))
+            return
+        if self._parser.complete:
+            self.answer.set_result(self._parser.message())
+
+    def reset_received(self, error_code: int) -> None:
+        kind = _RESET_ERRORS.get(error_code, PeerUnreachable)
+        self._fail(kind("the peer cut the call"))
+
+    def stop_received(self) -> None:
+        pass  # its answer is on the way
+
+    def connection_lost(self, error: RpcError) -> None:
+        self._fail(type(error)(str(error)))
+
+    def _fail(self, error: RpcError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def forget(self) -> None:
+        """Nobody awaits the answer any more."""
+        if not self.answer.cancel():
+            self.answer.exception()

@@ -1,0 +1,257 @@
+"""The listener's end: a UDP socket, the connections of its callers, and who may be one.
+
+A new connection can do nothing but prove the cluster key (rpc.auth), on one stream, in a small
+window, within RPC_HANDSHAKE_TIMEOUT_MS; the number of those that have not is bounded. What does
+not follow the protocol costs its sender the connection, and nobody else anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import replace
+
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
+from aioquic.quic.packet import (
+    QuicHeader,
+    QuicPacketType,
+    encode_quic_version_negotiation,
+)
+
+from predastore.errors import PeerRefused, RpcError
+from predastore.limits import (
+    RPC_CONNECTIONS_MAX,
+    RPC_CONNECTIONS_UNPROVEN_MAX,
+    RPC_HANDSHAKE_TIMEOUT_MS,
+    RPC_PROOF_BYTES_MAX,
+)
+from predastore.rpc import auth
+from predastore.rpc.certificate import Certificate
+from predastore.rpc.framing import FrameParser, decode_struct
+from predastore.rpc.quic import CLOSED, REFUSED, Address, Connection, Stream
+from predastore.rpc.quic_calls import CallServer
+from predastore.rpc.quic_core import (
+    CONNECTION_ID_BYTES,
+    Core,
+    certificate_der,
+    long_header,
+    server_configuration,
+    stateless_reset,
+)
+from predastore.rpc.quic_socket import DatagramSocket, datagram_bytes, resolve
+from predastore.rpc.service import Method
+
+_LONG_HEADER = 0x80
+
+
+class Listener:
+    """Serves `methods` as the peer `served`. `methods` may grow while it listens."""
+
+    def __init__(
+        self,
+        served: str,
+        methods: Mapping[str, Method],
+        *,
+        cluster_key: bytes,
+        certificate: Certificate,
+    ) -> None:
+        self.served = served
+        self.methods = methods
+        self.cluster_key = cluster_key
+        self.configuration = server_configuration(certificate)
+        self.certificate_der = certificate_der(self.configuration)
+        # The same after a restart, so that callers can be told that there was one.
+        label = b"predastore rpc 1 stateless reset " + served.encode()
+        self._reset_key = hmac.digest(cluster_key, label, hashlib.sha256)
+        self._socket: DatagramSocket | None = None
+        self._routes: dict[bytes, _Session] = {}
+        self.sessions: set[_Session] = set()
+        self.unproven_count = 0
+
+    async def start(self, host: str, port: int) -> int:
+        """Listens; returns the port, which differs when `port` is 0. OSError if it can not."""
+        family, address = await resolve(host, port)
+        self._socket = DatagramSocket(family, self._received, lambda error: None)
+        try:
+            return self._socket.bind(address)
+        except OSError:
+            self._socket.close()
+            raise
+
+    async def close(self) -> None:
+        """Ends all connections and waits for the handlers that this cancels."""
+        calls = [session.calls for session in self.sessions]
+        for session in tuple(self.sessions):
+            session.connection.close(CLOSED, f"{self.served} closes")
+        if self._socket is not None:
+            self._socket.close()
+        for served in calls:
+            await served.finished()
+
+    def send(self, datagram: bytes, address: Address) -> None:
+        assert self._socket is not None
+        self._socket.send(datagram, address)
+
+    def _received(self, datagram: bytes, address: Address) -> None:
+        if datagram[0] & _LONG_HEADER:
+            session = self._handshaking(datagram, address)
+        else:
+            session = self._routes.get(datagram[1 : 1 + CONNECTION_ID_BYTES])
+            if session is None:
+                reset = stateless_reset(self._reset_key, datagram)
+                if reset is not None:
+                    self.send(reset, address)
+        if session is not None:
+            session.connection.receive(datagram, address)
+
+    def _handshaking(self, datagram: bytes, address: Address) -> _Session | None:
+        header = long_header(datagram)
+        if header is None:
+            return None
+        negotiation = header.packet_type == QuicPacketType.VERSION_NEGOTIATION
+        if negotiation or len(datagram) < SMALLEST_MAX_DATAGRAM_SIZE:
+            return self._routes.get(header.destination_cid)
+        if header.version not in self.configuration.supported_versions:
+            self.send(
+                encode_quic_version_negotiation(
+                    source_cid=header.destination_cid,
+                    destination_cid=header.source_cid,
+                    supported_versions=self.configuration.supported_versions,
+                ),
+                address,
+            )
+            return None
+        session = self._routes.get(header.destination_cid)
+        if session is None and header.packet_type == QuicPacketType.INITIAL:
+            session = self._accept(header, address)
+        return session
+
+    def _accept(self, header: QuicHeader, address: Address) -> _Session | None:
+        if (
+            len(self.sessions) >= RPC_CONNECTIONS_MAX
+            or self.unproven_count >= RPC_CONNECTIONS_UNPROVEN_MAX
+        ):
+            return None  # it will try again
+        core = Core(
+            replace(self.configuration, max_datagram_size=datagram_bytes(address)),
+            reset_key=self._reset_key,
+            original_destination_connection_id=header.destination_cid,
+        )
+        session = _Session(self, core)
+        session.route(header.destination_cid, True)
+        session.route(core.host_cid, True)
+        self.sessions.add(session)
+        self.unproven_count += 1
+        return session
+
+    def add_route(self, connection_id: bytes, session: _Session) -> None:
+        self._routes[connection_id] = session
+
+    def remove_route(self, connection_id: bytes) -> None:
+        self._routes.pop(connection_id, None)
+
+
+class _Session:
+    """One caller's connection."""
+
+    def __init__(self, listener: Listener, core: Core) -> None:
+        self._listener = listener
+        self._connection_ids: set[bytes] = set()
+        self.connection = Connection(
+            core, listener.send, opened=self._opened, ready=lambda: None, lost=self._lost
+        )
+        self.connection.connection_ids = self.route
+        self.calls = CallServer(self.connection, listener.methods)
+        self._proven = False
+        self._timer = asyncio.get_running_loop().call_later(
+            RPC_HANDSHAKE_TIMEOUT_MS / 1000, self._too_late
+        )
+
+    def route(self, connection_id: bytes, issued: bool) -> None:
+        if issued:
+            self._connection_ids.add(connection_id)
+            self._listener.add_route(connection_id, self)
+        else:
+            self._connection_ids.discard(connection_id)
+            self._listener.remove_route(connection_id)
+
+    def _too_late(self) -> None:
+        self.connection.close(REFUSED, "no proof of the cluster key in time")
+
+    def _opened(self, stream_id: int) -> Stream:
+        if self._proven:
+            return self.calls.opened(stream_id)
+        # Flow control allows an unproven caller this one stream.
+        return _ProofStream(self, stream_id)
+
+    def proof(self) -> auth.Listener:
+        return auth.Listener(
+            self._listener.cluster_key,
+            served=self._listener.served,
+            certificate_der=self._listener.certificate_der,
+        )
+
+    def proven(self, peer: str) -> None:
+        self._proven = True
+        self._timer.cancel()
+        self._listener.unproven_count -= 1
+        self.calls.peer = peer
+        self.connection.core.trust()
+
+    def _lost(self, error: RpcError) -> None:
+        self._timer.cancel()
+        if not self._proven:
+            self._listener.unproven_count -= 1
+        for connection_id in self._connection_ids:
+            self._listener.remove_route(connection_id)
+        self._listener.sessions.discard(self)
+
+
+class _ProofStream:
+    """The listener's half of rpc.auth on the connection's first stream."""
+
+    def __init__(self, session: _Session, stream_id: int) -> None:
+        self._session = session
+        self._stream_id = stream_id
+        self._proof = session.proof()
+        self._parser = FrameParser(RPC_PROOF_BYTES_MAX, 0)
+        self._greeted = False
+
+    def data_received(self, data: bytes, end: bool) -> None:
+        try:
+            self._parser.feed(data)
+            while self._parser.complete:
+                header, rest = self._parser.message().header, self._parser.rest
+                self._parser = FrameParser(RPC_PROOF_BYTES_MAX, 0)
+                if self._step(header):
+                    return
+                self._parser.feed(rest)
+            if end:
+                raise PeerRefused("the proof was cut short")
+        except PeerRefused as error:
+            self._session.connection.close(REFUSED, str(error))
+
+    def _step(self, header: bytes) -> bool:
+        """Handles a message; True if it was the last."""
+        connection = self._session.connection
+        if not self._greeted:
+            self._greeted = True
+            answer = self._proof.challenge(decode_struct(auth.Hello, header))
+            connection.send_now(self._stream_id, auth.message(answer), end=False)
+            return False
+        peer, proof = self._proof.verify(decode_struct(auth.Proof, header))
+        connection.send_now(self._stream_id, auth.message(proof), end=True)
+        connection.release(self._stream_id)
+        self._session.proven(peer)
+        return True
+
+    def reset_received(self, error_code: int) -> None:
+        self._session.connection.close(REFUSED, "the proof was cut short")
+
+    def stop_received(self) -> None:
+        self.reset_received(0)
+
+    def connection_lost(self, error: RpcError) -> None:
+        pass  # the session hears of it, too
