@@ -1,0 +1,83 @@
+"""Conditional requests: RFC 9110 section 13, as far as S3 has them.
+
+Reads are decided here, against a record that was read; the order of precedence is that of
+section 13.2.2. Writes (`write_condition`) are only parsed here: they are decided where the
+commit is applied, so that no other write comes in between.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from predastore.backend.interface import ALWAYS, Condition
+from predastore.errors import S3Error
+from predastore.httpd.message import Headers
+from predastore.s3.dates import parse_date
+
+
+class Names(NamedTuple):
+    """The header fields that carry the four conditions."""
+
+    if_match: str
+    if_none_match: str
+    if_modified_since: str
+    if_unmodified_since: str
+
+
+READ = Names("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
+COPY_SOURCE = Names(*(f"x-amz-copy-source-{name}" for name in READ))
+
+
+def etag_in(listed: str, etag: str) -> bool:
+    """Is `etag` (unquoted) in a header's list of entity tags? Quotes and W/ are optional."""
+    if listed.strip() == "*":
+        return True
+    for one in listed.split(","):
+        tag = one.strip()
+        if tag[:2] == "W/":
+            tag = tag[2:]
+        if tag.strip('"') == etag:
+            return True
+    return False
+
+
+def failed(headers: Headers, names: Names, etag: str, modified_ms: int) -> str:
+    """The name of the condition that does not hold; empty if the request may go on."""
+    modified_s = modified_ms // 1000
+    if (wanted := headers.get(names.if_match)) is not None:
+        if not etag_in(wanted, etag):
+            return names.if_match
+    elif (date := headers.get(names.if_unmodified_since)) is not None:
+        limit_s = parse_date(date)
+        if limit_s is not None and modified_s > limit_s:
+            return names.if_unmodified_since
+    if (unwanted := headers.get(names.if_none_match)) is not None:
+        if etag_in(unwanted, etag):
+            return names.if_none_match
+    elif (date := headers.get(names.if_modified_since)) is not None:
+        since_s = parse_date(date)
+        if since_s is not None and modified_s <= since_s:
+            return names.if_modified_since
+    return ""
+
+
+def is_not_modified(condition: str) -> bool:
+    """Does the failure of this condition mean 304 on GET and HEAD (else 412)?"""
+    return condition in (READ.if_none_match, READ.if_modified_since)
+
+
+def write_condition(headers: Headers) -> Condition:
+    """If-Match and If-None-Match of a write; NotImplemented for what S3 does not offer on one."""
+    wanted = headers.get("if-match")
+    unwanted = headers.get("if-none-match")
+    if "if-modified-since" in headers or "if-unmodified-since" in headers:
+        raise S3Error("NotImplemented")
+    if wanted is None and unwanted is None:
+        return ALWAYS
+    if unwanted is not None and (wanted is not None or unwanted.strip() != "*"):
+        raise S3Error("NotImplemented")
+    if wanted is not None:
+        wanted = wanted.strip().strip('"')
+        if not wanted or "," in wanted:
+            raise S3Error("InvalidArgument", "If-Match takes one entity tag.")
+    return Condition(if_match=wanted, if_none_match="*" if unwanted is not None else None)

@@ -1,0 +1,159 @@
+"""One request on its way through an operation: what it asks for, who asks, and what serves it.
+
+An operation is `async def run(ctx: Context) -> Response`. It asks the context for its bucket
+(which is where access is decided), reads its parameters, calls `Objects`, and shapes the answer;
+what goes wrong is raised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from predastore import limits
+from predastore.backend.interface import Attributes, Expectation
+from predastore.backend.objects import Objects
+from predastore.backend.records import BucketRecord, ObjectRecord
+from predastore.errors import S3Error
+from predastore.httpd.message import Headers, Request
+from predastore.s3 import checksums
+from predastore.s3.access import Need, check_account, check_bucket
+from predastore.s3.headers import parse_metadata
+from predastore.s3.target import Target
+from predastore.s3.tokens import Tokens
+from predastore.s3.xml_read import Element, parse
+
+_INT_DIGITS_MAX: Final = 10  # of a count in a query; more can not be one
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What operations share; the same for all requests."""
+
+    objects: Objects
+    region: str
+    tokens: Tokens
+    domains: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Context:
+    """`account` is None for an anonymous request. `query`: decoded parameters."""
+
+    services: Services
+    request: Request
+    bucket_name: str
+    key: str
+    query: dict[str, str]
+    account: str | None
+
+    @property
+    def objects(self) -> Objects:
+        return self.services.objects
+
+    @property
+    def headers(self) -> Headers:
+        return self.request.headers
+
+    # --- who and where ------------------------------------------------------------------------
+
+    def signer(self) -> str:
+        """The account that signed; AccessDenied for an anonymous request."""
+        return check_account(self.account)
+
+    async def bucket(self, need: Need) -> BucketRecord:
+        """The bucket, if this request may do that in it."""
+        found = await self.objects.bucket(self.bucket_name)
+        return check_bucket(found, self.bucket_name, self.account, need, self.headers)
+
+    async def object(self) -> ObjectRecord:
+        """The object, for reading: one round trip for it and its bucket. NoSuchKey."""
+        bucket, record = await self.objects.lookup(self.bucket_name, self.key)
+        check_bucket(bucket, self.bucket_name, self.account, Need.READ, self.headers)
+        if record is None:
+            raise S3Error("NoSuchKey", Key=self.key)
+        return record
+
+    async def copy_source(self, source: Target) -> ObjectRecord:
+        """The object that a copy reads, with its bucket's own access check."""
+        bucket, record = await self.objects.lookup(source.bucket, source.key)
+        check_bucket(
+            bucket,
+            source.bucket,
+            self.account,
+            Need.READ,
+            self.headers,
+            owner_header="x-amz-source-expected-bucket-owner",
+        )
+        if record is None:
+            raise S3Error("NoSuchKey", Key=source.key)
+        return record
+
+    # --- parameters ---------------------------------------------------------------------------
+
+    def count(self, name: str, default: int, most: int) -> int:
+        """A non-negative number of the query, at most `most`."""
+        text = self.query.get(name)
+        if text is None or text == "":
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) <= _INT_DIGITS_MAX):
+            raise S3Error(
+                "InvalidArgument",
+                f"Provided {name} not an integer or within integer range",
+                ArgumentName=name,
+                ArgumentValue=text,
+            )
+        return min(int(text), most)
+
+    def part_number(self) -> int:
+        text = self.query["partNumber"]
+        number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
+        if not 1 <= number <= limits.S3_PARTS_MAX:
+            raise S3Error(
+                "InvalidArgument",
+                f"Part number must be an integer between 1 and {limits.S3_PARTS_MAX}, inclusive",
+                ArgumentName="partNumber",
+                ArgumentValue=text,
+            )
+        return number
+
+    def attributes(self) -> Attributes:
+        """What the request says of the object that it makes."""
+        said = parse_metadata(self.headers)
+        return Attributes(
+            owner=self.signer(),
+            content_type=said.content_type,
+            headers=said.headers,
+            user=said.user,
+        )
+
+    def body_size(self) -> int:
+        """The declared length of an object's or part's bytes; it must be known beforehand."""
+        size = self.request.body.length
+        if size is None or not self.request.has_length:
+            raise S3Error("MissingContentLength")
+        if size > limits.S3_PUT_BYTES_MAX:
+            raise S3Error(
+                "EntityTooLarge",
+                ProposedSize=str(size),
+                MaxSizeAllowed=str(limits.S3_PUT_BYTES_MAX),
+            )
+        return size
+
+    def expectation(self) -> Expectation:
+        return checksums.expectation(self.headers, self.request.body)
+
+    async def xml(
+        self, root: str, limit_bytes: int, *, checksum_is_bodys: bool = True
+    ) -> Element | None:
+        """The body as a document, its declared digests verified; None where it is empty.
+
+        `checksum_is_bodys`: x-amz-checksum-* speaks of this document, and not of an object.
+        """
+        if checksum_is_bodys:
+            expected = self.expectation()
+        else:
+            expected = Expectation(digests=checksums.content_md5(self.headers))
+        data = await self.request.body.read(limit_bytes)
+        checksums.verify(data, expected)
+        return await parse(data, root) if data else None

@@ -1,0 +1,42 @@
+"""Times as S3 writes them, and HTTP dates as clients do. Times are milliseconds since 1970, UTC."""
+
+from __future__ import annotations
+
+import calendar
+import time
+from email.utils import mktime_tz, parsedate_tz
+from typing import Final
+
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = (
+    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
+    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+)
+
+
+def iso8601(time_ms: int) -> str:
+    """2009-10-12T17:50:30.000Z, for XML. S3 has whole seconds here, as in Last-Modified."""
+    t = time.gmtime(time_ms // 1000)
+    return f"{t[0]:04}-{t[1]:02}-{t[2]:02}T{t[3]:02}:{t[4]:02}:{t[5]:02}.000Z"
+
+
+def http_date(time_ms: int) -> str:
+    """Mon, 12 Oct 2009 17:50:30 GMT (RFC 9110 section 5.6.7)."""
+    t = time.gmtime(time_ms // 1000)
+    return (
+        f"{_DAYS[t[6]]}, {t[2]:02} {_MONTHS[t[1] - 1]} {t[0]:04} {t[3]:02}:{t[4]:02}:{t[5]:02} GMT"
+    )
+
+
+def parse_date(value: str) -> int | None:
+    """Whole seconds since 1970 of an HTTP date, or of an ISO 8601 one; None if it is neither.
+
+    A condition whose date can not be read is ignored (RFC 9110 section 13.1.3).
+    """
+    try:
+        parsed = parsedate_tz(value)
+        if parsed is not None:
+            return mktime_tz(parsed)
+        return calendar.timegm(time.strptime(value[:19], "%Y-%m-%dT%H:%M:%S"))
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None

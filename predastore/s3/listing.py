@@ -1,0 +1,69 @@
+"""What all listings share: their parameters, how names are encoded, and their XML pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import quote
+
+from predastore import limits
+from predastore.backend.records import Summary
+from predastore.errors import S3Error
+from predastore.s3.context import Context
+from predastore.s3.dates import iso8601
+from predastore.s3.xml_write import escape, owner, tag
+
+
+class Parameters(NamedTuple):
+    """`encode` writes a name as XML content, in the encoding that was asked for."""
+
+    prefix: str
+    delimiter: str
+    encode: Callable[[str], str]
+    encoding_element: str
+
+
+def url_encode(name: str) -> str:
+    return quote(name, safe="/")
+
+
+def parameters(ctx: Context) -> Parameters:
+    """prefix, delimiter and encoding-type."""
+    encoding = ctx.query.get("encoding-type", "")
+    if encoding not in ("", "url"):
+        raise S3Error(
+            "InvalidArgument",
+            "Invalid Encoding Method specified in Request",
+            ArgumentName="encoding-type",
+            ArgumentValue=encoding,
+        )
+    return Parameters(
+        prefix=ctx.query.get("prefix", ""),
+        delimiter=ctx.query.get("delimiter", ""),
+        encode=url_encode if encoding else escape,
+        encoding_element="<EncodingType>url</EncodingType>" if encoding else "",
+    )
+
+
+def max_keys(ctx: Context) -> int:
+    return ctx.count("max-keys", limits.S3_PAGE_MAX, limits.S3_PAGE_MAX)
+
+
+def contents(key: str, about: Summary, encode: Callable[[str], str], *, with_owner: bool) -> str:
+    """One object of a listing."""
+    checks = "".join(tag("ChecksumAlgorithm", name.upper()) for name in about.checksum_algorithms)
+    if about.checksum_type:
+        checks += tag("ChecksumType", about.checksum_type)
+    return (
+        f"<Contents><Key>{encode(key)}</Key>"
+        f"<LastModified>{iso8601(about.modified_ms)}</LastModified>"
+        f"<ETag>&quot;{about.etag}&quot;</ETag>{checks}<Size>{about.size}</Size>"
+        f"{owner(about.owner) if with_owner else ''}"
+        "<StorageClass>STANDARD</StorageClass></Contents>"
+    )
+
+
+def common_prefixes(prefixes: list[str], encode: Callable[[str], str]) -> str:
+    return "".join(
+        f"<CommonPrefixes><Prefix>{encode(one)}</Prefix></CommonPrefixes>" for one in prefixes
+    )

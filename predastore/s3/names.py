@@ -1,0 +1,35 @@
+"""The rules for bucket names (Amazon S3 User Guide, "Bucket naming rules")."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from predastore.errors import S3Error
+
+_ALLOWED: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
+_PREFIXES: Final = ("xn--", "sthree-", "amzn-s3-demo-")
+_SUFFIXES: Final = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+
+
+def _is_ipv4(name: str) -> bool:
+    parts = name.split(".")
+    return len(parts) == 4 and all(part.isdigit() for part in parts)
+
+
+def is_bucket_name(name: str) -> bool:
+    return (
+        3 <= len(name) <= 63
+        and _ALLOWED.issuperset(name)
+        and name[0] not in "-."
+        and name[-1] not in "-."
+        and ".." not in name
+        and not name.startswith(_PREFIXES)
+        and not name.endswith(_SUFFIXES)
+        and not _is_ipv4(name)
+    )
+
+
+def check_bucket_name(name: str) -> None:
+    """InvalidBucketName unless a bucket may be called so."""
+    if not is_bucket_name(name):
+        raise S3Error("InvalidBucketName", BucketName=name)

@@ -1,0 +1,127 @@
+"""CompleteMultipartUpload: POST /bucket/key?uploadId=id. One commit; no bytes are copied.
+
+A client whose answer was lost asks again: if the object there is the one that this upload made,
+the answer is the same again.
+"""
+
+from __future__ import annotations
+
+from predastore import limits
+from predastore.backend.interface import CompletedPart, Condition
+from predastore.backend.records import ObjectRecord, UploadRecord
+from predastore.errors import S3Error
+from predastore.httpd.message import Response
+from predastore.s3 import checksums
+from predastore.s3.access import Need
+from predastore.s3.conditions import write_condition
+from predastore.s3.context import Context
+from predastore.s3.listing import url_encode
+from predastore.s3.xml_read import Element
+from predastore.s3.xml_write import tag, xml_response
+
+_NUMBER_DIGITS_MAX = 5
+_PART_ELEMENTS = ("PartNumber", "ETag", *checksums.ELEMENTS.values())
+
+
+def _part(element: Element) -> CompletedPart:
+    fields = element.only(*_PART_ELEMENTS)
+    number, etag = fields.get("PartNumber", "").strip(), fields.get("ETag", "").strip().strip('"')
+    if not (number.isascii() and number.isdigit() and len(number) <= _NUMBER_DIGITS_MAX):
+        raise S3Error("MalformedXML")
+    if not 1 <= int(number) <= limits.S3_PARTS_MAX:
+        raise S3Error("InvalidArgument", "PartNumber must be >= 1 and <= 10000")
+    if not etag:
+        raise S3Error("MalformedXML")
+    digests = {
+        name: checksums.parse_digest(name, fields[element_name])
+        for name, element_name in checksums.ELEMENTS.items()
+        if element_name in fields
+    }
+    return CompletedPart(int(number), etag, digests)
+
+
+def _parts(document: Element | None) -> list[CompletedPart]:
+    if document is None or not document.children:
+        raise S3Error("MalformedXML")
+    if len(document.children) > limits.S3_PARTS_MAX:
+        raise S3Error("MalformedXML")
+    if any(child.name != "Part" for child in document.children):
+        raise S3Error("MalformedXML")
+    return [_part(child) for child in document.children]
+
+
+def _expected(ctx: Context, upload: UploadRecord, part_count: int) -> dict[str, bytes]:
+    """The whole object's checksum, if the request gives it, raw."""
+    kind = ctx.headers.get("x-amz-checksum-type", "").upper()
+    if kind and kind != (upload.checksum_type or checksums.FULL_OBJECT):
+        raise S3Error(
+            "InvalidRequest", f"The upload was created using the {upload.checksum_type} type."
+        )
+    given = checksums.declared(ctx.headers)
+    if given is None:
+        return {}
+    algorithm, value = given
+    if algorithm != upload.checksum_algorithm:
+        raise S3Error("InvalidRequest", f"The upload does not have a {algorithm} checksum.")
+    value, dash, count = value.partition("-")
+    if dash and (upload.checksum_type != checksums.COMPOSITE or count != str(part_count)):
+        raise S3Error("BadDigest")
+    return {algorithm: checksums.parse_digest(algorithm, value)}
+
+
+def _expected_size(ctx: Context) -> int | None:
+    text = ctx.headers.get("x-amz-mp-object-size")
+    if text is None:
+        return None
+    if not (
+        text.isascii() and text.isdigit() and len(text) <= len(str(limits.S3_OBJECT_BYTES_MAX))
+    ):
+        raise S3Error("InvalidArgument", "x-amz-mp-object-size is not a size.")
+    return int(text)
+
+
+async def _already_completed(ctx: Context, upload_id: str) -> ObjectRecord:
+    """The object that this upload has made; NoSuchUpload if that is not what is there."""
+    _, record = await ctx.objects.lookup(ctx.bucket_name, ctx.key)
+    if record is None or not upload_id or record.upload_id != upload_id:
+        raise S3Error("NoSuchUpload", UploadId=upload_id)
+    return record
+
+
+async def _complete(ctx: Context, parts: list[CompletedPart], condition: Condition) -> ObjectRecord:
+    upload_id = ctx.query["uploadId"]
+    try:
+        upload = await ctx.objects.upload(ctx.bucket_name, ctx.key, upload_id)
+        return await ctx.objects.complete(
+            upload,
+            parts,
+            condition,
+            expected_checksums=_expected(ctx, upload, len(parts)),
+            expected_size=_expected_size(ctx),
+        )
+    except S3Error as error:
+        if error.s3_code != "NoSuchUpload":
+            raise
+        return await _already_completed(ctx, upload_id)
+
+
+async def run(ctx: Context) -> Response:
+    ctx.signer()
+    condition = write_condition(ctx.headers)
+    await ctx.bucket(Need.WRITE)
+    document = await ctx.xml(
+        "CompleteMultipartUpload", limits.S3_COMPLETE_XML_BYTES_MAX, checksum_is_bodys=False
+    )
+    record = await _complete(ctx, _parts(document), condition)
+    scheme = "https" if ctx.request.secure else "http"
+    host = ctx.headers.get("host", "")
+    return xml_response(
+        "CompleteMultipartUploadResult",
+        (
+            tag("Location", f"{scheme}://{host}/{ctx.bucket_name}/{url_encode(ctx.key)}"),
+            tag("Bucket", ctx.bucket_name),
+            tag("Key", ctx.key),
+            f"<ETag>&quot;{record.etag}&quot;</ETag>",
+            checksums.answer_elements(record.checksums, with_type=True),
+        ),
+    )

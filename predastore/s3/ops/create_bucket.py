@@ -1,0 +1,46 @@
+"""CreateBucket: PUT /bucket, with an optional CreateBucketConfiguration."""
+
+from __future__ import annotations
+
+from predastore import limits
+from predastore.errors import S3Error
+from predastore.httpd.message import Response
+from predastore.s3.context import Context
+from predastore.s3.names import check_bucket_name
+from predastore.s3.xml_read import Element
+
+_DEFAULT_REGION = "us-east-1"  # the one that LocationConstraint never names
+
+
+def _check_configuration(document: Element | None, region: str) -> None:
+    """The bucket must be wanted here; other kinds of bucket there are none."""
+    if document is None:
+        return
+    known = {"LocationConstraint": ""}
+    for child in document.children:
+        if child.name in ("Location", "Bucket", "Tags"):
+            raise S3Error("NotImplemented")
+    known.update(document.only("LocationConstraint"))
+    wanted = known["LocationConstraint"].strip()
+    if wanted and wanted != region:
+        if wanted == _DEFAULT_REGION:
+            raise S3Error("InvalidLocationConstraint", LocationConstraint=wanted)
+        raise S3Error(
+            "IllegalLocationConstraintException",
+            f"The {wanted} location constraint is incompatible for the region specific endpoint "
+            "this request was sent to.",
+        )
+
+
+async def run(ctx: Context) -> Response:
+    account = ctx.signer()
+    name = ctx.bucket_name
+    check_bucket_name(name)
+    region = ctx.services.region
+    document = await ctx.xml("CreateBucketConfiguration", limits.S3_CONFIG_XML_BYTES_MAX)
+    _check_configuration(document, region)
+    if not await ctx.objects.create_bucket(name, account, region):
+        there = await ctx.objects.bucket(name)
+        mine = there is not None and there.owner == account
+        raise S3Error("BucketAlreadyOwnedByYou" if mine else "BucketAlreadyExists", BucketName=name)
+    return Response(200, [("Location", f"/{name}")])

@@ -1,0 +1,27 @@
+"""CreateMultipartUpload: POST /bucket/key?uploads."""
+
+from __future__ import annotations
+
+from predastore.httpd.message import Response
+from predastore.s3 import checksums
+from predastore.s3.access import Need
+from predastore.s3.context import Context
+from predastore.s3.xml_write import tag, xml_response
+
+
+async def run(ctx: Context) -> Response:
+    attributes = ctx.attributes()
+    algorithm, kind = checksums.parse_upload_checksum(ctx.headers)
+    await ctx.bucket(Need.WRITE)
+    upload = await ctx.objects.create_upload(ctx.bucket_name, ctx.key, attributes, algorithm, kind)
+    fields = []
+    if algorithm:
+        fields = [
+            ("x-amz-checksum-algorithm", algorithm.upper()),
+            ("x-amz-checksum-type", kind),
+        ]
+    return xml_response(
+        "InitiateMultipartUploadResult",
+        (tag("Bucket", ctx.bucket_name), tag("Key", ctx.key), tag("UploadId", upload.upload_id)),
+        fields,
+    )

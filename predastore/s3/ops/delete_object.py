@@ -1,0 +1,18 @@
+"""DeleteObject: DELETE /bucket/key. Deleting what is not there succeeds."""
+
+from __future__ import annotations
+
+from predastore.httpd.message import Response
+from predastore.s3.access import Need
+from predastore.s3.conditions import write_condition
+from predastore.s3.context import Context
+from predastore.s3.target import check_version
+
+
+async def run(ctx: Context) -> Response:
+    if "versionId" in ctx.query:
+        check_version(ctx.query["versionId"])
+    condition = write_condition(ctx.headers)
+    await ctx.bucket(Need.WRITE)
+    await ctx.objects.delete(ctx.bucket_name, ctx.key, condition)
+    return Response(204)

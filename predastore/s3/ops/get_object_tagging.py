@@ -1,0 +1,20 @@
+"""GetObjectTagging: GET /bucket/key?tagging. Objects can not be tagged, so there are no tags.
+
+Clients ask before they copy a large object in parts; an empty set is the truth, and lets them.
+"""
+
+from __future__ import annotations
+
+from predastore.httpd.message import Response
+from predastore.s3.access import Need
+from predastore.s3.context import Context
+from predastore.s3.target import check_version
+from predastore.s3.xml_write import xml_response
+
+
+async def run(ctx: Context) -> Response:
+    if "versionId" in ctx.query:
+        check_version(ctx.query["versionId"])
+    await ctx.bucket(Need.WRITE)
+    await ctx.object()
+    return xml_response("Tagging", ("<TagSet></TagSet>",))

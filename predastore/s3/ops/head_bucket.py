@@ -1,0 +1,13 @@
+"""HeadBucket: HEAD /bucket. Is it there, and may the caller use it?"""
+
+from __future__ import annotations
+
+from predastore.httpd.message import Response
+from predastore.s3.access import Need
+from predastore.s3.context import Context
+
+
+async def run(ctx: Context) -> Response:
+    bucket = await ctx.bucket(Need.LIST)
+    fields = [("x-amz-bucket-region", bucket.region), ("x-amz-access-point-alias", "false")]
+    return Response(200, fields)

@@ -1,0 +1,47 @@
+"""ListObjectsV2: GET /bucket?list-type=2. A page after `start-after` or a continuation token."""
+
+from __future__ import annotations
+
+from predastore.errors import S3Error
+from predastore.httpd.message import Response
+from predastore.s3 import listing
+from predastore.s3.access import Need
+from predastore.s3.context import Context
+from predastore.s3.xml_write import optional, tag, xml_response
+
+_SCOPE = "objects"
+
+
+async def run(ctx: Context) -> Response:
+    if ctx.query["list-type"] != "2":
+        raise S3Error("InvalidArgument", ArgumentName="list-type")
+    asked = listing.parameters(ctx)
+    most = listing.max_keys(ctx)
+    scope = (_SCOPE, ctx.bucket_name, asked.prefix, asked.delimiter)
+    start_after = ctx.query.get("start-after")
+    token = ctx.query.get("continuation-token")
+    await ctx.bucket(Need.LIST)
+    after = ctx.services.tokens.open(token, *scope) if token is not None else start_after or ""
+    page = await ctx.objects.list(ctx.bucket_name, asked.prefix, asked.delimiter, after, most)
+    encode = asked.encode
+    with_owner = ctx.query.get("fetch-owner", "").lower() == "true"
+    parts = [
+        tag("Name", ctx.bucket_name),
+        f"<Prefix>{encode(asked.prefix)}</Prefix>",
+        tag("KeyCount", len(page.entries) + len(page.prefixes)),
+        tag("MaxKeys", most),
+        asked.encoding_element,
+        tag("IsTruncated", page.truncated),
+        optional("ContinuationToken", token),
+    ]
+    if asked.delimiter:
+        parts.append(f"<Delimiter>{encode(asked.delimiter)}</Delimiter>")
+    if start_after is not None and token is None:
+        parts.append(f"<StartAfter>{encode(start_after)}</StartAfter>")
+    if page.truncated:
+        parts.append(tag("NextContinuationToken", ctx.services.tokens.make(page.next, *scope)))
+    parts += [
+        listing.contents(key, about, encode, with_owner=with_owner) for key, about in page.entries
+    ]
+    parts.append(listing.common_prefixes(page.prefixes, encode))
+    return xml_response("ListBucketResult", parts)

@@ -1,0 +1,24 @@
+"""PutObject: PUT /bucket/key."""
+
+from __future__ import annotations
+
+from predastore.httpd.message import Response
+from predastore.s3 import checksums
+from predastore.s3.access import Need
+from predastore.s3.conditions import write_condition
+from predastore.s3.context import Context
+
+
+async def run(ctx: Context) -> Response:
+    ctx.signer()
+    size = ctx.body_size()
+    attributes = ctx.attributes()
+    expectation = ctx.expectation()
+    condition = write_condition(ctx.headers)
+    await ctx.bucket(Need.WRITE)
+    record = await ctx.objects.put(
+        ctx.bucket_name, ctx.key, ctx.request.body, size, attributes, expectation, condition
+    )
+    fields = [("ETag", f'"{record.etag}"')]
+    fields += checksums.answer_headers(record.checksums, with_type=True)
+    return Response(200, fields)

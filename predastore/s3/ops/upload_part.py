@@ -1,0 +1,33 @@
+"""UploadPart: PUT /bucket/key?partNumber=n&uploadId=id."""
+
+from __future__ import annotations
+
+from predastore.errors import S3Error
+from predastore.httpd.message import Response
+from predastore.s3 import checksums
+from predastore.s3.access import Need
+from predastore.s3.context import Context
+
+
+def _check_algorithm(given: frozenset[str], wanted: str) -> None:
+    """A part's checksum must be of the upload's kind, if the upload has one."""
+    if wanted and given and wanted not in given:
+        raise S3Error(
+            "InvalidRequest",
+            f"Checksum Type mismatch occurred, expected checksum Type: {wanted}, "
+            f"actual checksum Type: {min(given)}",
+        )
+
+
+async def run(ctx: Context) -> Response:
+    ctx.signer()
+    number = ctx.part_number()
+    size = ctx.body_size()
+    expectation = ctx.expectation()
+    await ctx.bucket(Need.WRITE)
+    upload = await ctx.objects.upload(ctx.bucket_name, ctx.key, ctx.query["uploadId"])
+    _check_algorithm(expectation.compute, upload.checksum_algorithm)
+    part = await ctx.objects.put_part(upload, number, ctx.request.body, size, expectation)
+    fields = [("ETag", f'"{part.etag}"')]
+    fields += checksums.answer_headers(part.checksums, with_type=False)
+    return Response(200, fields)

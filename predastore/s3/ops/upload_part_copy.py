@@ -1,0 +1,56 @@
+"""UploadPartCopy: PUT /bucket/key?partNumber=n&uploadId=id with x-amz-copy-source."""
+
+from __future__ import annotations
+
+from predastore import limits
+from predastore.backend.records import ObjectRecord, PartRecord, UploadRecord
+from predastore.errors import ObjectReplaced, S3Error
+from predastore.httpd.message import Response
+from predastore.s3 import checksums
+from predastore.s3.access import Need
+from predastore.s3.context import Context
+from predastore.s3.dates import iso8601
+from predastore.s3.ops.copy_object import check_source
+from predastore.s3.ranges import Span, parse_copy_range
+from predastore.s3.target import parse_copy_source
+from predastore.s3.xml_write import xml_response
+
+
+def _span(ctx: Context, record: ObjectRecord) -> Span:
+    wanted = ctx.headers.get("x-amz-copy-source-range")
+    span = Span(0, record.size) if wanted is None else parse_copy_range(wanted, record.size)
+    if span.end - span.start > limits.S3_PUT_BYTES_MAX:
+        raise S3Error("EntityTooLarge")
+    return span
+
+
+async def _copy(
+    ctx: Context, upload: UploadRecord, number: int, record: ObjectRecord
+) -> PartRecord:
+    span = _span(ctx, record)
+    async with await ctx.objects.open_source(record, span.start, span.end) as source:
+        return await ctx.objects.put_part(upload, number, source, span.end - span.start)
+
+
+async def run(ctx: Context) -> Response:
+    ctx.signer()
+    number = ctx.part_number()
+    source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
+    await ctx.bucket(Need.WRITE)
+    upload = await ctx.objects.upload(ctx.bucket_name, ctx.key, ctx.query["uploadId"])
+    for _ in range(limits.S3_READ_TRIES_MAX):
+        record = await ctx.copy_source(source)
+        check_source(ctx, record)
+        try:
+            part = await _copy(ctx, upload, number, record)
+        except ObjectReplaced:
+            continue
+        return xml_response(
+            "CopyPartResult",
+            (
+                f"<LastModified>{iso8601(part.modified_ms)}</LastModified>",
+                f"<ETag>&quot;{part.etag}&quot;</ETag>",
+                checksums.answer_elements(part.checksums, with_type=False),
+            ),
+        )
+    raise S3Error("SlowDown", "The source is being replaced faster than it can be read.")

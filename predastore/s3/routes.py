@@ -1,0 +1,228 @@
+"""The whole route table, on one page.
+
+A route is picked by method, by level (service, bucket, object), and by the query parameters and
+the header that mark its operation; the first that fits, in the table's order. Then the rule that
+keeps data safe: a query parameter that the operation does not know is never ignored where it
+could mean something. Sub-resources of S3 that are not in the table are 501 NotImplemented, and
+so is any parameter without a value; on a request that changes something, every other unknown
+parameter is 400 InvalidArgument. Reads ignore an unknown parameter that has a value, as S3 does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from predastore.errors import S3Error
+from predastore.httpd.message import Headers, Response
+from predastore.s3.context import Context
+from predastore.s3.headers import check_unimplemented
+from predastore.s3.ops import (
+    abort_multipart_upload,
+    complete_multipart_upload,
+    copy_object,
+    create_bucket,
+    create_multipart_upload,
+    delete_bucket,
+    delete_object,
+    delete_objects,
+    get_acl,
+    get_bucket_location,
+    get_bucket_versioning,
+    get_object,
+    get_object_tagging,
+    head_bucket,
+    head_object,
+    list_buckets,
+    list_multipart_uploads,
+    list_objects,
+    list_objects_v2,
+    list_parts,
+    put_object,
+    upload_part,
+    upload_part_copy,
+)
+from predastore.s3.representation import OVERRIDES
+
+Operation: TypeAlias = Callable[[Context], Awaitable[Response]]
+
+SERVICE: Final = 0
+BUCKET: Final = 1
+OBJECT: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`by`: the query parameters that must be there; `marker`: the header that must.
+
+    `query`: further parameters that the operation understands. `headers`: the x-amz-* fields,
+    and `families`: the beginnings of such, that a changing operation understands.
+    """
+
+    method: str
+    level: int
+    by: tuple[str, ...]
+    marker: str
+    operation: Operation
+    query: frozenset[str] = frozenset()
+    headers: frozenset[bytes] = frozenset()
+    families: tuple[bytes, ...] = ()
+
+    @property
+    def mutating(self) -> bool:
+        return self.method in ("PUT", "POST", "DELETE")
+
+
+_PAGE = frozenset({"prefix", "delimiter", "encoding-type"})
+_V1 = _PAGE | {"marker", "max-keys"}
+_V2 = _PAGE | {"max-keys", "start-after", "continuation-token", "fetch-owner"}
+_UPLOADS = _PAGE | {"key-marker", "upload-id-marker", "max-uploads"}
+_PARTS = frozenset({"max-parts", "part-number-marker"})
+_BUCKETS = frozenset({"prefix", "max-buckets", "continuation-token", "bucket-region"})
+_READ = frozenset({"partNumber", "versionId", *OVERRIDES})
+_VERSION = frozenset({"versionId"})
+_NO_QUERY: frozenset[str] = frozenset()
+
+_MAKE = frozenset({b"x-amz-acl", b"x-amz-bucket-object-lock-enabled", b"x-amz-object-ownership"})
+_WRITE = frozenset(
+    {b"x-amz-acl", b"x-amz-storage-class", b"x-amz-tagging", b"x-amz-website-redirect-location"}
+)
+_SOURCE = frozenset({b"x-amz-copy-source", b"x-amz-source-expected-bucket-owner"})
+_COPY = _WRITE | _SOURCE | {b"x-amz-metadata-directive", b"x-amz-tagging-directive"}
+_COPY_PART = _SOURCE | {b"x-amz-copy-source-range"}
+_COMPLETE = frozenset({b"x-amz-mp-object-size"})
+_NO_HEADERS: frozenset[bytes] = frozenset()
+
+_SUM = b"x-amz-checksum-"
+_META = b"x-amz-meta-"
+_IF = b"x-amz-copy-source-if-"
+_COPIES = "x-amz-copy-source"
+
+ROUTES: Final = (
+    Route("GET", SERVICE, (), "", list_buckets.run, _BUCKETS),
+    # --- buckets
+    Route("GET", BUCKET, ("location",), "", get_bucket_location.run),
+    Route("GET", BUCKET, ("versioning",), "", get_bucket_versioning.run),
+    Route("GET", BUCKET, ("acl",), "", get_acl.run),
+    Route("GET", BUCKET, ("uploads",), "", list_multipart_uploads.run, _UPLOADS),
+    Route("GET", BUCKET, ("list-type",), "", list_objects_v2.run, _V2),
+    Route("GET", BUCKET, (), "", list_objects.run, _V1),
+    Route("HEAD", BUCKET, (), "", head_bucket.run),
+    Route("PUT", BUCKET, (), "", create_bucket.run, _NO_QUERY, _MAKE, (_SUM,)),
+    Route("POST", BUCKET, ("delete",), "", delete_objects.run, _NO_QUERY, _NO_HEADERS, (_SUM,)),
+    Route("DELETE", BUCKET, (), "", delete_bucket.run),
+    # --- objects
+    Route("GET", OBJECT, ("uploadId",), "", list_parts.run, _PARTS),
+    Route("GET", OBJECT, ("acl",), "", get_acl.run, _VERSION),
+    Route("GET", OBJECT, ("tagging",), "", get_object_tagging.run, _VERSION),
+    Route("GET", OBJECT, (), "", get_object.run, _READ),
+    Route("HEAD", OBJECT, (), "", head_object.run, _READ),
+    Route("PUT", OBJECT, ("partNumber", "uploadId"), _COPIES, upload_part_copy.run,
+          _NO_QUERY, _COPY_PART, (_IF,)),
+    Route("PUT", OBJECT, ("partNumber", "uploadId"), "", upload_part.run,
+          _NO_QUERY, _NO_HEADERS, (_SUM,)),
+    Route("PUT", OBJECT, (), _COPIES, copy_object.run, _NO_QUERY, _COPY, (_SUM, _META, _IF)),
+    Route("PUT", OBJECT, (), "", put_object.run, _NO_QUERY, _WRITE, (_SUM, _META)),
+    Route("POST", OBJECT, ("uploads",), "", create_multipart_upload.run,
+          _NO_QUERY, _WRITE, (_SUM, _META)),
+    Route("POST", OBJECT, ("uploadId",), "", complete_multipart_upload.run,
+          _NO_QUERY, _COMPLETE, (_SUM,)),
+    Route("DELETE", OBJECT, ("uploadId",), "", abort_multipart_upload.run),
+    Route("DELETE", OBJECT, (), "", delete_object.run, _VERSION),
+)  # fmt: skip
+
+# Query parameters of S3 that name something else than the plain bucket or object.
+SUBRESOURCES: Final = frozenset(
+    {
+        *("abac", "accelerate", "acl", "analytics", "annotation", "append", "attributes", "cors"),
+        *("delete", "encryption", "intelligent-tiering", "inventory", "legal-hold", "lifecycle"),
+        *("list-type", "location", "logging", "metadataAnnotationTable", "metadataConfiguration"),
+        *("metadataInventoryTable", "metadataJournalTable", "metadataTable", "metrics"),
+        *("notification", "object-lock", "ownershipControls", "partNumber", "policy"),
+        *("policyStatus", "publicAccessBlock", "renameObject", "replication", "requestPayment"),
+        *("restore", "retention", "select", "select-type", "session", "tagging", "torrent"),
+        *("uploadId", "uploads", "versionId", "versioning", "versions", "website"),
+    }
+)
+
+# Parameters that say nothing about the operation: its name, as SDKs send it, and the signature.
+_ANYWHERE: Final = frozenset({"x-id"})
+_SIGNATURE: Final = frozenset(
+    {
+        *("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires"),
+        *("x-amz-signedheaders", "x-amz-signature", "x-amz-security-token"),
+        *("x-amz-content-sha256", "x-amz-user-agent"),
+    }
+)
+
+
+def _index() -> dict[tuple[str, int], tuple[Route, ...]]:
+    found: dict[tuple[str, int], tuple[Route, ...]] = {}
+    for route in ROUTES:
+        where = (route.method, route.level)
+        found[where] = (*found.get(where, ()), route)
+    return found
+
+
+_INDEX: Final = _index()
+
+
+def _refuse_unknown(route: Route, query: dict[str, str]) -> None:
+    for name, value in query.items():
+        if name in route.by or name in route.query or name in _ANYWHERE:
+            continue
+        if name[:6].lower() == "x-amz-" and name.lower() in _SIGNATURE:
+            continue
+        if name in SUBRESOURCES or not value:
+            raise S3Error("NotImplemented", QueryParameter=name)
+        if route.mutating:
+            raise S3Error(
+                "InvalidArgument",
+                "This request has a query parameter that its operation does not know.",
+                ArgumentName=name,
+                ArgumentValue=value,
+            )
+
+
+def hoisted_headers(query: dict[str, str], headers: Headers) -> Headers:
+    """The header fields with those that a presigned URL carries as parameters (x-amz-acl=...).
+
+    They then are fields like any other: obeyed or refused, and never overlooked. The parameters
+    are taken out of `query`.
+    """
+    names = [
+        name for name in query if name[:6].lower() == "x-amz-" and name.lower() not in _SIGNATURE
+    ]
+    if not names:
+        return headers
+    for name in names:
+        if not (name.isascii() and (name + query[name]).isprintable()):
+            raise S3Error("InvalidArgument", ArgumentName=name, ArgumentValue=query[name])
+    moved = [(name.lower().encode(), query.pop(name).encode()) for name in names]
+    return Headers([*headers.raw, *moved])
+
+
+def select(method: str, level: int, query: dict[str, str], headers: Headers) -> Route:
+    """The route of a request, all that it asks for known to be understood.
+
+    S3Error NotImplemented, InvalidArgument, MethodNotAllowed.
+    """
+    candidates = _INDEX.get((method, level))
+    if candidates is None:
+        if method == "OPTIONS":
+            raise S3Error("AccessForbidden")
+        if not SUBRESOURCES.isdisjoint(query) or (method == "POST" and level == BUCKET):
+            raise S3Error("NotImplemented")
+        raise S3Error("MethodNotAllowed", Method=method)
+    for route in candidates:
+        if all(name in query for name in route.by) and (
+            not route.marker or route.marker in headers
+        ):
+            break
+    else:
+        raise S3Error("NotImplemented")
+    if query:
+        _refuse_unknown(route, query)
+    check_unimplemented(headers, route.headers, route.families, mutating=route.mutating)
+    return route

@@ -1,0 +1,123 @@
+"""The S3 service: from a request to its answer.
+
+    target -> signature -> route -> operation -> answer, or an error in S3's words
+
+The order matters: nothing about the request is obeyed before its signature is verified, and
+nothing is done before everything that it asks for is known to be understood. Every answer
+carries x-amz-request-id. Two addresses are no S3 at all ("-" can not be a bucket):
+
+    GET /-/health/live    200: the process answers
+    GET /-/health/ready   200 or 503: it can serve requests (the host's `ready` decides)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from predastore.backend.objects import Objects
+from predastore.errors import BodyMismatch, HttpError, PredastoreError, S3Error
+from predastore.httpd.message import Request, Response
+from predastore.httpd.sigv4 import Verifier
+from predastore.s3.checksums import is_of_payload
+from predastore.s3.context import Context, Services
+from predastore.s3.errors import error_response, status_of, translate
+from predastore.s3.names import check_bucket_name
+from predastore.s3.routes import BUCKET, OBJECT, SERVICE, hoisted_headers, select
+from predastore.s3.target import parse_query, parse_target
+from predastore.s3.tokens import Tokens
+
+LIVE_PATH: Final = b"/-/health/live"
+READY_PATH: Final = b"/-/health/ready"
+
+_log = logging.getLogger(__name__)
+
+
+def _always() -> bool:
+    return True
+
+
+class S3Service:
+    """A handler for httpd. `token_key`: the cluster's key for continuation tokens, any bytes.
+
+    `domains`: base domains of virtual-host style addresses, lower case, without a port.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        verifier: Verifier,
+        *,
+        region: str,
+        token_key: bytes,
+        domains: tuple[str, ...] = (),
+        ready: Callable[[], bool] = _always,
+    ) -> None:
+        self._services = Services(objects, region, Tokens(token_key), domains)
+        self._verifier = verifier
+        self._ready = ready
+
+    async def handle(self, request: Request) -> Response:
+        """The answer to `request`; raises nothing but cancellation."""
+        if request.raw_path in (LIVE_PATH, READY_PATH):
+            return self._health(request)
+        try:
+            answer = await self._answer(request)
+        except PredastoreError as error:
+            return self._failed(request, error)
+        except Exception:
+            _log.exception("request %s: unexpected error", request.id)
+            return self._error(request, S3Error("InternalError"))
+        answer.headers.append(("x-amz-request-id", request.id))
+        return answer
+
+    def on_error(self, request: Request | None, error: HttpError) -> Response:
+        """How httpd answers what is not HTTP, or comes too slowly."""
+        if request is None:
+            shown = translate(error)
+            return error_response(shown, resource="", request_id="", head=False)
+        return self._failed(request, error)
+
+    async def _answer(self, request: Request) -> Response:
+        services = self._services
+        host = request.headers.get("host", "")
+        bucket, key = parse_target(request.raw_path, host, services.domains)
+        verified = self._verifier.verify(request)
+        query = parse_query(request.raw_query)
+        if query:
+            request.headers = hoisted_headers(query, request.headers)
+        level = OBJECT if key else BUCKET if bucket else SERVICE
+        route = select(request.method, level, query, request.headers)
+        if bucket:
+            check_bucket_name(bucket)
+        credential = verified.credential
+        account = None if credential is None else credential.account_id
+        return await route.operation(Context(services, request, bucket, key, query, account))
+
+    def _failed(self, request: Request, error: PredastoreError) -> Response:
+        if isinstance(error, BodyMismatch) and is_of_payload(error, request.headers):
+            shown = S3Error("XAmzContentSHA256Mismatch")
+        else:
+            shown = translate(error)
+        if status_of(shown) >= 500 and shown.s3_code != "NotImplemented":
+            _log.warning(
+                "request %s: %s: %s: %s", request.id, shown.s3_code, type(error).__name__, error
+            )
+        return self._error(request, shown)
+
+    @staticmethod
+    def _error(request: Request, error: S3Error) -> Response:
+        return error_response(
+            error,
+            resource=request.raw_path.decode("latin-1"),
+            request_id=request.id,
+            head=request.method == "HEAD",
+        )
+
+    def _health(self, request: Request) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            return self._error(request, S3Error("MethodNotAllowed"))
+        ok = request.raw_path == LIVE_PATH or self._ready()
+        body = b"ok\n" if ok else b"not ready\n"
+        return Response(200 if ok else 503, [("Content-Type", "text/plain")], body, len(body))

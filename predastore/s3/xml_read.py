@@ -1,0 +1,102 @@
+"""XML in: a bounded reader for the few small documents that S3 requests carry.
+
+Contract: no document type, entity or processing instruction is accepted (so no XML bombs and no
+external references), depth and size are bounded, S3's namespace or none is accepted, and
+everything that is not well-formed is MalformedXML. Large documents are parsed in slices, with
+the event loop let through in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+from xml.parsers import expat
+
+from predastore import limits
+from predastore.errors import S3Error
+from predastore.s3.xml_write import NAMESPACE
+
+_SEPARATOR: Final = " "
+_PREFIX: Final = NAMESPACE + _SEPARATOR
+
+
+class Element:
+    """One element: local name, the text directly inside it, and its children in order."""
+
+    __slots__ = ("children", "name", "text")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = ""
+        self.children: list[Element] = []
+
+    def only(self, *names: str) -> dict[str, str]:
+        """The children as name -> text, each at most once, childless, and of these names."""
+        found: dict[str, str] = {}
+        for child in self.children:
+            if child.name not in names or child.name in found or child.children:
+                raise S3Error("MalformedXML")
+            found[child.name] = child.text
+        return found
+
+
+class _Builder:
+    """expat's callbacks; raises S3Error through the parser."""
+
+    def __init__(self) -> None:
+        self.root: Element | None = None
+        self._open: list[Element] = []
+
+    def start(self, name: str, _attributes: dict[str, str]) -> None:
+        if name.startswith(_PREFIX):
+            name = name[len(_PREFIX) :]
+        elif _SEPARATOR in name:
+            raise S3Error("MalformedXML")
+        element = Element(name)
+        if self._open:
+            if len(self._open) >= limits.S3_XML_DEPTH_MAX:
+                raise S3Error("MalformedXML")
+            self._open[-1].children.append(element)
+        else:
+            self.root = element
+        self._open.append(element)
+
+    def end(self, _name: str) -> None:
+        closed = self._open.pop()
+        if closed.children:
+            if closed.text.strip():
+                raise S3Error("MalformedXML")
+            closed.text = ""
+
+    def text(self, data: str) -> None:
+        self._open[-1].text += data
+
+
+def _refuse(*_anything: Any) -> None:
+    raise S3Error("MalformedXML", "Document types and processing instructions are not accepted.")
+
+
+async def parse(data: bytes, root: str) -> Element:
+    """The document's root element, which must be called `root`; S3Error MalformedXML otherwise."""
+    builder = _Builder()
+    parser = expat.ParserCreate(namespace_separator=_SEPARATOR)
+    parser.buffer_text = True
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.text
+    parser.StartDoctypeDeclHandler = _refuse
+    parser.EntityDeclHandler = _refuse
+    parser.ProcessingInstructionHandler = _refuse
+    view = memoryview(data)
+    slice_bytes = limits.S3_XML_SLICE_BYTES
+    try:
+        for start in range(0, len(view), slice_bytes):
+            if start:
+                await asyncio.sleep(0)
+            parser.Parse(view[start : start + slice_bytes], False)
+        parser.Parse(b"", True)
+    except (expat.ExpatError, ValueError, LookupError):
+        raise S3Error("MalformedXML") from None
+    if builder.root is None or builder.root.name != root:
+        raise S3Error("MalformedXML")
+    return builder.root

@@ -1,0 +1,61 @@
+"""XML out: escaping, elements, and the documents' frame. Strings here, bytes at the very end.
+
+A key may hold characters that XML 1.0 can not; S3 writes those as numeric references (&#x1;)
+and so do we; clients that want to be safe ask for encoding-type=url.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from predastore.httpd.message import Response
+
+DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
+NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
+
+_ESCAPES: Final[dict[int, str]] = {
+    **{code: f"&#x{code:x};" for code in (*range(1, 9), 0xB, 0xC, *range(0xD, 0x20))},
+    0xFFFE: "&#xfffe;",
+    0xFFFF: "&#xffff;",
+    ord("&"): "&amp;",
+    ord("<"): "&lt;",
+    ord(">"): "&gt;",
+    ord('"'): "&quot;",
+}
+
+
+def escape(text: str) -> str:
+    """`text` as element content."""
+    return text if text.isalnum() else text.translate(_ESCAPES)
+
+
+def tag(name: str, text: str | int | bool) -> str:
+    """<name>text</name>; booleans as S3 writes them."""
+    if text is True or text is False:
+        return f"<{name}>{'true' if text else 'false'}</{name}>"
+    return f"<{name}>{escape(str(text))}</{name}>"
+
+
+def optional(name: str, text: str | None) -> str:
+    """`tag`, or nothing for None."""
+    return "" if text is None else tag(name, text)
+
+
+def owner(account: str, name: str = "Owner") -> str:
+    """The element that names an account."""
+    shown = escape(account)
+    return f"<{name}><ID>{shown}</ID><DisplayName>{shown}</DisplayName></{name}>"
+
+
+def document(root: str, parts: Iterable[str]) -> bytes:
+    """The whole document, in S3's namespace."""
+    return f'{DECLARATION}<{root} xmlns="{NAMESPACE}">{"".join(parts)}</{root}>'.encode()
+
+
+def xml_response(
+    root: str, parts: Iterable[str], headers: Iterable[tuple[str, str]] = ()
+) -> Response:
+    """200 with that document."""
+    body = document(root, parts)
+    return Response(200, [("Content-Type", "application/xml"), *headers], body, len(body))
