@@ -142,7 +142,7 @@ RAFT_STEP_CALLS_MAX: Final = 4  # rpc calls in flight to one member
 RAFT_STEP_BYTES_MAX: Final = 2 * MIB  # of messages in one call, unless one is larger
 RAFT_STEP_MESSAGES_MAX: Final = 512  # in one call
 RAFT_STEP_QUEUE_MAX: Final = 2048  # messages that wait for a call; older ones are dropped
-RAFT_STEP_TIMEOUT_MS: Final = 2_000
+RAFT_STEP_TIMEOUT_MS: Final = 1_000  # a lost call holds one of few places
 RAFT_SNAPSHOT_CHUNK_BYTES: Final = MIB
 RAFT_LOG_KEPT_BYTES: Final = 32 * MIB  # of applied entries kept for followers that lag
 RAFT_LOG_CUT_BYTES: Final = 16 * MIB  # cut the log each time this much more could go
@@ -160,6 +160,9 @@ COLLECTOR_ENTRIES_MAX: Final = 10_000  # known at once, about 1 KiB each; the re
 COLLECTOR_BATCH_MAX: Final = 256  # entries released with one commit
 COLLECTOR_RETRY_S_MIN: Final = 1  # after a node did not answer; doubles
 COLLECTOR_RETRY_S_MAX: Final = 600
+REPAIR_NOTED_MAX: Final = 4096  # extents remembered as noted already
+REPAIR_WAITING_MAX: Final = 1024  # extents waiting for the repair table
+REPAIR_BATCH_MAX: Final = 64  # extents written with one commit
 BACKEND_STATE_READ_THREADS: Final = 2  # LocalState: reads are microseconds, unless disk is touched
 
 # --- s3 ---------------------------------------------------------------------------------------

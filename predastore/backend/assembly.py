@@ -5,7 +5,6 @@ Pure: what is wrong with the client's list is raised as S3's error for it.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 
@@ -47,14 +46,13 @@ def assemble(
     size = sum(part.size for part in chosen)
     if size > S3_OBJECT_BYTES_MAX:
         raise S3Error("EntityTooLarge", ProposedSize=str(size))
-    md5s = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in chosen)).hexdigest()
     return ObjectRecord(
         bucket=upload.bucket,
         key=upload.key,
         write_id=records.new_id(),
         extents=tuple(part.extent for part in chosen),
         size=size,
-        etag=f"{md5s}-{len(chosen)}",
+        etag=checksum.multipart_etag([bytes.fromhex(part.etag) for part in chosen]),
         modified_ms=records.now_ms(),
         owner=upload.owner,
         content_type=upload.content_type,
@@ -140,5 +138,7 @@ def _checksums(upload: UploadRecord, parts: Sequence[PartRecord]) -> tuple[Check
             raise S3Error("InvalidPart", PartNumber=str(part.number), ETag=part.etag)
         values.append((value, part.size))
     if upload.checksum_type == "FULL_OBJECT":
-        return (Checksum(name, checksum.combine(name, values)),)
-    return (Checksum(name, checksum.composite(name, [value for value, _ in values]), len(parts)),)
+        return (Checksum(name, checksum.full_object(name, values)),)
+    digests = checksum.Digests((name,))
+    digests.update(b"".join(value for value, _ in values))
+    return (Checksum(name, digests.digest(name), len(parts)),)

@@ -58,7 +58,7 @@ class _Entry:
 
 
 class Collector:
-    """`retire` what a commit kept; a background task does the rest once `start` was called."""
+    """`retire` what a commit kept; a background task, begun by `start` or then, does the rest."""
 
     def __init__(
         self, state: GlobalState, store: ByteStore, *, scan_s: float = COLLECTOR_SCAN_S
@@ -71,13 +71,16 @@ class Collector:
         self._readers: Counter[bytes] = Counter()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def start(self) -> None:
-        if self._task is None:
+        """Begins to collect, and to look for what earlier runs left."""
+        if self._task is None and not self._closed:
             self._task = asyncio.ensure_future(self._run())
 
     async def close(self) -> None:
         """What waits is found again by the scan at the next start."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -121,6 +124,7 @@ class Collector:
             if name not in self._known and len(self._known) < COLLECTOR_ENTRIES_MAX:
                 self._known.add(name)
                 heapq.heappush(self._waiting, entry)
+        self.start()
         self._wake.set()
 
     async def _run(self) -> None:
@@ -206,8 +210,13 @@ class Collector:
             extents = await self._extents(entry)
             if extents is not None and not any(each.write_id in self._readers for each in extents):
                 wanted.append((entry, extents))
-        gone = iter(await self._store.release([each for _, extents in wanted for each in extents]))
-        return [entry for entry, extents in wanted if all([next(gone) for _ in extents])]
+        gone = await self._store.release([each for _, extents in wanted for each in extents])
+        done: list[_Entry] = []
+        for entry, extents in wanted:
+            if all(gone[: len(extents)]):
+                done.append(entry)
+            gone = gone[len(extents) :]
+        return done
 
     async def _extents(self, entry: _Entry) -> tuple[Extent, ...] | None:
         """What the entry lets go of; None (and a line in the log) if it can not be read now."""

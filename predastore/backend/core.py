@@ -26,6 +26,7 @@ from predastore.backend.records import (
     Checksum,
     ObjectRecord,
 )
+from predastore.backend.repair_queue import RepairQueue
 from predastore.backend.state import GlobalState
 from predastore.coding.checksum import Digests
 from predastore.errors import (
@@ -45,25 +46,25 @@ NOTHING_DONE: Final = (PreconditionFailed, NoLeader, NotLeader, TooLarge, S3Erro
 
 
 class Core:
-    """`state` and `store` are closed by `close`, after the tasks that use them have ended."""
+    """`state` and `store` belong to the caller, who closes them after this."""
 
-    def __init__(self, state: GlobalState, store: ByteStore, collector: Collector) -> None:
+    def __init__(self, state: GlobalState, store: ByteStore) -> None:
         self._state = state
         self._store = store
-        self._collector = collector
+        self._collector = Collector(state, store)
+        self._repairs = RepairQueue(state)
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def start(self) -> None:
-        """Begins background work: garbage from an earlier run is collected."""
+    def start(self) -> None:
+        """Begins background work: what earlier runs left behind is collected."""
         self._collector.start()
 
     async def close(self) -> None:
-        """Waits for commits under way, ends background work, and closes state and store."""
+        """Waits for commits under way, and ends background work."""
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self._collector.close()
-        await self._store.close()
-        await self._state.close()
+        await self._repairs.close()
 
     # --- commits --------------------------------------------------------------------------
 
@@ -89,7 +90,7 @@ class Core:
                 if failed.check <= len(checks):
                     raise PreconditionFailed(str(failed), failed.check - 1) from failed
                 if not _compares(condition):
-                    raise S3Error("PreconditionFailed", **_which(condition)) from failed
+                    raise S3Error("PreconditionFailed", Condition=_which(condition)) from failed
         raise S3Error("ConditionalRequestConflict")
 
     async def _guard(self, hash_: bytes, condition: Condition) -> tuple[Check, ...]:
@@ -105,7 +106,7 @@ class Core:
             return (Absent(OBJECTS, hash_),)
         etag = records.decode(ObjectRecord, stored).etag
         if condition.if_match not in (None, "*", etag) or condition.if_none_match in ("*", etag):
-            raise S3Error("PreconditionFailed", **_which(condition))
+            raise S3Error("PreconditionFailed", Condition=_which(condition))
         return (Equals(OBJECTS, hash_, stored),)
 
     # --- after the body -------------------------------------------------------------------
@@ -126,7 +127,7 @@ class Core:
         self, written: Written, digests: Digests, expectation: Expectation
     ) -> dict[str, bytes]:
         """All digests of the body; a mismatch drops what was written."""
-        values = digests.digests()
+        values = digests.all()
         try:
             _verify(values, expectation.digests)
             if expectation.late is not None:
@@ -158,5 +159,5 @@ def _compares(condition: Condition) -> bool:
     return condition.if_match is not None or condition.if_none_match not in (None, "*")
 
 
-def _which(condition: Condition) -> dict[str, str]:
-    return {"Condition": "If-Match" if condition.if_match is not None else "If-None-Match"}
+def _which(condition: Condition) -> str:
+    return "If-Match" if condition.if_match is not None else "If-None-Match"

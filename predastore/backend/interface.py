@@ -6,11 +6,11 @@ coding.checksum ("md5", "sha256", "crc32c"...). Ranges are half open: [start, en
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from predastore.backend.records import Extent, PartRecord, RepairRecord, Summary, UploadRecord
+from predastore.backend.records import Extent, PartRecord, ShardExtent, Summary, UploadRecord
 
 Buffer = bytes | bytearray | memoryview
 
@@ -132,6 +132,10 @@ class Written:
     missing: tuple[int, ...] = ()
 
 
+# Told of each shard (extent, index) that a read found missing or bad on its node.
+Damaged = Callable[[ShardExtent, int], None]
+
+
 class ByteStore(Protocol):
     """Where bytes lie: `distributed` or `filesystem`."""
 
@@ -151,8 +155,8 @@ class ByteStore(Protocol):
         ...
 
     def read(
-        self, extent: Extent, start: int, end: int, *, certain: bool = False
-    ) -> AsyncIterator[Buffer]:
+        self, extent: Extent, start: int, end: int, damaged: Damaged, *, certain: bool = False
+    ) -> AsyncGenerator[Buffer, None]:
         """The bytes [start, end). ObjectUnreadable; never a wrong byte. `certain`: the record
         was just looked up for the second time, so bytes that look like another version's are
         checked instead of being given up on."""
@@ -168,13 +172,7 @@ class ByteStore(Protocol):
 
     async def release(self, extents: Sequence[Extent]) -> list[bool]:
         """Lets go of bytes that nothing refers to any more; for each extent: is all of it gone
-        from everywhere. Called again later for those that are not."""
+        from everywhere. Called again later for those that are not. Does not raise."""
         ...
 
     async def close(self) -> None: ...
-
-
-class RepairSink(Protocol):
-    """Takes note of damage found while reading."""
-
-    def note(self, record: RepairRecord) -> None: ...

@@ -32,7 +32,7 @@ from predastore.backend.interface import (
     Source,
     Written,
 )
-from predastore.backend.records import BUCKETS, OBJECTS, BucketRecord, ObjectRecord, Summary
+from predastore.backend.records import BUCKETS, OBJECTS, BucketRecord, ObjectRecord, ShardExtent, Summary
 from predastore.backend.uploads import Uploads
 from predastore.coding.checksum import Digests
 from predastore.errors import (
@@ -46,7 +46,7 @@ from predastore.s3db.commands import Exists, batch
 
 
 class Objects(Buckets, Uploads):
-    """Constructed over a GlobalState, a ByteStore and a Collector; `start` it, `close` it."""
+    """Constructed over a GlobalState and a ByteStore; `start` it, `close` it."""
 
     # --- writing --------------------------------------------------------------------------
 
@@ -159,6 +159,9 @@ class Objects(Buckets, Uploads):
     async def _read(
         self, record: ObjectRecord, start: int, end: int, *, certain: bool
     ) -> AsyncGenerator[Buffer, None]:
+        def damaged(extent: ShardExtent, shard: int) -> None:
+            self._repairs.note(record.bucket, record.key, extent, shard)
+
         with self._collector.reading(record.extents):
             base = 0
             for extent in record.extents:
@@ -167,7 +170,7 @@ class Objects(Buckets, Uploads):
                 if low >= high:
                     continue
                 async with contextlib.aclosing(
-                    self._store.read(extent, low, high, certain=certain)
+                    self._store.read(extent, low, high, damaged, certain=certain)
                 ) as stream:
                     async for buffer in stream:
                         yield buffer

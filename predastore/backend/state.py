@@ -13,14 +13,16 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from predastore.errors import Overloaded, PredastoreError, StoreFailed
 from predastore.limits import BACKEND_COMMITS_WAITING_MAX, BACKEND_STATE_READ_THREADS
 from predastore.s3db import commands
-from predastore.s3db.client import Client
 from predastore.s3db.commands import Applied, Batch, Delete, Page, Put
 from predastore.s3db.store import Store
+
+if TYPE_CHECKING:
+    from predastore.s3db.client import Client
 
 T = TypeVar("T")
 
