@@ -71,14 +71,11 @@ class Application:
         tables: Tables,
         requests: lmdb._Database,
         window: lmdb._Database,
-        *,
-        requests_remembered_max: int = REQUESTS_REMEMBERED_MAX,
     ) -> None:
         self._txn = txn
         self._tables = tables
         self._requests = requests
         self._window = window
-        self._remembered_max = requests_remembered_max
         self._remembered_count = txn.stat(window)["entries"]
 
     def apply(self, index: int, command: bytes) -> Outcome:
@@ -172,7 +169,7 @@ class Application:
         self._txn.put(request_id, _ENCODER.encode(answer), db=self._requests)
         self._txn.put(answer.index.to_bytes(8, "big"), request_id, db=self._window)
         self._remembered_count += 1
-        while self._remembered_count > self._remembered_max:
+        while self._remembered_count > REQUESTS_REMEMBERED_MAX:
             oldest = self._txn.cursor(db=self._window)
             oldest.first()
             self._txn.delete(oldest.value(), db=self._requests)
