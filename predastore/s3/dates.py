@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import calendar
 import time
-from email.utils import mktime_tz, parsedate_tz
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -34,9 +34,12 @@ def parse_date(value: str) -> int | None:
     A condition whose date can not be read is ignored (RFC 9110 section 13.1.3).
     """
     try:
-        parsed = parsedate_tz(value)
-        if parsed is not None:
-            return mktime_tz(parsed)
-        return calendar.timegm(time.strptime(value[:19], "%Y-%m-%dT%H:%M:%S"))
+        parsed = parsedate_to_datetime(value)
     except (ValueError, OverflowError, TypeError, IndexError):
-        return None
+        try:
+            parsed = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if parsed.tzinfo is None:
+        parsed = parsed.replace(tzinfo=UTC)
+    return int(parsed.timestamp())

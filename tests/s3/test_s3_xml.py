@@ -1,0 +1,106 @@
+"""XML in is bounded and plain; XML out is escaped."""
+
+from __future__ import annotations
+
+import asyncio
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from predastore import limits
+from predastore.errors import S3Error
+from predastore.s3.xml_read import Element, parse
+from predastore.s3.xml_write import NAMESPACE, document, escape, optional, owner, tag
+
+
+def read(data: bytes, root: str = "Delete") -> Element:
+    return asyncio.run(parse(data, root))
+
+
+def test_a_document_with_and_without_namespace() -> None:
+    for attribute in ("", f' xmlns="{NAMESPACE}"'):
+        found = read(
+            f'<?xml version="1.0" encoding="UTF-8"?>\n<Delete{attribute}>\n <Object>'
+            "<Key>a&lt;b &#x41;</Key></Object><Object><Key/></Object></Delete>".encode()
+        )
+        assert [child.name for child in found.children] == ["Object", "Object"]
+        assert found.children[0].only("Key") == {"Key": "a<b A"}
+        assert found.children[1].only("Key") == {"Key": ""}
+
+
+BOMB = b"""<?xml version="1.0"?><!DOCTYPE d [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]>
+<Delete><Object><Key>&b;</Key></Object></Delete>"""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no xml",
+        b"<Delete>",
+        b"<Delete></delete>",
+        b"<Other/>",
+        b"<Delete/><Delete/>",
+        b'<Delete xmlns="urn:else"/>',
+        b"<Delete>&undefined;</Delete>",
+        b"<Delete>text<Object/></Delete>",
+        b"<!DOCTYPE Delete><Delete/>",
+        b"<Delete><?php echo 1 ?></Delete>",
+        b'<?xml version="1.0" encoding="nonsense"?><Delete/>',
+        b"<Delete>\xff</Delete>",
+        b"<Delete><Key>\x01</Key></Delete>",
+        b'<!DOCTYPE d SYSTEM "file:///etc/passwd"><Delete/>',
+        BOMB,
+        b"<Delete>" + b"<a>" * limits.S3_XML_DEPTH_MAX,
+    ],
+)
+def test_what_is_not_plain_xml_is_refused(data: bytes) -> None:
+    with pytest.raises(S3Error) as caught:
+        read(data)
+    assert caught.value.s3_code == "MalformedXML"
+
+
+@pytest.mark.parametrize(
+    "inner", [b"<Key>a</Key><Key>b</Key>", b"<Key>a</Key><Other/>", b"<Key><b>x</b></Key>"]
+)
+def test_only_refuses_repeated_unknown_and_nested_children(inner: bytes) -> None:
+    found = read(b"<Delete>" + inner + b"</Delete>")
+    with pytest.raises(S3Error):
+        found.only("Key")
+
+
+def test_a_large_document_lets_the_loop_turn() -> None:
+    data = b"<Delete>" + b"<Object><Key>k</Key></Object>" * 20_000 + b"</Delete>"
+    turns = 0
+
+    async def main() -> Element:
+        nonlocal turns
+        task = asyncio.ensure_future(parse(data, "Delete"))
+        while not task.done():
+            turns += 1
+            await asyncio.sleep(0)
+        return await task
+
+    assert len(asyncio.run(main()).children) == 20_000
+    assert turns >= len(data) // limits.S3_XML_SLICE_BYTES
+
+
+@given(st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff")))
+def test_escaped_text_reads_back(text: str) -> None:
+    read_back = ET.fromstring(f"<a>{escape(text)}</a>").text or ""
+    assert read_back == text
+
+
+def test_what_xml_can_not_hold_is_a_numeric_reference() -> None:
+    assert escape('a\x01\r\x1f\uffff<&>"\n\t') == (
+        "a&#x1;&#xd;&#x1f;&#xffff;&lt;&amp;&gt;&quot;\n\t"
+    )
+
+
+def test_pieces() -> None:
+    assert tag("A", True) + tag("B", False) + tag("C", 1) == "<A>true</A><B>false</B><C>1</C>"
+    assert optional("A", None) == ""
+    assert owner("1<2") == "<Owner><ID>1&lt;2</ID><DisplayName>1&lt;2</DisplayName></Owner>"
+    assert ET.fromstring(document("Root", [tag("A", "é")])).tag == f"{{{NAMESPACE}}}Root"
