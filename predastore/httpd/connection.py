@@ -1,0 +1,326 @@
+"""One connection: requests in order, one at a time, and what happens when a client misbehaves.
+
+    IDLE      waiting for a head (or the rest of one)
+    SERVING   a handler has a request; pipelined bytes wait, bounded, in `Inbound`
+    LINGER    the last answer is out; input is dropped for a moment, so that the answer is not
+              lost to a reset (closing with unread input resets a TCP connection)
+    CLOSED
+
+A connection goes on after a response when HTTP allows it and the rest of the request's body is
+small enough to be dropped. It ends after the response to any malformed request.
+
+A body that the handler waits for must make progress, a client that takes a response must too
+(`Bounds.progress_*`); `tick`, called by the server, looks after these and the other times. The
+handler is cancelled when the connection is lost. A client that shuts down its sending half in
+the middle of a body is answered with an error; after a whole request, with the response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import AsyncIterator
+from random import getrandbits
+from typing import Protocol, cast
+
+from predastore.errors import BodyMismatch, HttpError
+from predastore.httpd.bounds import Bounds
+from predastore.httpd.head import ABSENT, CHUNKED, Head, HeadParser
+from predastore.httpd.inbound import Inbound
+from predastore.httpd.message import ErrorHook, Handler, Request, Response
+from predastore.httpd.outbound import Outbound
+from predastore.httpd.progress import Progress
+from predastore.httpd.render import CONTINUE
+from predastore.httpd.wirebody import ChunkedBody, LengthBody, WireBody
+
+logger = logging.getLogger("predastore.httpd")
+
+
+class State(enum.IntEnum):
+    IDLE = 0
+    SERVING = 1
+    LINGER = 2
+    CLOSED = 3
+
+
+class Owner(Protocol):
+    """What a connection needs of its server. `scratch`: shared room for one read."""
+
+    loop: asyncio.AbstractEventLoop
+    scratch: memoryview
+
+    def admit(self, connection: Connection) -> bool:
+        """Counts a connection in; False: there are too many, it is to be told so and closed."""
+
+    def forget(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.BufferedProtocol):
+    """The server's end of one connection. The server calls `tick`, `drain` and `abort`."""
+
+    _transport: asyncio.Transport
+    _inbound: Inbound
+    _outbound: Outbound
+
+    def __init__(self, owner: Owner, handler: Handler, on_error: ErrorHook, bounds: Bounds) -> None:
+        self._owner = owner
+        self._handler = handler
+        self._on_error = on_error
+        self._bounds = bounds
+        self._loop = owner.loop
+        self._parser = HeadParser(bounds)
+        self._state = State.IDLE
+        self._since_s = self._loop.time()  # since when the state holds, or a head is being sent
+        self._head_begun = False
+        self._task: asyncio.Task[None] | None = None
+        self._draining = False  # no request after this one
+        self._half_closed = False
+        self._awaits_continue = False
+        self._dropped_bytes = 0
+        self._remote = ""
+        self._secure = False
+        self._receiving = Progress(bounds)
+        self._sending = Progress(bounds)
+
+    # --- what the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        bounds = self._bounds
+        self._transport = transport = cast(asyncio.Transport, transport)
+        self._inbound = Inbound(transport, self._owner.scratch, bounds.body_buffer_bytes_max)
+        self._outbound = Outbound(transport, bounds.write_buffer_bytes_max)
+        peer = transport.get_extra_info("peername")
+        self._remote = peer[0] if isinstance(peer, tuple) else ""
+        self._secure = transport.get_extra_info("sslcontext") is not None
+        if not self._owner.admit(self):
+            self._refuse(HttpError(503, "too many connections"))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._inbound.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._state is State.LINGER:
+            self._dropped_bytes += nbytes
+            if self._dropped_bytes > self._bounds.linger_bytes_max:
+                self._transport.abort()
+            return
+        self._inbound.updated(nbytes)
+        if self._state is State.IDLE:
+            self._next_request()
+
+    def eof_received(self) -> bool:
+        """True keeps a plain connection open for what is still to be sent."""
+        self._half_closed = True
+        if self._state is not State.SERVING:
+            return False
+        self._inbound.end(BodyMismatch("the connection ended before the body", "length"))
+        return not self._secure
+
+    def pause_writing(self) -> None:
+        self._sending.restart(self._outbound.sent)
+        self._outbound.pause()
+
+    def resume_writing(self) -> None:
+        self._outbound.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state = State.CLOSED
+        self._inbound.fail(HttpError(400, "the client went away"))
+        self._outbound.lost()
+        if self._task is not None:
+            self._task.cancel()
+        self._owner.forget(self)
+
+    # --- what the server calls
+
+    def tick(self, now_s: float) -> None:
+        """Ends what takes too long."""
+        bounds, state = self._bounds, self._state
+        waited_s = now_s - self._since_s
+        if state is State.IDLE:
+            if self._head_begun and waited_s > bounds.head_timeout_s:
+                self._refuse(HttpError(408, "the request's head took too long"))
+            elif waited_s > bounds.idle_timeout_s:
+                self._close()
+        elif state is State.SERVING:
+            inbound = self._inbound
+            if self._receiving.stalled(inbound.waiting, inbound.received, now_s):
+                inbound.fail(HttpError(408, "the request's body came too slowly"))
+            self._tick_sending(now_s)
+        elif state is State.LINGER:
+            if self._transport.get_write_buffer_size():
+                self._since_s = now_s
+                self._tick_sending(now_s)
+            elif waited_s > bounds.linger_s:
+                self.abort()
+
+    def _tick_sending(self, now_s: float) -> None:
+        outbound = self._outbound
+        waiting = outbound.paused or self._state is State.LINGER
+        if self._sending.stalled(waiting, outbound.sent, now_s):
+            self.abort()
+
+    def drain(self) -> None:
+        """No more requests: closes now when idle, else after the response."""
+        self._draining = True
+        if self._state is State.IDLE and not self._head_begun:
+            self._close()
+
+    def abort(self) -> None:
+        if self._state is not State.CLOSED:
+            self._transport.abort()
+
+    # --- requests
+
+    def _next_request(self) -> None:
+        """Starts on the request whose head is here, if all of it is."""
+        try:
+            data = self._inbound.take_head(self._bounds.head_bytes_max)
+            if data is None:
+                if self._inbound.size and not self._head_begun:
+                    self._head_begun = True
+                    self._since_s = self._loop.time()
+                return
+            head = self._parser.parse(data)
+        except HttpError as error:
+            self._refuse(error)
+            return
+        self._state = State.SERVING
+        self._head_begun = False
+        body = self._body(head)
+        request = Request(
+            head.method,
+            head.raw_path,
+            head.raw_query,
+            head.headers,
+            body,
+            head.body_length != ABSENT,
+            self._remote,
+            self._secure,
+            f"{getrandbits(64):016X}",
+        )
+        self._task = self._loop.create_task(self._serve(head, request, body))
+
+    def _body(self, head: Head) -> WireBody:
+        self._awaits_continue = head.expects_continue
+        self._receiving.restart(self._inbound.received)
+        begin = self._send_continue if head.expects_continue else None
+        if head.body_length == CHUNKED:
+            return ChunkedBody(self._inbound, begin)
+        if head.body_length > 0:
+            return LengthBody(self._inbound, head.body_length, begin)
+        return WireBody()
+
+    def _send_continue(self) -> None:
+        self._awaits_continue = False
+        if self._inbound.size == 0:  # else the client did not wait
+            self._outbound.write(CONTINUE)
+
+    async def _serve(self, head: Head, request: Request, body: WireBody) -> None:
+        """One request, from its head to the last byte of its response."""
+        whole = False
+        try:
+            response, close = await self._respond(request)
+            close = close or not head.keep_alive or self._must_close(body)
+            end = "Connection: close\r\n" if close else ""
+            if head.http_1_0:
+                endless = response.length is None and isinstance(response.body, AsyncIterator)
+                close = close or endless
+                end = "" if close else "Connection: keep-alive\r\n"
+            await self._outbound.send(
+                response, head_only=head.method == "HEAD", http_1_0=head.http_1_0, end=end
+            )
+            if not close and body.unread:
+                await self._drop_body(body)
+            whole = True
+        except (HttpError, BodyMismatch) as error:  # the client went away, now or in its body
+            logger.info("connection cut: %s", error, extra={"request_id": request.id})
+        except Exception:
+            logger.exception("response cut off", extra={"request_id": request.id})
+        finally:
+            self._task = None
+            if not whole:
+                self.abort()
+        if whole:
+            self._finish(close, body)
+
+    async def _respond(self, request: Request) -> tuple[Response, bool]:
+        """(the handler's response, or the one to its error; whether the connection must end)."""
+        try:
+            return await self._handler(request), False
+        except HttpError as error:
+            return self._on_error(request, error), error.close
+        except BodyMismatch as error:
+            return self._on_error(request, HttpError(400, str(error))), True
+        except Exception:
+            logger.exception("request failed", extra={"request_id": request.id})
+            return self._on_error(request, HttpError(500, "internal error", close=False)), False
+
+    def _must_close(self, body: WireBody) -> bool:
+        """Whether no other request can follow on this connection."""
+        if self._draining or (self._inbound.ended and self._inbound.size == 0):
+            return True
+        if body.unread == 0:
+            return False
+        return (
+            self._awaits_continue
+            or body.unread is None
+            or body.unread > self._bounds.drain_bytes_max
+        )
+
+    async def _drop_body(self, body: WireBody) -> None:
+        scratch = memoryview(bytearray(16 * 1024))
+        while await body.readinto(scratch):
+            pass
+
+    # --- the end of a request, and of the connection
+
+    def _finish(self, close: bool, body: WireBody) -> None:
+        if self._state is State.CLOSED:
+            return
+        if close or self._draining:
+            if body.unread == 0 and self._inbound.size == 0:
+                self._close()
+            else:
+                self._linger()
+            return
+        self._state = State.IDLE
+        self._since_s = self._loop.time()
+        if self._inbound.size:
+            self._next_request()
+        if self._half_closed and self._state is State.IDLE:
+            self._close()
+
+    def _refuse(self, error: HttpError) -> None:
+        """Answers what is not a request, and ends the connection."""
+        if self._transport.is_closing():
+            return
+        try:
+            response = self._on_error(None, error)
+            body = response.body
+            assert isinstance(body, (bytes, bytearray, memoryview)), "an error is not streamed"
+            self._outbound.send_bytes(response, body, head_only=False, end="Connection: close\r\n")
+        except Exception:
+            logger.exception("no answer to a malformed request")
+        self._linger()
+
+    def _linger(self) -> None:
+        """Ends the connection, but not before the client can have read the answer."""
+        if self._half_closed:
+            self._close()
+            return
+        self._begin_end()
+        self._inbound.drop()
+        if not self._secure:
+            self._transport.write_eof()
+
+    def _close(self) -> None:
+        """Ends the connection once everything is sent."""
+        self._begin_end()
+        self._transport.close()
+
+    def _begin_end(self) -> None:
+        self._state = State.LINGER
+        self._since_s = self._loop.time()
+        self._sending.restart(self._outbound.sent)

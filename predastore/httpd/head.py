@@ -1,0 +1,155 @@
+"""The head of a request: bytes in, a checked description out. Sans-IO.
+
+`parse_head` takes one whole head, from its method to the empty line, and leaves the grammar to
+httptools (llhttp, strict): bare LF or CR, obsolete folding, blanks before a colon, control
+characters and duplicate or malformed Content-Length are errors there. Here stands what it leaves
+open, and what tells one request from the next (RFC 9112, 6.3), so that nobody can smuggle one:
+
+    Content-Length and Transfer-Encoding together      400
+    Transfer-Encoding other than exactly "chunked"     501 (400 from HTTP/1.0)
+    Host missing (HTTP/1.1) or given twice             400
+    a version other than 1.0 and 1.1                   505
+    an expectation other than 100-continue             417
+
+Every error ends the connection, since nobody knows where the next request would begin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import httptools
+
+from predastore.errors import HttpError
+from predastore.httpd.bounds import Bounds
+from predastore.httpd.message import Headers
+
+CHUNKED: Final = -1  # a body length: chunked coding
+ABSENT: Final = -2  # a body length: neither Content-Length nor a chunked coding
+
+
+@dataclass(slots=True)
+class Head:
+    """`body_length`: bytes, or CHUNKED, or ABSENT."""
+
+    method: str
+    raw_path: bytes
+    raw_query: bytes
+    headers: Headers
+    body_length: int
+    keep_alive: bool
+    http_1_0: bool
+    expects_continue: bool
+
+
+class HeadParser:
+    """One connection's parser; used for one head after the other."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._parser: httptools.HttpRequestParser | None = None
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._url = b""
+
+    # What httptools calls.
+
+    def on_url(self, url: bytes) -> None:
+        self._url = url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name.lower(), value.rstrip(b" \t")))
+
+    def parse(self, data: bytes) -> Head:
+        """The head in `data`, which ends in the empty line; HttpError where it is not one."""
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpRequestParser(self)
+        fields = self._fields = []
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._parser = None  # upgrades are not offered: the request is answered as it stands
+        except httptools.HttpParserError as error:
+            self._parser = None
+            raise HttpError(400, f"malformed request: {error}") from None
+        if len(fields) > self._bounds.headers_max:
+            raise HttpError(431, f"more than {self._bounds.headers_max} header fields")
+        head = self._head(parser, fields)
+        if head.body_length != ABSENT or not head.keep_alive:
+            self._parser = None  # this one now waits for a body, which it will not be given
+        return head
+
+    def _head(self, parser: httptools.HttpRequestParser, fields: list[tuple[bytes, bytes]]) -> Head:
+        version = parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise HttpError(505, f"HTTP/{version} is not spoken here")
+        http_1_0 = version == "1.0"
+        length, expects = self._framing(fields, http_1_0)
+        path, query = split_target(self._url, self._bounds.uri_bytes_max)
+        return Head(
+            method=parser.get_method().decode("ascii"),
+            raw_path=path,
+            raw_query=query,
+            headers=Headers(fields),
+            body_length=length,
+            keep_alive=parser.should_keep_alive(),
+            http_1_0=http_1_0,
+            expects_continue=expects,
+        )
+
+    @staticmethod
+    def _framing(fields: list[tuple[bytes, bytes]], http_1_0: bool) -> tuple[int, bool]:
+        """(body length, whether 100-continue is awaited)."""
+        hosts = lengths = codings = 0
+        length = ABSENT
+        coding = b""
+        expects = False
+        for name, value in fields:
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length":
+                lengths += 1
+                length = _content_length(value)
+            elif name == b"transfer-encoding":
+                codings += 1
+                coding = value.lower()
+            elif name == b"expect":
+                expects = True
+                if value.lower() != b"100-continue":
+                    raise HttpError(417, "the only expectation met here is 100-continue")
+        if hosts > 1 or (hosts == 0 and not http_1_0):
+            raise HttpError(400, "a request needs exactly one Host header")
+        if codings:
+            if lengths or http_1_0:
+                raise HttpError(400, "Transfer-Encoding beside Content-Length or in HTTP/1.0")
+            if codings > 1 or coding != b"chunked":
+                raise HttpError(501, "the only transfer coding known here is chunked")
+            return CHUNKED, expects
+        if lengths > 1:
+            raise HttpError(400, "more than one Content-Length")
+        return length, expects and length > 0 and not http_1_0
+
+
+def _content_length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 18:
+        raise HttpError(400, "Content-Length is not a number of bytes")
+    return int(value)
+
+
+def split_target(url: bytes, bytes_max: int) -> tuple[bytes, bytes]:
+    """(raw path, raw query) of a request target in origin or absolute form, or "*"."""
+    if len(url) > bytes_max:
+        raise HttpError(414, f"the request target has more than {bytes_max} bytes")
+    if not url.startswith(b"/") and url != b"*":
+        scheme, mark, rest = url.partition(b"://")
+        if not mark or scheme.lower() not in (b"http", b"https"):
+            raise HttpError(400, "the request target is neither a path nor an http address")
+        cut = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+        url = rest[cut:]
+        if not url.startswith(b"/"):
+            url = b"/" + url
+    if b"#" in url:
+        raise HttpError(400, "a request target has no fragment")
+    path, _, query = url.partition(b"?")
+    return path, query

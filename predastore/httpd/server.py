@@ -1,0 +1,135 @@
+"""The HTTP/1.1 server: listens, bounds its connections, watches their times, drains.
+
+server = Server(handler, host="127.0.0.1", port=0)
+await server.start()          # server.port is now known
+...
+await server.drain(10.0)      # no new connections, open requests finish, then close
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+
+from predastore.errors import HttpError, StartupError
+from predastore.httpd.bounds import Bounds
+from predastore.httpd.connection import Connection
+from predastore.httpd.message import ErrorHook, Handler, Request, Response
+from predastore.limits import KIB
+
+_READ_BYTES = 256 * KIB
+_BACKLOG = 1024
+_ANSWERED_SHARE = 10  # one in so many connections over the bound still gets its 503
+
+
+def plain_error(request: Request | None, error: HttpError) -> Response:
+    """The error hook where none is given: the message as text."""
+    text = f"{error}\n".encode()
+    return Response(error.status, [("Content-Type", "text/plain; charset=utf-8")], text)
+
+
+class Server:
+    """Serves `handler` on one address, with TLS where `ssl_context` is given.
+
+    `on_error` shapes the answer to what is not a request (request None), to an HttpError or a
+    BodyMismatch (400) of the handler, and to its failures (500); its body is bytes.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        host: str,
+        port: int,
+        ssl_context: ssl.SSLContext | None = None,
+        on_error: ErrorHook = plain_error,
+        bounds: Bounds | None = None,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.scratch = memoryview(bytearray(_READ_BYTES))
+        self.loop: asyncio.AbstractEventLoop
+        self._handler = handler
+        self._ssl_context = ssl_context
+        self._on_error = on_error
+        self._bounds = bounds or Bounds()
+        self._connections: set[Connection] = set()
+        self._listener: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._empty: asyncio.Future[None] | None = None
+
+    @property
+    def connection_count(self) -> int:
+        return len(self._connections)
+
+    async def start(self) -> None:
+        """Begins to listen; StartupError where the address can not be had."""
+        self.loop = asyncio.get_running_loop()
+        handshake_s = self._bounds.head_timeout_s if self._ssl_context else None
+        try:
+            self._listener = await self.loop.create_server(
+                self._connection,
+                self.host,
+                self.port,
+                ssl=self._ssl_context,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=handshake_s,
+            )
+        except OSError as error:
+            raise StartupError(
+                f"can not listen on {self.host}:{self.port}: {error.strerror or error}; "
+                "stop what uses it, or choose another address"
+            ) from error
+        self.port = self._listener.sockets[0].getsockname()[1]
+        self._timer = self.loop.call_later(self._bounds.tick_s, self._tick)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stops accepting, lets open requests finish for `timeout_s`, then cuts the rest."""
+        if self._listener is None:
+            return
+        self._listener.close()
+        self._listener = None
+        for connection in list(self._connections):
+            connection.drain()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._emptied(), timeout_s)
+        for connection in list(self._connections):
+            connection.abort()
+        await self._emptied()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def close(self) -> None:
+        """Stops at once; open requests are cancelled."""
+        await self.drain(0.0)
+
+    async def _emptied(self) -> None:
+        while self._connections:
+            self._empty = self.loop.create_future()
+            await self._empty
+
+    def _connection(self) -> Connection:
+        return Connection(self, self._handler, self._on_error, self._bounds)
+
+    def _tick(self) -> None:
+        self._timer = self.loop.call_later(self._bounds.tick_s, self._tick)
+        now_s = self.loop.time()
+        for connection in list(self._connections):
+            connection.tick(now_s)
+
+    # --- what connections call
+
+    def admit(self, connection: Connection) -> bool:
+        """See connection.Owner. Far beyond the bound connections are cut without an answer."""
+        self._connections.add(connection)
+        count, count_max = len(self._connections), self._bounds.connections_max
+        if count > count_max + count_max // _ANSWERED_SHARE + 1:
+            connection.abort()
+        return count <= count_max
+
+    def forget(self, connection: Connection) -> None:
+        """See connection.Owner."""
+        self._connections.discard(connection)
+        if not self._connections and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
