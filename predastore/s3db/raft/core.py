@@ -109,6 +109,10 @@ class Core(Replica):
         """Hand leadership over; the successor, or None if nobody is fit."""
         return self._lead().transfer(target)
 
+    def transfer_to_fittest(self) -> bool:
+        """`transfer`, if this member leads and somebody is fit to."""
+        return self.leadership is not None and self.leadership.transfer(None) is not None
+
     def _lead(self) -> Leadership:
         if self.leadership is None:
             raise NotLeader(f"member {self.id} does not lead", leader=self.leader)
@@ -191,9 +195,7 @@ class Core(Replica):
         self.role, self.leader = Role.PRE_CANDIDATE, None
         self._votes = {self.id}
         for peer in self._other_voters():
-            self.say(
-                PreVote(self.id, peer, self.term + 1, self.log.last_index, self.log.last_term)
-            )
+            self.say(PreVote(self.id, peer, self.term + 1, self.log.last_index, self.log.last_term))
         if is_majority(self.membership.current.voters, self._votes):
             self._campaign(transfer=False)
 

@@ -131,8 +131,7 @@ class Leadership:
         """A leader that is no voter any more leads until that is committed (Raft 4.2.2)."""
         membership = self.state.membership
         return (
-            self.state.id not in membership.current.voters
-            and membership.index <= self.state.commit
+            self.state.id not in membership.current.voters and membership.index <= self.state.commit
         )
 
     def on_append_reply(self, message: AppendReply) -> None:

@@ -7,8 +7,15 @@ or compacts has checked that it may (`Log` knows nothing of commit or sync).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from .messages import Entry
+
+_ENTRY_BYTES: Final = 128  # of Python objects around an entry's data
+
+
+def _size(entry: Entry) -> int:
+    return _ENTRY_BYTES + len(entry.data)
 
 
 class Log:
@@ -16,6 +23,7 @@ class Log:
         self.base_index = base_index
         self.base_term = base_term
         self._entries: list[Entry] = list(entries)
+        self.size_bytes = sum(map(_size, self._entries))  # about what they take in memory
 
     @property
     def first_index(self) -> int:
@@ -63,17 +71,18 @@ class Log:
             assert entries[0].index == self.last_index + 1
             assert entries[0].term >= self.last_term
             self._entries.extend(entries)
+            self.size_bytes += sum(map(_size, entries))
 
     def truncate(self, first: int) -> None:
         """Forget the entries from `first` on."""
         assert first > self.base_index
-        del self._entries[first - self.base_index - 1 :]
+        self._drop(first - self.base_index - 1, len(self._entries))
 
     def compact(self, index: int) -> None:
         """Forget the entries up to `index`, which becomes the base."""
         term = self.term_at(index)
         assert term is not None
-        del self._entries[: index - self.base_index]
+        self._drop(0, index - self.base_index)
         self.base_index, self.base_term = index, term
 
     def rebase(self, index: int, term: int) -> None:
@@ -81,8 +90,21 @@ class Log:
         if self.term_at(index) == term:
             self.compact(index)
         else:
-            self._entries.clear()
+            self._drop(0, len(self._entries))
             self.base_index, self.base_term = index, term
+
+    def _drop(self, start: int, stop: int) -> None:
+        self.size_bytes -= sum(map(_size, self._entries[start:stop]))
+        del self._entries[start:stop]
+
+    def index_before_last(self, size_bytes: int) -> int:
+        """The index at which to compact so that about `size_bytes` of entries are left."""
+        excess = self.size_bytes - size_bytes
+        index = self.base_index
+        while excess > 0 and index < self.last_index:
+            excess -= _size(self._entries[index - self.base_index])
+            index += 1
+        return index
 
     def up_to_date(self, last_index: int, last_term: int) -> bool:
         """Whether a log that ends so is at least as complete as this one (Raft 3.6.1)."""

@@ -7,7 +7,7 @@ leaves once all that it speaks of is synced; what the state machine gets is comm
 
 from __future__ import annotations
 
-from .messages import Append, AppendReply, Entry, Marker, SnapshotChunk, SnapshotReply
+from .messages import Append, AppendReply, Entry, Marker, SnapshotChunk, SnapshotReply, Truncate
 from .state import State
 
 
@@ -88,9 +88,7 @@ class Replica(State):
         """The owner keeps the chunk and answers with `chunk_kept`, or `install` at the end."""
         if message.marker.index <= self.commit:
             commit = min(self.commit, self.log.last_index)
-            self.say(
-                AppendReply(self.id, message.source, self.term, True, commit, message.round)
-            )
+            self.say(AppendReply(self.id, message.source, self.term, True, commit, message.round))
         else:
             self.out.chunks.append(message)
 
@@ -98,15 +96,17 @@ class Replica(State):
         """All bytes before `offset` of the chunk's snapshot are here."""
         if chunk.term == self.term:
             index = chunk.marker.index
-            self.say(
-                SnapshotReply(self.id, chunk.source, self.term, index, offset, chunk.round)
-            )
+            self.say(SnapshotReply(self.id, chunk.source, self.term, index, offset, chunk.round))
 
     def install(self, marker: Marker) -> None:
         """The state machine now is that of `marker`, durably (Raft 5.3)."""
         assert marker.index > self.handed
+        if self.log.term_at(marker.index) != marker.term:
+            self.out.records.append(
+                Truncate(self.log.first_index)
+            )  # nothing here is known to match
+            self.membership.truncate(self.log.first_index)
         self.log.rebase(marker.index, marker.term)
-        self.membership.truncate(self.log.last_index + 1)
         self.membership.rebase(marker.index, marker.configuration)
         self.commit = max(self.commit, marker.index)
         self.handed = marker.index

@@ -1,0 +1,132 @@
+"""Raft messages to one other member, as rpc calls.
+
+Several messages share a call; a bounded number of calls is in flight, and none waits for the one
+before. A failed call is a lost message, which Raft expects: nothing is sent again here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from predastore.errors import PredastoreError
+from predastore.limits import (
+    RAFT_STEP_BYTES_MAX,
+    RAFT_STEP_CALLS_MAX,
+    RAFT_STEP_MESSAGES_MAX,
+    RAFT_STEP_QUEUE_MAX,
+    RAFT_STEP_TIMEOUT_MS,
+)
+
+from .messages import ENCODER, Append, Message, SnapshotChunk
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+STEP = "raft.step"
+
+
+class StepRequest(msgspec.Struct, frozen=True, array_like=True):
+    """The payload is a msgpack array of messages."""
+
+
+class StepReply(msgspec.Struct, frozen=True, array_like=True):
+    """Nothing: replies are messages of their own, sent once they are true."""
+
+
+class Caller(Protocol):
+    """As much of rpc.Endpoint as is used here."""
+
+    async def call(
+        self,
+        peer: str,
+        method: str,
+        request: msgspec.Struct,
+        response_type: type[R],
+        payload: Sequence[bytes] = (),
+        *,
+        timeout_ms: int,
+    ) -> tuple[R, memoryview]: ...
+
+
+class Link:
+    def __init__(self, caller: Caller, peer: str, on_contact: Callable[[bool], None]) -> None:
+        """`on_contact` is told when the member begins or ceases to answer."""
+        self._caller = caller
+        self._peer = peer
+        self._on_contact = on_contact
+        self.is_connected = False
+        self._queue: deque[Message] = deque(maxlen=RAFT_STEP_QUEUE_MAX)  # the oldest are lost
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def send(self, messages: Sequence[Message]) -> None:
+        self._queue.extend(messages)
+        self._pump()
+
+    def _pump(self) -> None:
+        while self._queue and len(self._calls) < RAFT_STEP_CALLS_MAX:
+            task = asyncio.get_running_loop().create_task(self._call(self._batch()))
+            self._calls.add(task)
+            task.add_done_callback(self._done)
+
+    def _batch(self) -> list[Message]:
+        batch = [self._queue.popleft()]
+        room = RAFT_STEP_BYTES_MAX - _size(batch[0])
+        while self._queue and len(batch) < RAFT_STEP_MESSAGES_MAX:
+            room -= _size(self._queue[0])
+            if room < 0:
+                break
+            batch.append(self._queue.popleft())
+        return batch
+
+    async def _call(self, batch: list[Message]) -> None:
+        try:
+            await self._caller.call(
+                self._peer,
+                STEP,
+                StepRequest(),
+                StepReply,
+                [ENCODER.encode(batch)],
+                timeout_ms=RAFT_STEP_TIMEOUT_MS,
+            )
+        except PredastoreError as error:
+            self._contact(False, str(error))
+        else:
+            self._contact(True, "")
+
+    def _contact(self, is_connected: bool, why: str) -> None:
+        if is_connected is not self.is_connected:
+            self.is_connected = is_connected
+            what = "answers" if is_connected else "does not answer"
+            logger.info("raft: a member %s", what, extra={"peer": self._peer, "error": why})
+            self._on_contact(is_connected)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            if error is not None:
+                logger.error("raft: a call failed", exc_info=error, extra={"peer": self._peer})
+            self._pump()
+
+    async def close(self) -> None:
+        self._queue.clear()
+        calls = list(self._calls)
+        for task in calls:
+            task.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+def _size(message: Message) -> int:
+    """About the bytes that a message takes on the wire; what is not data is small."""
+    if isinstance(message, Append):
+        return 64 + sum(48 + len(entry.data) for entry in message.entries)
+    if isinstance(message, SnapshotChunk):
+        return 128 + len(message.data)
+    return 64

@@ -1,0 +1,78 @@
+"""Read indexes for a member, leader or not (Raft 6.4).
+
+The leader asks its core; a follower asks the leader, with one call under way: barriers that come
+meanwhile share the next call, because a read index must be taken after the read began. Without
+a leader a barrier waits for one until its deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import msgspec
+
+from predastore.errors import NoLeader, PredastoreError
+
+_RETRY_S = 0.05  # between two attempts, while there is no leader or it does not answer
+
+
+class ReadIndexRequest(msgspec.Struct, frozen=True, array_like=True):
+    timeout_ms: int
+
+
+class ReadIndexReply(msgspec.Struct, frozen=True, array_like=True):
+    index: int
+
+
+class Reads:
+    """`take` gets one read index, from wherever the leader is, or raises a PredastoreError."""
+
+    def __init__(self, take: Callable[[], Awaitable[int]]) -> None:
+        self._take = take
+        self._waiting: list[asyncio.Future[int]] = []
+        self._gatherer: asyncio.Task[None] | None = None
+
+    async def index(self, deadline: float) -> int:
+        """A read index taken after this call; NoLeader at `deadline` (loop time)."""
+        loop = asyncio.get_running_loop()
+        while True:
+            future: asyncio.Future[int] = loop.create_future()
+            self._waiting.append(future)
+            if self._gatherer is None:
+                self._gatherer = loop.create_task(self._gather())
+            why = "no member has answered as the leader"
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await future
+            except TimeoutError:
+                raise NoLeader(f"no read index in time: {why}") from None
+            except PredastoreError as error:
+                if loop.time() + _RETRY_S >= deadline:
+                    raise NoLeader(f"no read index in time: {error}") from error
+            await asyncio.sleep(_RETRY_S)
+
+    async def _gather(self) -> None:
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            try:
+                index = await self._take()
+            except PredastoreError as error:
+                for future in waiting:
+                    if not future.done():
+                        future.set_exception(error)
+            else:
+                for future in waiting:
+                    if not future.done():
+                        future.set_result(index)
+        self._gatherer = None
+
+    async def close(self) -> None:
+        gatherer = self._gatherer
+        if gatherer is not None:
+            gatherer.cancel()
+            with suppress(asyncio.CancelledError):
+                await gatherer
+        for future in self._waiting:
+            future.cancel()

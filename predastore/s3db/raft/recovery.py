@@ -1,0 +1,44 @@
+"""Start-up of a member: its journal, against what its state machine holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from predastore.errors import StartupError
+
+from .journal import Journal
+from .messages import Configuration, Marker
+from .state import Recovered
+
+
+def recover(journal: Journal, *, applied: int, members: Sequence[int], where: str) -> Recovered:
+    """What the journal holds; a new one, whose voters are `members`, if there is none.
+
+    StartupError: journal and state machine do not belong together. Entries between `applied`
+    and the journal's end are applied again once they are known to be committed.
+    """
+    recovered = journal.load()
+    if recovered is None:
+        if applied > 0:
+            raise StartupError(
+                f"{where}: the tables hold entry {applied}, but there is no journal. Without it "
+                "this member could vote twice in a term. Restore the journal directory, or move "
+                "this member's whole directory away and let it join again empty"
+            )
+        return journal.create(Marker(0, 0, Configuration(tuple(sorted(members)))))
+    last = recovered.entries[-1].index if recovered.entries else recovered.marker.index
+    if applied > last:
+        raise StartupError(
+            f"{where}: the tables hold entry {applied}, but the journal ends at entry {last}: "
+            "journal entries that were synced are gone, or the two are from different times. "
+            "Restore both from the same moment, or move this member's whole directory away and "
+            "let it join again empty"
+        )
+    if applied < recovered.marker.index:
+        raise StartupError(
+            f"{where}: the tables hold entry {applied}, but the journal begins after entry "
+            f"{recovered.marker.index}: the tables are older than the journal. Restore both from "
+            "the same moment, or move this member's whole directory away and let it join again "
+            "empty"
+        )
+    return recovered

@@ -1,0 +1,114 @@
+"""A disk that keeps what was synced, and of the rest whatever it likes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+SECTOR_BYTES = 512
+
+
+class _Inode:
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.synced = 0
+
+
+class _File:
+    def __init__(self, inode: _Inode) -> None:
+        self._inode = inode
+
+    def append(self, data: bytes) -> None:
+        self._inode.data += data
+
+    def sync(self) -> None:
+        self._inode.synced = len(self._inode.data)
+
+    def close(self) -> None:
+        pass
+
+
+class SimDisk:
+    """The `Disk` protocol in memory, with `crash`."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._names: dict[str, _Inode] = {}
+        self._durable: dict[str, _Inode] = {}
+        self._pending: list[Callable[[dict[str, _Inode]], None]] = []
+
+    def describe(self, name: str) -> str:
+        return f"sim/{name}"
+
+    def list(self) -> list[str]:
+        return sorted(self._names)
+
+    def read(self, name: str) -> bytes:
+        return bytes(self._names[name].data)
+
+    def write(self, name: str, data: bytes) -> None:
+        """For tests: replace the bytes of a file, durably."""
+        inode = self._names[name]
+        inode.data[:] = data
+        inode.synced = len(data)
+
+    def create(self, name: str) -> _File:
+        if name in self._names:
+            raise FileExistsError(name)
+        inode = _Inode()
+        self._change(lambda names: names.__setitem__(name, inode))
+        return _File(inode)
+
+    def open(self, name: str) -> _File:
+        return _File(self._names[name])
+
+    def cut(self, name: str, size_bytes: int) -> None:
+        inode = self._names[name]
+        del inode.data[size_bytes:]
+        inode.synced = len(inode.data)
+
+    def rename(self, old: str, new: str) -> None:
+        inode = self._names[old]
+
+        def renamed(names: dict[str, _Inode]) -> None:
+            names.pop(old, None)
+            names[new] = inode
+
+        self._change(renamed)
+
+    def unlink(self, name: str) -> None:
+        self._change(lambda names: names.pop(name, None) and None)
+
+    def sync_directory(self) -> None:
+        self._durable = dict(self._names)
+        self._pending.clear()
+
+    def _change(self, change: Callable[[dict[str, _Inode]], None]) -> None:
+        change(self._names)
+        self._pending.append(change)
+
+    def crash(self) -> None:
+        """Lose power: unsynced bytes and names survive in part, or torn, or not."""
+        for change in self._pending:
+            if self._rng.random() < 0.5:
+                change(self._durable)
+        self._pending.clear()
+        self._names = dict(self._durable)
+        for inode in self._names.values():
+            self._tear(inode)
+
+    def _tear(self, inode: _Inode) -> None:
+        tail = inode.data[inode.synced :]
+        del inode.data[inode.synced :]
+        fate = self._rng.random()
+        if tail and fate < 0.7:
+            kept = tail[: self._rng.randrange(len(tail) + 1)]
+            if fate < 0.2:  # the length got to the disk, some sectors did not
+                for start in range(0, len(kept), SECTOR_BYTES):
+                    if self._rng.random() < 0.5:
+                        stop = min(start + SECTOR_BYTES, len(kept))
+                        kept[start:stop] = bytes(stop - start)
+            elif fate < 0.3:
+                kept = tail  # all of it, by luck
+            inode.data += kept
+        inode.synced = len(inode.data)

@@ -1,0 +1,337 @@
+"""Members of a cluster in one process: commits, reads, failover, restart, over a fake network."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from support.waiting import eventually_async
+
+from predastore.errors import (
+    NoLeader,
+    NotLeader,
+    OutcomeUnknown,
+    PeerUnreachable,
+    PreconditionFailed,
+    StartupError,
+    TooLarge,
+)
+from predastore.limits import RAFT_COMMAND_BYTES_MAX
+from predastore.rpc import CallContext
+from predastore.s3db.commands import Absent, Batch, Put, encode
+from predastore.s3db.member import Member
+from predastore.s3db.raft.state import Role, Timing
+from predastore.s3db.store import Store
+
+FAST = Timing(heartbeat_s=0.03, election_s=0.15)
+PATIENCE_MS = 10_000
+
+
+class Network:
+    """What endpoints of one test share: who is served, and who can not be reached."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, dict[str, Any]] = {}
+        self.cut: set[tuple[str, str]] = set()
+
+    def isolate(self, name: str) -> None:
+        others = [peer for peer in self.services if peer != name]
+        self.cut |= {(name, peer) for peer in others} | {(peer, name) for peer in others}
+
+
+class FakeEndpoint:
+    """Fits `rpc.Endpoint` as far as a member uses it."""
+
+    def __init__(self, network: Network, name: str) -> None:
+        self.network = network
+        self.name = name
+
+    def serve(self, peer: str, service: dict[str, Any]) -> None:
+        self.network.services[peer] = service
+
+    async def call(
+        self,
+        peer: str,
+        method: str,
+        request: msgspec.Struct,
+        response_type: type[Any],
+        payload: Sequence[bytes] = (),
+        *,
+        timeout_ms: int,
+    ) -> tuple[Any, memoryview]:
+        body = memoryview(b"".join(payload))
+        await asyncio.sleep(0)
+        if (self.name, peer) in self.network.cut or peer not in self.network.services:
+            raise PeerUnreachable(peer)
+        loop = asyncio.get_running_loop()
+        context = CallContext(self.name, loop.time() + timeout_ms / 1000)
+        reply = await self.network.services[peer][method].handler(request, body, context)
+        if (peer, self.name) in self.network.cut:
+            raise PeerUnreachable(peer)
+        return reply.header, memoryview(b"")
+
+
+class Cluster:
+    def __init__(self, path: Path, count: int) -> None:
+        self.path = path
+        self.ids = list(range(1, count + 1))
+        self.network = Network()
+        self.members: dict[int, Member] = {}
+
+    async def start(self, member: int) -> Member:
+        store = Store(self.path / f"{member}" / "store", durable=False)
+        opened = await Member.open(
+            path=self.path / f"{member}",
+            member_id=member,
+            members=self.ids,
+            store=store,
+            endpoint=FakeEndpoint(self.network, f"db/{member}"),
+            timing=FAST,
+        )
+        self.members[member] = opened
+        return opened
+
+    async def stop(self, member: int) -> None:
+        opened = self.members.pop(member)
+        self.network.services.pop(f"db/{member}")
+        await opened.close()
+        opened.store.close()
+
+    async def leader(self) -> Member:
+        def find() -> Member | None:
+            leaders = [m for m in self.members.values() if m.role is Role.LEADER]
+            following = [m for m in self.members.values() if m.leader is not None]
+            done = len(leaders) == 1 and 2 * len(following) > len(self.ids)
+            return leaders[0] if done else None
+
+        return await eventually_async(find, what="one leader")
+
+
+@asynccontextmanager
+async def cluster_of(path: Path, count: int) -> AsyncIterator[Cluster]:
+    cluster = Cluster(path, count)
+    for member in cluster.ids:
+        await cluster.start(member)
+    try:
+        yield cluster
+    finally:
+        for member in list(cluster.members):
+            await cluster.stop(member)
+
+
+def put(key: str, value: bytes, *checks: Any) -> bytes:
+    return encode(Batch(checks, (Put("objects", key.encode(), value),), os.urandom(16), 0))
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_commits_are_read_back_through_every_member(tmp_path: Path, count: int) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, count) as cluster:
+            leader = await cluster.leader()
+            for number in range(20):
+                value = b"%d" % number
+                await leader.propose(put("k", value), timeout_ms=PATIENCE_MS)
+                for member in cluster.members.values():
+                    await member.read_barrier(timeout_ms=PATIENCE_MS)
+                    assert member.store.get("objects", b"k") == value
+
+    run(test)
+
+
+def test_concurrent_commits_share_syncs_and_all_land(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, 3) as cluster:
+            leader = await cluster.leader()
+            commits = [
+                leader.propose(put(f"k{n}", b"v"), timeout_ms=PATIENCE_MS) for n in range(500)
+            ]
+            await asyncio.gather(*commits)
+            member = next(m for m in cluster.members.values() if m is not leader)
+            await member.read_barrier(timeout_ms=PATIENCE_MS)
+            assert len(member.store.list_keys("objects", b"k", 1000)) == 500
+
+    run(test)
+
+
+def test_all_members_end_with_the_same_state(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, 3) as cluster:
+            leader = await cluster.leader()
+            for number in range(50):
+                await leader.propose(put(f"k{number % 7}", os.urandom(9)), timeout_ms=PATIENCE_MS)
+            for member in cluster.members.values():
+                await member.read_barrier(timeout_ms=PATIENCE_MS)
+            assert len({member.store.digest() for member in cluster.members.values()}) == 1
+
+    run(test)
+
+
+def test_a_failed_precondition_changes_nothing(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, 3) as cluster:
+            leader = await cluster.leader()
+            await leader.propose(put("k", b"1"), timeout_ms=PATIENCE_MS)
+            with pytest.raises(PreconditionFailed):
+                await leader.propose(
+                    put("k", b"2", Absent("objects", b"k")), timeout_ms=PATIENCE_MS
+                )
+            assert leader.store.get("objects", b"k") == b"1"
+
+    run(test)
+
+
+def test_a_follower_names_the_leader_and_a_commit_too_large_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, 3) as cluster:
+            leader = await cluster.leader()
+            follower = next(m for m in cluster.members.values() if m is not leader)
+            await eventually_async(lambda: follower.leader is not None)
+            with pytest.raises(NotLeader) as caught:
+                await follower.propose(put("k", b"1"), timeout_ms=PATIENCE_MS)
+            assert caught.value.leader == leader.id
+            with pytest.raises(TooLarge):
+                await leader.propose(bytes(RAFT_COMMAND_BYTES_MAX + 1), timeout_ms=PATIENCE_MS)
+
+    run(test)
+
+
+def test_a_large_commit_reaches_all(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, 3) as cluster:
+            leader = await cluster.leader()
+            value = os.urandom(3 << 20)
+            await leader.propose(put("k", value), timeout_ms=PATIENCE_MS)
+            for member in cluster.members.values():
+                await member.read_barrier(timeout_ms=PATIENCE_MS)
+                assert member.store.get("objects", b"k") == value
+
+    run(test)
+
+
+def test_the_cluster_goes_on_without_its_leader_and_takes_it_back(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, 3) as cluster:
+            first = await cluster.leader()
+            await first.propose(put("a", b"1"), timeout_ms=PATIENCE_MS)
+            cluster.network.isolate(f"db/{first.id}")
+            lost = asyncio.ensure_future(first.propose(put("b", b"2"), timeout_ms=PATIENCE_MS))
+            await eventually_async(lambda: first.role is not Role.LEADER, what="step-down")
+            with pytest.raises(OutcomeUnknown):
+                await lost
+            with pytest.raises(NoLeader):
+                await first.read_barrier(timeout_ms=200)
+            second = await cluster.leader()
+            assert second is not first
+            await second.propose(put("a", b"3"), timeout_ms=PATIENCE_MS)
+            cluster.network.cut.clear()
+            await first.read_barrier(timeout_ms=PATIENCE_MS)
+            assert first.store.get("objects", b"a") == b"3"
+            assert first.store.get("objects", b"b") is None
+
+    run(test)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_restarted_cluster_has_all_that_was_acknowledged(tmp_path: Path, count: int) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, count) as cluster:
+            for generation in range(3):
+                leader = await cluster.leader()
+                for number in range(10):
+                    await leader.propose(
+                        put(f"{generation}/{number}", b"v"), timeout_ms=PATIENCE_MS
+                    )
+                for member in cluster.ids:
+                    await cluster.stop(member)
+                for member in cluster.ids:
+                    await cluster.start(member)
+            leader = await cluster.leader()
+            await leader.read_barrier(timeout_ms=PATIENCE_MS)
+            assert len(leader.store.list_keys("objects", b"", 100)) == 30
+
+    run(test)
+
+
+def test_closing_the_leader_hands_leadership_over_at_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, 3) as cluster:
+            leader = await cluster.leader()
+            await leader.propose(put("a", b"1"), timeout_ms=PATIENCE_MS)
+            loop = asyncio.get_running_loop()
+            before = loop.time()
+            await cluster.stop(leader.id)
+            await cluster.leader()
+            assert loop.time() - before < FAST.election_s
+
+    run(test)
+
+
+def test_concurrent_barriers_on_a_follower_share_calls(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, 3) as cluster:
+            leader = await cluster.leader()
+            follower = next(m for m in cluster.members.values() if m is not leader)
+            await follower.read_barrier(timeout_ms=PATIENCE_MS)
+            service = cluster.network.services[f"db/{leader.id}"]
+            method = service["raft.read_index"]
+            counter = itertools.count()
+
+            async def counted(*args: Any) -> Any:
+                next(counter)
+                return await method.handler(*args)
+
+            service["raft.read_index"] = type(method)(
+                method.request, method.response, counted, method.payload_bytes_max
+            )
+            barriers = [follower.read_barrier(timeout_ms=PATIENCE_MS) for _ in range(100)]
+            await asyncio.gather(*barriers)
+            assert next(counter) <= 3
+
+    run(test)
+
+
+def test_tables_without_their_journal_refuse_to_start(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, 1) as cluster:
+            leader = await cluster.leader()
+            await leader.propose(put("a", b"1"), timeout_ms=PATIENCE_MS)
+            await cluster.stop(1)
+            journal = tmp_path / "1" / "journal"
+            for file in journal.iterdir():
+                file.unlink()
+            with pytest.raises(StartupError, match="there is no journal"):
+                await cluster.start(1)
+
+    run(test)
+
+
+def test_a_disk_error_ends_the_member_and_tells_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, 1) as cluster:
+            leader = await cluster.leader()
+
+            def broken(fd: int) -> None:
+                raise OSError(5, "Input/output error")
+
+            monkeypatch.setattr(os, "fdatasync", broken)
+            with pytest.raises(OutcomeUnknown):
+                await leader.propose(put("a", b"1"), timeout_ms=PATIENCE_MS)
+            monkeypatch.undo()
+            assert "Input/output error" in str(await leader.failed)
+            with pytest.raises(NoLeader):
+                await leader.propose(put("a", b"1"), timeout_ms=PATIENCE_MS)
+
+    run(test)
