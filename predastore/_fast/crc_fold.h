@@ -87,6 +87,15 @@ PCRC_UNUSED static void pcrc_init(struct pcrc *c, uint64_t poly, unsigned width)
         c->power[i] = pcrc_multiply(c, c->power[i - 1], c->power[i - 1]);
 }
 
+/* x^exponent mod P */
+PCRC_UNUSED static uint64_t pcrc_power(const struct pcrc *c, uint64_t exponent) {
+    uint64_t product = (uint64_t)1 << (c->width - 1);
+    for (unsigned i = 0; exponent; i++, exponent >>= 1)
+        if (exponent & 1)
+            product = pcrc_multiply(c, product, c->power[i]);
+    return product;
+}
+
 /* CRC of A followed by B, from crc(A), crc(B) (both as published, that is inverted at both ends)
  * and the length of B. */
 PCRC_UNUSED static uint64_t pcrc_combine(const struct pcrc *c, uint64_t crc_a, uint64_t crc_b,
@@ -157,6 +166,20 @@ pcrc_fold_256(__m256i acc, __m256i k, __m256i next) {
     return _mm256_xor_si256(_mm256_xor_si256(first, second), next);
 }
 
+/* Neighbouring sums into one. */
+__attribute__((target("avx2,pclmul,vpclmulqdq"))) static inline void
+pcrc_fold_last(const struct pcrc *c, __m256i *acc, int count, uint8_t out[16]) {
+    const __m256i near =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)c->fold[PCRC_FOLD_32]));
+    const __m128i last = _mm_loadu_si128((const __m128i *)c->fold[PCRC_FOLD_16]);
+    for (int i = 1; i < count; i++)
+        acc[i] = pcrc_fold_256(acc[i - 1], near, acc[i]);
+    __m256i sum = acc[count - 1];
+    __m128i folded =
+        pcrc_fold_128(_mm256_castsi256_si128(sum), last, _mm256_extracti128_si256(sum, 1));
+    _mm_storeu_si128((__m128i *)out, folded);
+}
+
 /* Folds the whole multiple of 256 bytes in n >= 256; returns the bytes consumed. */
 __attribute__((target("avx2,pclmul,vpclmulqdq"))) PCRC_UNUSED static size_t
 pcrc_fold_vpclmul(const struct pcrc *c, uint64_t crc, const uint8_t *p, size_t n,
@@ -164,9 +187,6 @@ pcrc_fold_vpclmul(const struct pcrc *c, uint64_t crc, const uint8_t *p, size_t n
     const uint8_t *start = p;
     const __m256i far =
         _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)c->fold[PCRC_FOLD_256]));
-    const __m256i near =
-        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)c->fold[PCRC_FOLD_32]));
-    const __m128i last = _mm_loadu_si128((const __m128i *)c->fold[PCRC_FOLD_16]);
     __m256i acc[8];
     for (int i = 0; i < 8; i++)
         acc[i] = _mm256_loadu_si256((const __m256i *)(p + 32 * i));
@@ -176,11 +196,7 @@ pcrc_fold_vpclmul(const struct pcrc *c, uint64_t crc, const uint8_t *p, size_t n
     for (p += 256, n -= 256; n >= 256; p += 256, n -= 256)
         for (int i = 0; i < 8; i++)
             acc[i] = pcrc_fold_256(acc[i], far, _mm256_loadu_si256((const __m256i *)(p + 32 * i)));
-    for (int i = 1; i < 8; i++)
-        acc[i] = pcrc_fold_256(acc[i - 1], near, acc[i]);
-    __m128i folded = pcrc_fold_128(_mm256_castsi256_si128(acc[7]), last,
-                                   _mm256_extracti128_si256(acc[7], 1));
-    _mm_storeu_si128((__m128i *)out, folded);
+    pcrc_fold_last(c, acc, 8, out);
     return (size_t)(p - start);
 }
 

@@ -35,10 +35,11 @@ cdef extern from "gf256.h" nogil:
 PATHS = ("portable", "ssse3", "avx2", "gfni")
 
 cdef enum:
-    # One tile of all blocks: most of a first-level cache, so that the CRC pass finds it there.
-    TILE_SET_BYTES = 32 * 1024
-    TILE_BYTES_MIN = 1024
-    TILE_BYTES_MAX = 8 * 1024
+    # One tile of all blocks: a small part of a second-level cache, so that the CRC pass finds it
+    # there; each a multiple of what the CRC kernel likes to take at once.
+    TILE_SET_BYTES = 64 * 1024
+    TILE_BYTES_MIN = 2048
+    TILE_BYTES_MAX = 16 * 1024
     # Prepared matrices kept, least recently used dropped first.
     PLAN_COUNT_MAX = 512
     PLAN_BYTES_MAX = 8 * 1024 * 1024
@@ -139,7 +140,7 @@ def plans_cached():
 
 
 cdef size_t _tile_bytes(Py_ssize_t blocks) noexcept nogil:
-    cdef size_t tile = (TILE_SET_BYTES // <size_t>blocks) & ~(<size_t>255)
+    cdef size_t tile = (TILE_SET_BYTES // <size_t>blocks) & ~(<size_t>2047)
     return min(max(tile, <size_t>TILE_BYTES_MIN), <size_t>TILE_BYTES_MAX)
 
 

@@ -22,9 +22,9 @@ KINDS = {
     "crc64nvme": (crc.crc64nvme, crc.crc64nvme_combine, twin.CRC64NVME, checksums.crc64nvme),
 }
 NOISE = random.Random(1).randbytes(70_000)
-# Around each kernel's step: 8 bytes, 128 and 256 of folding, twice that, and the GIL threshold.
+# Around each step of the kernels: words, folds, chunks of every size, and the GIL threshold.
 EDGES = sorted(
-    {n + d for n in (0, 8, 16, 64, 128, 256, 384, 512, 1024, 4096, 65536) for d in (-1, 0, 1, 9)}
+    {n + d for n in (0, 8, 64, 128, 256, 384, 512, 2048, 4096, 7168, 32768, 65536) for d in (-1, 0, 1, 9)}
     - {-1}
 )
 
