@@ -130,9 +130,9 @@ class Application:
                 if size is None:
                     size = len(self._get(op.table, op.key) or b"")
                 put_bytes[op.table, op.under] = size
-                kept_bytes += size
+                kept_bytes += len(op.under) + size
                 if kept_bytes > KEPT_BYTES_MAX:
-                    raise TooLarge(f"the old values to keep have over {KEPT_BYTES_MAX} bytes")
+                    raise TooLarge(f"what is to be kept has over {KEPT_BYTES_MAX} bytes")
             elif isinstance(op, DeletePrefix):
                 room = DELETE_PREFIX_KEYS_MAX - deleted_count
                 deleted_count += self._count_below(op.table, op.prefix, room + 1)

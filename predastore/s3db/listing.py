@@ -12,13 +12,20 @@ from predastore.s3db.keys import Walk, after_all
 
 
 def page(
-    walk: Walk, prefix: bytes, *, delimiter: bytes, after: bytes, limit: int, bytes_max: int
+    walk: Walk,
+    prefix: bytes,
+    *,
+    delimiter: bytes,
+    after: bytes,
+    limit: int,
+    bytes_max: int,
+    keys_only: bool = False,
 ) -> Page:
     """Entries and common prefixes that begin with `prefix` and are greater than `after`.
 
     At most `limit` of both together, and of at most `bytes_max` bytes together (but always one,
     if there is one). An empty delimiter lists every key. With `after` = a page's `next`, the
-    listing goes on where the page ended.
+    listing goes on where the page ended. `keys_only`: values are not read, and b"" in the page.
     """
     entries: list[tuple[bytes, bytes]] = []
     prefixes: list[bytes] = []
@@ -29,7 +36,7 @@ def page(
     while more and walk.key.startswith(prefix):
         key = walk.key
         cut = key.find(delimiter, len(prefix)) if delimiter else -1
-        value = walk.value() if cut < 0 else b""
+        value = walk.value() if cut < 0 and not keys_only else b""
         bytes_left -= len(key) + len(value)
         count = len(entries) + len(prefixes)
         if count == limit or (bytes_left < 0 and count > 0):

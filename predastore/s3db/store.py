@@ -169,16 +169,8 @@ class Store:
 
     def list_keys(self, table: str, prefix: bytes, limit: int) -> list[bytes]:
         """The first `limit` keys that begin with `prefix`."""
-        with self._reading() as (opened, txn):
-            found: list[bytes] = []
-            if (known := opened.tables.get(table)) is None:
-                return found
-            walk = keys.Walk(txn, known)
-            more = walk.seek(prefix)
-            while more and len(found) < limit and walk.key.startswith(prefix):
-                found.append(walk.key)
-                more = walk.next()
-            return found
+        page = self.list(table, prefix, b"", b"", limit, bytes_max=sys.maxsize, keys_only=True)
+        return [key for key, _ in page.entries]
 
     def digest(self) -> bytes:
         """SHA-256 over all tables and the remembered answers; equal states, equal digests.
@@ -306,6 +298,7 @@ class Store:
         limit: int,
         *,
         bytes_max: int = LIST_BYTES_MAX,
+        keys_only: bool = False,
     ) -> Page:
         """Entries and common prefixes, as `listing.page` says."""
         with self._reading() as (opened, txn):
@@ -314,5 +307,11 @@ class Store:
                 return _EMPTY
             walk = keys.Walk(txn, found)
             return listing.page(
-                walk, prefix, delimiter=delimiter, after=after, limit=limit, bytes_max=bytes_max
+                walk,
+                prefix,
+                delimiter=delimiter,
+                after=after,
+                limit=limit,
+                bytes_max=bytes_max,
+                keys_only=keys_only,
             )

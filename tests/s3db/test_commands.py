@@ -123,7 +123,7 @@ def test_what_is_at_its_bound_is_taken() -> None:
 
 
 def test_a_batch_over_the_commit_bound_is_too_large() -> None:
-    value = bytes(DB_VALUE_BYTES_MAX)
+    value = bytes(COMMIT_BYTES_MAX // 2)
     over = batch_of(Put("objects", b"a", value), Put("objects", b"b", value))
     with pytest.raises(TooLarge, match=str(COMMIT_BYTES_MAX)):
         commands.encode(over)

@@ -1,0 +1,258 @@
+"""The database as the rest of the product sees it: finds the leader, follows it, tries again.
+
+Every call has one deadline, and tries members in turn until then, with short growing pauses:
+first whoever is likely to answer (for a commit the last known leader, for a read the local
+member), then the others. A leader that an answer or a NotLeader names is asked next.
+
+A commit may be tried again because its request id makes the database apply it once. What it
+raises at the deadline says what is known: NoLeader when no try can have changed anything,
+OutcomeUnknown when one may have. Reads are linearizable, unless `stale` is asked for; at the
+deadline they raise NoLeader. Errors that another try would not mend (PreconditionFailed,
+TooLarge, FormatError, NodeFull) are raised as they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import random
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from predastore.errors import (
+    MemberFailed,
+    NoLeader,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    PredastoreError,
+    RpcError,
+    StoreFailed,
+)
+from predastore.limits import (
+    COMMIT_ATTEMPT_MS,
+    COMMIT_TIMEOUT_MS,
+    LIST_ROWS_MAX,
+    READ_ATTEMPT_MS,
+    READ_TIMEOUT_MS,
+    RETRY_PAUSE_MS_MAX,
+    RETRY_PAUSE_MS_MIN,
+)
+from predastore.rpc import Endpoint
+from predastore.s3db import commands, service
+from predastore.s3db.commands import Applied, Batch, Page
+
+T = TypeVar("T")
+
+# Nothing was done: another member, or the same one a little later, may do it.
+_NOTHING_DONE: Final = (NotLeader, NoLeader, Overloaded)
+# It may have been done, or not.
+_UNKNOWN: Final = (OutcomeUnknown, RpcError, StoreFailed, MemberFailed)
+
+_APPLIED: Final = msgspec.msgpack.Decoder(Applied)
+_VALUES: Final = msgspec.msgpack.Decoder(list[bytes | None])
+_PAGE: Final = msgspec.msgpack.Decoder(Page)
+_STATUS: Final = msgspec.msgpack.Decoder(dict[str, Any])
+
+
+class Client:
+    """`members`: the ids of all; `prefer`: the one in this process, if there is one."""
+
+    def __init__(self, endpoint: Endpoint, members: Sequence[int], prefer: int | None) -> None:
+        if not members:
+            raise ValueError("a database has members")
+        self._endpoint = endpoint
+        self._members = tuple(members)
+        self._prefer = prefer
+        self._leader: int | None = None
+
+    async def commit(self, batch: Batch, *, timeout_ms: int = COMMIT_TIMEOUT_MS) -> Applied:
+        """Do a batch, once. PreconditionFailed, TooLarge, NoLeader, OutcomeUnknown."""
+        call = _Call(service.COMMIT, service.CommitRequest(), [commands.encode(batch)])
+        first = self._leader if self._leader is not None else self._prefer
+        tries = _Tries(timeout_ms, COMMIT_ATTEMPT_MS)
+        return _APPLIED.decode(await self._ask(call, first, tries))
+
+    async def read(
+        self, wanted: Sequence[tuple[str, bytes]], *, stale: bool = False
+    ) -> builtins.list[bytes | None]:
+        """The values of keys (table, key), all of one moment; at most READ_KEYS_MAX."""
+        request = service.ReadRequest(builtins.list(wanted), stale)
+        return _VALUES.decode(await self._read(service.READ, request))
+
+    async def get(self, table: str, key: bytes, *, stale: bool = False) -> bytes | None:
+        return (await self.read([(table, key)], stale=stale))[0]
+
+    async def exists(self, table: str, key: bytes, *, stale: bool = False) -> bool:
+        return await self.get(table, key, stale=stale) is not None
+
+    async def list(
+        self,
+        table: str,
+        prefix: bytes,
+        delimiter: bytes,
+        after: bytes,
+        limit: int,
+        *,
+        stale: bool = False,
+    ) -> Page:
+        """One page: `limit` rows, or fewer and `truncated` where a bound on bytes is met."""
+        request = service.ListRequest(table, prefix, delimiter, after, limit, stale)
+        return _PAGE.decode(await self._read(service.LIST, request))
+
+    async def scan_page(
+        self,
+        table: str,
+        prefix: bytes,
+        after: bytes,
+        limit: int,
+        *,
+        keys_only: bool = False,
+        stale: bool = False,
+    ) -> Page:
+        """`list` without a delimiter; with `keys_only`, values are b""."""
+        request = service.ScanRequest(table, prefix, after, limit, keys_only, stale)
+        return _PAGE.decode(await self._read(service.SCAN, request))
+
+    async def scan(
+        self, table: str, prefix: bytes, after: bytes, limit: int, *, stale: bool = False
+    ) -> builtins.list[tuple[bytes, bytes]]:
+        """The first `limit` entries after `after`; of several pages, so not of one moment."""
+        return await self._rows(table, prefix, after, limit, keys_only=False, stale=stale)
+
+    async def list_keys(
+        self, table: str, prefix: bytes, limit: int, *, stale: bool = False
+    ) -> builtins.list[bytes]:
+        rows = await self._rows(table, prefix, b"", limit, keys_only=True, stale=stale)
+        return [key for key, _ in rows]
+
+    async def status(self, member: int | None = None) -> dict[str, Any]:
+        """What one member says of itself: that one, or the first that answers."""
+        if member is None:
+            return _STATUS.decode(await self._read(service.STATUS, service.StatusRequest()))
+        _, answer = await self._endpoint.call(
+            f"db/{member}",
+            service.STATUS,
+            service.StatusRequest(),
+            service.Answered,
+            timeout_ms=READ_ATTEMPT_MS,
+        )
+        return _STATUS.decode(answer)
+
+    async def _rows(
+        self, table: str, prefix: bytes, after: bytes, limit: int, *, keys_only: bool, stale: bool
+    ) -> builtins.list[tuple[bytes, bytes]]:
+        rows: builtins.list[tuple[bytes, bytes]] = []
+        while True:
+            part = min(limit - len(rows), LIST_ROWS_MAX)
+            page = await self.scan_page(
+                table, prefix, after, part, keys_only=keys_only, stale=stale
+            )
+            rows += page.entries
+            if not page.truncated or len(rows) >= limit:
+                return rows
+            after = page.next
+
+    async def _read(self, method: str, request: msgspec.Struct) -> memoryview:
+        first = self._prefer if self._prefer is not None else self._leader
+        tries = _Tries(READ_TIMEOUT_MS, READ_ATTEMPT_MS)
+        return await self._ask(_Call(method, request, []), first, tries)
+
+    async def _ask(self, call: _Call, first: int | None, tries: _Tries) -> memoryview:
+        """The answer of the first member that gives one."""
+        turn = _Turn(self._members, first)
+        while True:
+            member = turn.take()
+            try:
+                answered, answer = await self._endpoint.call(
+                    f"db/{member}",
+                    call.method,
+                    call.request,
+                    service.Answered,
+                    call.payload,
+                    timeout_ms=tries.attempt_ms(),
+                )
+            except _NOTHING_DONE as error:
+                tries.failed(error, unknown=False)
+                if isinstance(error, NotLeader) and error.leader != member:
+                    turn.hint(error.leader)
+            except _UNKNOWN as error:
+                tries.failed(error, unknown=True)
+            else:
+                self._leader = answered.leader
+                return answer
+            if self._leader == member:
+                self._leader = None
+            if not turn.hinted:
+                await tries.pause()
+            tries.check(call.method)
+
+
+class _Call(msgspec.Struct, frozen=True):
+    method: str
+    request: msgspec.Struct
+    payload: list[bytes]
+
+
+class _Turn:
+    """Whom to ask next: a hint, else around the ring from the first choice."""
+
+    def __init__(self, members: tuple[int, ...], first: int | None) -> None:
+        self._members = members
+        start = members.index(first) if first in members else random.randrange(len(members))
+        self._next = start
+        self._hint: int | None = None
+        self._hints_left = len(members)  # members that point at each other are not believed long
+
+    @property
+    def hinted(self) -> bool:
+        return self._hint is not None
+
+    def hint(self, member: int | None) -> None:
+        if member in self._members and self._hints_left > 0:
+            self._hints_left -= 1
+            self._hint = member
+
+    def take(self) -> int:
+        if self._hint is not None:
+            member, self._hint = self._hint, None
+            return member
+        member = self._members[self._next]
+        self._next = (self._next + 1) % len(self._members)
+        return member
+
+
+class _Tries:
+    """The deadline of a call, the pauses between its tries, and what is known of its outcome."""
+
+    def __init__(self, timeout_ms: int, attempt_ms: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + timeout_ms / 1000
+        self._attempt_ms = attempt_ms
+        self._pause_ms = float(RETRY_PAUSE_MS_MIN)
+        self._unknown = False
+        self._last: PredastoreError | None = None
+
+    def attempt_ms(self) -> int:
+        """How long the next try may take."""
+        allowed_ms, self._attempt_ms = self._attempt_ms, 2 * self._attempt_ms
+        return max(1, min(allowed_ms, int((self._deadline - self._loop.time()) * 1000)))
+
+    def failed(self, error: PredastoreError, *, unknown: bool) -> None:
+        self._last = error
+        self._unknown = self._unknown or unknown
+
+    async def pause(self) -> None:
+        pause_ms = self._pause_ms * random.uniform(0.5, 1.0)
+        self._pause_ms = min(2 * self._pause_ms, RETRY_PAUSE_MS_MAX)
+        await asyncio.sleep(min(pause_ms / 1000, max(0.0, self._deadline - self._loop.time())))
+
+    def check(self, method: str) -> None:
+        """Raises at the deadline."""
+        if self._loop.time() < self._deadline:
+            return
+        if method == service.COMMIT and self._unknown:
+            raise OutcomeUnknown(f"no member confirmed the commit in time: {self._last}")
+        raise NoLeader(f"no member could do {method} in time: {self._last}") from self._last
