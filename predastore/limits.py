@@ -192,6 +192,7 @@ HEALTH_SAMPLES: Final = 256  # reads that the percentile is taken of
 HEDGE_MS_MIN: Final = 20  # a read is never called slow sooner
 HEDGES_MAX: Final = 16  # stripes being hedged at once: hedging must not feed an overload
 BACKEND_READ_TIMEOUT_MS: Final = 10_000  # of one block from one node; hedging comes much sooner
+BACKEND_SLOW_STRIPES: Final = 4  # for which a node that was slow is asked last by that read
 BACKEND_STATE_READ_THREADS: Final = 2  # LocalState: reads are microseconds, unless disk is touched
 
 # --- s3 ---------------------------------------------------------------------------------------

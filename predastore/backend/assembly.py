@@ -64,9 +64,7 @@ def assemble(
     )
 
 
-def check_expected(
-    record: ObjectRecord, checksums: Mapping[str, bytes], size: int | None
-) -> None:
+def check_expected(record: ObjectRecord, checksums: Mapping[str, bytes], size: int | None) -> None:
     """What the client said about the whole: S3Error InvalidRequest, BodyMismatch."""
     if size is not None and size != record.size:
         raise S3Error("InvalidRequest", f"the parts have {record.size} bytes, not {size}")
@@ -105,9 +103,7 @@ def _degraded(record: ObjectRecord, extent: records.Extent) -> tuple[Op, ...]:
     return repair_ops(record.bucket, record.key, extent, missing)
 
 
-def _chosen(
-    wanted: Sequence[CompletedPart], stored: Mapping[int, PartRecord]
-) -> list[PartRecord]:
+def _chosen(wanted: Sequence[CompletedPart], stored: Mapping[int, PartRecord]) -> list[PartRecord]:
     if not wanted:
         raise S3Error("MalformedXML", "You must specify at least one part")
     chosen: list[PartRecord] = []

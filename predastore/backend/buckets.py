@@ -13,9 +13,7 @@ from predastore.s3db.commands import Absent, Delete, Exists, NoPrefix, Put, batc
 class Buckets(Core):
     """Part of `Objects`."""
 
-    async def create_bucket(
-        self, name: str, owner: str, region: str, public: bool = False
-    ) -> bool:
+    async def create_bucket(self, name: str, owner: str, region: str, public: bool = False) -> bool:
         """True: created. False: there is one of this name, whoever's; `bucket` has it."""
         key = records.bucket_key(name)
         record = BucketRecord(name, owner, region, records.now_ms(), public)

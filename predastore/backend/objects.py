@@ -32,7 +32,14 @@ from predastore.backend.interface import (
     Source,
     Written,
 )
-from predastore.backend.records import BUCKETS, OBJECTS, BucketRecord, ObjectRecord, ShardExtent, Summary
+from predastore.backend.records import (
+    BUCKETS,
+    OBJECTS,
+    BucketRecord,
+    ObjectRecord,
+    ShardExtent,
+    Summary,
+)
 from predastore.backend.uploads import Uploads
 from predastore.coding.checksum import Digests
 from predastore.errors import (

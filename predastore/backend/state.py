@@ -41,9 +41,7 @@ class GlobalState(Protocol):
     async def scan(
         self, table: str, prefix: bytes, after: bytes, limit: int
     ) -> builtins.list[tuple[bytes, bytes]]: ...
-    async def read(
-        self, wanted: Sequence[tuple[str, bytes]]
-    ) -> builtins.list[bytes | None]: ...
+    async def read(self, wanted: Sequence[tuple[str, bytes]]) -> builtins.list[bytes | None]: ...
     async def list(
         self, table: str, prefix: bytes, delimiter: bytes, after: bytes, limit: int
     ) -> Page: ...
@@ -84,9 +82,7 @@ class LocalState:
     ) -> builtins.list[tuple[bytes, bytes]]:
         return await self._in_reader(self._store.scan, table, prefix, after, limit)
 
-    async def read(
-        self, wanted: Sequence[tuple[str, bytes]]
-    ) -> builtins.list[bytes | None]:
+    async def read(self, wanted: Sequence[tuple[str, bytes]]) -> builtins.list[bytes | None]:
         return await self._in_reader(self._store.read, wanted)
 
     async def list(
@@ -136,9 +132,7 @@ class LocalState:
         self._round = None
 
     async def _in_reader(self, function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._readers, function, *arguments
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._readers, function, *arguments)
 
 
 class DistributedState:

@@ -121,9 +121,7 @@ class Uploads(Core):
         await self._to_the_end(self._finish_part(upload, part, written))
         return part
 
-    async def _finish_part(
-        self, upload: UploadRecord, part: PartRecord, written: Written
-    ) -> None:
+    async def _finish_part(self, upload: UploadRecord, part: PartRecord, written: Written) -> None:
         where = records.part_key(upload.upload_id, part.number)
         ops = (
             Keep(PARTS, where, records.deleted_key(where, records.new_id())),
@@ -132,9 +130,7 @@ class Uploads(Core):
             *missing_ops(upload.bucket, upload.key, written),
         )
         try:
-            applied = await self._state.commit(
-                batch(*ops, checks=(Exists(UPLOADS, _key(upload)),))
-            )
+            applied = await self._state.commit(batch(*ops, checks=(Exists(UPLOADS, _key(upload)),)))
         except PreconditionFailed as error:
             await self._discard_unless_unknown(written, error)
             raise S3Error("NoSuchUpload", UploadId=upload.upload_id) from error

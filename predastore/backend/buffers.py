@@ -1,0 +1,117 @@
+"""Memory for bodies under way: budgets for the process, and buffers that are used again.
+
+A budget counts what requests hold; bodies that come and bodies that go have one each, so that a
+copy can not wait for itself. Waiting is first come, first served, and bounded in time
+(then Overloaded: the client is to slow down). A request waits only while it holds nothing; for
+more than its first share it may only `try_take`, so that requests never wait for one another.
+
+A pooled buffer is free again as soon as nobody refers to it: a memoryview of it counts, so
+whoever still sends from it keeps it, and nobody has to give it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+
+from predastore.errors import Overloaded
+from predastore.limits import (
+    BACKEND_BUFFER_WAIT_MS_MAX,
+    BACKEND_POOL_BYTES_MAX,
+    BACKEND_POOLED_BUFFER_BYTES_MIN,
+)
+
+
+class Budget:
+    """Bytes that requests may hold together."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self.held_bytes = 0
+
+    def try_take(self, count: int) -> bool:
+        """Takes `count` bytes if they are free and nobody waits."""
+        if self._waiting or not self._fits(count):
+            return False
+        self.held_bytes += count
+        return True
+
+    async def take(self, count: int) -> None:
+        """Takes `count` bytes, in turn; more than there are at all is granted alone."""
+        if self.try_take(count):
+            return
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = (count, granted)
+        self._waiting.append(place)
+        try:
+            async with asyncio.timeout(BACKEND_BUFFER_WAIT_MS_MAX / 1000):
+                await granted
+        except BaseException as error:
+            if granted.done() and not granted.cancelled():
+                self.give(count)
+            else:
+                self._waiting.remove(place)
+                self._grant()
+            if isinstance(error, TimeoutError):
+                raise Overloaded("no memory for bodies came free in time") from error
+            raise
+
+    def give(self, count: int) -> None:
+        """Gives back what was taken."""
+        self.held_bytes -= count
+        self._grant()
+
+    def _fits(self, count: int) -> bool:
+        return self.held_bytes + count <= self._bytes_max or self.held_bytes == 0
+
+    def _grant(self) -> None:
+        while self._waiting and self._fits(self._waiting[0][0]):
+            count, granted = self._waiting.popleft()
+            if not granted.done():
+                self.held_bytes += count
+                granted.set_result(None)
+
+
+class Pool:
+    """Writable buffers by size class; small ones are not worth keeping."""
+
+    def __init__(self, bytes_max: int = BACKEND_POOL_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._kept: dict[int, list[bytearray]] = {}
+        self.kept_bytes = 0
+
+    def get(self, count: int) -> bytearray:
+        """A buffer of at least `count` bytes with any content."""
+        if count < BACKEND_POOLED_BUFFER_BYTES_MIN:
+            return bytearray(count)
+        size = _size_class(count)
+        kept = self._kept.setdefault(size, [])
+        for buffer in kept:
+            if _is_free(buffer):
+                return buffer
+        if self.kept_bytes + size > self._bytes_max:
+            self._drop_free()
+        buffer = bytearray(size)
+        if self.kept_bytes + size <= self._bytes_max:
+            kept.append(buffer)
+            self.kept_bytes += size
+        return buffer
+
+    def _drop_free(self) -> None:
+        for size, kept in self._kept.items():
+            used = [buffer for buffer in kept if not _is_free(buffer)]
+            self.kept_bytes -= size * (len(kept) - len(used))
+            self._kept[size][:] = used
+
+
+def _is_free(buffer: bytearray) -> bool:
+    # the pool's list, the caller's loop, this parameter, and getrefcount's own
+    return sys.getrefcount(buffer) <= 4
+
+
+def _size_class(count: int) -> int:
+    """The next of 8 steps between two powers of two: at most an eighth is lost."""
+    step = 1 << max(0, (count - 1).bit_length() - 4)
+    return -(-count // step) * step

@@ -1,0 +1,112 @@
+"""What writers and readers of stripes share: the nodes, their health, memory, and threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Final, Protocol, TypeVar
+
+from predastore.backend.buffers import Budget, Pool
+from predastore.backend.health import Health
+from predastore.coding.erasure import Code
+from predastore.coding.placement import Ring
+from predastore.errors import NodeError, RpcError
+from predastore.limits import (
+    BACKEND_DROP_TIMEOUT_MS,
+    BACKEND_DROPS_MAX,
+    BACKEND_READ_BYTES_MAX,
+    BACKEND_WRITE_BYTES_MAX,
+    HEDGES_MAX,
+    NODE_DELETE_REFS_MAX,
+    POOL_THREADS,
+)
+from predastore.node.shard import ShardRef
+
+T = TypeVar("T")
+Buffer = bytes | bytearray | memoryview
+
+NODE_ERRORS: Final = (NodeError, RpcError)
+
+
+class Nodes(Protocol):
+    """The part of node.client.NodeClient that is used here."""
+
+    async def put(
+        self, node: int, ref: ShardRef, block: Buffer, crc: int, *, timeout_ms: int
+    ) -> None: ...
+    async def append(
+        self, node: int, ref: ShardRef, stripe: int, block: Buffer, crc: int, *, timeout_ms: int
+    ) -> None: ...
+    async def commit(
+        self, node: int, ref: ShardRef, block_count: int, byte_count: int, *, timeout_ms: int
+    ) -> None: ...
+    async def read(
+        self, node: int, ref: ShardRef, stripe: int, offset: int, length: int, *, timeout_ms: int
+    ) -> memoryview: ...
+    async def delete(self, node: int, refs: Sequence[ShardRef], *, timeout_ms: int) -> None: ...
+    async def abort(self, node: int, ref: ShardRef, *, timeout_ms: int) -> None: ...
+
+
+class Cluster:
+    """One for a DistributedStore."""
+
+    def __init__(self, nodes: Nodes, ring: Ring, code: Code, block_bytes: int) -> None:
+        self.nodes = nodes
+        self.ring = ring
+        self.code = code
+        self.block_bytes = block_bytes
+        self.known = frozenset(node.id for node in ring.nodes)
+        self.health = Health(asyncio.get_running_loop().time)
+        self.write_budget = Budget(BACKEND_WRITE_BYTES_MAX)
+        self.read_budget = Budget(BACKEND_READ_BYTES_MAX)
+        self.pool = Pool()
+        self.hedges = asyncio.Semaphore(HEDGES_MAX)
+        self._threads = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="coding")
+        self._drops: set[asyncio.Task[None]] = set()
+
+    async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """Work on bulk data, which releases the GIL, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    # --- letting go -----------------------------------------------------------------------
+
+    def drop_later(self, shards: Iterable[tuple[int, ShardRef]]) -> None:
+        """Drops shards (node, ref) of an abandoned write, committed or not; best effort.
+
+        What is not dropped is an orphan, which the nodes' own collection finds by age.
+        """
+        taken = [(node, ref) for node, ref in shards if node in self.known]
+        if taken and len(self._drops) < BACKEND_DROPS_MAX:
+            task = asyncio.ensure_future(self._drop(taken))
+            self._drops.add(task)
+            task.add_done_callback(self._drops.discard)
+
+    async def _drop(self, shards: Sequence[tuple[int, ShardRef]]) -> None:
+        async def drop(node: int, ref: ShardRef) -> None:
+            with suppress(*NODE_ERRORS):
+                await self.nodes.abort(node, ref, timeout_ms=BACKEND_DROP_TIMEOUT_MS)
+            await self.delete(node, (ref,))
+
+        await asyncio.gather(*(drop(node, ref) for node, ref in shards))
+
+    async def delete(self, node: int, refs: Sequence[ShardRef]) -> bool:
+        """Whether `node` has let go of all of them."""
+        if node not in self.known:
+            return True  # it has left the cluster, and took its shards along
+        for start in range(0, len(refs), NODE_DELETE_REFS_MAX):
+            try:
+                await self.nodes.delete(
+                    node,
+                    refs[start : start + NODE_DELETE_REFS_MAX],
+                    timeout_ms=BACKEND_DROP_TIMEOUT_MS,
+                )
+            except NODE_ERRORS:
+                return False
+        return True
+
+    async def close(self) -> None:
+        while self._drops:
+            await asyncio.wait(self._drops)
+        self._threads.shutdown(wait=True)

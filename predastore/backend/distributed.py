@@ -1,0 +1,112 @@
+"""DistributedStore: bytes as Reed-Solomon shards on the nodes that the ring names.
+
+A part of an upload is placed by its own hash, so that a large object spreads over all nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from predastore.backend import records
+from predastore.backend.cluster import Buffer, Cluster, Nodes
+from predastore.backend.interface import Damaged, DigestSink, Place, Source, Written
+from predastore.backend.records import MISSING, Extent, ShardExtent
+from predastore.backend.stripe_reader import StripeReader
+from predastore.backend.stripe_writer import StripeWriter
+from predastore.coding.erasure import Code
+from predastore.coding.placement import Ring
+from predastore.errors import CorruptData
+from predastore.limits import BACKEND_GRACE_S
+from predastore.node.shard import ShardRef
+
+
+class DistributedStore:
+    """`ring` needs k + m nodes or more. Made in a running event loop."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        ring: Ring,
+        code: Code,
+        block_bytes: int,
+        *,
+        grace_s: float = BACKEND_GRACE_S,
+    ) -> None:
+        self._cluster = Cluster(nodes, ring, code, block_bytes)
+        self._grace_s = grace_s
+        ring.place(bytes(records.HASH_BYTES), code.shards)  # builds its table now
+
+    @property
+    def grace_s(self) -> float:
+        return self._grace_s
+
+    async def write(
+        self, place: Place, write_id: bytes, source: Source, size: int, digests: DigestSink
+    ) -> Written:
+        cluster = self._cluster
+        shard_hash = (
+            records.part_hash(place.upload_id, place.number)
+            if place.upload_id
+            else records.object_hash(place.bucket, place.key)
+        )
+        writer = StripeWriter(cluster, shard_hash, write_id, size)
+        try:
+            await writer.write(source, digests)
+        except BaseException:
+            writer.abandon()
+            raise
+        extent = ShardExtent(
+            shard_hash=shard_hash,
+            write_id=write_id,
+            k=cluster.code.k,
+            m=cluster.code.m,
+            block_bytes=cluster.block_bytes,
+            size=size,
+            nodes=tuple(writer.nodes) if size else (),
+        )
+        missing = tuple(shard for shard, node in enumerate(extent.nodes) if node == MISSING)
+        return Written(extent, missing)
+
+    async def read(
+        self, extent: Extent, start: int, end: int, damaged: Damaged, *, certain: bool = False
+    ) -> AsyncGenerator[Buffer, None]:
+        reader = StripeReader(self._cluster, _sharded(extent), damaged)
+        async with aclosing(reader.read(start, end)) as stream:
+            async for buffer in stream:
+                yield buffer
+
+    async def publish(self, extent: Extent) -> None:
+        """Nothing to do: shards are found by their record."""
+
+    async def discard(self, extents: Sequence[Extent]) -> None:
+        self._cluster.drop_later(
+            (node, ref) for extent in extents for node, ref in _placed(_sharded(extent))
+        )
+
+    async def release(self, extents: Sequence[Extent]) -> list[bool]:
+        refs: dict[int, list[ShardRef]] = {}
+        for extent in extents:
+            for node, ref in _placed(_sharded(extent)):
+                refs.setdefault(node, []).append(ref)
+        gone = await asyncio.gather(*(self._cluster.delete(*item) for item in refs.items()))
+        holding = {node for node, is_gone in zip(refs, gone, strict=True) if not is_gone}
+        return [holding.isdisjoint(_sharded(extent).nodes) for extent in extents]
+
+    async def close(self) -> None:
+        await self._cluster.close()
+
+
+def _sharded(extent: Extent) -> ShardExtent:
+    if not isinstance(extent, ShardExtent):
+        raise CorruptData("this object was stored by the filesystem backend")
+    return extent
+
+
+def _placed(extent: ShardExtent) -> list[tuple[int, ShardRef]]:
+    return [
+        (node, ShardRef(extent.shard_hash, extent.write_id, shard))
+        for shard, node in enumerate(extent.nodes)
+        if node != MISSING
+    ]

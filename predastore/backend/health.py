@@ -1,0 +1,94 @@
+"""Which nodes are well, and how fast they are: learned from the requests themselves.
+
+A node that fails is not asked first until its time of rest is over; each failure after that
+doubles the rest, a success ends it. Failures during the rest do not count: they are of requests
+that were under way together.
+
+A call's deadline follows from the node's recent latencies as TCP's retransmission timer does
+(RFC 6298: smoothed mean and deviation), with wide margins.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from predastore.limits import (
+    HEALTH_DEADLINE_MS_MAX,
+    HEALTH_DEADLINE_MS_MIN,
+    HEALTH_REST_MS_MAX,
+    HEALTH_REST_MS_MIN,
+    HEALTH_SAMPLES,
+    HEDGE_MS_MIN,
+)
+
+_MARGIN = 8  # a deadline is so many times the latency that is to be expected
+_RANKED_EVERY = 16  # samples between two looks at the percentile
+
+
+class _Node:
+    __slots__ = ("deviation_s", "mean_s", "rest_ms", "resting_until")
+
+    def __init__(self) -> None:
+        self.mean_s = -1.0
+        self.deviation_s = 0.0
+        self.rest_ms = 0
+        self.resting_until = 0.0
+
+
+class Health:
+    """`clock`: loop time, in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._nodes: dict[int, _Node] = {}
+        self._reads_s: deque[float] = deque(maxlen=HEALTH_SAMPLES)
+        self._reads_count = 0
+        self._hedge_s = HEDGE_MS_MIN / 1000
+
+    def is_well(self, node: int) -> bool:
+        known = self._nodes.get(node)
+        return known is None or self._clock() >= known.resting_until
+
+    def failed(self, node: int) -> None:
+        """A call to `node` failed for a reason that lies with it, or with the way there."""
+        known = self._nodes.setdefault(node, _Node())
+        now = self._clock()
+        if now < known.resting_until:
+            return
+        known.rest_ms = min(max(2 * known.rest_ms, HEALTH_REST_MS_MIN), HEALTH_REST_MS_MAX)
+        known.resting_until = now + known.rest_ms / 1000
+
+    def wrote(self, node: int, seconds: float) -> None:
+        """A write to `node` took so long."""
+        known = self._nodes.setdefault(node, _Node())
+        known.rest_ms, known.resting_until = 0, 0.0
+        if known.mean_s < 0:
+            known.mean_s, known.deviation_s = seconds, seconds / 2
+            return
+        known.deviation_s += (abs(seconds - known.mean_s) - known.deviation_s) / 4
+        known.mean_s += (seconds - known.mean_s) / 8
+
+    def write_timeout_ms(self, node: int) -> int:
+        """How long a write to `node` may take before it is given up."""
+        known = self._nodes.get(node)
+        if known is None or known.mean_s < 0:
+            return HEALTH_DEADLINE_MS_MAX
+        expected_ms = 1000 * (known.mean_s + 4 * known.deviation_s)
+        return int(min(max(_MARGIN * expected_ms, HEALTH_DEADLINE_MS_MIN), HEALTH_DEADLINE_MS_MAX))
+
+    def has_read(self, node: int, seconds: float) -> None:
+        """A read from `node` took so long."""
+        known = self._nodes.get(node)
+        if known is not None:
+            known.rest_ms, known.resting_until = 0, 0.0
+        self._reads_s.append(seconds)
+        self._reads_count += 1
+        if self._reads_count % _RANKED_EVERY == 0:
+            ranked = sorted(self._reads_s)
+            self._hedge_s = max(ranked[len(ranked) * 95 // 100], HEDGE_MS_MIN / 1000)
+
+    @property
+    def hedge_s(self) -> float:
+        """After so long a read is slow: the 95th percentile of recent ones, or a floor."""
+        return self._hedge_s

@@ -1,0 +1,310 @@
+"""Writing one object's bytes as shards: stripes are received, coded and sent, all three at once.
+
+    body -> [stripe s] -> digests, parity, CRCs in a thread -> block i of stripe s to node i
+             filling      stripe s-1                           stripe s-2
+
+At most BACKEND_STRIPES_PER_REQUEST_MAX stripes are in memory, fewer when the process's budget is
+short. A shard's blocks go to its node in order, then a commit; an object of one stripe needs one
+`put` to each node. On success every shard that is not MISSING is durable.
+
+A node that fails, or misses its deadline, in the first stripe is replaced by the next spare of
+the ring. Later the shard is given up, as its earlier blocks are gone from memory. The write fails
+(NotEnoughNodes, NodeFull) as soon as fewer than the quorum are left: k + 1, or k when m = 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from predastore.backend.cluster import NODE_ERRORS, Cluster
+from predastore.backend.interface import DigestSink, Source
+from predastore.backend.records import MISSING
+from predastore.coding import erasure
+from predastore.errors import BodyMismatch, NodeFull, NotEnoughNodes, Overloaded
+from predastore.limits import (
+    BACKEND_BUSY_PAUSE_MS,
+    BACKEND_FIRST_READ_BYTES,
+    BACKEND_INLINE_BYTES_MAX,
+    BACKEND_STRIPES_PER_REQUEST_MAX,
+)
+from predastore.node.shard import ShardRef
+
+
+@dataclass(slots=True)
+class _Stripe:
+    """A stripe in memory. `held_bytes`: its share of the budget."""
+
+    number: int
+    data_bytes: int
+    buffer: bytearray
+    held_bytes: int
+
+
+class StripeWriter:
+    """Writes one object once: `write`, and `abandon` if that raised."""
+
+    def __init__(self, cluster: Cluster, shard_hash: bytes, write_id: bytes, size: int) -> None:
+        self._cluster = cluster
+        self._code = cluster.code
+        self._size = size
+        self._refs = [ShardRef(shard_hash, write_id, index) for index in range(cluster.code.shards)]
+        self._count = erasure.stripe_count(size, cluster.code, cluster.block_bytes)
+        self._left: list[tuple[int, ShardRef]] = []  # what may lie where it is not wanted
+        self._full = False
+        self._quorum = cluster.code.k + (1 if cluster.code.m else 0)
+        self.nodes = cluster.ring.place(shard_hash, cluster.code.shards)
+        self._spares = cluster.ring.spares(shard_hash, self.nodes)
+        self._avoid_the_unwell()
+
+    async def write(self, source: Source, digests: DigestSink) -> None:
+        """Takes the whole body; on return `nodes` says where each shard is durable."""
+        pending: deque[asyncio.Task[None]] = deque()
+        coded = sent = _done()
+        try:
+            for number in range(self._count):
+                while len(pending) >= BACKEND_STRIPES_PER_REQUEST_MAX:
+                    await pending.popleft()
+                stripe = await self._receive(number, source, pending)
+                done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                task = asyncio.ensure_future(self._forward(stripe, digests, coded, done, sent))
+                coded, sent = done, task
+                pending.append(task)
+            if not self._count:
+                await _expect_end(source)
+            while pending:
+                await pending.popleft()
+        finally:
+            await _cancelled(pending)
+        if self._count > 1:
+            await self._commit()
+        self._drop_strays()
+
+    def abandon(self) -> None:
+        """Drops everything that was written, in the background."""
+        placed = zip(self.nodes, self._refs, strict=True)
+        self._left += [(node, ref) for node, ref in placed if node != MISSING]
+        self._drop_strays()
+
+    def _drop_strays(self) -> None:
+        self._cluster.drop_later(self._left)
+        self._left = []
+
+    # --- receiving ------------------------------------------------------------------------
+
+    async def _receive(
+        self, number: int, source: Source, pending: deque[asyncio.Task[None]]
+    ) -> _Stripe:
+        """The next stripe, filled; of the last one the body's end has been seen, too."""
+        geometry = erasure.stripe_geometry(
+            self._size, self._code, self._cluster.block_bytes, number
+        )
+        count = geometry.data_bytes
+        size_bytes = erasure.stripe_bytes(self._code, count)
+        first = b""
+        if number == 0 and count > BACKEND_FIRST_READ_BYTES:
+            # a client that sends a head and then nothing gets no share of the budget
+            first = await _first_bytes(source)
+        held = size_bytes if count > BACKEND_INLINE_BYTES_MAX else 0
+        if held:
+            await self._take(held, pending)
+        try:
+            buffer = self._cluster.pool.get(size_bytes)
+            with memoryview(buffer) as view:
+                view[: len(first)] = first
+                await _fill(source, view[:count], len(first))
+            if number == self._count - 1:
+                await _expect_end(source)
+        except BaseException:
+            self._cluster.write_budget.give(held)
+            raise
+        return _Stripe(number, count, buffer, held)
+
+    async def _take(self, count: int, pending: deque[asyncio.Task[None]]) -> None:
+        """A share of the budget; whoever holds one already does not wait for others."""
+        while not self._cluster.write_budget.try_take(count):
+            if not pending:
+                await self._cluster.write_budget.take(count)
+                return
+            await pending.popleft()
+
+    # --- coding and sending ---------------------------------------------------------------
+
+    async def _forward(
+        self,
+        stripe: _Stripe,
+        digests: DigestSink,
+        coded_before: asyncio.Future[None],
+        coded: asyncio.Future[None],
+        sent_before: asyncio.Future[None],
+    ) -> None:
+        """Codes the stripe after the one before was coded, and sends it after that was sent."""
+        try:
+            await asyncio.wait((coded_before,))
+            if stripe.data_bytes <= BACKEND_INLINE_BYTES_MAX:
+                length, crcs = self._encode(stripe, digests)
+            else:
+                length, crcs = await self._cluster.in_thread(self._encode, stripe, digests)
+            coded.set_result(None)
+            await asyncio.shield(sent_before)
+            await self._send(stripe, length, crcs)
+        finally:
+            coded.cancel()
+            self._cluster.write_budget.give(stripe.held_bytes)
+
+    def _encode(self, stripe: _Stripe, digests: DigestSink) -> tuple[int, list[int]]:
+        with memoryview(stripe.buffer) as view:
+            digests.update(view[: stripe.data_bytes])
+        return erasure.encode_stripe(self._code, stripe.buffer, stripe.data_bytes)
+
+    async def _send(self, stripe: _Stripe, length: int, crcs: list[int]) -> None:
+        view = memoryview(stripe.buffer)
+        await _all(
+            [
+                self._send_block(
+                    shard, stripe.number, view[shard * length : (shard + 1) * length], crcs[shard]
+                )
+                for shard, node in enumerate(self.nodes)
+                if node != MISSING
+            ]
+        )
+        self._check_quorum()
+
+    async def _send_block(self, shard: int, number: int, block: memoryview, crc: int) -> None:
+        """One block to its node, or, in the first stripe, to the first spare that takes it."""
+        while (node := self.nodes[shard]) != MISSING:
+            if await self._try_block(node, shard, number, block, crc):
+                return
+            self._give_up(shard, replace=number == 0)
+
+    async def _try_block(
+        self, node: int, shard: int, number: int, block: memoryview, crc: int
+    ) -> bool:
+        nodes, ref = self._cluster.nodes, self._refs[shard]
+
+        async def call(timeout_ms: int) -> None:
+            if self._count == 1:
+                await nodes.put(node, ref, block, crc, timeout_ms=timeout_ms)
+            else:
+                await nodes.append(node, ref, number, block, crc, timeout_ms=timeout_ms)
+
+        return await self._done_by(node, call)
+
+    async def _done_by(self, node: int, call: Callable[[int], Awaitable[None]]) -> bool:
+        """Whether `node` did it in time; what it is too busy for is asked of it again."""
+        clock = asyncio.get_running_loop().time
+        timeout_ms = self._cluster.health.write_timeout_ms(node)
+        give_up_at = clock() + timeout_ms / 1000
+        pause_s = BACKEND_BUSY_PAUSE_MS / 1000
+        while True:
+            began = clock()
+            try:
+                await call(timeout_ms)
+            except Overloaded:
+                if clock() + pause_s > give_up_at:
+                    return False
+                await asyncio.sleep(pause_s)
+                pause_s *= 2
+            except NODE_ERRORS as error:
+                self._full = self._full or isinstance(error, NodeFull)
+                self._cluster.health.failed(node)
+                return False
+            else:
+                self._cluster.health.wrote(node, clock() - began)
+                return True
+
+    async def _commit(self) -> None:
+        """Makes the shards of an object of several stripes durable."""
+        byte_count = erasure.shard_bytes(self._size, self._code, self._cluster.block_bytes)
+
+        async def commit(shard: int, node: int) -> None:
+            ref = self._refs[shard]
+
+            async def call(timeout_ms: int) -> None:
+                await self._cluster.nodes.commit(
+                    node, ref, self._count, byte_count, timeout_ms=timeout_ms
+                )
+
+            if not await self._done_by(node, call):
+                self._give_up(shard, replace=False)
+
+        await _all(
+            [commit(shard, node) for shard, node in enumerate(self.nodes) if node != MISSING]
+        )
+        self._check_quorum()
+
+    # --- nodes that fail ------------------------------------------------------------------
+
+    def _avoid_the_unwell(self) -> None:
+        """Nodes that rest after a failure are not asked, unless the quorum needs them."""
+        is_well = self._cluster.health.is_well
+        self._spares.sort(key=lambda node: not is_well(node))
+        well_count = sum(map(is_well, self.nodes))
+        for shard, node in enumerate(self.nodes):
+            if is_well(node):
+                continue
+            if self._spares and is_well(self._spares[0]):
+                self.nodes[shard] = self._spares.pop(0)
+            elif well_count >= self._quorum:
+                self.nodes[shard] = MISSING
+        self._spares = [node for node in self._spares if is_well(node)]
+
+    def _give_up(self, shard: int, *, replace: bool) -> None:
+        self._left.append((self.nodes[shard], self._refs[shard]))
+        self.nodes[shard] = self._spares.pop(0) if replace and self._spares else MISSING
+
+    def _check_quorum(self) -> None:
+        placed = len(self.nodes) - self.nodes.count(MISSING)
+        if placed < self._quorum:
+            message = f"{placed} of {len(self.nodes)} shards were placed, {self._quorum} are needed"
+            raise NodeFull(message) if self._full else NotEnoughNodes(message)
+
+
+async def _first_bytes(source: Source) -> bytes:
+    buffer = bytearray(BACKEND_FIRST_READ_BYTES)
+    count = await source.readinto(memoryview(buffer))
+    if count == 0:
+        raise BodyMismatch("the body is empty", "length")
+    return bytes(memoryview(buffer)[:count])
+
+
+async def _fill(source: Source, view: memoryview, filled: int) -> None:
+    """Fills `view` from `filled` on; BodyMismatch where the body ends before."""
+    while filled < len(view):
+        count = await source.readinto(view[filled:])
+        if count == 0:
+            raise BodyMismatch("the body ended before its declared length", "length")
+        filled += count
+
+
+async def _expect_end(source: Source) -> None:
+    if await source.readinto(memoryview(bytearray(1))):
+        raise BodyMismatch("the body is longer than its declared length", "length")
+
+
+async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
+    """Awaits all; whatever one raises, or a cancellation, is raised when all have ended."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await _cancelled(tasks)
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancels what still runs and waits for its end: buffers are lent until then."""
+    running = [task for task in tasks if not task.done() and task.cancel()]
+    if running:
+        await asyncio.wait(running)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
+
+
+def _done() -> asyncio.Future[None]:
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+    return done
