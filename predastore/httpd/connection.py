@@ -62,6 +62,7 @@ class Connection(asyncio.BufferedProtocol):
     _transport: asyncio.Transport
     _inbound: Inbound
     _outbound: Outbound
+    _current: tuple[Head, Request, WireBody]
 
     def __init__(self, owner: Owner, handler: Handler, on_error: ErrorHook, bounds: Bounds) -> None:
         self._owner = owner
@@ -74,6 +75,7 @@ class Connection(asyncio.BufferedProtocol):
         self._since_s = self._loop.time()  # since when the state holds, or a head is being sent
         self._head_begun = False
         self._task: asyncio.Task[None] | None = None
+        self._wake: asyncio.Future[None] | None = None  # the task waits for a request
         self._draining = False  # no request after this one
         self._half_closed = False
         self._awaits_continue = False
@@ -200,7 +202,12 @@ class Connection(asyncio.BufferedProtocol):
             self._secure,
             f"{getrandbits(64):016X}",
         )
-        self._task = self._loop.create_task(self._serve(head, request, body))
+        self._current = (head, request, body)
+        if self._wake is not None:
+            self._wake.set_result(None)
+            self._wake = None
+        elif self._task is None:
+            self._task = self._loop.create_task(self._run())
 
     def _body(self, head: Head) -> WireBody:
         self._awaits_continue = head.expects_continue
@@ -217,8 +224,25 @@ class Connection(asyncio.BufferedProtocol):
         if self._inbound.size == 0:  # else the client did not wait
             self._outbound.write(CONTINUE)
 
-    async def _serve(self, head: Head, request: Request, body: WireBody) -> None:
-        """One request, from its head to the last byte of its response."""
+    async def _run(self) -> None:
+        """The connection's task: one request after the other."""
+        while True:
+            head, request, body = self._current
+            close = await self._serve(head, request, body)
+            if close is None:
+                return
+            self._finish(close, body)
+            if self._state is State.IDLE:
+                self._wake = self._loop.create_future()
+                await self._wake
+            elif self._state is not State.SERVING:
+                return
+
+    async def _serve(self, head: Head, request: Request, body: WireBody) -> bool | None:
+        """One request, from its head to the last byte of its response.
+
+        True: the connection must end; None: it was cut.
+        """
         whole = False
         try:
             response, close = await self._respond(request)
@@ -234,16 +258,15 @@ class Connection(asyncio.BufferedProtocol):
             if not close and body.unread:
                 await self._drop_body(body)
             whole = True
+            return close
         except (HttpError, BodyMismatch) as error:  # the client went away, now or in its body
             logger.info("connection cut: %s", error, extra={"request_id": request.id})
         except Exception:
             logger.exception("response cut off", extra={"request_id": request.id})
         finally:
-            self._task = None
             if not whole:
                 self.abort()
-        if whole:
-            self._finish(close, body)
+        return None
 
     async def _respond(self, request: Request) -> tuple[Response, bool]:
         """(the handler's response, or the one to its error; whether the connection must end)."""

@@ -75,66 +75,52 @@ class HeadParser:
             raise HttpError(400, f"malformed request: {error}") from None
         if len(fields) > self._bounds.headers_max:
             raise HttpError(431, f"more than {self._bounds.headers_max} header fields")
-        head = self._head(parser, fields)
-        if head.body_length != ABSENT or not head.keep_alive:
-            self._parser = None  # this one now waits for a body, which it will not be given
-        return head
-
-    def _head(self, parser: httptools.HttpRequestParser, fields: list[tuple[bytes, bytes]]) -> Head:
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise HttpError(505, f"HTTP/{version} is not spoken here")
         http_1_0 = version == "1.0"
-        length, expects = self._framing(fields, http_1_0)
+        length, expects = _framing(fields, http_1_0)
         path, query = split_target(self._url, self._bounds.uri_bytes_max)
-        return Head(
-            method=parser.get_method().decode("ascii"),
-            raw_path=path,
-            raw_query=query,
-            headers=Headers(fields),
-            body_length=length,
-            keep_alive=parser.should_keep_alive(),
-            http_1_0=http_1_0,
-            expects_continue=expects,
-        )
-
-    @staticmethod
-    def _framing(fields: list[tuple[bytes, bytes]], http_1_0: bool) -> tuple[int, bool]:
-        """(body length, whether 100-continue is awaited)."""
-        hosts = lengths = codings = 0
-        length = ABSENT
-        coding = b""
-        expects = False
-        for name, value in fields:
-            if name == b"host":
-                hosts += 1
-            elif name == b"content-length":
-                lengths += 1
-                length = _content_length(value)
-            elif name == b"transfer-encoding":
-                codings += 1
-                coding = value.lower()
-            elif name == b"expect":
-                expects = True
-                if value.lower() != b"100-continue":
-                    raise HttpError(417, "the only expectation met here is 100-continue")
-        if hosts > 1 or (hosts == 0 and not http_1_0):
-            raise HttpError(400, "a request needs exactly one Host header")
-        if codings:
-            if lengths or http_1_0:
-                raise HttpError(400, "Transfer-Encoding beside Content-Length or in HTTP/1.0")
-            if codings > 1 or coding != b"chunked":
-                raise HttpError(501, "the only transfer coding known here is chunked")
-            return CHUNKED, expects
-        if lengths > 1:
-            raise HttpError(400, "more than one Content-Length")
-        return length, expects and length > 0 and not http_1_0
+        keep_alive = parser.should_keep_alive()
+        if length not in (ABSENT, 0) or not keep_alive:
+            self._parser = None  # this one now waits for a body, which it will not be given
+        method = parser.get_method().decode("ascii")
+        return Head(method, path, query, Headers(fields), length, keep_alive, http_1_0, expects)
 
 
-def _content_length(value: bytes) -> int:
-    if not value.isdigit() or len(value) > 18:
+def _framing(fields: list[tuple[bytes, bytes]], http_1_0: bool) -> tuple[int, bool]:
+    """(body length, whether 100-continue is awaited)."""
+    last = dict(fields)
+    if len(last) != len(fields):
+        _refuse_repeated(fields)
+    if b"host" not in last and not http_1_0:
+        raise HttpError(400, "a request needs a Host header")
+    length = last.get(b"content-length")
+    coding = last.get(b"transfer-encoding")
+    expectation = last.get(b"expect")
+    if expectation is not None and expectation.lower() != b"100-continue":
+        raise HttpError(417, "the only expectation met here is 100-continue")
+    expects = expectation is not None and not http_1_0
+    if coding is not None:
+        if length is not None or http_1_0:
+            raise HttpError(400, "Transfer-Encoding beside Content-Length or in HTTP/1.0")
+        if coding.lower() != b"chunked":
+            raise HttpError(501, "the only transfer coding known here is chunked")
+        return CHUNKED, expects
+    if length is None:
+        return ABSENT, False
+    if not length.isdigit() or len(length) > 18:
         raise HttpError(400, "Content-Length is not a number of bytes")
-    return int(value)
+    count = int(length)
+    return count, expects and count > 0
+
+
+def _refuse_repeated(fields: list[tuple[bytes, bytes]]) -> None:
+    """HttpError where a field that frames or routes a request is given more than once."""
+    names = [name for name, _ in fields]
+    for name in (b"host", b"content-length", b"transfer-encoding", b"expect"):
+        if names.count(name) > 1:
+            raise HttpError(400, f"more than one {name.decode()} header")
 
 
 def split_target(url: bytes, bytes_max: int) -> tuple[bytes, bytes]:

@@ -151,7 +151,16 @@ class Inbound:
         if self.size == 0:
             return None
         data = self._pieces[0]
-        if len(self._pieces) > 1 or self._offset:
+        if len(self._pieces) == 1 and self._offset == 0:
+            if (
+                data.find(HEAD_END) == len(data) - 4
+                and len(data) <= head_bytes_max
+                and data[0] > 13
+            ):
+                self._pieces.clear()  # as nearly always: one read brought one head
+                self.size = 0
+                return data
+        else:
             data = b"".join(self._pieces)[self._offset :]
         start = 0
         while data.startswith(b"\r\n", start):
