@@ -1,0 +1,1 @@
+"""Pure functions: `erasure` (stripes), `placement` (the ring), `checksum` (the S3 family)."""
