@@ -12,9 +12,9 @@ import pytest
 from awscrt import checksums
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import crc as twin
 
 from predastore._fast import crc
+from reference import crc as twin
 
 KINDS = {
     "crc32c": (crc.crc32c, crc.crc32c_combine, twin.CRC32C, checksums.crc32c),
@@ -24,7 +24,11 @@ KINDS = {
 NOISE = random.Random(1).randbytes(70_000)
 # Around each step of the kernels: words, folds, chunks of every size, and the GIL threshold.
 EDGES = sorted(
-    {n + d for n in (0, 8, 64, 128, 256, 384, 512, 2048, 4096, 7168, 32768, 65536) for d in (-1, 0, 1, 9)}
+    {
+        n + d
+        for n in (0, 8, 64, 128, 256, 384, 512, 2048, 4096, 7168, 32768, 65536)
+        for d in (-1, 0, 1, 9)
+    }
     - {-1}
 )
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import gf256 as twin
 
 from predastore._fast import crc, gf256
+from reference import gf256 as twin
 
 RANDOM = random.Random(7)
 # Rows in groups of four, with and without the row of ones, the last group of every size.
