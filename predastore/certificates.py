@@ -67,17 +67,6 @@ def context(files: TlsFiles) -> ssl.SSLContext:
     return made
 
 
-def ephemeral() -> tuple[bytes, bytes]:
-    """(certificate, key) as PEM for the QUIC listeners of this process.
-
-    It proves nothing by itself: both ends prove the cluster key over it (rpc/auth.py).
-    """
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "predastore")])
-    builder = _builder(name, name, key.public_key(), _CA_DAYS)
-    return _pem(builder.sign(key, hashes.SHA256())), _key_pem(key)
-
-
 def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     cert_file, key_file = directory / "ca.pem", directory / "ca.key"
     if cert_file.exists() and key_file.exists():

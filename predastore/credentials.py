@@ -85,6 +85,12 @@ def cluster_key(config: Config, auth: tuple[Auth, ...]) -> bytes:
     return HKDF(SHA256(), 32, salt=None, info=info).derive(material.encode())
 
 
+def token_key(config: Config, auth: tuple[Auth, ...]) -> bytes:
+    """32 bytes that authenticate continuation tokens, the same on every gateway of a cluster."""
+    info = b"predastore continuation tokens v1"
+    return HKDF(SHA256(), 32, salt=None, info=info).derive(cluster_key(config, auth))
+
+
 def cluster_id(config: Config) -> bytes:
     """16 bytes that data directories carry, so that a disk of another cluster is refused."""
     info = f"predastore cluster id v1 {config.cluster.name}".encode()

@@ -16,7 +16,6 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -32,11 +31,11 @@ from predastore.config import Auth, Config, Db, Node
 from predastore.errors import PredastoreError
 from predastore.httpd.server import Server
 from predastore.httpd.sigv4 import Credential, Verifier
-from predastore.limits import DRAIN_MS_MAX, READY_LOG_MS, READY_POLL_MS
+from predastore.limits import DRAIN_MS_MAX, READY_CHECK_MS, READY_LOG_MS, READY_POLL_MS
 from predastore.node import server as node_server
 from predastore.node.client import NodeClient
 from predastore.node.store import Store as NodeStore
-from predastore.rpc import Certificate, Endpoint
+from predastore.rpc import Endpoint, self_signed
 from predastore.s3.server import S3Service
 from predastore.s3db import rest, service
 from predastore.s3db.client import Client
@@ -68,12 +67,13 @@ async def _main(settings: Config, chosen: roles.Roles) -> int:
         waiter = asyncio.create_task(stopping.wait())
         announcer = asyncio.create_task(host.announce())
         failed = host.failed
-        await asyncio.wait({waiter, failed}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {waiter, failed}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         waiter.cancel()
         announcer.cancel()
         daemon.notify("STOPPING=1")
         if failed.done():
-            _log.error("stopping", extra={"fields": {"reason": str(failed.exception())}})
+            _log.error("stopping", extra={"fields": {"reason": failed.result()}})
             return 1
         _log.info("draining", extra={"fields": {"seconds_max": DRAIN_MS_MAX // 1000}})
         await host.drain()
@@ -87,11 +87,13 @@ class Host:
     def __init__(self, settings: Config, chosen: roles.Roles) -> None:
         self.settings = settings
         self.roles = chosen
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Resolved with the reason, should a part be unable to go on.
+        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.generated = not settings.auth
         self.auth: tuple[Auth, ...] = settings.auth
         self.objects: Objects | None = None
         self._s3: Server | None = None
+        self._is_ready = False
         self._tls_files: certificates.TlsFiles | None = None
 
     async def open(self, stack: contextlib.AsyncExitStack) -> None:
@@ -126,7 +128,7 @@ class Host:
 
     def _names(self) -> list[str]:
         """Every name and address that a client may know this process by."""
-        local = [row.host for row in (*self.roles.nodes, *self.roles.members)]
+        local = [row.host for row in self.roles.nodes] + [row.host for row in self.roles.members]
         name = socket.gethostname()
         found = {"localhost", "127.0.0.1", "::1", name, self.settings.host, *local}
         with contextlib.suppress(OSError):
@@ -145,9 +147,7 @@ class Host:
     ) -> None:
         settings, key = self.settings, credentials.cluster_key(self.settings, self.auth)
         name = f"s3d/{socket.gethostname()}/{os.getpid()}"
-        endpoint = Endpoint(
-            cluster_key=key, certificate=Certificate(*certificates.ephemeral()), name=name
-        )
+        endpoint = Endpoint(cluster_key=key, certificate=self_signed(), name=name)
         stack.push_async_callback(endpoint.close)
         for row in settings.nodes:
             if row not in self.roles.nodes:
@@ -190,7 +190,7 @@ class Host:
             endpoint=endpoint,
         )
         stack.push_async_callback(member.close)
-        self._watch(member.failed)
+        member.failed.add_done_callback(self._fail)
         endpoint.serve(f"db/{row.id}", service.service(member, endpoint))
         with daemon.listening(row.host, row.raft_port, f"[[db]] id {row.id}, raft_port"):
             await endpoint.listen(f"db/{row.id}", row.host, row.raft_port)
@@ -226,6 +226,7 @@ class Host:
     async def _open_objects(self, stack: contextlib.AsyncExitStack, state: Any, store: Any) -> None:
         stack.push_async_callback(store.close)
         self.objects = Objects(state, store)
+        self.objects.start()
         stack.push_async_callback(self.objects.close)
 
     async def _open_s3(
@@ -234,7 +235,14 @@ class Host:
         settings = self.settings
         assert self.objects is not None
         verifier = Verifier(_lookup(self.auth), region=settings.region, service="s3")
-        handler = S3Service(self.objects, verifier, settings.region)
+        key = credentials.token_key(settings, self.auth)
+        handler = S3Service(
+            self.objects,
+            verifier,
+            region=settings.region,
+            token_key=key,
+            ready=lambda: self._is_ready,
+        )
         server = Server(
             handler.handle,
             host=settings.host,
@@ -249,8 +257,29 @@ class Host:
 
     # --- life -------------------------------------------------------------------------------
 
-    async def ready(self) -> bool:
-        """Whether metadata can be read now: a leader is known and answers."""
+    async def announce(self) -> None:
+        """Waits until metadata answers, makes the buckets of the file, prints the banner; then
+        keeps an eye on whether metadata still answers."""
+        loop = asyncio.get_running_loop()
+        said_s = loop.time()
+        while not await self._answers():
+            if loop.time() - said_s > READY_LOG_MS / 1000:
+                said_s = loop.time()
+                _log.warning("waiting for the metadata cluster: no leader answers yet")
+            await asyncio.sleep(READY_POLL_MS / 1000)
+        await self._make_buckets()
+        self._is_ready = True
+        ca = self._tls_files.ca if self._tls_files is not None else None
+        facts = banner.Facts(self.settings, self.roles, self.auth[0], self.generated, ca)
+        sys.stdout.write(banner.text(facts))
+        sys.stdout.flush()
+        daemon.notify("READY=1")
+        while True:
+            await asyncio.sleep(READY_CHECK_MS / 1000)
+            self._is_ready = await self._answers()
+
+    async def _answers(self) -> bool:
+        """Whether metadata can be read now: a leader is known, and a majority with it."""
         if self.objects is None:
             return True
         try:
@@ -259,33 +288,22 @@ class Host:
             return False
         return True
 
-    async def announce(self) -> None:
-        """Waits until metadata answers, makes the buckets of the file, and prints the banner."""
-        loop = asyncio.get_running_loop()
-        said_s = loop.time()
-        while not await self.ready():
-            if loop.time() - said_s > READY_LOG_MS / 1000:
-                said_s = loop.time()
-                _log.warning("waiting for the metadata cluster: no leader answers yet")
-            await asyncio.sleep(READY_POLL_MS / 1000)
-        if self.objects is not None:
-            for bucket in self.settings.buckets:
-                owner = bucket.account_id or self.auth[0].account_id
-                await self.objects.create_bucket(
-                    bucket.name, owner, self.settings.region, bucket.public
-                )
-        facts = banner.Facts(self.settings, self.roles, self.auth[0], self.generated, self._ca())
-        sys.stdout.write(banner.text(facts))
-        sys.stdout.flush()
-        daemon.notify("READY=1")
+    async def _make_buckets(self) -> None:
+        for bucket in self.settings.buckets if self.objects is not None else ():
+            owner = bucket.account_id or self.auth[0].account_id
+            assert self.objects is not None
+            await self.objects.create_bucket(
+                bucket.name, owner, self.settings.region, bucket.public
+            )
+
+    def _fail(self, part: asyncio.Future[Any]) -> None:
+        if not self.failed.done() and not part.cancelled():
+            self.failed.set_result(str(part.exception() or part.result()))
 
     async def drain(self) -> None:
         """Finishes the requests that run, up to a bound."""
         if self._s3 is not None:
             await self._s3.drain(DRAIN_MS_MAX / 1000)
-
-    def _ca(self) -> Path | None:
-        return self._tls_files.ca if self._tls_files is not None else None
 
 
 def _lookup(rows: tuple[Auth, ...]) -> Callable[[str], Credential | None]:

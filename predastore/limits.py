@@ -222,5 +222,6 @@ S3_READ_TRIES_MAX: Final = 8  # of an object that is replaced while it is looked
 DB_MEMBERS_MAX: Final = 7  # a larger Raft group only makes each commit wait for more disks
 DRAIN_MS_MAX: Final = 20_000  # SIGTERM: how long running requests may finish
 READY_POLL_MS: Final = 50  # start-up: how often a leader is looked for
+READY_CHECK_MS: Final = 2_000  # how old the answer of /-/health/ready may be
 READY_LOG_MS: Final = 5_000  # start-up: how often it is said that none answers yet
 POOL_THREADS: Final = 4  # coding and hashing; they hold no GIL, and two cores are typical

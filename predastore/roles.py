@@ -87,7 +87,8 @@ def _members(
 
 def check_shared_keys(config: Config, chosen: Roles, is_local: Callable[[str], bool]) -> None:
     """A cluster over several hosts needs keys that all of them have: ConfigError without."""
-    others = {row.host for row in (*config.nodes, *config.db) if not is_local(row.host)}
+    hosts = {row.host for row in config.nodes} | {row.host for row in config.db}
+    others = {host for host in hosts if not is_local(host)}
     if config.auth or not others:
         return
     raise ConfigError(

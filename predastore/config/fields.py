@@ -59,8 +59,9 @@ def _path(value: Any) -> Path:
 
 
 def _weight(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1000:
-        raise ValueError(f"expected a number over 0 and up to 1000, got {value!r}")
+    low, high = limits.RING_WEIGHT_MIN, limits.RING_WEIGHT_MAX
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"expected a number from {low} to {high}, got {value!r}")
     return float(value)
 
 

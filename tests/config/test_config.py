@@ -103,7 +103,7 @@ MISTAKES = {
     "half a pair": ('tls_cert = "a.pem"\n', "tls_key: tls_cert and tls_key go together"),
     "bucket name": ('[[buckets]]\nname = "A_b"\n', "is no bucket name"),
     "raft port": ('[[db]]\nid = 1\nhost = "h"\nport = 65000\n', "66000 is over 65535"),
-    "weight": (nodes(5) + "weight = 0\n", "expected a number over 0"),
+    "weight": (nodes(5) + "weight = 0\n", "expected a number from"),
     "empty secret": ('[cluster]\nsecret = ""\n', "expected a text in quotes"),
 }
 
