@@ -1,0 +1,36 @@
+"""One server for all tests of a module and backend; a bucket of its own for each test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from botocore.client import BaseClient
+
+from support.s3server import S3Server, filesystem_objects, running
+
+BACKENDS = {"filesystem": filesystem_objects}
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[S3Server]:
+    with running(BACKENDS[request.param], tmp_path_factory.mktemp("s3")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def s3(server: S3Server) -> Iterator[BaseClient]:
+    client = server.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(s3: BaseClient) -> str:
+    name = f"bucket-{next(_NUMBERS)}"
+    s3.create_bucket(Bucket=name)
+    return name

@@ -1,0 +1,136 @@
+"""Operations on buckets, through boto3."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
+
+from support.s3refusals import refused
+from support.s3server import ALICE, BOB, REGION, S3Server
+
+
+def test_create_head_locate_delete(s3: BaseClient) -> None:
+    made = s3.create_bucket(
+        Bucket="cycle", CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    assert made["Location"] == "/cycle"
+    head = s3.head_bucket(Bucket="cycle")
+    assert head["BucketRegion"] == REGION
+    assert s3.get_bucket_location(Bucket="cycle")["LocationConstraint"] == REGION
+    s3.delete_bucket(Bucket="cycle")
+    assert refused(s3.head_bucket, Bucket="cycle") == ("404", 404)
+    assert refused(s3.get_bucket_location, Bucket="cycle") == ("NoSuchBucket", 404)
+    assert refused(s3.delete_bucket, Bucket="cycle") == ("NoSuchBucket", 404)
+
+
+def test_a_bucket_is_made_once(server: S3Server, s3: BaseClient, bucket: str) -> None:
+    assert refused(s3.create_bucket, Bucket=bucket) == ("BucketAlreadyOwnedByYou", 409)
+    bob = server.client(BOB)
+    assert refused(bob.create_bucket, Bucket=bucket) == ("BucketAlreadyExists", 409)
+    bob.close()
+
+
+@pytest.mark.parametrize(
+    ("constraint", "code"),
+    [
+        ("eu-west-9", "IllegalLocationConstraintException"),
+        ("us-east-1", "InvalidLocationConstraint"),
+    ],
+)
+def test_a_bucket_of_another_region_is_refused(s3: BaseClient, constraint: str, code: str) -> None:
+    configuration = {"LocationConstraint": constraint}
+    assert refused(
+        s3.create_bucket, Bucket="elsewhere", CreateBucketConfiguration=configuration
+    ) == (code, 400)
+    assert refused(s3.head_bucket, Bucket="elsewhere") == ("404", 404)
+
+
+@pytest.mark.parametrize("name", ["Upper", "1.2.3.4", "a..b", "xn--abc", "dash-"])
+def test_an_illegal_name_is_refused(s3: BaseClient, name: str) -> None:
+    assert refused(s3.create_bucket, Bucket=name) == ("InvalidBucketName", 400)
+
+
+def test_what_a_bucket_can_not_be_asked_for(s3: BaseClient) -> None:
+    for options in (
+        {"ACL": "public-read"},
+        {"GrantRead": 'id="1"'},
+        {"ObjectLockEnabledForBucket": True},
+        {"ObjectOwnership": "ObjectWriter"},
+    ):
+        assert refused(s3.create_bucket, Bucket="special", **options) == ("NotImplemented", 501)
+    assert refused(s3.head_bucket, Bucket="special") == ("404", 404)
+    s3.create_bucket(
+        Bucket="special", ACL="private", ObjectOwnership="BucketOwnerEnforced"
+    )
+
+
+def test_a_bucket_in_use_is_not_deleted(s3: BaseClient, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"")
+    assert refused(s3.delete_bucket, Bucket=bucket) == ("BucketNotEmpty", 409)
+    s3.delete_object(Bucket=bucket, Key="k")
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    assert refused(s3.delete_bucket, Bucket=bucket) == ("BucketNotEmpty", 409)
+    s3.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=upload)
+    s3.delete_bucket(Bucket=bucket)
+
+
+def test_listing_buckets_by_account_and_page(server: S3Server, s3: BaseClient) -> None:
+    names = [f"page-{number}" for number in range(5)]
+    for name in reversed(names):
+        s3.create_bucket(Bucket=name)
+    bob = server.client(BOB)
+    bob.create_bucket(Bucket="page-of-bob")
+    assert [one["Name"] for one in bob.list_buckets()["Buckets"]] == ["page-of-bob"]
+    bob.close()
+    whole = s3.list_buckets(Prefix="page-")
+    assert [one["Name"] for one in whole["Buckets"]] == names
+    assert whole["Owner"]["ID"] == ALICE.account_id
+    assert {one["BucketRegion"] for one in whole["Buckets"]} == {REGION}
+    pages = list(s3.get_paginator("list_buckets").paginate(
+        Prefix="page-", PaginationConfig={"PageSize": 2}
+    ))  # fmt: skip
+    assert [[one["Name"] for one in page["Buckets"]] for page in pages] == [
+        names[0:2],
+        names[2:4],
+        names[4:],
+    ]
+    token = pages[0]["ContinuationToken"]
+    assert refused(s3.list_buckets, Prefix="other-", ContinuationToken=token) == (
+        "InvalidArgument",
+        400,
+    )
+    assert s3.list_buckets(BucketRegion="eu-west-9")["Buckets"] == []
+
+
+def test_what_is_asked_and_truthfully_answered(s3: BaseClient, bucket: str) -> None:
+    assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
+    acl = s3.get_bucket_acl(Bucket=bucket)
+    assert acl["Owner"]["ID"] == ALICE.account_id
+    assert [grant["Permission"] for grant in acl["Grants"]] == ["FULL_CONTROL"]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    ["get_bucket_policy", "get_bucket_cors", "get_bucket_lifecycle_configuration",
+     "get_bucket_tagging", "get_bucket_encryption", "get_bucket_website", "get_bucket_logging",
+     "get_bucket_replication", "get_object_lock_configuration", "get_public_access_block",
+     "get_bucket_notification_configuration", "get_bucket_accelerate_configuration",
+     "get_bucket_ownership_controls", "list_object_versions", "delete_bucket_policy",
+     "delete_bucket_tagging", "delete_bucket_lifecycle", "delete_bucket_cors",
+     "delete_bucket_encryption", "delete_bucket_website", "delete_public_access_block"],
+)  # fmt: skip
+def test_everything_else_is_not_implemented_and_changes_nothing(
+    s3: BaseClient, bucket: str, operation: str
+) -> None:
+    assert refused(getattr(s3, operation), Bucket=bucket) == ("NotImplemented", 501)
+    s3.head_bucket(Bucket=bucket)
+
+
+def test_errors_name_the_resource_and_the_request(s3: BaseClient) -> None:
+    with pytest.raises(ClientError) as caught:
+        s3.list_objects_v2(Bucket="not-there")
+    answer = caught.value.response
+    assert answer["Error"]["BucketName"] == "not-there"
+    assert answer["Error"]["Resource"] == "/not-there"
+    assert len(answer["ResponseMetadata"]["RequestId"]) == 16

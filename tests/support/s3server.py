@@ -1,0 +1,146 @@
+"""A real HTTP server with the S3 service over a real backend, in a thread of this process.
+
+with running(filesystem_objects, tmp_path) as server:
+    server.client().create_bucket(Bucket="b")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import uvloop
+from botocore import UNSIGNED as NO_SIGNATURE
+from botocore.client import BaseClient
+from botocore.config import Config
+
+from predastore.backend.collector import Collector
+from predastore.backend.filesystem import FilesystemStore
+from predastore.backend.objects import Objects
+from predastore.backend.state import LocalState
+from predastore.httpd.server import Server
+from predastore.httpd.sigv4 import Credential, Verifier
+from predastore.s3.server import S3Service
+from support.s3raw import Signer
+
+T = TypeVar("T")
+OpenObjects = Callable[[Path], Awaitable[Objects]]
+
+REGION = "eu-test-1"
+HOST = "127.0.0.1"
+DOMAIN = "s3.localhost"
+_WAIT_S = 30.0
+
+ALICE = Credential("AKIDALICE", "alice-secret/with+odd=characters", "111111111111")
+BOB = Credential("AKIDBOB", "bob-secret", "222222222222")
+CREDENTIALS = {one.access_key_id: one for one in (ALICE, BOB)}
+
+
+async def filesystem_objects(path: Path) -> Objects:
+    """Objects as files under `path`, state in an lmdb of its own."""
+    state = LocalState(path / "state")
+    store = FilesystemStore(path / "files")
+    objects = Objects(state, store, Collector(state, store))
+    await objects.start()
+    return objects
+
+
+@dataclass
+class S3Server:
+    """`ready`: what the readiness endpoint says."""
+
+    objects: Objects
+    loop: asyncio.AbstractEventLoop
+    port: int
+    clock: Clock
+    ready: bool = True
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return HOST, self.port
+
+    def client(self, who: Credential | None = ALICE, *, url: str = "", **config: Any) -> BaseClient:
+        """boto3 as it comes; None: anonymous."""
+        options: dict[str, Any] = {"retries": {"total_max_attempts": 1}, **config}
+        options.setdefault("s3", {"addressing_style": "path"})
+        if who is None:
+            options["signature_version"] = NO_SIGNATURE
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=url or self.url,
+            region_name=REGION,
+            aws_access_key_id=who.access_key_id if who else None,
+            aws_secret_access_key=who.secret_access_key if who else None,
+            config=Config(**options),
+        )
+
+    def signer(self, who: Credential = ALICE, *, region: str = REGION) -> Signer:
+        return Signer(HOST, self.port, who.access_key_id, who.secret_access_key, region)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine in the server's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(_WAIT_S)
+
+
+class Clock:
+    """The verifier's: real time, and an offset that a test may set."""
+
+    offset_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.offset_s
+
+
+@contextlib.contextmanager
+def running(open_objects: OpenObjects, path: Path) -> Iterator[S3Server]:
+    """The server, until the block ends."""
+    loop = uvloop.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="s3-server")
+    thread.start()
+
+    def run(work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(_WAIT_S)
+
+    async def start() -> tuple[Server, S3Server]:
+        objects = await open_objects(path)
+        clock = Clock()
+        verifier = Verifier(CREDENTIALS.get, region=REGION, service="s3", now=clock)
+        shown = S3Server(objects, loop, 0, clock)
+        service = S3Service(
+            objects,
+            verifier,
+            region=REGION,
+            token_key=b"a key of the tests",
+            domains=(DOMAIN,),
+            ready=lambda: shown.ready,
+        )
+        server = Server(service.handle, host=HOST, port=0, on_error=service.on_error)
+        await server.start()
+        shown.port = server.port
+        return server, shown
+
+    async def stop(server: Server, shown: S3Server) -> None:
+        await server.drain(5.0)
+        await shown.objects.close()
+
+    try:
+        server, shown = run(start())
+        try:
+            yield shown
+        finally:
+            run(stop(server, shown))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
