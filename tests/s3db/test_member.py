@@ -100,8 +100,8 @@ class Cluster:
 
     async def stop(self, member: int) -> None:
         opened = self.members.pop(member)
-        self.network.services.pop(f"db/{member}")
         await opened.close()
+        self.network.services.pop(f"db/{member}")
         opened.store.close()
 
     async def leader(self) -> Member:

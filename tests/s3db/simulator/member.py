@@ -1,0 +1,218 @@
+"""A member of the simulation: the product's core, driver and journal, driven by events."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from predastore.errors import NotLeader, PredastoreError
+from predastore.s3db.raft.journal import Journal
+from predastore.s3db.raft.messages import COMMAND, Entry, Message, Record, SnapshotChunk
+from predastore.s3db.raft.recovery import recover
+from predastore.s3db.raft.state import ChunkWanted, ReadState
+
+from .disk import SimDisk
+from .machine import Machine
+
+if TYPE_CHECKING:
+    from .world import World
+
+SEGMENT_BYTES = 4096
+LOG_KEPT = 8  # entries kept when the log is cut
+
+WriteReply = Callable[[str, int | None], None]  # ("done", found), ("refused", leader), ("unknown",)
+ReadReply = Callable[[bool, int | None], None]  # (answered, value)
+
+
+class SimMember:
+    def __init__(self, world: World, member: int) -> None:
+        self.world = world
+        self.id = member
+        self.rng = random.Random(world.rng.random())
+        self.disk = SimDisk(self.rng)
+        self.machine = Machine(self.rng)
+        self.is_up = False
+        self.paused_until = 0.0
+        self.sync_s = 0.002
+        self._life = 0
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._life += 1
+        self.is_up = True
+        self._armed = float("inf")
+        self._callers: dict[int, tuple[int, WriteReply]] = {}
+        self._reads: list[tuple[int, str, ReadReply]] = []
+        self.journal = Journal(
+            self.disk, self.id, segment_bytes_max=SEGMENT_BYTES, random_bytes=self.rng.randbytes
+        )
+        recovered = recover(
+            self.journal,
+            applied=self.machine.applied_index,
+            members=sorted(self.world.members) or range(1, self.world.scenario.members + 1),
+            where=f"member {self.id}",
+        )
+        self.core = self.world.scenario.core(
+            self.id,
+            recovered,
+            applied=self.machine.applied_index,
+            rng=self.rng,
+            now=self.world.now,
+        )
+        self.driver = self.world.scenario.driver(self.core, self)
+        self._turn()
+
+    def crash(self) -> None:
+        self.is_up = False
+        self._life += 1
+        self.disk.crash()
+        self.machine.crash()
+
+    def restart(self) -> None:
+        if not self.is_up:
+            self.start()
+
+    def later(self, delay: float, event: Callable[[], None]) -> None:
+        """In this life only, if there is one, and not while the process is stopped."""
+        if not self.is_up:
+            return
+        life = self._life
+
+        def fire() -> None:
+            if self._life != life:
+                return
+            if self.world.now < self.paused_until:
+                self.world.at(self.paused_until - self.world.now, fire)
+            else:
+                event()
+
+        self.world.at(delay, fire)
+
+    # --- what comes in ------------------------------------------------------------------------
+
+    def receive(self, message: Message) -> None:
+        self.later(0, partial(self._step, message))
+
+    def _step(self, message: Message) -> None:
+        self.core.step(message, self.world.now)
+        self._turn()
+
+    def _turn(self) -> None:
+        led = self.core.term if self.core.leadership is not None else 0
+        self.driver.turn()
+        for index in [i for i in self._callers if i > self.core.commit]:
+            if self._callers[index][0] != led:
+                self._callers.pop(index)[1]("unknown", None)
+        deadline = self.core.deadline()
+        if deadline < self._armed:
+            self._armed = deadline
+            self.later(max(0.0, deadline - self.world.now), self._ring)
+
+    def _ring(self) -> None:
+        self._armed = float("inf")
+        self.core.tick(self.world.now)
+        self._turn()
+
+    # --- clients ------------------------------------------------------------------------------
+
+    def propose(self, command: bytes, reply: WriteReply) -> None:
+        try:
+            index = self.core.propose([command])
+        except NotLeader as error:
+            reply("refused", error.leader)
+        except PredastoreError:
+            reply("refused", None)
+        else:
+            self._callers[index] = (self.core.term, reply)
+            self._turn()
+
+    def read(self, key: str, reply: ReadReply) -> None:
+        """Linearizable, here: by the own read index, or the leader's."""
+        if self.core.leadership is not None:
+            self._ask(partial(self._indexed, key, reply))
+            return
+        leader = self.core.leader
+        if leader is None:
+            reply(False, None)
+            return
+        network, target = self.world.network, self.world.members[leader]
+        back = partial(self.later, 0)
+
+        def indexed(index: int | None) -> None:
+            for delay in network.delays(leader, self.id)[:1]:
+                self.world.at(delay, lambda: back(partial(self._indexed, key, reply, index)))
+
+        for delay in network.delays(self.id, leader)[:1]:
+            self.world.at(delay, lambda: target.later(0, partial(target._ask, indexed)))
+
+    def _ask(self, indexed: Callable[[int | None], None]) -> None:
+        try:
+            self.core.read_index(indexed)
+        except PredastoreError:
+            indexed(None)
+        else:
+            self._turn()
+
+    def _indexed(self, key: str, reply: ReadReply, index: int | None) -> None:
+        if index is None:
+            reply(False, None)
+        elif index <= self.driver.applied_index:
+            reply(True, self.machine.values.get(key))
+        else:
+            self._reads.append((index, key, reply))
+
+    # --- actions of the driver ----------------------------------------------------------------
+
+    def send(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self.world.send(message)
+
+    def write(self, records: Sequence[Record]) -> None:
+        self.journal.append(records)
+        self.later(self.rng.uniform(0.1, 1) * self.sync_s, self._written)
+
+    def _written(self) -> None:
+        self.journal.sync()
+        self.driver.written()
+        self._turn()
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        self.later(self.rng.uniform(0.0001, 0.002), partial(self._applied, entries))
+
+    def _applied(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.world.note_applied(self.id, entry)
+            found = self.machine.apply(entry)
+            term, reply = self._callers.pop(entry.index, (0, None))
+            if reply is not None:
+                own = term == entry.term and entry.kind == COMMAND
+                reply("done" if own else "refused", found if own else None)
+        self.driver.applied()
+        ready = [read for read in self._reads if read[0] <= self.driver.applied_index]
+        self._reads = [read for read in self._reads if read[0] > self.driver.applied_index]
+        for _, key, answer in ready:
+            answer(True, self.machine.values.get(key))
+        self._turn()
+
+    def answer_reads(self, reads: Sequence[ReadState]) -> None:
+        for read in reads:
+            read.context(read.index)
+
+    def cut_log(self) -> None:
+        """Sync the state machine, and forget most of the log behind it."""
+        self.machine.sync()
+        index = self.driver.applied_index - LOG_KEPT
+        if index > self.core.log.base_index:
+            self.core.compact(index)
+            self._turn()
+
+    # --- snapshots ----------------------------------------------------------------------------
+
+    def keep_chunks(self, chunks: Sequence[SnapshotChunk]) -> None:
+        raise AssertionError("snapshots are not wired")
+
+    def find_chunks(self, wanted: Sequence[ChunkWanted]) -> None:
+        raise AssertionError("snapshots are not wired")

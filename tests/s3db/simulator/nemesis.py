@@ -1,0 +1,121 @@
+"""What goes wrong, and when: faults with names, from the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .member import SimMember
+    from .world import World
+
+
+class Nemesis:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng = world.rng
+        self._active = False
+        self.faults: list[tuple[int, Callable[[], None]]] = [
+            (4, self.crash_one),
+            (1, self.crash_all),
+            (3, self.partition),
+            (3, self.cut_one_way),
+            (3, self.isolate_leader),
+            (3, self.pause_one),
+            (2, self.slow_disk),
+            (2, self.bad_network),
+            (0, self.cut_logs),
+            (2, self.hand_over),
+            (4, self.mend),
+        ]
+
+    def begin(self) -> None:
+        self._active = True
+        # Some runs have a network that is bad all the time.
+        if self.rng.random() < 0.5:
+            self.bad_network()
+        self.world.at(1.2, self._strike)
+
+    def _strike(self) -> None:
+        if not self._active:
+            return
+        weights = [weight for weight, _ in self.faults]
+        self.rng.choices(self.faults, weights)[0][1]()
+        self.world.at(self.rng.uniform(0.02, 0.7), self._strike)
+
+    def heal(self) -> None:
+        self._active = False
+        self.mend()
+        network = self.world.network
+        network.loss = network.doubled = network.slow = 0.0
+        for member in self.world.members.values():
+            member.paused_until = 0.0
+            member.sync_s = 0.002
+            member.restart()
+
+    def _any(self) -> SimMember:
+        return self.rng.choice(list(self.world.members.values()))
+
+    def _leader(self) -> SimMember | None:
+        led = [m for m in self.world.members.values() if m.is_up and m.core.leadership]
+        return max(led, key=lambda member: member.core.term, default=None)
+
+    def crash_one(self) -> None:
+        victim = (self._leader() if self.rng.random() < 0.6 else None) or self._any()
+        if victim.is_up:
+            victim.crash()
+            self.world.at(self.rng.uniform(0.01, 1.5), victim.restart)
+
+    def crash_all(self) -> None:
+        for victim in self.world.members.values():
+            if victim.is_up:
+                victim.crash()
+                self.world.at(self.rng.uniform(0.01, 0.5), victim.restart)
+
+    def partition(self) -> None:
+        ids = list(self.world.members)
+        self.rng.shuffle(ids)
+        split = self.rng.randrange(1, len(ids))
+        left, right = ids[:split], ids[split:]
+        self.world.network.cut = {(a, b) for a in left for b in right}
+        self.world.network.cut |= {(b, a) for a, b in self.world.network.cut}
+
+    def cut_one_way(self) -> None:
+        a, b = self.rng.sample(list(self.world.members), 2)
+        self.world.network.cut.add((a, b))
+
+    def isolate_leader(self) -> None:
+        leader = self._leader()
+        if leader is not None:
+            others = [member for member in self.world.members if member != leader.id]
+            self.world.network.cut = {(leader.id, other) for other in others}
+            self.world.network.cut |= {(other, leader.id) for other in others}
+
+    def pause_one(self) -> None:
+        """SIGSTOP, and later SIGCONT."""
+        victim = (self._leader() if self.rng.random() < 0.5 else None) or self._any()
+        victim.paused_until = self.world.now + self.rng.uniform(0.2, 2.0)
+
+    def slow_disk(self) -> None:
+        victim = self._any()
+        victim.sync_s = self.rng.choice([0.002, 0.02, 0.2])
+
+    def bad_network(self) -> None:
+        network = self.world.network
+        network.loss = self.rng.choice([0.0, 0.02, 0.2])
+        network.doubled = self.rng.choice([0.0, 0.1, 0.5])
+        network.slow = self.rng.choice([0.0, 0.02, 0.2])
+
+    def cut_logs(self) -> None:
+        for member in self.world.members.values():
+            if member.is_up and self.rng.random() < 0.5:
+                member.cut_log()
+
+    def hand_over(self) -> None:
+        leader = self._leader()
+        if leader is not None:
+            leader.core.transfer()
+            leader.later(0, leader._turn)
+
+    def mend(self) -> None:
+        self.world.network.cut = set()
