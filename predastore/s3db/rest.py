@@ -1,0 +1,299 @@
+"""The REST API of a database member, for operators and other programs; over HTTPS.
+
+    POST, PUT  /v1/put/{table}/{key}     the body is the value                     204
+    GET        /v1/get/{table}/{key}     the value, as it was put                  200, 404
+    DELETE     /v1/delete/{table}/{key}  also when there is none                   204
+    GET        /v1/scan/{table}          ?prefix= &after= &limit= (1000)           200
+    GET        /v1/leader                {"leader": id, "self": id}                200, 503
+    POST       /v1/join                  {"id": id}: the members, if it is one     200, 409
+    GET        /status                   member and store, for operators           200
+    GET        /health                   unsigned: can this member serve now?      200, 503
+
+Keys and values are arbitrary bytes. Keys are percent-encoded in the path, prefix and after in
+the query; "+" is a plus. `?consistency=stale` on get and scan reads this member's own replica;
+else reads are linearizable. A scan answers {"entries": [{"key", "value"}], "truncated",
+"next"}, all bytes in base64; pass `next`, percent-encoded, as `after` to go on.
+
+Requests are signed with SigV4 for the service "s3db". As for every AWS service but S3, the
+canonical path is the path as it was sent, percent-encoded once more. Signers drop empty and dot
+segments from it, so such a path is refused: a "/" beside another is to be sent as %2F.
+
+Errors are {"error": code, "message": text}: 400 what is malformed, 403 signature, 404 no such
+key or path, 405 method, 409 not a member, 411 no length, 413 too large, 503 no leader or outcome
+unknown (with Retry-After; puts and deletes may be repeated), 507 no room, 500 anything else.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from predastore.errors import (
+    BodyMismatch,
+    FormatError,
+    HttpError,
+    NodeFull,
+    NoLeader,
+    NotLeader,
+    OutcomeUnknown,
+    PredastoreError,
+    RpcError,
+    TooLarge,
+)
+from predastore.httpd.message import Request, Response
+from predastore.httpd.server import Server
+from predastore.httpd.sigv4 import SignatureError, Verifier
+from predastore.limits import DB_VALUE_BYTES_MAX, KIB, LIST_ROWS_MAX
+from predastore.s3db import commands, percent
+from predastore.s3db.client import Client
+from predastore.s3db.commands import Delete, Put
+from predastore.s3db.service import Consensus, status
+
+_log = logging.getLogger(__name__)
+
+_SCAN_ROWS_DEFAULT: Final = 1_000
+_JOIN_BYTES_MAX: Final = 4 * KIB
+
+# What an error is to a client; the first row that fits.
+_STATUS_OF: Final[tuple[tuple[type[PredastoreError], int], ...]] = (
+    (TooLarge, 413),
+    (BodyMismatch, 400),
+    (FormatError, 400),
+    (NoLeader, 503),
+    (NotLeader, 503),
+    (OutcomeUnknown, 503),
+    (RpcError, 503),
+    (NodeFull, 507),
+)
+
+
+class Named(Consensus, Protocol):
+    """A Member: consensus with an id."""
+
+    @property
+    def id(self) -> int: ...
+
+
+class _Refused(Exception):
+    """An answer other than success, on purpose."""
+
+    def __init__(self, http_status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.response = _error(http_status, code, message)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A verified request, taken apart."""
+
+    request: Request
+    table: str
+    key: bytes
+    query: Mapping[str, bytes]
+
+    @property
+    def stale(self) -> bool:
+        wanted = self.query.get("consistency", b"linearizable")
+        if wanted not in (b"stale", b"linearizable"):
+            raise _Refused(400, "bad-request", "consistency is stale or linearizable")
+        return wanted == b"stale"
+
+
+_Operation = Callable[["RestService", _Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class _Route:
+    methods: tuple[str, ...]
+    parts: int  # of the path after the name: 2 are table and key, 1 is the table
+    parameters: tuple[str, ...]
+    operation: _Operation
+
+
+class RestService:
+    """`client` does what is asked, through whichever member can; `member` is asked of itself."""
+
+    def __init__(self, client: Client, member: Named, verifier: Verifier) -> None:
+        self._client = client
+        self._member = member
+        self._verifier = verifier
+
+    async def handle(self, request: Request) -> Response:
+        """The answer to `request`; raises nothing but cancellation."""
+        try:
+            if request.raw_path == b"/health":
+                return self._health(request)
+            return await self._answer(request)
+        except _Refused as refused:
+            return refused.response
+        except SignatureError as error:
+            return _error(403, error.s3_code, str(error))
+        except HttpError as error:
+            return on_error(request, error)
+        except PredastoreError as error:
+            return _translated(error)
+
+    async def _answer(self, request: Request) -> Response:
+        route, parts = _route(request.raw_path)
+        signed = replace(request, raw_path=percent.encoded_path(request.raw_path))
+        if self._verifier.verify(signed).credential is None:
+            raise _Refused(403, "AccessDenied", "requests must be signed")
+        if request.method not in route.methods:
+            refused = _Refused(405, "method-not-allowed", f"use {' or '.join(route.methods)}")
+            refused.response.headers.append(("Allow", ", ".join(route.methods)))
+            raise refused
+        table = percent.decoded(parts[0]).decode("utf-8", "replace") if parts else ""
+        key = percent.decoded(parts[1]) if len(parts) == 2 else b""
+        if parts:
+            commands.check_table(table)
+        if len(parts) == 2:
+            commands.check_key(key)
+        query = percent.query(request.raw_query, (*route.parameters, *_SIGNATURE_PARAMETERS))
+        return await route.operation(self, _Call(signed, table, key, query))
+
+    async def put(self, call: _Call) -> Response:
+        if not call.request.has_length:
+            raise _Refused(411, "length-required", "a put declares its length")
+        value = await call.request.body.read(DB_VALUE_BYTES_MAX)
+        await self._client.commit(commands.batch(Put(call.table, call.key, value)))
+        return Response(204)
+
+    async def get(self, call: _Call) -> Response:
+        value = await self._client.get(call.table, call.key, stale=call.stale)
+        if value is None:
+            raise _Refused(404, "not-found", "no such key")
+        return Response(200, [("Content-Type", "application/octet-stream")], value)
+
+    async def delete(self, call: _Call) -> Response:
+        await self._client.commit(commands.batch(Delete(call.table, call.key)))
+        return Response(204)
+
+    async def scan(self, call: _Call) -> Response:
+        wanted = call.query.get("limit", b"%d" % _SCAN_ROWS_DEFAULT)
+        if not wanted.isdigit() or len(wanted) > 9 or not 0 < int(wanted) <= LIST_ROWS_MAX:
+            raise _Refused(400, "bad-request", f"limit is 1 to {LIST_ROWS_MAX}")
+        prefix, after = call.query.get("prefix", b""), call.query.get("after", b"")
+        page = await self._client.scan_page(
+            call.table, prefix, after, int(wanted), stale=call.stale
+        )
+        entries = [{"key": _base64(key), "value": _base64(value)} for key, value in page.entries]
+        return _json(
+            200, {"entries": entries, "truncated": page.truncated, "next": _base64(page.next)}
+        )
+
+    async def leader(self, _: _Call) -> Response:
+        if self._member.leader is None:
+            raise NoLeader("no leader is known")
+        return _json(200, {"leader": self._member.leader, "self": self._member.id})
+
+    async def join(self, call: _Call) -> Response:
+        """Tells a member of the cluster who the others are; it takes no new ones in."""
+        body = await call.request.body.read(_JOIN_BYTES_MAX)
+        try:
+            joining = json.loads(body)["id"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise _Refused(400, "bad-request", 'the body is JSON: {"id": number}') from error
+        found = self._member.status()
+        members = sorted({*found["voters"], *found["learners"]})
+        if joining not in members:
+            raise _Refused(
+                409,
+                "not-a-member",
+                f"the members are {members}; add a [[db]] to every configuration file instead",
+            )
+        return _json(200, {"members": members, "leader": self._member.leader})
+
+    async def status(self, _: _Call) -> Response:
+        return _json(200, status(self._member))
+
+    def _health(self, request: Request) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            return _error(405, "method-not-allowed", "use GET")
+        if self._member.leader is None:
+            return _error(503, "no-leader", "no leader is known")
+        return _json(200, {"status": "ok"})
+
+
+_SIGNATURE_PARAMETERS: Final = (
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Signature",
+)
+
+_READ_PARAMETERS: Final = ("consistency",)
+_SCAN_PARAMETERS: Final = ("prefix", "after", "limit", "consistency")
+_ROUTES: Final[Mapping[bytes, _Route]] = {
+    b"/v1/put": _Route(("POST", "PUT"), 2, (), RestService.put),
+    b"/v1/get": _Route(("GET",), 2, _READ_PARAMETERS, RestService.get),
+    b"/v1/delete": _Route(("DELETE",), 2, (), RestService.delete),
+    b"/v1/scan": _Route(("GET",), 1, _SCAN_PARAMETERS, RestService.scan),
+    b"/v1/leader": _Route(("GET",), 0, (), RestService.leader),
+    b"/v1/join": _Route(("POST",), 0, (), RestService.join),
+    b"/status": _Route(("GET",), 0, (), RestService.status),
+}
+
+
+def server(
+    client: Client,
+    member: Named,
+    verifier: Verifier,
+    *,
+    host: str,
+    port: int,
+    ssl_context: ssl.SSLContext | None,
+) -> Server:
+    """The REST server of `member`, not yet started."""
+    handler = RestService(client, member, verifier)
+    return Server(handler.handle, host=host, port=port, ssl_context=ssl_context, on_error=on_error)
+
+
+def on_error(_: Request | None, error: HttpError) -> Response:
+    """What can not be served as HTTP, in this API's words."""
+    return _error(error.status, "too-large" if error.status == 413 else "http", str(error))
+
+
+def _route(raw_path: bytes) -> tuple[_Route, list[bytes]]:
+    """The route of a path, and its parts after the name, not yet decoded."""
+    segments = raw_path.split(b"/")
+    if any(segment in (b"", b".", b"..") for segment in segments[1:]):
+        raise _Refused(400, "bad-request", "a path has no empty and no dot segments: encode them")
+    named = 3 if segments[1] == b"v1" else 2
+    route = _ROUTES.get(b"/".join(segments[:named]))
+    parts = segments[named:]
+    if route is not None and route.parts == 2 and len(parts) > 2:
+        parts = [parts[0], b"/".join(parts[1:])]
+    if route is None or len(parts) != route.parts:
+        raise _Refused(404, "not-found", "no such path")
+    return route, parts
+
+
+def _translated(error: PredastoreError) -> Response:
+    for kind, http_status in _STATUS_OF:
+        if isinstance(error, kind):
+            return _error(http_status, error.code, str(error))
+    _log.error("s3db rest: unexpected error", exc_info=error)
+    return _error(500, error.code, str(error))
+
+
+def _error(http_status: int, code: str, message: str) -> Response:
+    answer = _json(http_status, {"error": code, "message": message})
+    if http_status == 503:
+        answer.headers.append(("Retry-After", "1"))
+    return answer
+
+
+def _json(http_status: int, content: dict[str, Any]) -> Response:
+    body = json.dumps(content).encode() + b"\n"
+    return Response(http_status, [("Content-Type", "application/json")], body)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
