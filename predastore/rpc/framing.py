@@ -81,12 +81,17 @@ def decode_struct(kind: type[S], data: bytes | memoryview | msgspec.Raw) -> S:
     return decoded
 
 
-def encode_prefix(header: bytes, payload_bytes: int) -> bytes:
-    """The message up to its payload; the caller sends `payload_bytes` bytes after it."""
-    if len(header) > RPC_HEADER_BYTES_MAX:
-        raise FrameError(f"a header of {len(header)} bytes is over {RPC_HEADER_BYTES_MAX}")
+def check_lengths(header_bytes: int, payload_bytes: int) -> None:
+    """FrameError for what is too large to be a message."""
+    if header_bytes > RPC_HEADER_BYTES_MAX:
+        raise FrameError(f"a header of {header_bytes} bytes is over {RPC_HEADER_BYTES_MAX}")
     if payload_bytes > RPC_PAYLOAD_BYTES_MAX:
         raise FrameError(f"a payload of {payload_bytes} bytes is over {RPC_PAYLOAD_BYTES_MAX}")
+
+
+def encode_prefix(header: bytes, payload_bytes: int) -> bytes:
+    """The message up to its payload; the caller sends `payload_bytes` bytes after it."""
+    check_lengths(len(header), payload_bytes)
     return PREFIX.pack(len(header), payload_bytes) + header
 
 

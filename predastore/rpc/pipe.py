@@ -14,9 +14,8 @@ from typing import TypeVar
 import msgspec
 
 from predastore.errors import DeadlineExceeded, PeerRefused, PredastoreError, from_wire, to_wire
-from predastore.limits import RPC_PAYLOAD_BYTES_MAX
 from predastore.rpc import service
-from predastore.rpc.framing import Buffer, decode_struct, encode_struct, joined
+from predastore.rpc.framing import Buffer, check_lengths, decode_struct, encode_struct, joined
 from predastore.rpc.service import CallContext, Method, Reply
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -36,6 +35,7 @@ async def call(
     if method is None:
         raise PeerRefused(f"no method {name!r} is served here")
     view = joined(payload)
+    check_lengths(len(body), len(view))
     if len(view) > method.payload_bytes_max:
         raise PeerRefused(
             f"{name}: a payload of {len(view)} bytes is over {method.payload_bytes_max}"
@@ -44,9 +44,9 @@ async def call(
         reply = await _run(name, method, body, view, deadline)
     except PredastoreError as error:
         raise from_wire(*to_wire(error)) from error
-    result = joined(reply.payload)
-    assert len(result) <= RPC_PAYLOAD_BYTES_MAX
-    return decode_struct(response_type, encode_struct(reply.header)), result
+    header, result = encode_struct(reply.header), joined(reply.payload)
+    check_lengths(len(header), len(result))
+    return decode_struct(response_type, header), result
 
 
 async def _run(

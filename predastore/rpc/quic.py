@@ -14,6 +14,7 @@ What it promises:
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,8 @@ from predastore.errors import PeerRefused, PeerUnreachable, RpcError
 from predastore.limits import RPC_SEND_BUFFER_BYTES, RPC_SEND_SLICE_BYTES
 from predastore.rpc.framing import Buffer, payload_length
 from predastore.rpc.quic_core import Core
+
+logger = logging.getLogger(__name__)
 
 # aioquic measures round trips with it: the loop's own clock stands still within an iteration.
 _clock = time.monotonic
@@ -90,7 +93,13 @@ class Connection:
         if self.error is not None:
             return
         self._received_at = _clock()
-        self.core.receive_datagram(datagram, address, now=self._received_at)
+        try:
+            self.core.receive_datagram(datagram, address, now=self._received_at)
+        except Exception:
+            # Whatever a peer found to trip the parser with is its own connection's end.
+            logger.exception("a datagram broke its connection")
+            self.close(REFUSED, "unreadable")
+            return
         self._dispatch()
 
     def flush_soon(self) -> None:

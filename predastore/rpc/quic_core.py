@@ -117,10 +117,12 @@ class Core(QuicConnection):
         *,
         reset_key: bytes = b"",
         original_destination_connection_id: bytes | None = None,
+        retry_source_connection_id: bytes | None = None,
     ) -> None:
         super().__init__(
             configuration=configuration,
             original_destination_connection_id=original_destination_connection_id,
+            retry_source_connection_id=retry_source_connection_id,
         )
         self._reset_key = reset_key
         self._window_bytes = (

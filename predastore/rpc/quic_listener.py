@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -17,8 +18,10 @@ from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
 from aioquic.quic.packet import (
     QuicHeader,
     QuicPacketType,
+    encode_quic_retry,
     encode_quic_version_negotiation,
 )
+from aioquic.quic.retry import QuicRetryTokenHandler
 
 from predastore.errors import PeerRefused, RpcError
 from predastore.limits import (
@@ -66,6 +69,7 @@ class Listener:
         label = b"predastore rpc 1 stateless reset " + served.encode()
         self._reset_key = hmac.digest(cluster_key, label, hashlib.sha256)
         self._socket: DatagramSocket | None = None
+        self._tokens = QuicRetryTokenHandler()
         self._routes: dict[bytes, _Session] = {}
         self.sessions: set[_Session] = set()
         self.unproven_count = 0
@@ -134,10 +138,19 @@ class Listener:
             or self.unproven_count >= RPC_CONNECTIONS_UNPROVEN_MAX
         ):
             return None  # it will try again
+        original_id: bytes = header.destination_cid
+        retry_id: bytes | None = None
+        if header.token or self.unproven_count >= RPC_CONNECTIONS_UNPROVEN_MAX // 4:
+            # With so many under way, an address must show that it is no forgery.
+            checked = self._check_address(header, address)
+            if checked is None:
+                return None
+            original_id, retry_id = checked, header.destination_cid
         core = Core(
             replace(self.configuration, max_datagram_size=datagram_bytes(address)),
             reset_key=self._reset_key,
-            original_destination_connection_id=header.destination_cid,
+            original_destination_connection_id=original_id,
+            retry_source_connection_id=retry_id,
         )
         session = _Session(self, core)
         session.route(header.destination_cid, True)
@@ -145,6 +158,40 @@ class Listener:
         self.sessions.add(session)
         self.unproven_count += 1
         return session
+
+    def _check_address(self, header: QuicHeader, address: Address) -> bytes | None:
+        """RFC 9000, 8.1.2: the id that the caller first used, if its token is ours; without
+        one, it is sent a token."""
+        now = asyncio.get_running_loop().time()
+        if header.token:
+            try:
+                return self._tokens.validate_token(
+                    address=address,
+                    destination_cid=header.destination_cid,
+                    token=header.token,
+                    now=now,
+                )
+            except ValueError:
+                return None
+        retry_id = os.urandom(CONNECTION_ID_BYTES)
+        token = self._tokens.create_token(
+            address=address,
+            original_destination_connection_id=header.destination_cid,
+            retry_source_connection_id=retry_id,
+            now=now,
+        )
+        assert header.version is not None
+        self.send(
+            encode_quic_retry(
+                version=header.version,
+                source_cid=retry_id,
+                destination_cid=header.source_cid,
+                original_destination_cid=header.destination_cid,
+                retry_token=token,
+            ),
+            address,
+        )
+        return None
 
     def add_route(self, connection_id: bytes, session: _Session) -> None:
         self._routes[connection_id] = session
