@@ -193,6 +193,11 @@ HEDGE_MS_MIN: Final = 20  # a read is never called slow sooner
 HEDGES_MAX: Final = 16  # stripes being hedged at once: hedging must not feed an overload
 BACKEND_READ_TIMEOUT_MS: Final = 10_000  # of one block from one node; hedging comes much sooner
 BACKEND_SLOW_STRIPES: Final = 4  # for which a node that was slow is asked last by that read
+FILE_BLOCK_BYTES: Final = MIB  # of a plain file under one CRC
+FILE_BLOCKS_AHEAD: Final = 2  # being read and being sent
+FILE_LOCKS: Final = 64  # paths share them
+FILE_OPEN_TRIES_MAX: Final = 4  # a file can move from tmp to its path once between two looks
+FILE_WRITEBACK_BYTES: Final = 8 * MIB  # pushed to disk as it comes, so that the sync is short
 BACKEND_STATE_READ_THREADS: Final = 2  # LocalState: reads are microseconds, unless disk is touched
 
 # --- s3 ---------------------------------------------------------------------------------------

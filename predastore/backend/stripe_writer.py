@@ -20,11 +20,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from predastore.backend.body import expect_end, fill, first_bytes
 from predastore.backend.cluster import NODE_ERRORS, Cluster
 from predastore.backend.interface import DigestSink, Source
 from predastore.backend.records import MISSING
 from predastore.coding import erasure
-from predastore.errors import BodyMismatch, NodeFull, NotEnoughNodes, Overloaded
+from predastore.errors import NodeFull, NotEnoughNodes, Overloaded
 from predastore.limits import (
     BACKEND_BUSY_PAUSE_MS,
     BACKEND_FIRST_READ_BYTES,
@@ -74,7 +75,7 @@ class StripeWriter:
                 coded, sent = done, task
                 pending.append(task)
             if not self._count:
-                await _expect_end(source)
+                await expect_end(source)
             while pending:
                 await pending.popleft()
         finally:
@@ -106,8 +107,7 @@ class StripeWriter:
         size_bytes = erasure.stripe_bytes(self._code, count)
         first = b""
         if number == 0 and count > BACKEND_FIRST_READ_BYTES:
-            # a client that sends a head and then nothing gets no share of the budget
-            first = await _first_bytes(source)
+            first = await first_bytes(source)
         held = size_bytes if count > BACKEND_INLINE_BYTES_MAX else 0
         if held:
             await self._take(held, pending)
@@ -115,9 +115,9 @@ class StripeWriter:
             buffer = self._cluster.pool.get(size_bytes)
             with memoryview(buffer) as view:
                 view[: len(first)] = first
-                await _fill(source, view[:count], len(first))
+                await fill(source, view[:count], len(first))
             if number == self._count - 1:
-                await _expect_end(source)
+                await expect_end(source)
         except BaseException:
             self._cluster.write_budget.give(held)
             raise
@@ -261,28 +261,6 @@ class StripeWriter:
         if placed < self._quorum:
             message = f"{placed} of {len(self.nodes)} shards were placed, {self._quorum} are needed"
             raise NodeFull(message) if self._full else NotEnoughNodes(message)
-
-
-async def _first_bytes(source: Source) -> bytes:
-    buffer = bytearray(BACKEND_FIRST_READ_BYTES)
-    count = await source.readinto(memoryview(buffer))
-    if count == 0:
-        raise BodyMismatch("the body is empty", "length")
-    return bytes(memoryview(buffer)[:count])
-
-
-async def _fill(source: Source, view: memoryview, filled: int) -> None:
-    """Fills `view` from `filled` on; BodyMismatch where the body ends before."""
-    while filled < len(view):
-        count = await source.readinto(view[filled:])
-        if count == 0:
-            raise BodyMismatch("the body ended before its declared length", "length")
-        filled += count
-
-
-async def _expect_end(source: Source) -> None:
-    if await source.readinto(memoryview(bytearray(1))):
-        raise BodyMismatch("the body is longer than its declared length", "length")
 
 
 async def _all(work: list[Coroutine[Any, Any, None]]) -> None:

@@ -1,0 +1,110 @@
+"""Reading a range of one extent from its file; every block is checked against its CRC."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+from predastore.backend.beneath import Beneath
+from predastore.backend.buffers import Budget, Pool
+from predastore.backend.file_io import read_block
+from predastore.backend.interface import Buffer
+from predastore.backend.publication import Publication
+from predastore.backend.records import FileExtent
+from predastore.errors import ObjectUnreadable
+from predastore.limits import FILE_BLOCKS_AHEAD, FILE_OPEN_TRIES_MAX
+
+
+class FileReader:
+    """`in_thread` runs a blocking function."""
+
+    def __init__(
+        self,
+        files: Beneath,
+        publication: Publication,
+        in_thread: Callable[..., Awaitable[Any]],
+        budget: Budget,
+        pool: Pool,
+    ) -> None:
+        self._files = files
+        self._publication = publication
+        self._in_thread = in_thread
+        self._budget = budget
+        self._pool = pool
+
+    async def read(
+        self, extent: FileExtent, start: int, end: int, *, certain: bool
+    ) -> AsyncGenerator[Buffer, None]:
+        """The bytes [start, end); ObjectUnreadable where the file is not the extent's.
+
+        A file of another inode is that of another version, as a rule; only if `certain` is it
+        read all the same (a base path may have been restored from a copy).
+        """
+        size = extent.block_bytes
+        descriptor = await self._open(extent, certain=certain)
+        held = min(extent.size, size) * FILE_BLOCKS_AHEAD
+        blocks = iter(range(start // size, -(-end // size)))
+        ahead: deque[asyncio.Task[memoryview]] = deque()
+        try:
+            await self._budget.take(held)
+            try:
+                for block in blocks:
+                    ahead.append(asyncio.ensure_future(self._block(descriptor, extent, block)))
+                    if len(ahead) == FILE_BLOCKS_AHEAD:
+                        break
+                position = start
+                while ahead:
+                    view = await ahead.popleft()
+                    within = position % size
+                    stop = min(len(view), within + end - position)
+                    yield view[within:stop]
+                    position += stop - within
+                    for block in blocks:
+                        ahead.append(asyncio.ensure_future(self._block(descriptor, extent, block)))
+                        break
+            finally:
+                await _ended(ahead)
+                self._budget.give(held)
+        finally:
+            await self._in_thread(os.close, descriptor)
+
+    async def _open(self, extent: FileExtent, *, certain: bool) -> int:
+        """The descriptor of the extent's file, which may be moved to its path meanwhile."""
+        for _ in range(FILE_OPEN_TRIES_MAX):
+            path, is_tmp = self._publication.path_of(extent)
+            try:
+                descriptor: int = await self._in_thread(
+                    self._open_file, path, extent, is_tmp or certain
+                )
+            except OSError as error:
+                if not is_tmp:
+                    raise ObjectUnreadable(f"{path}: {error.strerror or error}") from error
+            else:
+                return descriptor
+        raise ObjectUnreadable(f"{extent.path}: the file keeps moving")
+
+    def _open_file(self, path: str, extent: FileExtent, certain: bool) -> int:
+        descriptor = self._files.open(path)
+        status = os.fstat(descriptor)
+        if status.st_size != extent.size or (status.st_ino != extent.inode and not certain):
+            os.close(descriptor)
+            raise ObjectUnreadable(f"{path} is not the file that was written")
+        return descriptor
+
+    async def _block(self, descriptor: int, extent: FileExtent, block: int) -> memoryview:
+        offset = block * extent.block_bytes
+        count = min(extent.block_bytes, extent.size - offset)
+        view = memoryview(self._pool.get(count))[:count]
+        await self._in_thread(read_block, descriptor, offset, view, extent.crcs, block)
+        return view
+
+
+async def _ended(tasks: deque[asyncio.Task[memoryview]]) -> None:
+    """Waits for reads under way: they use the descriptor that is closed next."""
+    if tasks:
+        await asyncio.wait(tasks)
+        for task in tasks:
+            task.exception()

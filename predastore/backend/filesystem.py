@@ -1,0 +1,194 @@
+"""FilesystemStore: objects as plain files under <base_path>/<bucket>/.
+
+    <base_path>/<bucket>/<key>                 an object, where its key can be a path
+    <base_path>/.predastore/objects/<id>       one whose key can not (plain_names)
+    <base_path>/.predastore/parts/<id>         a part of a multipart upload. Completing copies no
+                                               bytes: the object goes on referring to its parts
+    <base_path>/.predastore/tmp/<id>-...       bytes before their commit, or just after it
+    <base_path>/.predastore/state/             LocalState
+
+Bytes go to tmp and are synced; the commit; then the file is moved to its path. The record has a
+CRC for each block, and every block is checked when it is read. In between, and after a crash in
+between, the record refers to bytes that are still in tmp: this process knows of them, and the
+next one puts them where they belong before it serves anything. What is in tmp without a record
+is removed. A plain path is given to the version that the state names at that moment, under a
+lock, so that two writers of one key can not leave the older bytes.
+
+This process is the only one on its base path. Symbolic links are never followed (beneath).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from predastore.backend.beneath import Beneath
+from predastore.backend.body import expect_end, fill, first_bytes
+from predastore.backend.buffers import Budget, Pool
+from predastore.backend.file_io import FileWriter, disk_errors
+from predastore.backend.file_reader import FileReader
+from predastore.backend.interface import Buffer, Damaged, DigestSink, Place, Source, Written
+from predastore.backend.plain_names import OWN_DIRECTORY
+from predastore.backend.publication import OBJECTS_DIRECTORY, PARTS_DIRECTORY, TMP, Publication
+from predastore.backend.records import Extent, FileExtent
+from predastore.backend.shared_sync import SharedSync
+from predastore.backend.state import GlobalState
+from predastore.errors import CorruptData, PredastoreError
+from predastore.limits import (
+    BACKEND_FIRST_READ_BYTES,
+    BACKEND_READ_BYTES_MAX,
+    BACKEND_WRITE_BYTES_MAX,
+    FILE_BLOCK_BYTES,
+    POOL_THREADS,
+)
+
+T = TypeVar("T")
+
+
+class FilesystemStore:
+    """Made by `open`; `state` is the one that the records are in."""
+
+    def __init__(self, files: Beneath, state: GlobalState, *, ignores_case: bool) -> None:
+        self._files = files
+        self._threads = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="files")
+        self._write_budget = Budget(BACKEND_WRITE_BYTES_MAX)
+        self._read_budget = Budget(BACKEND_READ_BYTES_MAX)
+        self._pool = Pool()
+        self._sync_tmp = SharedSync(lambda: self._in_thread(files.sync_directory, TMP))
+        self.publication = Publication(files, state, self._in_thread, ignores_case=ignores_case)
+        self._reader = FileReader(
+            files, self.publication, self._in_thread, self._read_budget, self._pool
+        )
+
+    @classmethod
+    async def open(cls, base_path: Path, state: GlobalState) -> FilesystemStore:
+        """Makes the directories, and finishes what a crash left half done."""
+        files, ignores_case = await asyncio.get_running_loop().run_in_executor(
+            None, _prepare, base_path
+        )
+        store = cls(files, state, ignores_case=ignores_case)
+        try:
+            await store.publication.recover()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    @property
+    def grace_s(self) -> float:
+        """A reader has its file open; the name can go at once."""
+        return 0.0
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=True)
+        self._files.close()
+
+    # --- writing --------------------------------------------------------------------------
+
+    async def write(
+        self, place: Place, write_id: bytes, source: Source, size: int, digests: DigestSink
+    ) -> Written:
+        path = self.publication.begin(place, write_id)
+        try:
+            descriptor = await self._create(path)
+            try:
+                writer = FileWriter(descriptor, digests)
+                await self._receive(source, size, writer)
+                crcs, inode = await self._in_thread(writer.sync)
+            finally:
+                await self._in_thread(os.close, descriptor)
+            with disk_errors():
+                await self._sync_tmp()
+            chosen = await self.publication.choose(place, write_id)
+        except BaseException:
+            await asyncio.shield(self.publication.forget(write_id))
+            raise
+        return Written(FileExtent(chosen, write_id, size, FILE_BLOCK_BYTES, crcs, inode))
+
+    async def _create(self, path: str) -> int:
+        with disk_errors():
+            return await self._in_thread(self._files.create, path)
+
+    async def _receive(self, source: Source, size: int, writer: FileWriter) -> None:
+        """The body, one block being received while the one before is written."""
+        first = await first_bytes(source) if size > BACKEND_FIRST_READ_BYTES else b""
+        held = 2 * min(size, FILE_BLOCK_BYTES)
+        writing: asyncio.Task[None] | None = None
+        await self._write_budget.take(held)
+        try:
+            for offset in range(0, size, FILE_BLOCK_BYTES):
+                count = min(FILE_BLOCK_BYTES, size - offset)
+                view = memoryview(self._pool.get(count))[:count]
+                view[: len(first)] = first
+                await fill(source, view, len(first))
+                first = b""
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(self._in_thread(writer.append, view))
+            await expect_end(source)
+            if writing is not None:
+                await writing
+        finally:
+            if writing is not None and not writing.done():
+                await asyncio.wait((writing,))
+                writing.exception()
+            self._write_budget.give(held)
+
+    # --- the rest of a ByteStore ----------------------------------------------------------
+
+    async def read(
+        self, extent: Extent, start: int, end: int, damaged: Damaged, *, certain: bool = False
+    ) -> AsyncGenerator[Buffer, None]:
+        stream = self._reader.read(_filed(extent), start, end, certain=certain)
+        async with aclosing(stream):
+            async for buffer in stream:
+                yield buffer
+
+    async def publish(self, extent: Extent) -> None:
+        await self.publication.publish(_filed(extent))
+
+    async def discard(self, extents: Sequence[Extent]) -> None:
+        for extent in map(_filed, extents):
+            with suppress(OSError):  # found in tmp at the next start
+                await self.publication.forget(extent.write_id)
+
+    async def release(self, extents: Sequence[Extent]) -> list[bool]:
+        return [await self._release(extent) for extent in extents]
+
+    async def _release(self, extent: Extent) -> bool:
+        try:
+            await self.publication.release(_filed(extent))
+        except (OSError, PredastoreError):
+            return False
+        return True
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+
+def _prepare(base_path: Path) -> tuple[Beneath, bool]:
+    """The directories, and whether their file system ignores case."""
+    files = Beneath(base_path)
+    try:
+        for directory in (TMP, PARTS_DIRECTORY, OBJECTS_DIRECTORY):
+            files.make_directory(directory)
+        probe = f"{OWN_DIRECTORY}/case-probe"
+        files.remove(probe)
+        os.close(files.create(probe))
+        ignores_case = files.exists(probe.upper())
+        files.remove(probe)
+    except BaseException:
+        files.close()
+        raise
+    return files, ignores_case
+
+
+def _filed(extent: Extent) -> FileExtent:
+    if not isinstance(extent, FileExtent):
+        raise CorruptData("this object was stored by the distributed backend")
+    return extent

@@ -1,0 +1,214 @@
+"""Where a file is on its way from tmp to its path, and off it again.
+
+A file in tmp is named for the record that will refer to it, so that after a crash it is known
+which record to look at:
+
+    <write id>-o-<object hash>                              an object
+    <write id>-p-<upload id>-<part number>-<object hash>    a part, or by now part of the object
+
+(ids and hashes in hex). Whether a plain path belongs to a version is decided by the state, under
+the path's lock: only the version that the object's record names is moved there, and only what no
+record names is removed from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeGuard
+
+from predastore.backend import records
+from predastore.backend.beneath import Beneath
+from predastore.backend.file_io import looks_like
+from predastore.backend.interface import Place
+from predastore.backend.plain_names import OWN_DIRECTORY, Reservations, plain_path
+from predastore.backend.records import (
+    OBJECTS,
+    PARTS,
+    Extent,
+    FileExtent,
+    ObjectRecord,
+    PartRecord,
+)
+from predastore.backend.state import GlobalState
+from predastore.errors import PredastoreError
+from predastore.limits import FILE_LOCKS
+
+logger = logging.getLogger(__name__)
+
+TMP: Final = f"{OWN_DIRECTORY}/tmp"
+PARTS_DIRECTORY: Final = f"{OWN_DIRECTORY}/parts"
+OBJECTS_DIRECTORY: Final = f"{OWN_DIRECTORY}/objects"
+
+InThread = Callable[..., Awaitable[Any]]
+
+
+class Publication:
+    """`in_thread` runs a blocking function."""
+
+    def __init__(
+        self, files: Beneath, state: GlobalState, in_thread: InThread, *, ignores_case: bool
+    ) -> None:
+        self._files = files
+        self._state = state
+        self._in_thread = in_thread
+        self._ignores_case = ignores_case
+        self._reservations = Reservations()
+        self._reserved: dict[bytes, str] = {}  # write id -> the plain path it is to have
+        self._in_tmp: dict[bytes, str] = {}  # write id -> its file in tmp
+        self._locks = [asyncio.Lock() for _ in range(FILE_LOCKS)]
+
+    # --- on its way in --------------------------------------------------------------------
+
+    def begin(self, place: Place, write_id: bytes) -> str:
+        """The path in tmp for a write."""
+        path = f"{TMP}/{_tmp_name(place, write_id)}"
+        self._in_tmp[write_id] = path
+        return path
+
+    async def choose(self, place: Place, write_id: bytes) -> str:
+        """The path that the file is to have; a plain one is reserved until it is published."""
+        if place.upload_id:
+            return f"{PARTS_DIRECTORY}/{write_id.hex()}"
+        path = plain_path(place.bucket, place.key, ignores_case=self._ignores_case)
+        if path is not None and self._reserve(write_id, path):
+            if await self._in_thread(self._files.is_free, path):
+                return path
+            self._unreserve(write_id)
+        return f"{OBJECTS_DIRECTORY}/{write_id.hex()}"
+
+    def path_of(self, extent: FileExtent) -> tuple[str, bool]:
+        """Where the file is now, and whether that is still tmp."""
+        path = self._in_tmp.get(extent.write_id)
+        return (extent.path, False) if path is None else (path, True)
+
+    async def publish(self, extent: FileExtent) -> None:
+        """Moves the file to its path, after the commit; a failure leaves it readable in tmp."""
+        source = self._in_tmp.get(extent.write_id)
+        if source is None:
+            return
+        async with self._lock(extent.path):
+            try:
+                if await self._is_current(extent):
+                    await self._in_thread(self._files.move, source, extent.path)
+                else:
+                    await self._in_thread(self._files.remove, source)
+            except (OSError, PredastoreError) as error:
+                logger.error(
+                    "an object's file could not be moved to its path, and stays in tmp",
+                    extra={"path": extent.path, "error": str(error)},
+                )
+                return
+            finally:
+                self._unreserve(extent.write_id)
+            del self._in_tmp[extent.write_id]
+
+    # --- on its way out -------------------------------------------------------------------
+
+    async def forget(self, write_id: bytes) -> None:
+        """Removes what was written and is not referred to, if it is still in tmp."""
+        source = self._in_tmp.pop(write_id, None)
+        self._unreserve(write_id)
+        if source is not None:
+            await self._in_thread(self._files.remove, source)
+
+    async def release(self, extent: FileExtent) -> None:
+        """Removes the file of a version that was replaced or deleted, unless the path has gone
+        over to another version."""
+        async with self._lock(extent.path):
+            await self.forget(extent.write_id)
+            if not _is_plain(extent.path):
+                await self._in_thread(self._files.remove, extent.path)
+            elif extent.path not in await self._current_paths(extent.path):
+                await self._in_thread(self._remove_plain, extent)
+
+    def _remove_plain(self, extent: FileExtent) -> None:
+        if looks_like(self._files, extent):
+            self._files.remove(extent.path, prune=True)
+
+    # --- start ----------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Publishes what an earlier run had committed, and removes the rest of tmp."""
+        for name in await self._in_thread(self._files.names, TMP):
+            path = f"{TMP}/{name}"
+            extent = await self._committed(name)
+            if extent is None:
+                await self._in_thread(self._files.remove, path)
+                continue
+            self._in_tmp[extent.write_id] = path
+            if _is_plain(extent.path):
+                self._reserve(extent.write_id, extent.path)
+            await self.publish(extent)
+
+    async def _committed(self, name: str) -> FileExtent | None:
+        """The extent of the record that refers to a file in tmp."""
+        write_id, _, rest = name.partition("-")
+        hash_ = rest.rpartition("-")[2]
+        try:
+            wanted = bytes.fromhex(write_id)
+            found = await self._extents(bytes.fromhex(hash_))
+            if rest.startswith("p-"):
+                _, upload_id, number, _ = rest.split("-")
+                found += await self._part_extents(upload_id, int(number))
+        except ValueError:
+            return None
+        for extent in found:
+            if isinstance(extent, FileExtent) and extent.write_id == wanted:
+                return extent
+        return None
+
+    # --- what the state says --------------------------------------------------------------
+
+    async def _is_current(self, extent: FileExtent) -> bool:
+        if not _is_plain(extent.path):
+            return True
+        extents = await self._extents(_hash_of(extent.path))
+        return any(each.write_id == extent.write_id for each in extents)
+
+    async def _current_paths(self, path: str) -> list[str]:
+        return [each.path for each in await self._extents(_hash_of(path)) if _is_file(each)]
+
+    async def _extents(self, hash_: bytes) -> list[Extent]:
+        stored = await self._state.get(OBJECTS, hash_)
+        return [] if stored is None else [*records.decode(ObjectRecord, stored).extents]
+
+    async def _part_extents(self, upload_id: str, number: int) -> list[Extent]:
+        stored = await self._state.get(PARTS, records.part_key(upload_id, number))
+        return [] if stored is None else [records.decode(PartRecord, stored).extent]
+
+    def _lock(self, path: str) -> asyncio.Lock:
+        return self._locks[hash(path) % len(self._locks)]
+
+    def _reserve(self, write_id: bytes, path: str) -> bool:
+        if not self._reservations.reserve(path):
+            return False
+        self._reserved[write_id] = path
+        return True
+
+    def _unreserve(self, write_id: bytes) -> None:
+        path = self._reserved.pop(write_id, None)
+        if path is not None:
+            self._reservations.release(path)
+
+
+def _is_file(extent: Extent) -> TypeGuard[FileExtent]:
+    return isinstance(extent, FileExtent)
+
+
+def _is_plain(path: str) -> bool:
+    return not path.startswith(f"{OWN_DIRECTORY}/")
+
+
+def _hash_of(path: str) -> bytes:
+    """The object hash of the key that a plain path is of."""
+    bucket, _, key = path.partition("/")
+    return records.object_hash(bucket, key)
+
+
+def _tmp_name(place: Place, write_id: bytes) -> str:
+    hash_ = records.object_hash(place.bucket, place.key).hex()
+    if place.upload_id:
+        return f"{write_id.hex()}-p-{place.upload_id}-{place.number}-{hash_}"
+    return f"{write_id.hex()}-o-{hash_}"
