@@ -37,7 +37,7 @@ class Record(NamedTuple):
     offset: int
     kind: int
     flags: int
-    index: int
+    shard_index: int
     stripe: int
     object_hash: bytes
     write_id: bytes

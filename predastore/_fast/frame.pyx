@@ -83,7 +83,7 @@ cdef enum:
 
 Record = namedtuple(
     "Record",
-    "offset kind flags index stripe object_hash write_id length payload_crc tag synced_bytes sound",
+    "offset kind flags shard_index stripe object_hash write_id length payload_crc tag synced_bytes sound",
 )
 Record.__module__ = __name__
 

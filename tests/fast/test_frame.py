@@ -22,7 +22,7 @@ def record_of(payload: bytes, offset: int, **fields: Any) -> twin.Record:
     values: dict[str, Any] = {
         "kind": frame.BLOCK,
         "flags": 0,
-        "index": 3,
+        "shard_index": 3,
         "stripe": 70_000,
         "object_hash": bytes(range(32)),
         "write_id": bytes(range(100, 116)),
@@ -37,7 +37,7 @@ def packed(record: twin.Record) -> bytes:
     out = bytearray(frame.HEADER_BYTES)
     frame.pack_into(
         out, 0, record.offset, record.tag, record.synced_bytes, record.kind, record.flags,
-        record.object_hash, record.write_id, record.index, record.stripe, record.length,
+        record.object_hash, record.write_id, record.shard_index, record.stripe, record.length,
         record.payload_crc,
     )  # fmt: skip
     return bytes(out)
@@ -56,7 +56,7 @@ fields = st.fixed_dictionaries(
     {
         "kind": st.integers(1, 5),
         "flags": st.integers(0, 1),
-        "index": st.integers(0, 0xFFFF),
+        "shard_index": st.integers(0, 0xFFFF),
         "stripe": st.integers(0, 0xFFFFFFFF),
         "object_hash": st.binary(min_size=32, max_size=32),
         "write_id": st.binary(min_size=16, max_size=16),
@@ -160,7 +160,7 @@ def test_fields_out_of_range_are_refused() -> None:
         {"kind": 0},
         {"kind": 6},
         {"flags": 2},
-        {"index": 2**16},
+        {"shard_index": 2**16},
         {"length": 2**32},
         {"payload_crc": -1},
     ):

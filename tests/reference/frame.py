@@ -20,7 +20,7 @@ class Record(NamedTuple):
     offset: int
     kind: int
     flags: int
-    index: int
+    shard_index: int
     stripe: int
     object_hash: bytes
     write_id: bytes
@@ -37,7 +37,7 @@ def header_crc(header: bytes, offset: int) -> int:
 
 def pack(record: Record) -> bytes:
     header = HEADER.pack(
-        b"PR", 1, record.kind, record.flags, record.index, record.length, record.stripe,
+        b"PR", 1, record.kind, record.flags, record.shard_index, record.length, record.stripe,
         record.object_hash, record.write_id, record.payload_crc, record.tag,
         record.synced_bytes // 8, 0,
     )  # fmt: skip

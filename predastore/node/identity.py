@@ -1,0 +1,112 @@
+"""Whose data a directory holds, and the lock that keeps a second process out of it.
+
+`node.id` is JSON: {"format": 1, "node_id": 3, "cluster_id": "<32 hex>", "store_id": "<32 hex>"}.
+The store id is drawn when the directory is made; the index carries it too, so that an index
+copied from elsewhere is not believed. Written once, to a temporary file that is synced, renamed,
+and its directory synced, before there is any data.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from predastore.errors import StartupError
+from predastore.limits import NODE_FORMAT_VERSION
+
+FILE_NAME = "node.id"
+SEGMENTS = "segments"
+INDEX = "index"
+CLUSTER_ID_BYTES = 16
+
+
+class Identity(msgspec.Struct, frozen=True):
+    format: int
+    node_id: int
+    cluster_id: str
+    store_id: str
+
+
+class DirectoryLock:
+    """An exclusive flock on the directory itself, held until `release` or the process ends."""
+
+    def __init__(self, path: Path) -> None:
+        """StartupError if another process, or another store of this one, has it."""
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise StartupError(
+                f"{path} is in use by another process; stop that one, or give this node a "
+                "directory of its own"
+            ) from None
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+def establish(path: Path, node_id: int, cluster_id: bytes) -> Identity:
+    """The identity of the directory, written if the directory is new. StartupError if it is
+    another node's, another cluster's, of another version, or unreadable."""
+    if len(cluster_id) != CLUSTER_ID_BYTES:
+        raise ValueError(f"a cluster id has {CLUSTER_ID_BYTES} bytes")
+    file = path / FILE_NAME
+    if file.exists():
+        return _verified(file, _read(file), node_id, cluster_id.hex())
+    if any((path / SEGMENTS).glob("*.seg")):
+        raise StartupError(
+            f"{path} has segments but no {FILE_NAME}; put the file back, or, if this data is not "
+            "wanted, empty the directory"
+        )
+    made = Identity(NODE_FORMAT_VERSION, node_id, cluster_id.hex(), secrets.token_hex(16))
+    _write(file, msgspec.json.encode(made) + b"\n")
+    return made
+
+
+def _read(file: Path) -> Identity:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Identity)
+    except msgspec.DecodeError as error:
+        raise StartupError(
+            f"{file} can not be read ({error}); put it back from a backup, or, if this node's data "
+            "is not wanted, empty the directory and let the cluster rebuild it"
+        ) from error
+
+
+def _verified(file: Path, found: Identity, node_id: int, cluster_id: str) -> Identity:
+    if found.format != NODE_FORMAT_VERSION:
+        raise StartupError(
+            f"{file} has format {found.format}, this program reads {NODE_FORMAT_VERSION}; run the "
+            "version that wrote it"
+        )
+    if found.cluster_id != cluster_id:
+        raise StartupError(
+            f"{file} belongs to cluster {found.cluster_id}, not to this one ({cluster_id}); give "
+            "this node another path, or the configuration its cluster's secret"
+        )
+    if found.node_id != node_id:
+        raise StartupError(
+            f"{file} belongs to node {found.node_id}, not to node {node_id}; give this node "
+            "another path, or correct its id"
+        )
+    return found
+
+
+def _write(file: Path, content: bytes) -> None:
+    temporary = file.with_name(file.name + ".new")
+    with open(temporary, "wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    os.rename(temporary, file)
+    for folder in (file.parent, file.parent.parent):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,242 @@
+"""Starting a store: what the segments say beyond the index, and where the log goes on.
+
+From the index's checkpoint, or from the first segment if the index is new or does not fit the
+segments: a sealed segment is read by its footer, any other record by record (judging.py). Only
+the newest can be unsealed, but for damage. A torn tail is cut off; shards that were torn before
+they were acknowledged get a tombstone, so that they do not come back when the index is built
+again. Everything that is taken in is synced before anybody sees it.
+
+Taking in the same changes twice comes to the same, so the index may be written at any time with
+an older checkpoint; memory stays bounded however much there is to read.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from predastore.errors import CorruptData, FormatError, NodeFull, StartupError, UnsupportedFormat
+from predastore.node.appender import Appender
+from predastore.node.disk import Disk
+from predastore.node.identity import INDEX, SEGMENTS, Identity
+from predastore.node.index import Checkpoint, Index, discard_index, open_index
+from predastore.node.judging import Reading, Report, read_records
+from predastore.node.scanning import find_tag
+from predastore.node.segment import (
+    HEADER_BYTES,
+    Change,
+    SegmentHeader,
+    footer_change_bytes,
+    footer_changes,
+    read_footers,
+    read_header,
+    segment_numbers,
+    segment_path,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def recover(path: Path, identity: Identity, disk: Disk, appender: Appender) -> tuple[Index, Report]:
+    """The index, complete, and the appender ready to append. StartupError if the segments are
+    another node's or of a newer version, or there is no room for what has to be written."""
+    report = Report()
+    folder = path / SEGMENTS
+    folder.mkdir(exist_ok=True)
+    numbers = segment_numbers(folder)
+    index = _fitting_index(path / INDEX, folder, numbers, identity, report)
+    try:
+        recovery = _Recovery(folder, identity, disk, appender=appender, index=index, report=report)
+        recovery.run(numbers)
+    except UnsupportedFormat as error:
+        index.close()
+        raise StartupError(f"{folder}: {error}; run the version that wrote it") from error
+    except NodeFull as error:
+        index.close()
+        raise StartupError(f"{folder}: {error}; free some space and start again") from error
+    except BaseException:
+        index.close()
+        raise
+    return index, report
+
+
+def _fitting_index(
+    path: Path, folder: Path, numbers: list[int], identity: Identity, report: Report
+) -> Index:
+    try:
+        index = open_index(path, identity.store_id)
+    except FormatError as error:
+        logger.warning("index is built again", extra={"reason": str(error)})
+    else:
+        if index.checkpoint is None or _fits(index, folder, numbers):
+            report.rebuilt = index.checkpoint is None and bool(numbers)
+            return index
+        index.close()
+        logger.warning("index is built again", extra={"reason": "it does not fit the segments"})
+    report.rebuilt = True
+    discard_index(path)
+    return open_index(path, identity.store_id)
+
+
+def _fits(index: Index, folder: Path, numbers: Iterable[int]) -> bool:
+    """Whether the segments that an index refers to are there."""
+    here = set(numbers)
+    checkpoint = index.checkpoint
+    if checkpoint is None or checkpoint.segment not in here:
+        return False
+    if segment_path(folder, checkpoint.segment).stat().st_size < checkpoint.offset:
+        return False
+    return all(number in here for number, use in index.usage.segments.items() if use.live)
+
+
+class _Recovery:
+    def __init__(
+        self,
+        folder: Path,
+        identity: Identity,
+        disk: Disk,
+        *,
+        appender: Appender,
+        index: Index,
+        report: Report,
+    ) -> None:
+        self._folder = folder
+        self._identity = identity
+        self._disk = disk
+        self._appender = appender
+        self._index = index
+        self._report = report
+        self._checkpoint = index.checkpoint or Checkpoint(0, HEADER_BYTES, 0)
+
+    def run(self, numbers: list[int]) -> None:
+        usage = self._index.usage
+        for gone in usage.segments.keys() - set(numbers):
+            usage.forget(gone)
+        dropped: list[tuple[int, bytes]] = []
+        for number in numbers:
+            usage.segment(number)
+            if number >= self._checkpoint.segment:
+                dropped += self._read(number, newest=number == numbers[-1])
+        if not self._appender.number:
+            self._appender.begin(max(numbers, default=0) + 1)
+            usage.segment(self._appender.number)
+        self._revoke(dropped)
+        self._write_index()
+
+    def _read(self, number: int, *, newest: bool) -> list[tuple[int, bytes]]:
+        """Takes in one segment; (segment, key) of each shard that needs a tombstone."""
+        path = segment_path(self._folder, number)
+        descriptor = self._disk.open(path)
+        kept = False
+        try:
+            size = os.fstat(descriptor).st_size
+            header = self._header(descriptor, number, size, newest=newest)
+            if header is None:
+                self._set_aside(path, size, newest=newest)
+                return []
+            self._report.segments_read += 1
+            start = self._start(number)
+            footers = read_footers(descriptor, size, header.tag, after=start.last_footer)
+            if footers is not None:
+                for payload in footers:
+                    for change in footer_changes(payload):
+                        self._take(change, number)
+                return []
+            if newest:
+                # What is taken in must be durable before the index may say so.
+                self._disk.sync(descriptor)
+            reading = read_records(
+                descriptor, size, header, start, newest=newest,
+                take=lambda change: self._take(change, number), report=self._report,
+            )  # fmt: skip
+            if newest:
+                self._cut(descriptor, reading.end)
+                if not reading.sealed:
+                    self._appender.resume(
+                        descriptor, header, reading.end,
+                        last_footer=reading.last_footer, changes=reading.unlisted,
+                    )  # fmt: skip
+                    kept = True
+            else:
+                self._report.damage(number, size, "no footer")
+            return [(number, key) for key in reading.dropped]
+        finally:
+            if not kept:
+                os.close(descriptor)
+
+    def _start(self, number: int) -> Reading:
+        if number == self._checkpoint.segment:
+            return Reading(self._checkpoint.offset, self._checkpoint.last_footer)
+        self._checkpoint = Checkpoint(number, HEADER_BYTES, 0)
+        return Reading(HEADER_BYTES, 0)
+
+    def _header(
+        self, descriptor: int, number: int, size: int, *, newest: bool
+    ) -> SegmentHeader | None:
+        cluster_id = bytes.fromhex(self._identity.cluster_id)
+        try:
+            header = read_header(descriptor)
+        except CorruptData:
+            tag = find_tag(descriptor, size)
+            if tag is None:
+                return None
+            self._report.damage(number, 0, "segment header")
+            header = SegmentHeader(self._identity.node_id, number, tag, 0, cluster_id)
+            if newest:
+                self._disk.write(descriptor, [header.pack()], 0)
+            return header
+        if (header.node_id, header.cluster_id) != (self._identity.node_id, cluster_id):
+            raise StartupError(
+                f"{segment_path(self._folder, number)} belongs to node {header.node_id} of cluster "
+                f"{header.cluster_id.hex()}; move it back to where it came from"
+            )
+        return header
+
+    def _set_aside(self, path: Path, size: int, *, newest: bool) -> None:
+        """A segment without anything good in it: a creation that was cut short, or damage."""
+        if newest and size <= HEADER_BYTES:
+            self._disk.unlink(path)
+        else:
+            self._report.damage(int(path.stem), 0, "no good record; renamed to .damaged")
+            self._disk.rename(path, path.with_suffix(".damaged"))
+        self._disk.sync_folder(self._folder)
+        self._index.usage.forget(int(path.stem))
+
+    def _cut(self, descriptor: int, end: int) -> None:
+        """The tail ends here, durably."""
+        self._disk.truncate(descriptor, end)
+        self._disk.sync(descriptor)
+
+    def _take(self, change: Change, number: int) -> None:
+        self._report.changes += 1
+        self._index.apply(change, number)
+        if self._index.layer_load >= 1:
+            self._index.write_frozen(self._index.freeze(self._checkpoint))
+
+    def _revoke(self, dropped: list[tuple[int, bytes]]) -> None:
+        for number, key in dropped:
+            change = Change(key, None)
+            if not self._appender.room_for(0, footer_change_bytes(0)):
+                self._appender.roll()
+                self._index.usage.segment(self._appender.number)
+            self._appender.tombstone(key)
+            self._appender.list_change(change)
+            self._appender.flush()
+            self._index.apply(change, self._appender.number)
+            self._index.usage.tombstone(self._appender.number, number)
+        self._appender.sync()
+
+    def _write_index(self) -> None:
+        """A checkpoint at the end of the log, so that the next start has nothing to read again."""
+        if self._report.changes == 0 and self._index.checkpoint is not None:
+            return
+        try:
+            self._appender.footer()
+            self._appender.flush()
+        except NodeFull:
+            return  # the index stays in memory; reads work
+        self._appender.sync()
+        place = Checkpoint(self._appender.number, self._appender.end, self._appender.last_footer)
+        self._index.write_frozen(self._index.freeze(place))

@@ -1,0 +1,64 @@
+"""The rpc methods of a shard node: each one a call of its store.
+
+Errors cross as themselves. A block is at most BLOCK_BYTES_MAX; more is refused before it is read.
+"""
+
+from __future__ import annotations
+
+from predastore.limits import BLOCK_BYTES_MAX
+from predastore.node import messages
+from predastore.node.store import Store
+from predastore.rpc import CallContext, Method, Reply, Service
+
+_DONE = Reply(messages.Done())
+
+
+class _Handlers:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def put(self, request: messages.Put, payload: memoryview, _: CallContext) -> Reply:
+        await self._store.put(request.ref, payload, request.crc)
+        return _DONE
+
+    async def append(self, request: messages.Append, payload: memoryview, _: CallContext) -> Reply:
+        await self._store.append(request.ref, request.stripe, payload, request.crc)
+        return _DONE
+
+    async def commit(self, request: messages.Commit, _: memoryview, __: CallContext) -> Reply:
+        await self._store.commit(request.ref, request.block_count, request.byte_count)
+        return _DONE
+
+    async def read(self, request: messages.Read, _: memoryview, __: CallContext) -> Reply:
+        found = await self._store.read(request.ref, request.stripe, request.offset, request.length)
+        return Reply(messages.Done(), [found])
+
+    async def stat(self, request: messages.Stat, _: memoryview, __: CallContext) -> Reply:
+        return Reply(await self._store.stat(request.ref))
+
+    async def delete(self, request: messages.Delete, _: memoryview, __: CallContext) -> Reply:
+        await self._store.delete(request.refs)
+        return _DONE
+
+    async def abort(self, request: messages.Abort, _: memoryview, __: CallContext) -> Reply:
+        await self._store.abort(request.ref)
+        return _DONE
+
+    async def status(self, _: messages.Status, __: memoryview, ___: CallContext) -> Reply:
+        return Reply(await self._store.status())
+
+
+def service(store: Store) -> Service:
+    """The methods that a node offers under its peer name ("node/3")."""
+    to = _Handlers(store)
+    done = messages.Done
+    return {
+        "shard.put": Method(messages.Put, done, to.put, BLOCK_BYTES_MAX),
+        "shard.append": Method(messages.Append, done, to.append, BLOCK_BYTES_MAX),
+        "shard.commit": Method(messages.Commit, done, to.commit, 0),
+        "shard.read": Method(messages.Read, done, to.read, 0),
+        "shard.stat": Method(messages.Stat, messages.ShardStat, to.stat, 0),
+        "shard.delete": Method(messages.Delete, done, to.delete, 0),
+        "shard.abort": Method(messages.Abort, done, to.abort, 0),
+        "node.status": Method(messages.Status, messages.NodeStatus, to.status, 0),
+    }

@@ -1,0 +1,276 @@
+"""A shard node's store: the durable home of shards, in one directory.
+
+    node.id              whose data this is (identity.py)
+    segments/*.seg       the log, append-only (segment.py, _fast/frame.pyx)
+    index/               lmdb, derived from the segments (index.py)
+
+A shard is a sequence of blocks. It exists when its commit is durable, and does not change after
+that. What is promised:
+
+- `put`, `commit` and `delete` are durable when they return; `append` is when the commit is.
+- A block is given out only if it matches the CRC that came with it, else ShardCorrupt.
+- Every operation may be repeated; the same shard with other contents is refused (NodeError).
+- A full disk refuses `put` and `append` (NodeFull) while there is still room for the rest.
+- After an I/O error, nothing is written any more (StoreFailed); reads go on.
+
+All methods belong to the event loop that opened the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from predastore.errors import (
+    NodeError,
+    ShardCorrupt,
+    ShardNotFound,
+    StartupError,
+    StoreFailed,
+)
+from predastore.limits import (
+    BLOCK_BYTES_MAX,
+    NODE_DELETE_REFS_MAX,
+    NODE_RESERVE_BYTES,
+    NODE_SEGMENT_BYTES_DEFAULT,
+    NODE_SEGMENT_BYTES_MAX,
+    NODE_SEGMENT_BYTES_MIN,
+)
+from predastore.node import operations
+from predastore.node.appender import Appender
+from predastore.node.disk import Disk, RealDisk
+from predastore.node.identity import SEGMENTS, DirectoryLock, establish
+from predastore.node.index import Index
+from predastore.node.judging import Report
+from predastore.node.log import Log
+from predastore.node.messages import NodeStatus, ShardStat
+from predastore.node.reader import Reader
+from predastore.node.recovery import recover
+from predastore.node.segment import segment_numbers, segment_path
+from predastore.node.shard import Location, ShardRef, counts, location, show_key
+from predastore.node.writer import Writer
+from predastore.rpc import Buffer
+
+logger = logging.getLogger(__name__)
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class _Opened:
+    node_id: int
+    lock: DirectoryLock
+    disk: Disk
+    appender: Appender
+    index: Index
+    report: Report
+
+
+def _open(
+    path: Path, node_id: int, cluster_id: bytes, segment_bytes_max: int, disk: Disk
+) -> _Opened:
+    """What a store consists of, recovered; runs in a thread."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = DirectoryLock(path)
+    except OSError as error:
+        raise StartupError(f"{path} can not be used: {error}") from error
+    appender = Appender(
+        path / SEGMENTS,
+        disk,
+        node_id=node_id,
+        cluster_id=cluster_id,
+        segment_bytes_max=segment_bytes_max,
+    )
+    try:
+        identity = establish(path, node_id, cluster_id)
+        index, report = recover(path, identity, disk, appender)
+    except BaseException as error:
+        appender.close()
+        lock.release()
+        if isinstance(error, (OSError, StoreFailed)):
+            raise StartupError(f"{path} can not be used: {error}") from error
+        raise
+    logger.info("node store opened", extra={"node": node_id, "recovery": vars(report)})
+    return _Opened(node_id, lock, disk, appender, index, report)
+
+
+class Store:
+    """Use `Store.open`, and `close` it."""
+
+    def __init__(self, path: Path, opened: _Opened, *, reserve_bytes: int) -> None:
+        folder = path / SEGMENTS
+        self.node_id = opened.node_id
+        self.recovery = opened.report
+        self._folder = folder
+        self._lock = opened.lock
+        self._disk = opened.disk
+        self._reserve_bytes = reserve_bytes
+        self._index = opened.index
+        self._reader = Reader(folder)
+        self._corrupt_reads = 0
+        self._closed = False
+        log = Log(
+            folder,
+            opened.disk,
+            appender=opened.appender,
+            index=opened.index,
+            now_ms=_now_ms,
+            reserve_bytes=reserve_bytes,
+        )
+        self._writer = Writer(log, opened.index, opened.disk, folder, unlinked=self._reader.forget)
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path | str,
+        *,
+        node_id: int,
+        cluster_id: bytes,
+        segment_bytes_max: int = NODE_SEGMENT_BYTES_DEFAULT,
+        reserve_bytes: int = NODE_RESERVE_BYTES,
+        disk: Disk | None = None,
+    ) -> Store:
+        """The store in a directory, made if there is none, recovered if it was not closed.
+        `cluster_id`: 16 bytes. StartupError says why it can not be used, and what to do."""
+        if not NODE_SEGMENT_BYTES_MIN <= segment_bytes_max <= NODE_SEGMENT_BYTES_MAX:
+            raise ValueError("segment_bytes_max is out of its range")
+        folder = Path(path)
+        opened = await asyncio.to_thread(
+            _open, folder, node_id, cluster_id, segment_bytes_max, disk or RealDisk()
+        )
+        return cls(folder, opened, reserve_bytes=reserve_bytes)
+
+    async def close(self) -> None:
+        """Finishes what was begun, writes the index, and lets go of the directory."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._writer.close()
+        self._reader.close()
+        self._index.close()
+        self._lock.release()
+
+    # --- writing --------------------------------------------------------------------------
+
+    async def put(self, ref: ShardRef, block: Buffer, crc: int) -> None:
+        """A whole shard of one block. CorruptData if the block does not match its CRC."""
+        key = self._key(ref)
+        _require_block(block)
+        await self._writer.run(operations.Put(self._future(), key, block, crc))
+
+    async def append(self, ref: ShardRef, stripe: int, block: Buffer, crc: int) -> None:
+        """One block of a shard; the last one of a stripe counts. CorruptData as `put`."""
+        key = self._key(ref)
+        _require_block(block)
+        await self._writer.run(operations.Append(self._future(), key, stripe, block, crc))
+
+    async def commit(self, ref: ShardRef, block_count: int, byte_count: int) -> None:
+        """NodeError unless the blocks 0 to block_count - 1 were appended since the store was
+        opened, and have so many bytes."""
+        key = self._key(ref)
+        await self._writer.run(operations.Commit(self._future(), key, block_count, byte_count))
+
+    async def delete(self, refs: Sequence[ShardRef]) -> None:
+        """Shards that are not there, or not committed, are deleted too."""
+        if len(refs) > NODE_DELETE_REFS_MAX:
+            raise NodeError(f"at most {NODE_DELETE_REFS_MAX} shards are deleted at once")
+        keys = [self._key(ref) for ref in refs]
+        await self._writer.run(operations.Delete(self._future(), keys))
+
+    async def abort(self, ref: ShardRef) -> None:
+        """Forgets what was appended to a shard; nothing happens to a committed one."""
+        await self._writer.run(operations.Abort(self._future(), self._key(ref)))
+
+    def _future(self) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
+    def _key(self, ref: ShardRef) -> bytes:
+        if self._closed:
+            raise StoreFailed("the store is closed")
+        return ref.key()
+
+    # --- reading --------------------------------------------------------------------------
+
+    async def read(self, ref: ShardRef, stripe: int, offset: int, length: int) -> memoryview:
+        """Part of a block, after the whole of it was checked. ShardNotFound, ShardCorrupt;
+        NodeError if the block has no such part."""
+        key = self._key(ref)
+        place = self._place(key, stripe)
+        if offset < 0 or length < 1 or offset + length > place.length:
+            raise NodeError(
+                f"{length} bytes at {offset} of block {stripe} of {show_key(key)}: it has "
+                f"{place.length}"
+            )
+        try:
+            block = await self._read(key, stripe, place)
+        except ShardCorrupt as error:
+            self._corrupt_reads += 1
+            logger.error(
+                "block is damaged",
+                extra={"node": self.node_id, "shard": show_key(key), "reason": str(error)},
+            )
+            raise
+        return block[offset : offset + length]
+
+    async def _read(self, key: bytes, stripe: int, place: Location) -> memoryview:
+        try:
+            return await self._reader.read(place)
+        except FileNotFoundError as error:
+            # Deleted since it was looked up, and its segment with it; or the file is lost.
+            self._place(key, stripe)
+            raise ShardCorrupt(f"segment {place.segment} of {show_key(key)} is gone") from error
+
+    def _place(self, key: bytes, stripe: int) -> Location:
+        entry = self._entry(key)
+        place = location(entry, stripe)
+        if place is None:
+            raise NodeError(
+                f"shard {show_key(key)} has {counts(entry).block_count} blocks, none of number "
+                f"{stripe}"
+            )
+        return place
+
+    def _entry(self, key: bytes) -> bytes:
+        entry = self._index.get(key)
+        if entry is None:
+            raise ShardNotFound(f"shard {show_key(key)} is not on node {self.node_id}")
+        return entry
+
+    async def stat(self, ref: ShardRef) -> ShardStat:
+        """ShardNotFound if no such shard is committed."""
+        found = counts(self._entry(self._key(ref)))
+        return ShardStat(found.block_count, found.byte_count)
+
+    async def status(self) -> NodeStatus:
+        sizes, free_bytes = await asyncio.to_thread(self._measure)
+        return NodeStatus(
+            id=self.node_id,
+            used_bytes=sum(sizes),
+            free_bytes=max(0, free_bytes - self._reserve_bytes),
+            segment_count=len(sizes),
+            shard_count=self._index.shard_count,
+            failure=self._writer.failure or "",
+            corrupt_reads=self._corrupt_reads,
+            damaged_places=self.recovery.damaged,
+        )
+
+    def _measure(self) -> tuple[list[int], int]:
+        sizes = []
+        for number in segment_numbers(self._folder):
+            try:
+                sizes.append(segment_path(self._folder, number).stat().st_size)
+            except FileNotFoundError:
+                continue  # unlinked since it was listed
+        return sizes, self._disk.free_bytes(self._folder)
+
+
+def _require_block(block: Buffer) -> None:
+    if not 1 <= len(block) <= BLOCK_BYTES_MAX:
+        raise NodeError(f"a block has 1 to {BLOCK_BYTES_MAX} bytes, not {len(block)}")

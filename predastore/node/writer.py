@@ -1,0 +1,230 @@
+"""The one thread that writes to a store.
+
+It takes all operations that wait, writes their records with as few calls as can be, answers those
+that need not last, syncs once for all that must, and answers them: so concurrent requests share
+one sync, and the next batch gathers while a sync runs. Index layers are written by a second
+thread, so that no operation waits for lmdb unless it falls far behind.
+
+A block is borrowed until its operation is answered. So a caller who is cancelled gets it back only
+when the writer has not begun with it, or is done with it.
+
+When writing or syncing fails, nothing is known about what is on disk: every operation fails with
+StoreFailed from then on, until the store is opened again. Reads go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from predastore.errors import NodeFull, Overloaded, StoreFailed
+from predastore.limits import NODE_QUEUE_BYTES_MAX, NODE_QUEUE_OPERATIONS_MAX
+from predastore.node.budget import Budget
+from predastore.node.disk import Disk
+from predastore.node.index import Index
+from predastore.node.log import Log, Turn
+from predastore.node.operations import Operation
+from predastore.node.segment import segment_path
+
+logger = logging.getLogger(__name__)
+
+_LAYER_LOAD_MAX = 2  # beyond it, writing waits for the index
+
+
+class Writer:
+    """`run` from the event loop that made it; `unlinked` is called there with the numbers of
+    segments that are gone."""
+
+    def __init__(
+        self,
+        log: Log,
+        index: Index,
+        disk: Disk,
+        folder: Path,
+        *,
+        unlinked: Callable[[list[int]], None],
+    ) -> None:
+        self._log = log
+        self._index = index
+        self._disk = disk
+        self._folder = folder
+        self._unlinked = unlinked
+        self._loop = asyncio.get_running_loop()
+        self._budget = Budget(NODE_QUEUE_BYTES_MAX, NODE_QUEUE_OPERATIONS_MAX)
+        self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._stopping = False
+        self._stopped: asyncio.Future[None] = self._loop.create_future()
+        self._turning: Future[None] | None = None
+        self._turner = ThreadPoolExecutor(1, thread_name_prefix="node-index")
+        self.failure: str | None = None
+        self._thread = threading.Thread(target=self._main, name="node-writer", daemon=True)
+        self._thread.start()
+
+    # --- in the event loop ----------------------------------------------------------------
+
+    async def run(self, operation: Operation) -> None:
+        """Returns when the operation is done, or raises its error."""
+        await self._budget.acquire(operation.size_bytes)
+        if self._stopping or self.failure or self._waiting >= NODE_QUEUE_OPERATIONS_MAX:
+            self._budget.release(operation.size_bytes)
+            if self._stopping:
+                raise StoreFailed("the store is closed")
+            if self.failure:
+                raise StoreFailed(self.failure)
+            raise Overloaded("the node has too many writes waiting; try again later")
+        self._waiting += 1
+        self._queue.put(operation)
+        try:
+            await operation.future
+        except asyncio.CancelledError:
+            if operation.claim():
+                self._release(operation)
+            elif not operation.answered:
+                operation.future = self._loop.create_future()
+                await _outlast(operation.future)
+            raise
+
+    def _release(self, operation: Operation) -> None:
+        operation.answered = True
+        self._waiting -= 1
+        self._budget.release(operation.size_bytes)
+
+    def _answer(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            self._release(operation)
+            if operation.future.done():
+                continue
+            if operation.error is None:
+                operation.future.set_result(None)
+            else:
+                operation.future.set_exception(operation.error)
+
+    async def close(self) -> None:
+        """Carries out what waits, writes the index, and ends the threads."""
+        if not self._stopping:
+            self._stopping = True
+            self._queue.put(None)
+        await asyncio.shield(self._stopped)
+        self._thread.join()
+
+    # --- in the writer's thread -----------------------------------------------------------
+
+    def _main(self) -> None:
+        try:
+            while True:
+                batch, stop = self._take()
+                self._carry_out(batch)
+                if stop:
+                    break
+            self._finish()
+        finally:
+            self._in_loop(lambda: self._stopped.set_result(None))
+
+    def _take(self) -> tuple[list[Operation], bool]:
+        """All that waits, at least one; and whether the writer is to stop after it."""
+        batch: list[Operation] = []
+        item = self._queue.get()
+        while item is not None:
+            if item.claim():
+                batch.append(item)
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _carry_out(self, batch: list[Operation]) -> None:
+        left = batch
+        try:
+            if not self.failure:
+                self._log.run(batch)
+                early = [one for one in batch if not one.lasting or one.error]
+                if early and len(early) < len(batch):
+                    left = [one for one in batch if one.lasting and not one.error]
+                    self._answer_soon(early)
+                self._log.settle()
+        except Exception as error:
+            self._fail(error)
+        if self.failure:
+            for operation in left:
+                operation.error = operation.error or StoreFailed(self.failure)
+        self._answer_soon(left)
+        if not self.failure:
+            try:
+                self._turn()
+            except Exception as error:
+                self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        logger.error("store accepts no more writes", exc_info=error)
+        self.failure = (
+            f"the node's disk failed ({error}); it accepts no writes until the disk is in order "
+            "and the node is started again"
+        )
+
+    def _turn(self) -> None:
+        """Has the index written, when it is time."""
+        if not self._log.turn_due:
+            return
+        if self._turning is not None:
+            if not self._turning.done() and self._index.layer_load < _LAYER_LOAD_MAX:
+                return
+            self._turning.result()
+        try:
+            turn = self._log.turn()
+        except NodeFull:
+            return  # tried again after the next batch
+        self._turning = self._turner.submit(self._write_turn, turn)
+
+    def _finish(self) -> None:
+        try:
+            if self._turning is not None:
+                self._turning.result()
+            if not self.failure:
+                self._write_turn(self._log.turn())
+        except Exception as error:
+            # Nothing is lost: the next start reads the log from the last checkpoint on.
+            logger.warning("index not written at close", exc_info=error)
+        self._turner.shutdown()
+        self._log.close()
+
+    # --- in the index thread --------------------------------------------------------------
+
+    def _write_turn(self, turn: Turn) -> None:
+        self._index.write_frozen(turn.frozen)
+        for number in turn.dead:
+            # One by one: a tombstone must never be gone before the commit that it revokes.
+            self._disk.unlink(segment_path(self._folder, number))
+            self._disk.sync_folder(self._folder)
+        if turn.dead:
+            logger.info("segments unlinked", extra={"segments": turn.dead})
+            self._in_loop(lambda: self._unlinked(turn.dead))
+
+    # --- between threads ------------------------------------------------------------------
+
+    def _answer_soon(self, operations: list[Operation]) -> None:
+        if operations:
+            self._in_loop(lambda: self._answer(operations))
+
+    def _in_loop(self, call: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            logger.debug("event loop ended before its store was closed")
+
+
+async def _outlast(future: asyncio.Future[None]) -> None:
+    """Waits for a future whatever happens to the waiter."""
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            continue  # the first cancellation is raised after this
+    if not future.cancelled():
+        future.exception()
