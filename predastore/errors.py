@@ -35,6 +35,7 @@ it crosses a process boundary (see `to_wire`, `from_wire`).
     |   +-- BodyMismatch       the body is not what was declared; nothing was stored
     +-- HttpError              the request can not be served; `status`, and the connection's fate
     +-- S3Error                an error in S3's terms: code, status, message
+        +-- SignatureError     the request is not authentic, or its signature can not be judged
 """
 
 from __future__ import annotations
@@ -226,6 +227,10 @@ class S3Error(PredastoreError):
         self.message = message
         self.headers = headers or {}
         self.extra = extra
+
+
+class SignatureError(S3Error):
+    """Raised by the SigV4 verifier, for S3 and for s3db's REST API alike."""
 
 
 def _walk(cls: type[PredastoreError]) -> dict[str, type[PredastoreError]]:
