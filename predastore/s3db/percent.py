@@ -1,4 +1,4 @@
-"""Percent-encoding of arbitrary bytes in a path and a query (RFC 3986); strict, "+" is a plus."""
+"""Percent-encoding of arbitrary bytes in a path and a query (RFC 3986), decoded strictly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def encoded_path(raw_path: bytes) -> bytes:
 
 
 def query(raw_query: bytes, known: Iterable[str]) -> dict[str, bytes]:
-    """The parameters of a query; FormatError for one that is not known, or is given twice."""
+    """The parameters of a query; FormatError for one that is not known, or is given twice.
+
+    "+" is a blank, as the signature of a query takes it.
+    """
     names = frozenset(known)
     found: dict[str, bytes] = {}
     for pair in filter(None, raw_query.split(b"&")):
@@ -32,5 +35,5 @@ def query(raw_query: bytes, known: Iterable[str]) -> dict[str, bytes]:
         name = decoded(raw_name).decode("latin-1")
         if name not in names or name in found:
             raise FormatError(f"query parameter {name[:40]!r} is not known, or given twice")
-        found[name] = decoded(value)
+        found[name] = decoded(value.replace(b"+", b" "))
     return found

@@ -10,13 +10,14 @@
     GET        /health                   unsigned: can this member serve now?      200, 503
 
 Keys and values are arbitrary bytes. Keys are percent-encoded in the path, prefix and after in
-the query; "+" is a plus. `?consistency=stale` on get and scan reads this member's own replica;
-else reads are linearizable. A scan answers {"entries": [{"key", "value"}], "truncated",
-"next"}, all bytes in base64; pass `next`, percent-encoded, as `after` to go on.
+the query, where "+" is a blank. `?consistency=stale` on get and scan reads this member's own
+replica; else reads are linearizable. A scan answers {"entries": [{"key", "value"}],
+"truncated", "next"}, all bytes in base64; pass `next`, percent-encoded, as `after` to go on.
 
-Requests are signed with SigV4 for the service "s3db". As for every AWS service but S3, the
-canonical path is the path as it was sent, percent-encoded once more. Signers drop empty and dot
-segments from it, so such a path is refused: a "/" beside another is to be sent as %2F.
+Requests are signed with SigV4 for the service "s3db", x-amz-content-sha256 among the signed
+headers. As for every AWS service but S3, the canonical path is the path as it was sent,
+percent-encoded once more. Signers drop empty and dot segments from it, so such a path is
+refused: a "/" beside another is to be sent as %2F.
 
 Errors are {"error": code, "message": text}: 400 what is malformed, 403 signature, 404 no such
 key or path, 405 method, 409 not a member, 411 no length, 413 too large, 503 no leader or outcome
@@ -25,6 +26,7 @@ unknown (with Retry-After; puts and deletes may be repeated), 507 no room, 500 a
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
@@ -43,12 +45,18 @@ from predastore.errors import (
     OutcomeUnknown,
     PredastoreError,
     RpcError,
+    SignatureError,
     TooLarge,
 )
 from predastore.httpd.message import Request, Response
 from predastore.httpd.server import Server
-from predastore.httpd.sigv4 import SignatureError, Verifier
-from predastore.limits import DB_VALUE_BYTES_MAX, KIB, LIST_ROWS_MAX
+from predastore.httpd.sigv4 import Verified, Verifier, verify_payload
+from predastore.limits import (
+    DB_VALUE_BYTES_MAX,
+    HTTP_BODY_INLINE_BYTES_MAX,
+    KIB,
+    LIST_ROWS_MAX,
+)
 from predastore.s3db import commands, percent
 from predastore.s3db.client import Client
 from predastore.s3db.commands import Delete, Put
@@ -62,7 +70,6 @@ _JOIN_BYTES_MAX: Final = 4 * KIB
 # What an error is to a client; the first row that fits.
 _STATUS_OF: Final[tuple[tuple[type[PredastoreError], int], ...]] = (
     (TooLarge, 413),
-    (BodyMismatch, 400),
     (FormatError, 400),
     (NoLeader, 503),
     (NotLeader, 503),
@@ -70,6 +77,15 @@ _STATUS_OF: Final[tuple[tuple[type[PredastoreError], int], ...]] = (
     (RpcError, 503),
     (NodeFull, 507),
 )
+
+
+# A request that no right key could have made valid; every other refusal is 403.
+_SIGNATURE_STATUS_OF: Final = {
+    "AuthorizationHeaderMalformed": 400,
+    "AuthorizationQueryParametersError": 400,
+    "InvalidRequest": 400,
+    "XAmzContentSHA256Mismatch": 400,
+}
 
 
 class Named(Consensus, Protocol):
@@ -92,6 +108,7 @@ class _Call:
     """A verified request, taken apart."""
 
     request: Request
+    verified: Verified
     table: str
     key: bytes
     query: Mapping[str, bytes]
@@ -102,6 +119,15 @@ class _Call:
         if wanted not in (b"stale", b"linearizable"):
             raise _Refused(400, "bad-request", "consistency is stale or linearizable")
         return wanted == b"stale"
+
+    async def body(self, bytes_max: int) -> bytes:
+        """The whole body, as it was signed."""
+        data = await self.request.body.read(bytes_max)
+        if len(data) <= HTTP_BODY_INLINE_BYTES_MAX:
+            verify_payload(self.verified, data)
+        else:
+            await asyncio.to_thread(verify_payload, self.verified, data)
+        return data
 
 
 _Operation = Callable[["RestService", _Call], Awaitable[Response]]
@@ -124,7 +150,7 @@ class RestService:
         self._verifier = verifier
 
     async def handle(self, request: Request) -> Response:
-        """The answer to `request`; raises nothing but cancellation."""
+        """The answer to `request`. HttpError, BodyMismatch: of its body."""
         try:
             if request.raw_path == b"/health":
                 return self._health(request)
@@ -132,16 +158,17 @@ class RestService:
         except _Refused as refused:
             return refused.response
         except SignatureError as error:
-            return _error(403, error.s3_code, str(error))
-        except HttpError as error:
-            return on_error(request, error)
+            return _error(_SIGNATURE_STATUS_OF.get(error.s3_code, 403), error.s3_code, str(error))
+        except (HttpError, BodyMismatch):
+            raise  # httpd knows what becomes of the connection, and asks on_error for the answer
         except PredastoreError as error:
             return _translated(error)
 
     async def _answer(self, request: Request) -> Response:
         route, parts = _route(request.raw_path)
         signed = replace(request, raw_path=percent.encoded_path(request.raw_path))
-        if self._verifier.verify(signed).credential is None:
+        verified = self._verifier.verify(signed)
+        if verified.credential is None:
             raise _Refused(403, "AccessDenied", "requests must be signed")
         if request.method not in route.methods:
             refused = _Refused(405, "method-not-allowed", f"use {' or '.join(route.methods)}")
@@ -154,12 +181,12 @@ class RestService:
         if len(parts) == 2:
             commands.check_key(key)
         query = percent.query(request.raw_query, (*route.parameters, *_SIGNATURE_PARAMETERS))
-        return await route.operation(self, _Call(signed, table, key, query))
+        return await route.operation(self, _Call(signed, verified, table, key, query))
 
     async def put(self, call: _Call) -> Response:
         if not call.request.has_length:
             raise _Refused(411, "length-required", "a put declares its length")
-        value = await call.request.body.read(DB_VALUE_BYTES_MAX)
+        value = await call.body(DB_VALUE_BYTES_MAX)
         await self._client.commit(commands.batch(Put(call.table, call.key, value)))
         return Response(204)
 
@@ -193,9 +220,8 @@ class RestService:
 
     async def join(self, call: _Call) -> Response:
         """Tells a member of the cluster who the others are; it takes no new ones in."""
-        body = await call.request.body.read(_JOIN_BYTES_MAX)
         try:
-            joining = json.loads(body)["id"]
+            joining = json.loads(await call.body(_JOIN_BYTES_MAX))["id"]
         except (ValueError, TypeError, KeyError) as error:
             raise _Refused(400, "bad-request", 'the body is JSON: {"id": number}') from error
         found = self._member.status()
@@ -221,6 +247,7 @@ class RestService:
 
 _SIGNATURE_PARAMETERS: Final = (
     "X-Amz-Algorithm",
+    "X-Amz-Content-Sha256",
     "X-Amz-Credential",
     "X-Amz-Date",
     "X-Amz-Expires",

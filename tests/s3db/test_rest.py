@@ -1,0 +1,325 @@
+"""The REST API over real TLS, signed by a signer that is not ours."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from botocore.auth import SigV4Auth, SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from predastore.errors import FormatError
+from predastore.httpd.sigv4 import Credential, Verifier
+from predastore.limits import DB_KEY_BYTES_MAX, DB_VALUE_BYTES_MAX, LIST_ROWS_MAX
+from predastore.rpc import self_signed
+from predastore.s3db import percent, rest
+from support.databases import Database, database
+
+CREDENTIAL = Credential("AKIDB", "secret", "1")
+REGION = "us-east-1"
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Api:
+    """A client of one REST server; blocking, so it is used from threads."""
+
+    port: int
+    context: ssl.SSLContext
+
+    def send(
+        self, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] = {}
+    ) -> Answer:
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.context)
+        try:
+            connection.putrequest(method, target)
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            if body is not None and "Content-Length" not in headers:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, found, answer.read())
+        finally:
+            connection.close()
+
+    def signed(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        *,
+        secret: str = CREDENTIAL.secret_access_key,
+        service: str = "s3db",
+        sent_body: bytes | None = None,
+        sent_target: str = "",
+    ) -> Answer:
+        request = AWSRequest(method, f"https://127.0.0.1:{self.port}{target}", data=body or b"")
+        request.headers["x-amz-content-sha256"] = sha256(body or b"").hexdigest()
+        credentials = Credentials(CREDENTIAL.access_key_id, secret)
+        SigV4Auth(credentials, service, REGION).add_auth(request)
+        wanted = body if sent_body is None else sent_body
+        return self.send(method, sent_target or target, wanted, dict(request.headers.items()))
+
+
+@contextmanager
+def tls_contexts(folder: Path) -> Iterator[tuple[ssl.SSLContext, ssl.SSLContext]]:
+    certificate = self_signed()
+    file = folder / "certificate.pem"
+    file.write_bytes(certificate.cert_pem + certificate.key_pem)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(file)
+    client = ssl.create_default_context(cadata=certificate.cert_pem.decode())
+    client.check_hostname = False
+    yield server, client
+
+
+def serve(scenario: Callable[[Api], None], *, now: Callable[[], float] = time.time) -> None:
+    """Runs `scenario` in a thread against a member of a database of one."""
+
+    async def run(api: Api, _: Database) -> None:
+        await asyncio.to_thread(scenario, api)
+
+    serve_async(run, now=now)
+
+
+def serve_async(scenario: Any, *, count: int = 1, now: Callable[[], float] = time.time) -> None:
+    async def main() -> None:
+        with TemporaryDirectory() as folder, tls_contexts(Path(folder)) as (inside, outside):
+            async with database(Path(folder), count) as base:
+                member = base.sites[1].member
+                verifier = Verifier(
+                    {CREDENTIAL.access_key_id: CREDENTIAL}.get,
+                    region=REGION,
+                    service="s3db",
+                    now=now,
+                )
+                server = rest.server(
+                    base.client(prefer=1),
+                    member,
+                    verifier,
+                    host="127.0.0.1",
+                    port=0,
+                    ssl_context=inside,
+                )
+                await server.start()
+                try:
+                    await scenario(Api(server.port, outside), base)
+                finally:
+                    await server.close()
+
+    asyncio.run(main())
+
+
+AWKWARD = [
+    b"plain",
+    b"a/b/c",
+    b"//",
+    b"../x/.",
+    b"\x00\xff%2F%",
+    b"a+b c?d#e&f=g",
+    "ключ/é".encode(),
+    b"~-._",
+    bytes(range(256)),
+    b"k" * DB_KEY_BYTES_MAX,
+]
+
+
+def test_any_bytes_are_put_got_and_deleted() -> None:
+    def scenario(api: Api) -> None:
+        for number, key in enumerate(AWKWARD):
+            place = quote(key, safe="" if b"/" in key[:1] or b"." in key else "/")
+            value = key[::-1] + bytes(number)
+            put = "PUT" if number % 2 else "POST"
+            assert api.signed("GET", f"/v1/get/t/{place}").status == 404
+            assert api.signed(put, f"/v1/put/t/{place}", value).status == 204
+            found = api.signed("GET", f"/v1/get/t/{place}")
+            assert (found.status, found.body) == (200, value)
+            assert api.signed("GET", f"/v1/get/t/{place}?consistency=stale").body == value
+        whole = api.signed("GET", "/v1/scan/t").json
+        keys = [base64.b64decode(entry["key"]) for entry in whole["entries"]]
+        assert keys == sorted(AWKWARD)
+        for key in AWKWARD:
+            place = quote(key, safe="")
+            assert api.signed("DELETE", f"/v1/delete/t/{place}").status == 204
+            assert api.signed("GET", f"/v1/get/t/{place}").status == 404
+            assert api.signed("DELETE", f"/v1/delete/t/{place}").status == 204
+
+    serve(scenario)
+
+
+def test_a_scan_goes_on_from_next() -> None:
+    def scenario(api: Api) -> None:
+        for number in range(7):
+            api.signed("PUT", f"/v1/put/t/p%20%2B{number}", b"%d" % number)
+        api.signed("PUT", "/v1/put/t/other", b"")
+        found, after = [], ""
+        while True:
+            page = api.signed("GET", f"/v1/scan/t?prefix=p%20%2B&limit=3{after}").json
+            found += [base64.b64decode(entry["value"]) for entry in page["entries"]]
+            if not page["truncated"]:
+                break
+            assert len(page["entries"]) == 3
+            after = "&after=" + quote(base64.b64decode(page["next"]), safe="")
+        assert found == [b"%d" % number for number in range(7)]
+        assert api.signed("GET", "/v1/scan/none").json == {
+            "entries": [],
+            "truncated": False,
+            "next": "",
+        }
+
+    serve(scenario)
+
+
+def test_operators_are_told_leader_members_status_and_health() -> None:
+    def scenario(api: Api) -> None:
+        assert api.signed("GET", "/v1/leader").json == {"leader": 1, "self": 1}
+        status = api.signed("GET", "/status").json
+        assert (status["id"], status["role"]) == (1, "leader")
+        assert status["store"]["applied_index"] == status["applied_index"]
+        assert api.send("GET", "/health").json == {"status": "ok"}
+        joined = api.signed("POST", "/v1/join", b'{"id": 1}')
+        assert (joined.status, joined.json["members"]) == (200, [1])
+        refused = api.signed("POST", "/v1/join", b'{"id": 9}')
+        assert (refused.status, refused.json["error"]) == (409, "not-a-member")
+        for junk in (b"", b"[1]", b"{}", b"junk"):
+            assert api.signed("POST", "/v1/join", junk).status == 400
+
+    serve(scenario)
+
+
+def test_what_is_not_signed_rightly_is_refused() -> None:
+    def scenario(api: Api) -> None:
+        target = "/v1/put/t/k"
+        assert api.send("GET", "/status").status == 403
+        assert api.send("PUT", target, b"v").status == 403
+        wrong = api.signed("PUT", target, b"v", secret="wrong")
+        assert (wrong.status, wrong.json["error"]) == (403, "SignatureDoesNotMatch")
+        moved = api.signed("PUT", target, b"v", sent_target="/v1/put/t/other")
+        assert (moved.status, moved.json["error"]) == (403, "SignatureDoesNotMatch")
+        assert api.signed("PUT", target, b"v", service="s3").status == 400
+        changed = api.signed("PUT", target, b"v", sent_body=b"w")
+        assert (changed.status, changed.json["error"]) == (400, "XAmzContentSHA256Mismatch")
+        large = bytes(200_000)
+        changed = api.signed("PUT", target, large, sent_body=large[:-1] + b"x")
+        assert changed.json["error"] == "XAmzContentSHA256Mismatch"
+        assert api.signed("GET", "/v1/scan/t").json["entries"] == []
+
+    serve(scenario)
+
+
+def test_an_old_signature_is_refused() -> None:
+    serve(lambda api: _is_skewed(api.signed("GET", "/v1/leader")), now=lambda: time.time() + 1_000)
+
+
+def _is_skewed(answer: Answer) -> None:
+    assert (answer.status, answer.json["error"]) == (403, "RequestTimeTooSkewed")
+
+
+def test_a_presigned_read_works() -> None:
+    def scenario(api: Api) -> None:
+        api.signed("PUT", "/v1/put/t/a%2Fb", b"v")
+        url = f"https://127.0.0.1:{api.port}/v1/get/t/a%2Fb"
+        request = AWSRequest("GET", url, headers={"x-amz-content-sha256": "UNSIGNED-PAYLOAD"})
+        credentials = Credentials(CREDENTIAL.access_key_id, CREDENTIAL.secret_access_key)
+        SigV4QueryAuth(credentials, "s3db", REGION, expires=60).add_auth(request)
+        target = request.url.partition(str(api.port))[2]
+        answer = api.send("GET", target, headers={"x-amz-content-sha256": "UNSIGNED-PAYLOAD"})
+        assert (answer.status, answer.body) == (200, b"v")
+
+    serve(scenario)
+
+
+def test_bad_requests_are_told_apart() -> None:
+    def scenario(api: Api) -> None:
+        def refused(method: str, target: str, body: bytes | None = None) -> tuple[int, str]:
+            answer = api.signed(method, target, body)
+            assert answer.headers["content-type"] == "application/json"
+            assert answer.json["message"]
+            return answer.status, answer.json["error"]
+
+        assert refused("GET", "/") == (400, "bad-request")
+        assert refused("GET", "/nothing") == (404, "not-found")
+        assert refused("GET", "/v1/nothing") == (404, "not-found")
+        assert refused("GET", "/v1/get/t") == (404, "not-found")
+        assert refused("GET", "/v1/scan/t/k") == (404, "not-found")
+        assert refused("GET", "/v1/get/Bad%20Table/k") == (400, "format")
+        assert refused("GET", "/v1/get/t/%zz") == (400, "format")
+        assert refused("GET", "/v1/get/t/a//b") == (400, "bad-request")
+        assert refused("GET", "/v1/get/t/k?consistency=maybe") == (400, "bad-request")
+        assert refused("GET", "/v1/get/t/k?acl") == (400, "format")
+        assert refused("PUT", "/v1/put/t/k?consistency=stale", b"") == (400, "format")
+        for limit in ("0", "-1", "x", str(LIST_ROWS_MAX + 1), "9" * 30, ""):
+            assert refused("GET", f"/v1/scan/t?limit={limit}") == (400, "bad-request")
+        assert refused("DELETE", "/v1/get/t/k") == (405, "method-not-allowed")
+        assert api.signed("GET", "/v1/put/t/k").headers["allow"] == "POST, PUT"
+        assert api.send("POST", "/health").status == 405
+        over = "k" * (DB_KEY_BYTES_MAX + 1)
+        assert refused("PUT", f"/v1/put/t/{over}", b"") == (413, "too-large")
+        value = bytes(DB_VALUE_BYTES_MAX + 1)
+        assert refused("PUT", "/v1/put/t/k", value) == (413, "too-large")
+        assert api.signed("PUT", "/v1/put/t/k", value[:-1]).status == 204
+        assert api.signed("GET", "/v1/get/t/k").body == value[:-1]
+        assert refused("PUT", "/v1/put/t/k") == (411, "length-required")
+
+    serve(scenario)
+
+
+def test_without_a_majority_it_says_so_and_when_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("predastore.s3db.client.READ_TIMEOUT_MS", 300)
+
+    async def scenario(api: Api, base: Database) -> None:
+        await asyncio.to_thread(api.signed, "PUT", "/v1/put/t/k", b"v")
+        await base.stop(2)
+        await base.stop(3)
+        read = await asyncio.to_thread(api.signed, "GET", "/v1/get/t/k")
+        assert (read.status, read.json["error"]) == (503, "no-leader")
+        assert read.headers["retry-after"] == "1"
+        stale = await asyncio.to_thread(api.signed, "GET", "/v1/get/t/k?consistency=stale")
+        assert stale.body == b"v"
+
+    serve_async(scenario, count=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=30))
+@example(b"%")
+@example(b"%4")
+def test_percent_decoding_undoes_encoding_and_refuses_what_is_malformed(data: bytes) -> None:
+    assert percent.decoded(quote(data, safe="").encode()) == data
+    assert percent.decoded(percent.encoded_path(data)) == data
+    try:
+        decoded = percent.decoded(data)
+    except FormatError:
+        assert b"%" in data
+    else:
+        assert len(decoded) == len(data) - 2 * data.count(b"%")
