@@ -12,7 +12,8 @@ small enough to be dropped. It ends after the response to any malformed request.
 A body that the handler waits for must make progress, a client that takes a response must too
 (`Bounds.progress_*`); `tick`, called by the server, looks after these and the other times. The
 handler is cancelled when the connection is lost. A client that shuts down its sending half in
-the middle of a body is answered with an error; after a whole request, with the response.
+the middle of a body is answered with an error; after a whole request, with the response, if that
+begins within `Bounds.linger_s`: a client that has gone altogether looks the same.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class Connection(asyncio.BufferedProtocol):
         self._task: asyncio.Task[None] | None = None
         self._wake: asyncio.Future[None] | None = None  # the task waits for a request
         self._draining = False  # no request after this one
-        self._half_closed = False
+        self._half_closed_s: float | None = None  # when the client ended its sending half
+        self._answering = False
         self._awaits_continue = False
         self._dropped_bytes = 0
         self._remote = ""
@@ -113,7 +115,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """True keeps a plain connection open for what is still to be sent."""
-        self._half_closed = True
+        self._half_closed_s = self._loop.time()
         if self._state is not State.SERVING:
             return False
         self._inbound.end(BodyMismatch("the connection ended before the body", "length"))
@@ -149,6 +151,9 @@ class Connection(asyncio.BufferedProtocol):
             inbound = self._inbound
             if self._receiving.stalled(inbound.waiting, inbound.received, now_s):
                 inbound.fail(HttpError(408, "the request's body came too slowly"))
+            ended_s = self._half_closed_s
+            if ended_s is not None and not self._answering and now_s - ended_s > bounds.linger_s:
+                self.abort()
             self._tick_sending(now_s)
         elif state is State.LINGER:
             if self._transport.get_write_buffer_size():
@@ -252,6 +257,7 @@ class Connection(asyncio.BufferedProtocol):
                 endless = response.length is None and isinstance(response.body, AsyncIterator)
                 close = close or endless
                 end = "" if close else "Connection: keep-alive\r\n"
+            self._answering = True
             await self._outbound.send(
                 response, head_only=head.method == "HEAD", http_1_0=head.http_1_0, end=end
             )
@@ -264,6 +270,7 @@ class Connection(asyncio.BufferedProtocol):
         except Exception:
             logger.exception("response cut off", extra={"request_id": request.id})
         finally:
+            self._answering = False
             if not whole:
                 self.abort()
         return None
@@ -312,7 +319,7 @@ class Connection(asyncio.BufferedProtocol):
         self._since_s = self._loop.time()
         if self._inbound.size:
             self._next_request()
-        if self._half_closed and self._state is State.IDLE:
+        if self._half_closed_s is not None and self._state is State.IDLE:
             self._close()
 
     def _refuse(self, error: HttpError) -> None:
@@ -330,7 +337,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _linger(self) -> None:
         """Ends the connection, but not before the client can have read the answer."""
-        if self._half_closed:
+        if self._half_closed_s is not None:
             self._close()
             return
         self._begin_end()

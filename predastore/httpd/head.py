@@ -81,7 +81,7 @@ class HeadParser:
         http_1_0 = version == "1.0"
         length, expects = _framing(fields, http_1_0)
         path, query = split_target(self._url, self._bounds.uri_bytes_max)
-        keep_alive = parser.should_keep_alive()
+        keep_alive = _keep_alive(fields, http_1_0)
         if length not in (ABSENT, 0) or not keep_alive:
             self._parser = None  # this one now waits for a body, which it will not be given
         method = parser.get_method().decode("ascii")
@@ -113,6 +113,18 @@ def _framing(fields: list[tuple[bytes, bytes]], http_1_0: bool) -> tuple[int, bo
         raise HttpError(400, "Content-Length is not a number of bytes")
     count = int(length)
     return count, expects and count > 0
+
+
+def _keep_alive(fields: list[tuple[bytes, bytes]], http_1_0: bool) -> bool:
+    """Whether the client wants another request on this connection (RFC 9112, 9.3)."""
+    keep = not http_1_0
+    for name, value in fields:
+        if name == b"connection":
+            options = {option.strip() for option in value.lower().split(b",")}
+            if b"close" in options:
+                return False
+            keep = keep or b"keep-alive" in options
+    return keep
 
 
 def _refuse_repeated(fields: list[tuple[bytes, bytes]]) -> None:
