@@ -24,6 +24,7 @@ FORMAT: Final = 1
 _FORMAT_KEY: Final = b"format"
 _APPLIED_KEY: Final = b"applied"
 _INTERNAL: Final = ("~meta", "~long", "~requests", "~window")
+_CREATION_MAP_BYTES: Final = 1 << 20
 _META_PAGES_BYTES_MIN: Final = 8_192  # a shorter file was cut; lmdb would take it for a new one
 
 
@@ -68,17 +69,15 @@ class OpenTables:
 
 def open_environment(file: Path, *, map_bytes: int, durable: bool) -> Environment:
     """Open or create the store's file for writing; CorruptData, FormatError."""
-    is_new = not file.exists()
+    if not file.exists():
+        _create(file)
     env = _open(file, map_bytes=map_bytes, metasync=durable)
     try:
         with env.begin(write=True) as txn:
-            opened = _sub_databases(env, txn, may_create=is_new)
-        env.sync(True)
+            return _sub_databases(env, txn)
     except BaseException:
         env.close()
         raise
-    sync_directory(file.parent)
-    return opened
 
 
 def verify(file: Path) -> int:
@@ -86,7 +85,7 @@ def verify(file: Path) -> int:
     env = _open(file, readonly=True)
     try:
         with env.begin() as txn:
-            return _sub_databases(env, txn, may_create=False).applied_index(txn)
+            return _sub_databases(env, txn).applied_index(txn)
     finally:
         env.close()
 
@@ -109,8 +108,28 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def _create(file: Path) -> None:
+    """An empty store under its name at once: what is there later is never half made."""
+    part = file.with_name(file.name + ".part")
+    part.unlink(missing_ok=True)
+    env = _open(part, map_bytes=_CREATION_MAP_BYTES, lock=False)
+    try:
+        with env.begin(write=True) as txn:
+            _sub_databases(env, txn, create=True)
+    finally:
+        env.close()
+    sync_file(part)
+    part.rename(file)
+    sync_directory(file.parent)
+
+
 def _open(
-    file: Path, *, map_bytes: int = 0, metasync: bool = True, readonly: bool = False
+    file: Path,
+    *,
+    map_bytes: int = 0,
+    metasync: bool = True,
+    readonly: bool = False,
+    lock: bool = True,
 ) -> lmdb.Environment:
     if file.exists() and file.stat().st_size < _META_PAGES_BYTES_MIN:
         raise CorruptData(f"{file}: only {file.stat().st_size} bytes: not a store, or cut short")
@@ -121,7 +140,7 @@ def _open(
             map_size=map_bytes,
             metasync=metasync,
             readonly=readonly,
-            lock=not readonly,
+            lock=lock and not readonly,
             max_dbs=TABLES_MAX + len(_INTERNAL),
             max_readers=STORE_READERS_MAX,
             max_spare_txns=8,
@@ -136,15 +155,15 @@ def _open(
 
 
 def _sub_databases(
-    env: lmdb.Environment, txn: lmdb.Transaction[bytes], *, may_create: bool
+    env: lmdb.Environment, txn: lmdb.Transaction[bytes], *, create: bool = False
 ) -> Environment:
     try:
-        found = {name: env.open_db(name.encode(), txn, create=may_create) for name in _INTERNAL}
+        found = {name: env.open_db(name.encode(), txn, create=create) for name in _INTERNAL}
     except lmdb.NotFoundError as error:
         raise FormatError(f"{env.path()}: not a store of this program") from error
     meta, long, requests, window = (found[name] for name in _INTERNAL)
     opened = Environment(env, meta, long, requests, window)
-    if may_create:
+    if create:
         txn.put(_FORMAT_KEY, FORMAT.to_bytes(4, "big"), db=opened.meta)
     version = int.from_bytes(txn.get(_FORMAT_KEY, b"", db=opened.meta), "big")
     if version != FORMAT:

@@ -381,17 +381,22 @@ def test_a_file_of_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 def test_files_that_are_not_a_store_are_refused(tmp_path: Path) -> None:
     file = tmp_path / FILE_NAME
-    file.write_bytes(b"\x00" * 100)
-    with pytest.raises(CorruptData):
-        open_store(tmp_path)
-    file.write_bytes(b"not lmdb" * 10_000)
-    with pytest.raises(CorruptData):
-        open_store(tmp_path)
+    for foreign in (b"", b"\x00" * 100, b"\x00" * 10_000, b"not lmdb" * 10_000):
+        file.write_bytes(foreign)
+        with pytest.raises(CorruptData):
+            open_store(tmp_path)
     file.unlink()
     with lmdb.open(str(file), subdir=False) as env, env.begin(write=True) as txn:
         txn.put(b"of", b"another program")
     with pytest.raises(FormatError, match="not a store"):
         open_store(tmp_path)
+
+
+def test_a_store_that_was_half_made_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / (FILE_NAME + ".part")).write_bytes(b"x" * 5_000)
+    store = open_store(tmp_path)
+    assert commit(store, Put("t", b"a", b"1")) == Applied()
+    store.close()
 
 
 def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
