@@ -10,6 +10,7 @@ integrity").
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -42,12 +43,13 @@ def parse_digest(algorithm: str, value: str) -> bytes:
         ) from None
 
 
-def _content_md5(headers: Headers) -> bytes | None:
+def content_md5(headers: Headers) -> dict[str, bytes]:
+    """What Content-MD5 declares, if it is there."""
     value = headers.get("content-md5")
     if value is None:
-        return None
+        return {}
     try:
-        return checksum.decode("md5", value.strip())
+        return {"md5": checksum.decode("md5", value.strip())}
     except ValueError:
         raise S3Error("InvalidDigest", "The Content-MD5 you specified was invalid.") from None
 
@@ -109,15 +111,11 @@ class _Trailer:
         return {self._algorithm: parse_digest(self._algorithm, value)}
 
 
-def content_md5(headers: Headers) -> dict[str, bytes]:
-    """What Content-MD5 declares, if it is there."""
-    md5 = _content_md5(headers)
-    return {} if md5 is None else {"md5": md5}
-
-
-def expectation(headers: Headers, body: Body) -> Expectation:
+def expectation(headers: Headers, body: Body, payload_sha256: bytes | None = None) -> Expectation:
     """All that the request declares about its body."""
     digests = content_md5(headers)
+    if payload_sha256 is not None:
+        digests["sha256"] = payload_sha256
     compute: frozenset[str] = frozenset()
     given = declared(headers)
     trailer = _trailer_algorithm(headers)
@@ -149,13 +147,21 @@ def verify(data: bytes, expected: Expectation) -> None:
             raise BodyMismatch(f"the {name} of the body is not what was declared", name)
 
 
+def verify_payload(data: bytes, payload_sha256: bytes | None) -> None:
+    """The same for x-amz-content-sha256."""
+    if payload_sha256 is not None and not hmac.compare_digest(
+        hashlib.sha256(data).digest(), payload_sha256
+    ):
+        raise S3Error("XAmzContentSHA256Mismatch")
+
+
 def is_of_payload(error: BodyMismatch, headers: Headers) -> bool:
     """Was it x-amz-content-sha256 that did not match, rather than x-amz-checksum-sha256?"""
     payload = headers.get("x-amz-content-sha256", "")
     if error.what != "sha256" or len(payload) != 64:
         return False
     given = headers.get(FIELDS["sha256"])
-    return given is None or checksum.decode("sha256", given.strip()).hex() == payload
+    return given is None or given.strip() == checksum.encode(bytes.fromhex(payload))
 
 
 # --- multipart --------------------------------------------------------------------------------

@@ -38,7 +38,10 @@ class Services:
 
 @dataclass(slots=True)
 class Context:
-    """`account` is None for an anonymous request. `query`: decoded parameters."""
+    """`account` is None for an anonymous request. `query`: decoded parameters.
+
+    `payload_sha256`: what the body's digest must be, where x-amz-content-sha256 says so.
+    """
 
     services: Services
     request: Request
@@ -46,6 +49,7 @@ class Context:
     key: str
     query: dict[str, str]
     account: str | None
+    payload_sha256: bytes | None = None
 
     @property
     def objects(self) -> Objects:
@@ -141,7 +145,7 @@ class Context:
         return size
 
     def expectation(self) -> Expectation:
-        return checksums.expectation(self.headers, self.request.body)
+        return checksums.expectation(self.headers, self.request.body, self.payload_sha256)
 
     async def xml(
         self, root: str, limit_bytes: int, *, checksum_is_bodys: bool = True
@@ -151,9 +155,10 @@ class Context:
         `checksum_is_bodys`: x-amz-checksum-* speaks of this document, and not of an object.
         """
         if checksum_is_bodys:
-            expected = self.expectation()
+            expected = checksums.expectation(self.headers, self.request.body)
         else:
             expected = Expectation(digests=checksums.content_md5(self.headers))
         data = await self.request.body.read(limit_bytes)
+        checksums.verify_payload(data, self.payload_sha256)
         checksums.verify(data, expected)
         return await parse(data, root) if data else None

@@ -93,7 +93,9 @@ class S3Service:
             check_bucket_name(bucket)
         credential = verified.credential
         account = None if credential is None else credential.account_id
-        return await route.operation(Context(services, request, bucket, key, query, account))
+        return await route.operation(
+            Context(services, request, bucket, key, query, account, verified.payload_sha256)
+        )
 
     def _failed(self, request: Request, error: PredastoreError) -> Response:
         if isinstance(error, BodyMismatch) and is_of_payload(error, request.headers):

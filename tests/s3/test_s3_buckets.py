@@ -60,9 +60,7 @@ def test_what_a_bucket_can_not_be_asked_for(s3: BaseClient) -> None:
     ):
         assert refused(s3.create_bucket, Bucket="special", **options) == ("NotImplemented", 501)
     assert refused(s3.head_bucket, Bucket="special") == ("404", 404)
-    s3.create_bucket(
-        Bucket="special", ACL="private", ObjectOwnership="BucketOwnerEnforced"
-    )
+    s3.create_bucket(Bucket="special", ACL="private", ObjectOwnership="BucketOwnerEnforced")
 
 
 def test_a_bucket_in_use_is_not_deleted(s3: BaseClient, bucket: str) -> None:

@@ -49,7 +49,8 @@ def names(page: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("prefix", "delimiter"),
-    [("", ""), ("a", ""), ("", "/"), ("a/", "/"), ("b/", "/"), ("", "//"), ("d", "/"), ("nope", "/"),
+    [("", ""), ("a", ""), ("", "/"), ("a/", "/"), ("b/", "/"), ("", "//"), ("d", "/"),
+     ("nope", "/"),
      ("", "1"), ("a/b", "/"), ("\u00e9", "/")],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])

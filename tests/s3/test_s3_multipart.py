@@ -196,9 +196,10 @@ def test_a_composite_checksum_is_the_digest_of_digests(s3: BaseClient, bucket: s
 
 def test_a_part_checksum_of_another_kind_is_refused(s3: BaseClient, bucket: str) -> None:
     where = begin(s3, bucket, ChecksumAlgorithm="SHA256")
-    assert refused(
-        s3.upload_part, **where, PartNumber=1, Body=b"x", ChecksumAlgorithm="CRC32"
-    ) == ("InvalidRequest", 400)
+    assert refused(s3.upload_part, **where, PartNumber=1, Body=b"x", ChecksumAlgorithm="CRC32") == (
+        "InvalidRequest",
+        400,
+    )
     for options in (
         {"ChecksumAlgorithm": "SHA1", "ChecksumType": "FULL_OBJECT"},
         {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "COMPOSITE"},
@@ -218,9 +219,7 @@ def test_listing_parts(s3: BaseClient, bucket: str) -> None:
     assert [part["PartNumber"] for part in whole["Parts"]] == numbers
     assert [part["Size"] for part in whole["Parts"]] == [1, 1, 1, 3, 5]
     assert whole["Owner"]["ID"] == whole["Initiator"]["ID"] == "111111111111"
-    pages = list(
-        s3.get_paginator("list_parts").paginate(**where, PaginationConfig={"PageSize": 2})
-    )
+    pages = list(s3.get_paginator("list_parts").paginate(**where, PaginationConfig={"PageSize": 2}))
     assert [[part["PartNumber"] for part in page["Parts"]] for page in pages] == [
         [1, 2],
         [9, 100],

@@ -246,6 +246,7 @@ def test_checksums_are_verified_stored_and_returned(
     assert got["Body"].read() == DATA  # boto3 checks the digest as well
     assert got[name] == put[name]
     part = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED", Range="bytes=0-1")
+    assert part["Body"].read() == DATA[:2]
     assert name not in part
     (listed,) = s3.list_objects_v2(Bucket=bucket)["Contents"]
     assert listed["ChecksumAlgorithm"] == [algorithm]

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,6 @@ from botocore import UNSIGNED as NO_SIGNATURE
 from botocore.client import BaseClient
 from botocore.config import Config
 
-from predastore.backend.collector import Collector
 from predastore.backend.filesystem import FilesystemStore
 from predastore.backend.objects import Objects
 from predastore.backend.state import LocalState
@@ -31,7 +30,7 @@ from predastore.s3.server import S3Service
 from support.s3raw import Signer
 
 T = TypeVar("T")
-OpenObjects = Callable[[Path], Awaitable[Objects]]
+OpenObjects = Callable[[Path], contextlib.AbstractAsyncContextManager[Objects]]
 
 REGION = "eu-test-1"
 HOST = "127.0.0.1"
@@ -43,13 +42,17 @@ BOB = Credential("AKIDBOB", "bob-secret", "222222222222")
 CREDENTIALS = {one.access_key_id: one for one in (ALICE, BOB)}
 
 
-async def filesystem_objects(path: Path) -> Objects:
+@contextlib.asynccontextmanager
+async def filesystem_objects(path: Path) -> AsyncIterator[Objects]:
     """Objects as files under `path`, state in an lmdb of its own."""
     state = LocalState(path / "state")
-    store = FilesystemStore(path / "files")
-    objects = Objects(state, store, Collector(state, store))
-    await objects.start()
-    return objects
+    store = await FilesystemStore.open(path / "files", state)
+    objects = Objects(state, store)
+    objects.start()
+    yield objects
+    await objects.close()
+    await store.close()
+    await state.close()
 
 
 @dataclass
@@ -112,8 +115,10 @@ def running(open_objects: OpenObjects, path: Path) -> Iterator[S3Server]:
     def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, loop).result(_WAIT_S)
 
+    stack = contextlib.AsyncExitStack()
+
     async def start() -> tuple[Server, S3Server]:
-        objects = await open_objects(path)
+        objects = await stack.enter_async_context(open_objects(path))
         clock = Clock()
         verifier = Verifier(CREDENTIALS.get, region=REGION, service="s3", now=clock)
         shown = S3Server(objects, loop, 0, clock)
@@ -130,16 +135,16 @@ def running(open_objects: OpenObjects, path: Path) -> Iterator[S3Server]:
         shown.port = server.port
         return server, shown
 
-    async def stop(server: Server, shown: S3Server) -> None:
+    async def stop(server: Server) -> None:
         await server.drain(5.0)
-        await shown.objects.close()
+        await stack.aclose()
 
     try:
         server, shown = run(start())
         try:
             yield shown
         finally:
-            run(stop(server, shown))
+            run(stop(server))
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -1,0 +1,177 @@
+"""Who may do what: accounts, anonymous requests, presigned URLs."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from botocore.client import BaseClient
+
+from support.s3refusals import refused
+from support.s3server import ALICE, BOB, DOMAIN, HOST, REGION, S3Server
+
+DENIED = ("AccessDenied", 403)
+
+
+@pytest.fixture(scope="module")
+def bob(server: S3Server) -> Iterator[BaseClient]:
+    client = server.client(BOB)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def nobody(server: S3Server) -> Iterator[BaseClient]:
+    client = server.client(None)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def public(server: S3Server, s3: BaseClient) -> str:
+    server.run(server.objects.create_bucket("public", ALICE.account_id, REGION, public=True))
+    s3.put_object(Bucket="public", Key="k", Body=b"for all")
+    return "public"
+
+
+def test_another_accounts_bucket_is_closed(s3: BaseClient, bob: BaseClient, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"mine")
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    where = {"Bucket": bucket, "Key": "k"}
+    part = {**where, "UploadId": upload}
+    assert refused(bob.get_object, **where) == DENIED
+    assert refused(bob.head_object, **where) == ("403", 403)
+    assert refused(bob.put_object, **where, Body=b"theirs") == DENIED
+    assert refused(bob.delete_object, **where) == DENIED
+    assert refused(bob.delete_objects, Bucket=bucket, Delete={"Objects": [{"Key": "k"}]}) == DENIED
+    assert refused(bob.list_objects, Bucket=bucket) == DENIED
+    assert refused(bob.list_objects_v2, Bucket=bucket) == DENIED
+    assert refused(bob.head_bucket, Bucket=bucket) == ("403", 403)
+    assert refused(bob.get_bucket_location, Bucket=bucket) == DENIED
+    assert refused(bob.get_bucket_acl, Bucket=bucket) == DENIED
+    assert refused(bob.get_object_acl, **where) == DENIED
+    assert refused(bob.get_object_tagging, **where) == DENIED
+    assert refused(bob.get_bucket_versioning, Bucket=bucket) == DENIED
+    assert refused(bob.delete_bucket, Bucket=bucket) == DENIED
+    assert refused(bob.create_multipart_upload, **where) == DENIED
+    assert refused(bob.upload_part, **part, PartNumber=1, Body=b"x") == DENIED
+    assert refused(bob.list_parts, **part) == DENIED
+    assert refused(bob.list_multipart_uploads, Bucket=bucket) == DENIED
+    assert refused(bob.abort_multipart_upload, **part) == DENIED
+    assert refused(
+        bob.complete_multipart_upload,
+        **part,
+        MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": "x"}]},
+    ) == DENIED  # fmt: skip
+    assert s3.get_object(**where)["Body"].read() == b"mine"
+
+
+def test_nobody_may_nothing_in_a_private_bucket(
+    s3: BaseClient, nobody: BaseClient, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"mine")
+    where = {"Bucket": bucket, "Key": "k"}
+    assert refused(nobody.list_buckets) == DENIED
+    assert refused(nobody.create_bucket, Bucket="by-nobody") == DENIED
+    assert refused(nobody.delete_bucket, Bucket=bucket) == DENIED
+    assert refused(nobody.get_object, **where) == DENIED
+    assert refused(nobody.head_object, **where) == ("403", 403)
+    assert refused(nobody.put_object, **where, Body=b"") == DENIED
+    assert refused(nobody.put_object, Bucket="no-such-bucket", Key="k", Body=b"") == DENIED
+    assert refused(nobody.delete_object, **where) == DENIED
+    assert refused(nobody.list_objects_v2, Bucket=bucket) == DENIED
+
+
+def test_a_public_bucket_is_read_by_all_and_written_by_its_owner(
+    s3: BaseClient, bob: BaseClient, nobody: BaseClient, public: str
+) -> None:
+    where = {"Bucket": public, "Key": "k"}
+    for client in (bob, nobody):
+        assert client.get_object(**where)["Body"].read() == b"for all"
+        assert client.head_object(**where)["ContentLength"] == 7
+        assert client.list_objects_v2(Bucket=public)["KeyCount"] == 1
+        assert refused(client.get_object, Bucket=public, Key="other") == ("NoSuchKey", 404)
+        assert refused(client.put_object, **where, Body=b"") == DENIED
+        assert refused(client.delete_object, **where) == DENIED
+        assert refused(client.create_multipart_upload, **where) == DENIED
+        assert refused(client.list_multipart_uploads, Bucket=public) == DENIED
+        assert refused(client.get_bucket_acl, Bucket=public) == DENIED
+    assert refused(nobody.get_object, **where, ResponseContentType="text/html") == (
+        "InvalidRequest",
+        400,
+    )
+    permissions = [one["Permission"] for one in s3.get_bucket_acl(Bucket=public)["Grants"]]
+    assert permissions == ["FULL_CONTROL", "READ"]
+    assert s3.get_object(**where)["Body"].read() == b"for all"
+
+
+def test_the_expected_owner(s3: BaseClient, bucket: str) -> None:
+    where = {"Bucket": bucket, "Key": "k", "Body": b"x"}
+    s3.put_object(**where, ExpectedBucketOwner=ALICE.account_id)
+    assert refused(s3.put_object, **where, ExpectedBucketOwner=BOB.account_id) == DENIED
+    assert refused(s3.list_objects_v2, Bucket=bucket, ExpectedBucketOwner="x") == DENIED
+
+
+def fetch(url: str, method: str = "GET", data: bytes | None = None) -> tuple[int, bytes]:
+    request = urllib.request.Request(url, data=data, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def test_presigned_urls(s3: BaseClient, bucket: str) -> None:
+    where = {"Bucket": bucket, "Key": "a b/é+%"}
+    put = s3.generate_presigned_url("put_object", where)
+    assert fetch(put, "PUT", b"hello")[0] == 200
+    get = s3.generate_presigned_url("get_object", {**where, "ResponseContentType": "text/html"})
+    assert fetch(get) == (200, b"hello")
+    assert fetch(get, "DELETE")[0] == 403
+    assert fetch(get + "&response-expires=0")[0] == 403
+    assert fetch(get.replace("a%20b", "a%20c"))[0] == 403
+    listing = s3.generate_presigned_url("list_objects_v2", {"Bucket": bucket})
+    assert b"<KeyCount>1</KeyCount>" in fetch(listing)[1]
+
+
+def test_a_presigned_url_expires(server: S3Server, s3: BaseClient, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"hello")
+    url = s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "k"}, ExpiresIn=1000)
+    server.clock.offset_s = 999
+    try:
+        assert fetch(url) == (200, b"hello")
+        server.clock.offset_s = 1002
+        status, body = fetch(url)
+    finally:
+        server.clock.offset_s = 0
+    assert status == 403
+    assert b"<Code>AccessDenied</Code>" in body
+
+
+def test_virtual_host_style(server: S3Server, s3: BaseClient, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a/b", Body=b"hello")
+    url = s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "a/b"})
+    assert fetch(url) == (200, b"hello")
+    hosted = server.client(url=f"http://{DOMAIN}:{server.port}", s3={"addressing_style": "virtual"})
+    signed = hosted.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "a/b"})
+    hosted.close()
+    assert signed.startswith(f"http://{bucket}.{DOMAIN}:{server.port}/a/b?")
+    local = signed.replace(f"{bucket}.{DOMAIN}", HOST)
+    request = urllib.request.Request(local, headers={"Host": f"{bucket}.{DOMAIN}:{server.port}"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.read() == b"hello"
+
+
+def test_health(server: S3Server) -> None:
+    assert fetch(f"{server.url}/-/health/live") == (200, b"ok\n")
+    assert fetch(f"{server.url}/-/health/ready") == (200, b"ok\n")
+    server.ready = False
+    try:
+        assert fetch(f"{server.url}/-/health/ready")[0] == 503
+        assert fetch(f"{server.url}/-/health/live")[0] == 200
+    finally:
+        server.ready = True
+    assert fetch(f"{server.url}/-/health/live", "POST", b"")[0] == 405
