@@ -14,7 +14,7 @@ from aioquic.asyncio import QuicConnectionProtocol, connect
 from aioquic.quic import events
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from predastore.errors import NotLeader
+from predastore.errors import DeadlineExceeded, NotLeader, PeerRefused, PeerUnreachable
 from predastore.limits import RPC_PAYLOAD_BYTES_MAX
 from predastore.rpc import (
     CallContext,
@@ -165,6 +165,18 @@ def run(test: Coroutine[Any, Any, None]) -> None:
         assert not left, f"tasks left over: {left}"
 
     uvloop.run(guarded())
+
+
+async def succeeds(world: World) -> None:
+    """Calls until a call works, as a client with a retry would."""
+    while True:
+        try:
+            await world.ask("test.echo", timeout_ms=3000)
+            return
+        except (PeerUnreachable, PeerRefused, DeadlineExceeded):
+            pause = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_later(0.01, pause.cancel)
+            await asyncio.wait([pause])
 
 
 class Stranger(QuicConnectionProtocol):
