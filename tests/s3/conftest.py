@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from botocore.client import BaseClient
 
-from support.s3server import S3Server, filesystem_objects, running
+from support.s3server import S3Server, distributed_objects, filesystem_objects, running
 
-BACKENDS = {"filesystem": filesystem_objects}
+BACKENDS = {"filesystem": filesystem_objects, "distributed": distributed_objects}
 _NUMBERS = itertools.count(1)
 
 

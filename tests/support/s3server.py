@@ -21,12 +21,24 @@ from botocore import UNSIGNED as NO_SIGNATURE
 from botocore.client import BaseClient
 from botocore.config import Config
 
+from predastore.backend.distributed import DistributedStore
 from predastore.backend.filesystem import FilesystemStore
 from predastore.backend.objects import Objects
-from predastore.backend.state import LocalState
+from predastore.backend.state import DistributedState, LocalState
+from predastore.coding.erasure import Code
+from predastore.coding.placement import Ring, RingNode
 from predastore.httpd.server import Server
 from predastore.httpd.sigv4 import Credential, Verifier
+from predastore.limits import BLOCK_BYTES_DEFAULT
+from predastore.node import server as node_server
+from predastore.node.client import NodeClient
+from predastore.node.store import Store as NodeStore
+from predastore.rpc import Endpoint, self_signed
 from predastore.s3.server import S3Service
+from predastore.s3db import service as db_service
+from predastore.s3db.client import Client
+from predastore.s3db.member import Member
+from predastore.s3db.store import Store as DbStore
 from support.s3raw import Signer
 
 T = TypeVar("T")
@@ -36,6 +48,7 @@ REGION = "eu-test-1"
 HOST = "127.0.0.1"
 DOMAIN = "s3.localhost"
 _WAIT_S = 30.0
+_KEY = b"the cluster key of the s3 tests."
 
 ALICE = Credential("AKIDALICE", "alice-secret/with+odd=characters", "111111111111")
 BOB = Credential("AKIDBOB", "bob-secret", "222222222222")
@@ -53,6 +66,37 @@ async def filesystem_objects(path: Path) -> AsyncIterator[Objects]:
     await objects.close()
     await store.close()
     await state.close()
+
+
+@contextlib.asynccontextmanager
+async def distributed_objects(path: Path) -> AsyncIterator[Objects]:
+    """Objects as RS(3,2) shards on five real nodes, state in a real database member; all of them
+    in this process, behind in-process pipes."""
+    async with contextlib.AsyncExitStack() as stack:
+        endpoint = Endpoint(cluster_key=_KEY, certificate=self_signed(), name="s3-tests")
+        stack.push_async_callback(endpoint.close)
+        for node in range(1, 6):
+            node_store = await NodeStore.open(
+                path / f"node{node}", node_id=node, cluster_id=_KEY[:16]
+            )
+            stack.push_async_callback(node_store.close)
+            endpoint.serve(f"node/{node}", node_server.service(node_store))
+        db_store = DbStore(path / "db", durable=False)
+        stack.callback(db_store.close)
+        member = await Member.open(
+            path=path / "raft", member_id=1, members=[1], store=db_store, endpoint=endpoint
+        )
+        stack.push_async_callback(member.close)
+        endpoint.serve("db/1", db_service.service(member, endpoint))
+        state = DistributedState(Client(endpoint, [1], prefer=1))
+        stack.push_async_callback(state.close)
+        ring = Ring([RingNode(node, f"host{node}") for node in range(1, 6)])
+        store = DistributedStore(NodeClient(endpoint), ring, Code(3, 2), BLOCK_BYTES_DEFAULT)
+        stack.push_async_callback(store.close)
+        objects = Objects(state, store)
+        objects.start()
+        stack.push_async_callback(objects.close)
+        yield objects
 
 
 @dataclass
