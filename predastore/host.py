@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 
-from predastore import banner, certificates, credentials, daemon, logs, roles
+from predastore import banner, certificates, credentials, daemon, logs, looplag, roles
 from predastore.backend.distributed import DistributedStore
 from predastore.backend.filesystem import FilesystemStore
 from predastore.backend.objects import Objects
@@ -64,6 +64,7 @@ async def _main(settings: Config, chosen: roles.Roles) -> int:
     host = Host(settings, chosen)
     async with contextlib.AsyncExitStack() as stack:
         await host.open(stack)
+        stack.enter_context(looplag.watched())
         waiter = asyncio.create_task(stopping.wait())
         announcer = asyncio.create_task(host.announce())
         failed = host.failed
@@ -73,9 +74,9 @@ async def _main(settings: Config, chosen: roles.Roles) -> int:
         announcer.cancel()
         daemon.notify("STOPPING=1")
         if failed.done():
-            _log.error("stopping", extra={"fields": {"reason": failed.result()}})
+            _log.error("stopping", extra={"reason": failed.result()})
             return 1
-        _log.info("draining", extra={"fields": {"seconds_max": DRAIN_MS_MAX // 1000}})
+        _log.info("draining", extra={"seconds_max": DRAIN_MS_MAX // 1000})
         await host.drain()
     _log.info("stopped")
     return 0

@@ -2,8 +2,8 @@
 
     2026-11-23T09:00:00.123Z info predastore.node.store msg="torn tail cut" segment=3 bytes=120
 
-Fields come from `extra={"fields": {...}}`; messages without them are logged as they are. Nothing
-secret is ever logged: callers pass ids, never keys.
+Fields are what the caller gives as `extra`. Nothing secret is ever logged: callers pass ids,
+never keys.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sys
 import time
 from typing import Final
 
+# What every record has; anything else is a field of the caller's.
+_STANDARD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -25,9 +27,8 @@ class Logfmt(logging.Formatter):
             f"{stamp}.{int(record.msecs):03d}Z {record.levelname.lower()} {record.name} "
             f"msg={quoted(record.getMessage())}"
         )
-        fields = getattr(record, "fields", None)
-        if isinstance(fields, dict):
-            line += "".join(f" {key}={quoted(str(value))}" for key, value in fields.items())
+        fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        line += "".join(f" {key}={quoted(str(value))}" for key, value in fields.items())
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line

@@ -20,7 +20,7 @@ LAYERS = (
     ("node", "s3db"),
     ("backend",),
     ("s3",),
-    ("logs", "credentials", "certificates", "roles", "daemon", "banner", "host", "cli"),
+    ("logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag", "host", "cli"),
 )
 BESIDE = {
     "config": {"errors", "limits"},
@@ -32,8 +32,9 @@ BESIDE = {
     "certificates": set(),
     "roles": set(),
     "daemon": set(),
+    "looplag": set(),
     "banner": {"roles"},
-    "host": {"logs", "credentials", "certificates", "roles", "daemon", "banner"},
+    "host": {"logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag"},
     "cli": {"host", "roles"},
 }
 LINE = {part: number for number, line in enumerate(LAYERS) for part in line}
