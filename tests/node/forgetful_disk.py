@@ -1,0 +1,154 @@
+"""A disk that, when the power is cut, keeps only what was synced, and of the rest what it likes.
+
+It works on real files, and knows for each what was durable, and what was written since. `cut`
+makes the directory as a start after a power cut could find it: unsynced writes are kept, lost or
+torn, sector by sector and in any order; unsynced names and lengths likewise.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from predastore.node.disk import RealDisk
+from predastore.rpc import Buffer
+
+SECTOR_BYTES = 512
+
+
+class PowerCut(OSError):
+    def __init__(self) -> None:
+        super().__init__(errno.EIO, "the power was cut")
+
+
+class _File:
+    def __init__(self) -> None:
+        self.durable = b""
+        self.writes: list[tuple[int, bytes]] = []
+        self.name_durable = False
+        self.unlinked = False
+
+
+class ForgetfulDisk(RealDisk):
+    """`cut_at`: the power is cut during this many-th operation that changes the disk; from then
+    on every operation fails. None: not before `cut` is called."""
+
+    def __init__(self, folder: Path, *, cut_at: int | None = None) -> None:
+        self._folder = folder
+        self._cut_at = cut_at
+        self._operations = 0
+        self._lock = threading.Lock()
+        self._paths: dict[int, Path] = {}
+        self._files: dict[Path, _File] = {}
+        self.dead = False
+        for path in folder.glob("*.seg"):
+            self._files[path] = found = _File()
+            found.durable = path.read_bytes()
+            found.name_durable = True
+
+    def _count(self) -> None:
+        if self.dead:
+            raise PowerCut
+        self._operations += 1
+        if self._operations == self._cut_at:
+            self.dead = True
+
+    def _end(self) -> None:
+        if self.dead:
+            raise PowerCut
+
+    def create(self, path: Path) -> int:
+        with self._lock:
+            self._count()
+            descriptor = super().create(path)
+            self._files[path] = _File()
+            self._paths[descriptor] = path
+            if self.dead:
+                os.close(descriptor)
+                raise PowerCut
+            return descriptor
+
+    def open(self, path: Path) -> int:
+        descriptor = super().open(path)
+        self._paths[descriptor] = path
+        return descriptor
+
+    def write(self, descriptor: int, pieces: Sequence[Buffer], offset: int) -> None:
+        with self._lock:
+            self._count()
+            data = b"".join(pieces)
+            self._files[self._paths[descriptor]].writes.append((offset, data))
+            super().write(descriptor, [data], offset)
+            self._end()
+
+    def sync(self, descriptor: int) -> None:
+        with self._lock:
+            self._count()
+            self._end()
+            path = self._paths[descriptor]
+            found = self._files[path]
+            found.durable = path.read_bytes() if path.exists() else found.durable
+            found.writes.clear()
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        with self._lock:
+            self._count()
+            super().truncate(descriptor, length)
+            self._end()
+
+    def sync_folder(self, path: Path) -> None:
+        with self._lock:
+            self._count()
+            self._end()
+            for name, found in list(self._files.items()):
+                if found.unlinked:
+                    del self._files[name]
+                else:
+                    found.name_durable = True
+
+    def unlink(self, path: Path) -> None:
+        with self._lock:
+            self._count()
+            super().unlink(path)
+            self._files[path].unlinked = True
+            self._end()
+
+    def start_writeback(self, descriptor: int, offset: int, length: int) -> None:
+        """Promises nothing, and so changes nothing here."""
+
+    def cut(self, target: Path, source: random.Random) -> None:
+        """Writes what is left to the folder `target`."""
+        target.mkdir(parents=True)
+        kept_share = source.choice([0.0, 0.3, 0.7, 0.95, 1.0])
+        for path, found in self._files.items():
+            if not found.name_durable and source.random() < 0.5:
+                continue
+            if found.unlinked and source.random() < 0.5:
+                continue
+            image = bytearray(found.durable)
+            length = path.stat().st_size if path.exists() else len(image)
+            if source.random() < 0.5:
+                length = source.randint(min(length, len(image)), max(length, len(image)))
+            for offset, data in found.writes:
+                _write_some(image, offset, data, kept_share, source)
+            del image[length:]
+            image.extend(bytes(length - len(image)))
+            (target / path.name).write_bytes(image)
+
+
+def _write_some(
+    image: bytearray, offset: int, data: bytes, kept_share: float, source: random.Random
+) -> None:
+    at = 0
+    while at < len(data):
+        size = min(SECTOR_BYTES - (offset + at) % SECTOR_BYTES, len(data) - at)
+        if source.random() < kept_share:
+            start = offset + at
+            if len(image) < start + size:
+                image.extend(bytes(start + size - len(image)))
+            image[start : start + size] = data[at : at + size]
+        at += size

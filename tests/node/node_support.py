@@ -1,0 +1,80 @@
+"""Shards and stores for the tests of the node."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from predastore._fast.crc import crc32c
+from predastore.errors import ShardNotFound
+from predastore.limits import KIB
+from predastore.node.shard import ShardRef
+from predastore.node.store import Store
+
+T = TypeVar("T")
+
+CLUSTER = bytes(range(16))
+SEGMENT_BYTES = 256 * KIB
+
+
+def ref_of(number: int, index: int = 0) -> ShardRef:
+    source = random.Random(number)
+    return ShardRef(source.randbytes(32), source.randbytes(16), index)
+
+
+def block_of(seed: object, size: int) -> bytes:
+    return random.Random(repr(seed)).randbytes(size)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(main)
+
+
+async def open_store(path: Path, **options: Any) -> Store:
+    defaults = {
+        "node_id": 3,
+        "cluster_id": CLUSTER,
+        "segment_bytes_max": SEGMENT_BYTES,
+        "reserve_bytes": 0,
+    }
+    return await Store.open(path, **(defaults | options))
+
+
+@asynccontextmanager
+async def opened(path: Path, **options: Any) -> AsyncIterator[Store]:
+    store = await open_store(path, **options)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def put(store: Store, ref: ShardRef, block: bytes) -> None:
+    await store.put(ref, block, crc32c(block))
+
+
+async def write(store: Store, ref: ShardRef, blocks: list[bytes]) -> None:
+    """Appends and commits."""
+    for stripe, block in enumerate(blocks):
+        await store.append(ref, stripe, block, crc32c(block))
+    await store.commit(ref, len(blocks), sum(map(len, blocks)))
+
+
+async def read_back(store: Store, ref: ShardRef, blocks: list[bytes]) -> bool:
+    """Whether the store has exactly these blocks; False if it has no such shard."""
+    try:
+        found = await store.stat(ref)
+    except ShardNotFound:
+        return False
+    assert (found.block_count, found.byte_count) == (len(blocks), sum(map(len, blocks)))
+    for stripe, block in enumerate(blocks):
+        assert await store.read(ref, stripe, 0, len(block)) == block
+    return True
+
+
+def segments(path: Path) -> list[Path]:
+    return sorted((path / "segments").glob("*.seg"))
