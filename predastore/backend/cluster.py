@@ -12,7 +12,7 @@ from predastore.backend.buffers import Budget, Pool
 from predastore.backend.health import Health
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring
-from predastore.errors import NodeError, RpcError
+from predastore.errors import FormatError, NodeError, RpcError
 from predastore.limits import (
     BACKEND_DROP_TIMEOUT_MS,
     BACKEND_DROPS_MAX,
@@ -27,7 +27,7 @@ from predastore.node.shard import ShardRef
 T = TypeVar("T")
 Buffer = bytes | bytearray | memoryview
 
-NODE_ERRORS: Final = (NodeError, RpcError)
+NODE_ERRORS: Final = (NodeError, RpcError, FormatError)
 
 
 class Nodes(Protocol):

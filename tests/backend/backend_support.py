@@ -227,9 +227,10 @@ async def distributed(
     node_count: int = 6,
     block_bytes: int = 4 * KIB,
     grace_s: float = 0.0,
+    nodes: FakeNodes | None = None,
 ) -> AsyncIterator[Harness]:
     ids = range(1, node_count + 1)
-    nodes = FakeNodes(ids)
+    nodes = nodes or FakeNodes(ids)
     state = LocalState(base / "state")
     ring = Ring([RingNode(node, f"host{node}") for node in ids])
     store = DistributedStore(nodes, ring, Code(*code), block_bytes, grace_s=grace_s)

@@ -44,21 +44,10 @@ async def failing(code: str, work: Any) -> S3Error:
 
 async def no_garbage(at: Harness) -> None:
     """All `deleted:` entries have been collected."""
-
-    async def left() -> int:
-        found = [await at.table(name, records.DELETED_PREFIX) for name in ("objects", "parts")]
-        return sum(map(len, found))
-
-    for _ in range(200):
-        if not await left():
-            return
-        await eventually_async(lambda: True)
-        at.objects.start()
-        loop = asyncio.get_running_loop()
-        tick = loop.create_future()
-        loop.call_later(0.02, tick.set_result, None)
-        await tick
-    raise AssertionError(f"{await left()} deleted: entries are left")
+    deadline = asyncio.get_running_loop().time() + 10
+    while any([await at.table(name, records.DELETED_PREFIX) for name in ("objects", "parts")]):
+        assert asyncio.get_running_loop().time() < deadline, "deleted: entries are left"
+        await eventually_async(lambda: not at.objects._collector.waiting_count)
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 16 * 1024, 16 * 1024 + 1, MIB, 3 * MIB + 7])
@@ -78,7 +67,13 @@ def test_any_range_is_read(backend: Any) -> None:
         async with backend() as at:
             data = some_bytes(2 * MIB + 99)
             await at.put("k", data)
-            for start, end in [(0, 1), (MIB - 1, MIB + 1), (12_287, 12_289), (MIB, MIB), (7, 2 * MIB)]:
+            for start, end in [
+                (0, 1),
+                (MIB - 1, MIB + 1),
+                (12_287, 12_289),
+                (MIB, MIB),
+                (7, 2 * MIB),
+            ]:
                 assert await at.get("k", start, end) == data[start:end]
             assert await at.get("k", len(data) - 1) == data[-1:]
 
@@ -153,9 +148,7 @@ def test_a_cancelled_put_leaves_nothing(backend: Any) -> None:
         async with backend() as at:
             for size in (10, 100_000):
                 source = StalledSource(some_bytes(size))
-                task = asyncio.ensure_future(
-                    at.objects.put("bucket", "k", source, size + 1, OWNER)
-                )
+                task = asyncio.ensure_future(at.objects.put("bucket", "k", source, size + 1, OWNER))
                 await source.stalled.wait()
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
@@ -286,7 +279,10 @@ def test_of_many_conditional_writers_one_wins(backend: Any) -> None:
     async def main() -> None:
         async with backend() as at:
             results = await asyncio.gather(
-                *(at.put("k", bytes([n]), condition=Condition(if_none_match="*")) for n in range(8)),
+                *(
+                    at.put("k", bytes([n]), condition=Condition(if_none_match="*"))
+                    for n in range(8)
+                ),
                 return_exceptions=True,
             )
             won = [n for n, result in enumerate(results) if not isinstance(result, S3Error)]
