@@ -295,10 +295,10 @@ def test_bad_requests_are_told_apart() -> None:
 def test_without_a_majority_it_says_so_and_when_to_come_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("predastore.s3db.client.READ_TIMEOUT_MS", 300)
-
     async def scenario(api: Api, base: Database) -> None:
         await asyncio.to_thread(api.signed, "PUT", "/v1/put/t/k", b"v")
+        assert (await asyncio.to_thread(api.signed, "GET", "/v1/get/t/k")).body == b"v"
+        monkeypatch.setattr("predastore.s3db.client.READ_TIMEOUT_MS", 300)
         await base.stop(2)
         await base.stop(3)
         read = await asyncio.to_thread(api.signed, "GET", "/v1/get/t/k")
