@@ -220,12 +220,15 @@ S3_XML_DEPTH_MAX: Final = 8
 S3_XML_SLICE_BYTES: Final = 32 * KIB  # parsed between two turns of the event loop, about 1 ms
 S3_TOKEN_BYTES_MAX: Final = 4 * KIB  # a continuation token, before it is decoded
 S3_QUERY_PARAMETERS_MAX: Final = 64
+S3_DATES_CACHED_MAX: Final = 4096  # seconds whose text is remembered, about 150 bytes each
+S3_NAMES_CACHED_MAX: Final = 1024  # bucket names known to be legal, owners as XML
 S3_READ_TRIES_MAX: Final = 8  # of an object that is replaced while it is looked up
 
 # --- process ----------------------------------------------------------------------------------
 
 DB_MEMBERS_MAX: Final = 7  # a larger Raft group only makes each commit wait for more disks
 DRAIN_MS_MAX: Final = 20_000  # SIGTERM: how long running requests may finish
+LOOP_LAG_INTERVAL_MS: Final = 5  # between two looks at how late the event loop is
 READY_POLL_MS: Final = 50  # start-up: how often a leader is looked for
 READY_CHECK_MS: Final = 2_000  # how old the answer of /-/health/ready may be
 READY_LOG_MS: Final = 5_000  # start-up: how often it is said that none answers yet

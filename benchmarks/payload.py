@@ -1,0 +1,42 @@
+"""Bodies of benchmark objects: many different ones, all slices of one shared buffer.
+
+Body `number` of `size_bytes` is a sequence of pieces of PIECE_BYTES (the last one shorter), each a
+view of the pool at a place that depends on the number and on the piece. So a body of any size
+costs no memory and no copy, two bodies differ, and every process makes the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from typing import Final
+
+PIECE_BYTES: Final = 1 << 20
+_SPREAD_BYTES: Final = 4 << 20
+_POOL: Final = memoryview(random.Random(20_091_106).randbytes(PIECE_BYTES + _SPREAD_BYTES))
+
+
+def pieces(number: int, size_bytes: int) -> Iterator[memoryview]:
+    """The body, piece by piece."""
+    at = number * 65_003
+    for start in range(0, size_bytes, PIECE_BYTES):
+        place = (at + start // PIECE_BYTES * 1_000_003) % _SPREAD_BYTES
+        yield _POOL[place : place + min(PIECE_BYTES, size_bytes - start)]
+
+
+def digest(number: int, size_bytes: int) -> bytes:
+    """SHA-256 of the body."""
+    found = hashlib.sha256()
+    for piece in pieces(number, size_bytes):
+        found.update(piece)
+    return found.digest()
+
+
+def key(number: int) -> str:
+    """The object's key; `number_of` reads it back."""
+    return f"bench/{number % 97:02}/object-{number:08}"
+
+
+def number_of(key_or_path: str) -> int:
+    return int(key_or_path.rpartition("-")[2])
