@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
+
+from predastore.limits import S3_DATES_CACHED_MAX
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = (
@@ -16,13 +19,23 @@ _MONTHS: Final = (
 
 def iso8601(time_ms: int) -> str:
     """2009-10-12T17:50:30.000Z, for XML. S3 has whole seconds here, as in Last-Modified."""
-    t = time.gmtime(time_ms // 1000)
+    return _iso8601(time_ms // 1000)
+
+
+@lru_cache(maxsize=S3_DATES_CACHED_MAX)
+def _iso8601(time_s: int) -> str:
+    t = time.gmtime(time_s)
     return f"{t[0]:04}-{t[1]:02}-{t[2]:02}T{t[3]:02}:{t[4]:02}:{t[5]:02}.000Z"
 
 
 def http_date(time_ms: int) -> str:
     """Mon, 12 Oct 2009 17:50:30 GMT (RFC 9110 section 5.6.7)."""
-    t = time.gmtime(time_ms // 1000)
+    return _http_date(time_ms // 1000)
+
+
+@lru_cache(maxsize=S3_DATES_CACHED_MAX)
+def _http_date(time_s: int) -> str:
+    t = time.gmtime(time_s)
     return (
         f"{_DAYS[t[6]]}, {t[2]:02} {_MONTHS[t[1] - 1]} {t[0]:04} {t[3]:02}:{t[4]:02}:{t[5]:02} GMT"
     )

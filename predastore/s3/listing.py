@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -49,11 +50,15 @@ def max_keys(ctx: Context) -> int:
     return ctx.count("max-keys", limits.S3_PAGE_MAX, limits.S3_PAGE_MAX)
 
 
+@lru_cache(maxsize=limits.S3_NAMES_CACHED_MAX)
+def _checks(algorithms: tuple[str, ...], kind: str) -> str:
+    text = "".join(tag("ChecksumAlgorithm", name.upper()) for name in algorithms)
+    return text + tag("ChecksumType", kind) if kind else text
+
+
 def contents(key: str, about: Summary, encode: Callable[[str], str], *, with_owner: bool) -> str:
     """One object of a listing."""
-    checks = "".join(tag("ChecksumAlgorithm", name.upper()) for name in about.checksum_algorithms)
-    if about.checksum_type:
-        checks += tag("ChecksumType", about.checksum_type)
+    checks = _checks(about.checksum_algorithms, about.checksum_type)
     return (
         f"<Contents><Key>{encode(key)}</Key>"
         f"<LastModified>{iso8601(about.modified_ms)}</LastModified>"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from predastore.errors import S3Error
+from predastore.limits import S3_NAMES_CACHED_MAX
 
 _ALLOWED: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
 _PREFIXES: Final = ("xn--", "sthree-", "amzn-s3-demo-")
@@ -16,6 +18,7 @@ def _is_ipv4(name: str) -> bool:
     return len(parts) == 4 and all(part.isdigit() for part in parts)
 
 
+@lru_cache(maxsize=S3_NAMES_CACHED_MAX)
 def is_bucket_name(name: str) -> bool:
     return (
         3 <= len(name) <= 63

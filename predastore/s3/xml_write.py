@@ -7,9 +7,11 @@ and so do we; clients that want to be safe ask for encoding-type=url.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from predastore.httpd.message import Response
+from predastore.limits import S3_NAMES_CACHED_MAX
 
 DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -23,11 +25,12 @@ _ESCAPES: Final[dict[int, str]] = {
     ord(">"): "&gt;",
     ord('"'): "&quot;",
 }
+_SPECIAL: Final = frozenset(map(chr, _ESCAPES))
 
 
 def escape(text: str) -> str:
     """`text` as element content."""
-    return text if text.isalnum() else text.translate(_ESCAPES)
+    return text if _SPECIAL.isdisjoint(text) else text.translate(_ESCAPES)
 
 
 def tag(name: str, text: str | int | bool) -> str:
@@ -42,6 +45,7 @@ def optional(name: str, text: str | None) -> str:
     return "" if text is None else tag(name, text)
 
 
+@lru_cache(maxsize=S3_NAMES_CACHED_MAX)
 def owner(account: str, name: str = "Owner") -> str:
     """The element that names an account."""
     shown = escape(account)
