@@ -204,8 +204,7 @@ class Host:
         server = rest.server(
             client, member, verifier, host=row.host, port=row.port, ssl_context=context
         )
-        with daemon.listening(row.host, row.port, f"[[db]] id {row.id}, port"):
-            await server.start()
+        await server.start()
         stack.push_async_callback(server.close)
 
     def _database_credentials(self, row: Db) -> tuple[Auth, ...]:
@@ -251,8 +250,7 @@ class Host:
             ssl_context=context if settings.tls else None,
             on_error=handler.on_error,
         )
-        with daemon.listening(settings.host, settings.port, "-port"):
-            await server.start()
+        await server.start()
         stack.push_async_callback(server.close)
         self._s3 = server
 

@@ -39,10 +39,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(server: S3d, *command: str, cwd: Path | None = None) -> str:
+def run(server: S3d, *command: str, cwd: Path | None = None, **changes: str) -> str:
     done = subprocess.run(
         command,
-        env=server.environment(),
+        env={**server.environment(), **changes},
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -100,7 +100,9 @@ def test_rclone_syncs_a_tree_and_finds_it_equal(server: S3d, tree: Path, tmp_pat
     )
 
     def rclone(*words: str) -> str:
-        return run(server, program, "--config", str(config), "--ca-cert", str(server.ca), *words)
+        # rclone takes the CA file by its own flag, and stumbles over the variable of the AWS SDK.
+        head = (program, "--config", str(config), "--ca-cert", str(server.ca))
+        return run(server, *head, *words, AWS_CA_BUNDLE="")
 
     rclone("mkdir", "s3d:rclone")
     rclone("sync", str(tree), "s3d:rclone/tree")

@@ -103,7 +103,7 @@ def test_a_taken_port_is_a_clear_error(tmp_path: Path) -> None:
     with development(tmp_path) as server:
         done = s3d(tmp_path, "-base-path", str(tmp_path / "second"), "-host", server.host)
         assert done.returncode == 1
-        assert re.search(r"8443.*(in use|taken).*-port", done.stderr), done.stderr
+        assert re.search(r"8443: .*in use; stop what uses it, or choose", done.stderr), done.stderr
 
 
 def test_configuration_mistakes_exit_2(tmp_path: Path) -> None:
