@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
+from typing import Any
 
 import pytest
 from rpc_world import (
@@ -256,5 +258,69 @@ def test_the_window_is_given_back_however_calls_end() -> None:
             assert channel is not None
             assert not channel._connection._held_bytes
             assert not channel._connection._streams
+
+    run(test())
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_lost_and_reordered_datagrams_cost_time_and_nothing_else(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(seed)
+    held: list[tuple[quic_socket.DatagramSocket, bytes, tuple[Any, ...]]] = []
+    send = quic_socket.DatagramSocket.send
+
+    def lossy(self: quic_socket.DatagramSocket, datagram: bytes, address: tuple[Any, ...]) -> None:
+        fate = chance.random()
+        if fate < 0.03:
+            return
+        if fate < 0.06:
+            held.append((self, datagram, address))
+            return
+        send(self, datagram, address)
+        while held:
+            send(*held.pop())
+
+    monkeypatch.setattr(quic_socket.DatagramSocket, "send", lossy)
+    monkeypatch.setattr(quic_socket, "RPC_DATAGRAM_LOOPBACK_BYTES", 1_400)
+
+    async def test() -> None:
+        async with quic_world() as world:
+
+            async def caller(number: int) -> None:
+                for _ in range(3):
+                    data = chance.randbytes(60_000 * number)
+                    _, payload = await world.ask("test.echo", Ask(), [data])
+                    assert payload == data
+
+            await asyncio.gather(*(caller(number) for number in range(6)))
+
+    run(test())
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("host", ["::1", "localhost", "0.0.0.0"])
+def test_any_kind_of_address_will_do(host: str) -> None:
+    if host == "::1" and not _has_ipv6():
+        pytest.skip("no IPv6 on this machine")
+
+    async def test() -> None:
+        served, handlers = endpoint("server"), Handlers()
+        served.serve("node/1", handlers.service())
+        port = await served.listen("node/1", host, 0)
+        caller = endpoint("host/a")
+        caller.add_peer("node/1", "127.0.0.1" if host == "0.0.0.0" else host, port)
+        _, payload = await World(caller, served, handlers).ask("test.echo", Ask(), [bytes(50_000)])
+        assert payload == bytes(50_000)
+        await caller.close()
+        await served.close()
 
     run(test())
