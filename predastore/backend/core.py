@@ -83,7 +83,9 @@ class Core:
         for _ in range(BACKEND_CONDITION_TRIES_MAX):
             guard = await self._guard(hash_, condition)
             try:
-                return await self._state.commit(batch(*ops, checks=(exists, *checks, *guard)))
+                return await self._state.commit(
+                    batch(*ops, checks=(exists, *checks, *guard), request_id=records.new_id())
+                )
             except PreconditionFailed as failed:
                 if failed.check == 0:
                     raise S3Error("NoSuchBucket", BucketName=bucket) from failed

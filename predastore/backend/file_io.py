@@ -79,15 +79,15 @@ def disk_errors() -> Iterator[None]:
 
 
 def looks_like(files: Beneath, extent: FileExtent) -> bool:
-    """Whether the file at an extent's path is the extent's: by inode, else by size and bytes."""
+    """Whether the file at an extent's path is the extent's, by its size and first block (inodes
+    are used again, and change when a base path is restored from a copy)."""
     try:
         descriptor = files.open(extent.path)
     except OSError:
         return False
     try:
-        status = os.fstat(descriptor)
-        if status.st_ino == extent.inode or status.st_size != extent.size:
-            return status.st_ino == extent.inode
+        if os.fstat(descriptor).st_size != extent.size:
+            return False
         first = bytearray(min(extent.size, extent.block_bytes))
         if first:
             with memoryview(first) as view:

@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -35,6 +36,7 @@ from predastore.errors import CorruptData, UnsupportedFormat
 VERSION: Final = 1
 HASH_BYTES: Final = 32
 ID_BYTES: Final = 16
+_RANDOM_BYTES: Final = ID_BYTES - 6
 UPLOAD_ID_CHARS: Final = 2 * ID_BYTES
 MISSING: Final = -1  # in ShardExtent.nodes: no node holds this shard
 
@@ -270,9 +272,21 @@ def extents_of(deleted: Deleted) -> tuple[Extent, ...]:
 # --- ids and keys -----------------------------------------------------------------------------
 
 
+def _random_pieces() -> Iterator[bytes]:
+    """Random bytes, of which the kernel is asked for many at a time: each call to it lets go of
+    the GIL, and a busy process waits long to have it back."""
+    while True:
+        pool = os.urandom(_RANDOM_BYTES * 256)
+        for start in range(0, len(pool), _RANDOM_BYTES):
+            yield pool[start : start + _RANDOM_BYTES]
+
+
+_RANDOM: Final = _random_pieces()
+
+
 def new_id() -> bytes:
-    """A fresh write, commit or upload id."""
-    return now_ms().to_bytes(6, "big") + os.urandom(10)
+    """A fresh write, commit, request or upload id; for the event loop's thread."""
+    return now_ms().to_bytes(6, "big") + next(_RANDOM)
 
 
 def now_ms() -> int:

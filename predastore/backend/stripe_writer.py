@@ -63,6 +63,23 @@ class StripeWriter:
 
     async def write(self, source: Source, digests: DigestSink) -> None:
         """Takes the whole body; on return `nodes` says where each shard is durable."""
+        if self._count == 0:
+            await expect_end(source)
+        elif self._count == 1:
+            await self._write_one(source, digests)
+        else:
+            await self._write_many(source, digests)
+            await self._commit()
+        self._drop_strays()
+
+    async def _write_one(self, source: Source, digests: DigestSink) -> None:
+        stripe = await self._receive(0, source, deque())
+        try:
+            await self._send(stripe, *await self._code_stripe(stripe, digests))
+        finally:
+            self._cluster.write_budget.give(stripe.held_bytes)
+
+    async def _write_many(self, source: Source, digests: DigestSink) -> None:
         pending: deque[asyncio.Task[None]] = deque()
         coded = sent = _done()
         try:
@@ -74,15 +91,10 @@ class StripeWriter:
                 task = asyncio.ensure_future(self._forward(stripe, digests, coded, done, sent))
                 coded, sent = done, task
                 pending.append(task)
-            if not self._count:
-                await expect_end(source)
             while pending:
                 await pending.popleft()
         finally:
             await _cancelled(pending)
-        if self._count > 1:
-            await self._commit()
-        self._drop_strays()
 
     def abandon(self) -> None:
         """Drops everything that was written, in the background."""
@@ -144,16 +156,19 @@ class StripeWriter:
         """Codes the stripe after the one before was coded, and sends it after that was sent."""
         try:
             await asyncio.wait((coded_before,))
-            if stripe.data_bytes <= BACKEND_INLINE_BYTES_MAX:
-                length, crcs = self._encode(stripe, digests)
-            else:
-                length, crcs = await self._cluster.in_thread(self._encode, stripe, digests)
+            length, crcs = await self._code_stripe(stripe, digests)
             coded.set_result(None)
             await asyncio.shield(sent_before)
             await self._send(stripe, length, crcs)
         finally:
             coded.cancel()
             self._cluster.write_budget.give(stripe.held_bytes)
+
+    async def _code_stripe(self, stripe: _Stripe, digests: DigestSink) -> tuple[int, list[int]]:
+        """The length of the stripe's blocks, and the CRC of each."""
+        if stripe.data_bytes <= BACKEND_INLINE_BYTES_MAX:
+            return self._encode(stripe, digests)
+        return await self._cluster.in_thread(self._encode, stripe, digests)
 
     def _encode(self, stripe: _Stripe, digests: DigestSink) -> tuple[int, list[int]]:
         with memoryview(stripe.buffer) as view:
