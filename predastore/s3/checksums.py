@@ -31,6 +31,7 @@ ELEMENTS: Final = {name: one.xml_name for name, one in checksum.ALGORITHMS.items
 _BY_FIELD: Final = {field: name for name, field in FIELDS.items()}
 _BY_FIELD_RAW: Final = {field.encode(): name for field, name in _BY_FIELD.items()}
 _PREFIX: Final = b"x-amz-checksum-"
+_NO_DIGESTS: Final = frozenset(_PREFIX + one for one in (b"algorithm", b"type", b"mode"))
 
 
 def parse_digest(algorithm: str, value: str) -> bytes:
@@ -58,7 +59,9 @@ def declared(headers: Headers) -> tuple[str, str] | None:
     """(algorithm, value) of the one x-amz-checksum-* digest of a request, if there is one."""
     found: tuple[str, str] | None = None
     for name, value in headers.raw:
-        if name.startswith(_PREFIX) and name in _BY_FIELD_RAW:
+        if name.startswith(_PREFIX) and name not in _NO_DIGESTS:
+            if name not in _BY_FIELD_RAW:
+                raise S3Error("NotImplemented", Header=name.decode("latin-1"))
             if found is not None:
                 raise S3Error(
                     "InvalidRequest",

@@ -31,7 +31,7 @@ from predastore.s3.tokens import Tokens
 LIVE_PATH: Final = b"/-/health/live"
 READY_PATH: Final = b"/-/health/ready"
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("predastore.s3")
 
 
 def _always() -> bool:
@@ -67,7 +67,7 @@ class S3Service:
         except PredastoreError as error:
             return self._failed(request, error)
         except Exception:
-            _log.exception("request %s: unexpected error", request.id)
+            _log.exception("request failed", extra={"request_id": request.id})
             return self._error(request, S3Error("InternalError"))
         answer.headers.append(("x-amz-request-id", request.id))
         return answer
@@ -104,7 +104,11 @@ class S3Service:
             shown = translate(error)
         if status_of(shown) >= 500 and shown.s3_code != "NotImplemented":
             _log.warning(
-                "request %s: %s: %s: %s", request.id, shown.s3_code, type(error).__name__, error
+                "%s: %s: %s",
+                shown.s3_code,
+                type(error).__name__,
+                error,
+                extra={"request_id": request.id},
             )
         return self._error(request, shown)
 

@@ -9,6 +9,7 @@ the event loop let through in between.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 from xml.parsers import expat
 
@@ -28,7 +29,7 @@ class Element:
     def __init__(self, name: str) -> None:
         self.name = name
         self.text = ""
-        self.children: list[Element] = []
+        self.children: Sequence[Element] = ()
 
     def only(self, *names: str) -> dict[str, str]:
         """The children as name -> text, each at most once, childless, and of these names."""
@@ -45,7 +46,7 @@ class _Builder:
 
     def __init__(self) -> None:
         self.root: Element | None = None
-        self._open: list[Element] = []
+        self._open: list[tuple[Element, list[Element]]] = []  # with what is inside so far
 
     def start(self, name: str, _attributes: dict[str, str]) -> None:
         if name.startswith(_PREFIX):
@@ -56,20 +57,21 @@ class _Builder:
         if self._open:
             if len(self._open) >= limits.S3_XML_DEPTH_MAX:
                 raise S3Error("MalformedXML")
-            self._open[-1].children.append(element)
+            self._open[-1][1].append(element)
         else:
             self.root = element
-        self._open.append(element)
+        self._open.append((element, []))
 
     def end(self, _name: str) -> None:
-        closed = self._open.pop()
-        if closed.children:
+        closed, children = self._open.pop()
+        if children:
             if closed.text.strip():
                 raise S3Error("MalformedXML")
             closed.text = ""
+            closed.children = children
 
     def text(self, data: str) -> None:
-        self._open[-1].text += data
+        self._open[-1][0].text += data
 
 
 def _refuse(*_anything: Any) -> None:

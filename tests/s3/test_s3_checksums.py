@@ -73,6 +73,7 @@ def test_trailer() -> None:
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
+        ([("x-amz-checksum-crc99", "AAAAAA==")], "NotImplemented"),
         ([("content-md5", "nonsense")], "InvalidDigest"),
         ([("content-md5", b64(b"short"))], "InvalidDigest"),
         ([("x-amz-checksum-crc32", "AAAA")], "InvalidRequest"),

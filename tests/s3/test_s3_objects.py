@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -201,6 +202,33 @@ def test_conditions_on_writes(s3: BaseClient, bucket: str) -> None:
     assert read(s3, bucket, "k") == b"3"
     s3.delete_object(**where, IfMatch=newer)
     assert refused(s3.get_object, **where) == ("NoSuchKey", 404)
+
+
+def at_once(server: S3Server, count: int, **options: Any) -> list[int]:
+    """The statuses of so many PUTs under one condition, sent at the same time."""
+
+    def put(number: int) -> int:
+        client = server.client()
+        try:
+            client.put_object(Body=b"%d" % number, **options)
+        except ClientError as error:
+            return error.response["ResponseMetadata"]["HTTPStatusCode"]
+        finally:
+            client.close()
+        return 200
+
+    with ThreadPoolExecutor(count) as pool:
+        return sorted(pool.map(put, range(count)))
+
+
+def test_of_many_conditional_writes_one_wins(server: S3Server, s3: BaseClient, bucket: str) -> None:
+    where = {"Bucket": bucket, "Key": "k"}
+    statuses = at_once(server, 6, **where, IfNoneMatch="*")
+    assert statuses[0] == 200
+    assert set(statuses[1:]) <= {409, 412}
+    etag = s3.head_object(**where)["ETag"]
+    statuses = at_once(server, 6, **where, IfMatch=etag)
+    assert statuses[:2] in ([200, 409], [200, 412])
 
 
 def test_conditions_that_are_not_offered(s3: BaseClient, bucket: str) -> None:
