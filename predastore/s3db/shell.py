@@ -26,11 +26,10 @@ from predastore.errors import (
 )
 from predastore.limits import RAFT_COMMANDS_QUEUED_MAX
 
+from .raft.callers import DISCARDED, SUCCESS, UNKNOWN_OUTCOME, Callback
 from .raft.core import Core
 from .raft.messages import Message
 from .raft.state import Role
-
-Callback = Callable[[Any, int], None]  # (outcome, FAIL_REASON)
 
 if TYPE_CHECKING:
 
@@ -76,14 +75,11 @@ else:
 
 VERSION: Final = "0.3.17"
 
-# pysyncobj.config.FAIL_REASON
-SUCCESS: Final = 0
+# pysyncobj.config.FAIL_REASON, with SUCCESS, DISCARDED and UNKNOWN_OUTCOME of raft.callers
 QUEUE_FULL: Final = 1
 MISSING_LEADER: Final = 2
-DISCARDED: Final = 3
 NOT_LEADER: Final = 4
 REQUEST_DENIED: Final = 6
-UNKNOWN_OUTCOME: Final = 7
 
 _STATE: Final = {  # pysyncobj.syncobj._RAFT_STATE
     Role.FOLLOWER: 0,
@@ -231,3 +227,20 @@ def _progress(core: Core) -> list[tuple[int, tuple[int, int]]]:
         return []
     peers = core.leadership.peers.items()
     return [(peer, (progress.next, progress.match)) for peer, progress in peers]
+
+
+__all__ = [
+    "DISCARDED",
+    "MISSING_LEADER",
+    "NOT_LEADER",
+    "PRIVATE_NAMES",
+    "QUEUE_FULL",
+    "REQUEST_DENIED",
+    "SUCCESS",
+    "UNKNOWN_OUTCOME",
+    "VERSION",
+    "Node",
+    "RpcTransport",
+    "Shell",
+    "failure",
+]

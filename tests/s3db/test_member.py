@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.waiting import eventually_async
 
 from predastore.errors import (
     NoLeader,
@@ -29,6 +28,7 @@ from predastore.s3db.commands import Absent, Batch, Put, encode
 from predastore.s3db.member import Member
 from predastore.s3db.raft.state import Role, Timing
 from predastore.s3db.store import Store
+from support.waiting import eventually_async
 
 FAST = Timing(heartbeat_s=0.03, election_s=0.15)
 PATIENCE_MS = 10_000
@@ -333,5 +333,55 @@ def test_a_disk_error_ends_the_member_and_tells_its_owner(
             assert "Input/output error" in str(await leader.failed)
             with pytest.raises(NoLeader):
                 await leader.propose(put("a", b"1"), timeout_ms=PATIENCE_MS)
+
+    run(test)
+
+
+def test_a_member_that_lags_behind_the_log_gets_a_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("predastore.s3db.raft.engine.RAFT_LOG_KEPT_BYTES", 2_000)
+    monkeypatch.setattr("predastore.s3db.raft.engine.RAFT_LOG_CUT_BYTES", 2_000)
+    monkeypatch.setattr("predastore.s3db.raft.snapshots.RAFT_SNAPSHOT_CHUNK_BYTES", 10_000)
+
+    async def test() -> None:
+        async with cluster_of(tmp_path, 3) as cluster:
+            leader = await cluster.leader()
+            lagging = next(m for m in cluster.ids if m != leader.id)
+            await cluster.stop(lagging)
+            for number in range(200):
+                await leader.propose(put(f"k{number}", os.urandom(300)), timeout_ms=PATIENCE_MS)
+            assert leader.status()["first_index"] > 150
+            member = await cluster.start(lagging)
+            await member.read_barrier(timeout_ms=PATIENCE_MS)
+            leader = await cluster.leader()
+            await leader.propose(put("last", b"1"), timeout_ms=PATIENCE_MS)
+            for each in cluster.members.values():
+                await each.read_barrier(timeout_ms=PATIENCE_MS)
+            assert len({each.store.digest() for each in cluster.members.values()}) == 1
+            await cluster.stop(lagging)
+            member = await cluster.start(lagging)
+            await member.read_barrier(timeout_ms=PATIENCE_MS)
+            assert member.store.get("objects", b"last") == b"1"
+
+    run(test)
+
+
+def test_the_log_is_cut_and_a_restart_still_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("predastore.s3db.raft.engine.RAFT_LOG_KEPT_BYTES", 2_000)
+    monkeypatch.setattr("predastore.s3db.raft.engine.RAFT_LOG_CUT_BYTES", 2_000)
+
+    async def test() -> None:
+        async with cluster_of(tmp_path, 1) as cluster:
+            leader = await cluster.leader()
+            for number in range(100):
+                await leader.propose(put(f"k{number}", bytes(200)), timeout_ms=PATIENCE_MS)
+            assert leader.status()["first_index"] > 50
+            await cluster.stop(1)
+            leader = await cluster.start(1)
+            await leader.read_barrier(timeout_ms=PATIENCE_MS)
+            assert len(leader.store.list_keys("objects", b"k", 1000)) == 100
 
     run(test)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from .core import Core
-from .messages import Entry, Message, Record, SnapshotChunk
+from .messages import Entry, Marker, Message, Record, SnapshotChunk
 from .state import ChunkWanted, ReadState, Ready
 
 
@@ -41,7 +41,7 @@ class Driver:
         self._waiting: list[Ready] = []
         self._writing: list[Ready] = []
         self._applying: Sequence[Entry] = ()
-        self._apply_paused = False
+        self._is_held = False
 
     def turn(self) -> None:
         """Carry out what the core wants now; after every step, tick or proposal."""
@@ -85,7 +85,7 @@ class Driver:
             self._actions.send(messages)
 
     def _apply(self) -> None:
-        if self._applying or self._apply_paused:
+        if self._applying or self._is_held:
             return
         self._applying = self.core.take_committed()
         if self._applying:
@@ -97,10 +97,19 @@ class Driver:
         self._applying = ()
         self.turn()
 
-    @property
-    def is_applying(self) -> bool:
-        return bool(self._applying)
+    def hold(self) -> bool:
+        """Give the state machine nothing more, for `installed`; True once it rests."""
+        self._is_held = True
+        return not self._applying
 
-    def pause_apply(self, paused: bool) -> None:
-        """While a snapshot is installed nothing is given to the state machine."""
-        self._apply_paused = paused
+    def installed(self, marker: Marker) -> None:
+        """The state machine now is, durably, that of `marker`."""
+        self._is_held = False
+        self.core.install(marker)
+        self.applied_index = marker.index
+        self.turn()
+
+    def release(self) -> None:
+        """Nothing was installed after all."""
+        self._is_held = False
+        self.turn()

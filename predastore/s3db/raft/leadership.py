@@ -253,7 +253,7 @@ class Leadership:
         prev = progress.next - 1
         prev_term = state.log.term_at(prev)
         if prev_term is None:
-            self._begin_snapshot(peer, progress)
+            self._want_chunk(peer, progress, 0, 0)
             return False
         entries = state.log.batch(
             progress.next,
@@ -273,11 +273,11 @@ class Leadership:
         state = self.state
         prev = progress.next - 1
         prev_term = state.log.term_at(prev)
+        if progress.sending is not Sending.SNAPSHOT and prev_term is None:
+            self._want_chunk(peer, progress, 0, 0)
         if progress.sending is Sending.SNAPSHOT:
             prev, prev_term = 0, 0  # matches everywhere, and says nothing
-        elif prev_term is None:
-            self._begin_snapshot(peer, progress)
-            prev, prev_term = 0, 0
+            self._repeat_chunk(peer, progress)
         assert prev_term is not None
         state.say_at_once(
             Append(state.id, peer, state.term, prev, prev_term, state.commit, self.round, [])
@@ -285,21 +285,29 @@ class Leadership:
 
     # --- snapshots (Raft 5.3) -----------------------------------------------------------------
 
-    def _begin_snapshot(self, peer: int, progress: Progress) -> None:
-        progress.needs_snapshot(self.state.log.base_index)
-        self.state.out.chunks_wanted.append(ChunkWanted(peer, 0, 0))
+    def _want_chunk(self, peer: int, progress: Progress, index: int, offset: int) -> None:
+        progress.needs_snapshot(index, offset, self.state.now)
+        self.state.out.chunks_wanted.append(ChunkWanted(peer, index, offset))
+
+    def _repeat_chunk(self, peer: int, progress: Progress) -> None:
+        """No answer for long: the chunk, or the answer, is lost."""
+        patience_s = 2 * self.state.timing.election_s
+        if progress.chunk_wanted and self.state.now - progress.chunk_wanted_at > patience_s:
+            self._want_chunk(peer, progress, *progress.chunk_wanted)
 
     def on_snapshot_reply(self, message: SnapshotReply) -> None:
         progress = self._hear(message)
         if progress is not None and progress.sending is Sending.SNAPSHOT:
-            wanted = ChunkWanted(message.source, message.index, message.offset)
-            self.state.out.chunks_wanted.append(wanted)
+            self._want_chunk(message.source, progress, message.index, message.offset)
         self._confirm_reads()
+
+    def is_sending_snapshot(self) -> bool:
+        return any(p.sending is Sending.SNAPSHOT for p in self.peers.values())
 
     def send_chunk(
         self, peer: int, marker: Marker, *, offset: int, total_bytes: int, crc: int, data: bytes
     ) -> None:
-        """What the owner has read for a `ChunkWanted`; sent again by the owner if no answer."""
+        """What the owner has read for a `ChunkWanted`."""
         progress = self.peers.get(peer)
         if progress is None or progress.sending is not Sending.SNAPSHOT:
             return

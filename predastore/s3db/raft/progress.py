@@ -28,7 +28,8 @@ class Progress:
         self.heard_at = now
         self.round_acked = 0
         self.probe_sent = False
-        self.snapshot_index = 0
+        self.chunk_wanted: tuple[int, int] | None = None  # (snapshot index, offset) last asked for
+        self.chunk_wanted_at = 0.0
         self._in_flight: deque[tuple[int, int]] = deque()  # (last index, bytes)
         self._in_flight_bytes = 0
 
@@ -52,9 +53,7 @@ class Progress:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
         advanced = match > self.match
         self.match = max(self.match, match)
-        if self.sending is Sending.PROBE or (
-            self.sending is Sending.SNAPSHOT and match >= self.snapshot_index
-        ):
+        if self.sending is Sending.PROBE or (self.sending is Sending.SNAPSHOT and advanced):
             self._become(Sending.REPLICATE)
             self.next = self.match + 1
         elif self.sending is Sending.REPLICATE:
@@ -71,9 +70,12 @@ class Progress:
         self.next = max(self.match + 1, min(retry_at, prev_index))
         return True
 
-    def needs_snapshot(self, index: int) -> None:
-        self._become(Sending.SNAPSHOT)
-        self.snapshot_index = index
+    def needs_snapshot(self, index: int, offset: int, now: float) -> None:
+        """The chunk at `offset` of the snapshot at `index` is next; 0, 0: of any snapshot."""
+        if self.sending is not Sending.SNAPSHOT:
+            self._become(Sending.SNAPSHOT)
+        self.chunk_wanted = (index, offset)
+        self.chunk_wanted_at = now
 
     def _become(self, sending: Sending) -> None:
         self.sending = sending

@@ -19,7 +19,7 @@ _RETRY_S = 0.05  # between two attempts, while there is no leader or it does not
 
 
 class ReadIndexRequest(msgspec.Struct, frozen=True, array_like=True):
-    timeout_ms: int
+    """To the leader; NotLeader if it is none."""
 
 
 class ReadIndexReply(msgspec.Struct, frozen=True, array_like=True):
@@ -42,12 +42,11 @@ class Reads:
             self._waiting.append(future)
             if self._gatherer is None:
                 self._gatherer = loop.create_task(self._gather())
-            why = "no member has answered as the leader"
             try:
                 async with asyncio.timeout_at(deadline):
                     return await future
             except TimeoutError:
-                raise NoLeader(f"no read index in time: {why}") from None
+                raise NoLeader("no read index in time: no leader has answered") from None
             except PredastoreError as error:
                 if loop.time() + _RETRY_S >= deadline:
                     raise NoLeader(f"no read index in time: {error}") from error

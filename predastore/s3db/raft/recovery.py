@@ -1,4 +1,9 @@
-"""Start-up of a member: its journal, against what its state machine holds."""
+"""Start-up of a member: its journal, against what its state machine holds.
+
+A snapshot from a leader is installed in three steps, each durable before the next: a note of
+what is being installed; the state machine's tables; the marker in the journal. A member that
+stops in between finds the note, and tables that are as new as it says, and writes the marker.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +12,24 @@ from collections.abc import Sequence
 from predastore.errors import StartupError
 
 from .journal import Journal
-from .messages import Configuration, Marker
+from .log import Log
+from .messages import Configuration, Marker, Truncate
 from .state import Recovered
 
 
-def recover(journal: Journal, *, applied: int, members: Sequence[int], where: str) -> Recovered:
+def recover(
+    journal: Journal,
+    *,
+    applied: int,
+    members: Sequence[int],
+    where: str,
+    installing: Marker | None = None,
+) -> Recovered:
     """What the journal holds; a new one, whose voters are `members`, if there is none.
 
     StartupError: journal and state machine do not belong together. Entries between `applied`
-    and the journal's end are applied again once they are known to be committed.
+    and the journal's end are applied again once they are known to be committed. `installing`: the
+    note, if there is one.
     """
     recovered = journal.load()
     if recovered is None:
@@ -26,6 +40,8 @@ def recover(journal: Journal, *, applied: int, members: Sequence[int], where: st
                 "this member's whole directory away and let it join again empty"
             )
         return journal.create(Marker(0, 0, Configuration(tuple(sorted(members)))))
+    if installing is not None and applied == installing.index:
+        recovered = _installed(journal, recovered, installing)
     last = recovered.entries[-1].index if recovered.entries else recovered.marker.index
     if applied > last:
         raise StartupError(
@@ -42,3 +58,13 @@ def recover(journal: Journal, *, applied: int, members: Sequence[int], where: st
             "empty"
         )
     return recovered
+
+
+def _installed(journal: Journal, recovered: Recovered, note: Marker) -> Recovered:
+    """Complete an installation, unless the journal has, or needs, no marker of it."""
+    log = Log(recovered.marker.index, recovered.marker.term, recovered.entries)
+    if note.index <= log.base_index or log.term_at(note.index) == note.term:
+        return recovered
+    journal.append([Truncate(log.first_index), note])
+    journal.sync()
+    return Recovered(recovered.hard_state, note)

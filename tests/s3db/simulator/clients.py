@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .world import World
 
 KEYS = ("a", "b", "c")
-TIMEOUT_S = 1.5
+TIMEOUT_S = 0.7
 RETRY_S = 0.05
 
 

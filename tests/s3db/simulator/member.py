@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from predastore._fast.crc import crc32c
 from predastore.errors import NotLeader, PredastoreError
+from predastore.s3db.raft.assembly import Assembly
 from predastore.s3db.raft.journal import Journal
-from predastore.s3db.raft.messages import COMMAND, Entry, Message, Record, SnapshotChunk
+from predastore.s3db.raft.messages import COMMAND, Entry, Marker, Message, Record, SnapshotChunk
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.state import ChunkWanted, ReadState
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from .world import World
 
 SEGMENT_BYTES = 4096
+CHUNK_BYTES = 16
 LOG_KEPT = 8  # entries kept when the log is cut
 
 WriteReply = Callable[[str, int | None], None]  # ("done", found), ("refused", leader), ("unknown",)
@@ -35,7 +38,9 @@ class SimMember:
         self.machine = Machine(self.rng)
         self.is_up = False
         self.paused_until = 0.0
-        self.sync_s = 0.002
+        self.sync_s = world.scenario.sync_s
+        self.installing: Marker | None = None
+        self.installs = 0
         self._life = 0
 
     # --- life ---------------------------------------------------------------------------------
@@ -46,6 +51,10 @@ class SimMember:
         self._armed = float("inf")
         self._callers: dict[int, tuple[int, WriteReply]] = {}
         self._reads: list[tuple[int, str, ReadReply]] = []
+        self.assembly = Assembly()
+        self._received = bytearray()
+        self._arriving: Marker | None = None
+        self._snapshot: tuple[Marker, bytes] | None = None
         self.journal = Journal(
             self.disk, self.id, segment_bytes_max=SEGMENT_BYTES, random_bytes=self.rng.randbytes
         )
@@ -54,6 +63,7 @@ class SimMember:
             applied=self.machine.applied_index,
             members=sorted(self.world.members) or range(1, self.world.scenario.members + 1),
             where=f"member {self.id}",
+            installing=self.installing,
         )
         self.core = self.world.scenario.core(
             self.id,
@@ -61,6 +71,8 @@ class SimMember:
             applied=self.machine.applied_index,
             rng=self.rng,
             now=self.world.now,
+            timing=self.world.scenario.timing,
+            bounds=self.world.scenario.bounds,
         )
         self.driver = self.world.scenario.driver(self.core, self)
         self._turn()
@@ -191,11 +203,14 @@ class SimMember:
                 own = term == entry.term and entry.kind == COMMAND
                 reply("done" if own else "refused", found if own else None)
         self.driver.applied()
+        self._answer_applied()
+        self._turn()
+
+    def _answer_applied(self) -> None:
         ready = [read for read in self._reads if read[0] <= self.driver.applied_index]
         self._reads = [read for read in self._reads if read[0] > self.driver.applied_index]
         for _, key, answer in ready:
             answer(True, self.machine.values.get(key))
-        self._turn()
 
     def answer_reads(self, reads: Sequence[ReadState]) -> None:
         for read in reads:
@@ -211,8 +226,69 @@ class SimMember:
 
     # --- snapshots ----------------------------------------------------------------------------
 
-    def keep_chunks(self, chunks: Sequence[SnapshotChunk]) -> None:
-        raise AssertionError("snapshots are not wired")
-
     def find_chunks(self, wanted: Sequence[ChunkWanted]) -> None:
-        raise AssertionError("snapshots are not wired")
+        for want in wanted:
+            self.later(self.rng.uniform(0.001, 0.02), partial(self._send_chunk, want))
+
+    def _send_chunk(self, want: ChunkWanted) -> None:
+        leadership = self.core.leadership
+        if leadership is None:
+            return
+        marker, data = self._snapshot or (None, b"")
+        if marker is None or marker.index < self.core.log.base_index:
+            self.machine.sync()
+            index = self.machine.applied_index
+            term = self.core.log.term_at(index)
+            assert term is not None
+            marker = Marker(index, term, self.core.membership.at(index))
+            data = self.machine.dump()
+            self._snapshot = (marker, data)
+        offset = want.offset if want.index == marker.index else 0
+        chunk = data[offset : offset + CHUNK_BYTES]
+        leadership.send_chunk(
+            want.follower,
+            marker,
+            offset=offset,
+            total_bytes=len(data),
+            crc=crc32c(chunk),
+            data=chunk,
+        )
+        self._turn()
+
+    def keep_chunks(self, chunks: Sequence[SnapshotChunk]) -> None:
+        for chunk in chunks:
+            if self._arriving:
+                continue  # a repeated one, while the whole is being installed
+            if self.assembly.takes(chunk):
+                del self._received[chunk.offset :]
+                self._received += chunk.data
+                if self.assembly.taken(chunk):
+                    self._arriving = chunk.marker
+                    self.later(0.001, self._install)
+                    continue
+            self.core.chunk_kept(chunk, self.assembly.offset)
+        self.later(0, self._turn)
+
+    def _install(self) -> None:
+        marker = self._arriving
+        assert marker is not None
+        if not self.driver.hold():
+            self.later(0.001, self._install)
+        elif marker.index <= self.core.handed:
+            self._arriving = None
+            self.driver.release()
+        else:
+            self.installing = marker  # the durable note
+            self.later(self.rng.uniform(0.0, 0.01), partial(self._replace, marker))
+
+    def _replace(self, marker: Marker) -> None:
+        self.machine.load(bytes(self._received))
+        self.later(self.rng.uniform(0.0, 0.01), partial(self._installed, marker))
+
+    def _installed(self, marker: Marker) -> None:
+        self._arriving = None
+        self.assembly.reset()
+        self.installs += 1
+        self.driver.installed(marker)
+        self._answer_applied()
+        self._turn()

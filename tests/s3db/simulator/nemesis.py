@@ -15,8 +15,9 @@ class Nemesis:
         self.world = world
         self.rng = world.rng
         self._active = False
-        self.faults: list[tuple[int, Callable[[], None]]] = [
+        acts: list[tuple[int, Callable[[], None]]] = [
             (4, self.crash_one),
+            (1, self.blink),
             (1, self.crash_all),
             (3, self.partition),
             (3, self.cut_one_way),
@@ -24,24 +25,26 @@ class Nemesis:
             (3, self.pause_one),
             (2, self.slow_disk),
             (2, self.bad_network),
-            (0, self.cut_logs),
+            (4, self.cut_logs),
             (2, self.hand_over),
             (4, self.mend),
         ]
+        changed = world.scenario.weights
+        self._acts = [act for _, act in acts]
+        self._weights = [changed.get(act.__name__, weight) for weight, act in acts]
 
     def begin(self) -> None:
         self._active = True
         # Some runs have a network that is bad all the time.
-        if self.rng.random() < 0.5:
+        if not self.world.scenario.slow and self.rng.random() < 0.5:
             self.bad_network()
         self.world.at(1.2, self._strike)
 
     def _strike(self) -> None:
         if not self._active:
             return
-        weights = [weight for weight, _ in self.faults]
-        self.rng.choices(self.faults, weights)[0][1]()
-        self.world.at(self.rng.uniform(0.02, 0.7), self._strike)
+        self.rng.choices(self._acts, self._weights)[0]()
+        self.world.at(self.rng.uniform(*self.world.scenario.strike_s), self._strike)
 
     def heal(self) -> None:
         self._active = False
@@ -64,7 +67,14 @@ class Nemesis:
         victim = (self._leader() if self.rng.random() < 0.6 else None) or self._any()
         if victim.is_up:
             victim.crash()
-            self.world.at(self.rng.uniform(0.01, 1.5), victim.restart)
+            self.world.at(self.rng.choice([0.01, 0.1, 1.0]) * self.rng.random(), victim.restart)
+
+    def blink(self) -> None:
+        """Lose power, and be back at once, perhaps before the message that is on its way."""
+        victim = self._any()
+        if victim.is_up:
+            victim.crash()
+            self.world.at(self.rng.uniform(0.001, 0.02), victim.restart)
 
     def crash_all(self) -> None:
         for victim in self.world.members.values():

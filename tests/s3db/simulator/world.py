@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 from predastore.errors import PredastoreError
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.driver import Driver
 from predastore.s3db.raft.messages import Entry, Message
+from predastore.s3db.raft.state import Bounds, Timing
 
 from .checker import Operation, first_violation
 
@@ -25,13 +27,65 @@ class Violation(AssertionError):
     """The cluster did what no correct one does."""
 
 
+SMALL = Bounds(append_entries=2, in_flight_count=3, apply_entries=4)
+
+
 @dataclass(frozen=True)
 class Scenario:
+    """`delay_s`: of most messages; `sync_s`: of a slow sync; `strike_s`: between two acts of the
+    nemesis, whose `weights` may be changed by name; `slow`: share of messages that come late."""
+
     members: int = 3
     clients: int = 4
-    duration_s: float = 8.0
+    duration_s: float = 6.0
+    delay_s: tuple[float, float] = (0.0005, 0.005)
+    sync_s: float = 0.002
+    strike_s: tuple[float, float] = (0.02, 0.7)
+    slow: float = 0.0
+    doubled: float = 0.0
+    loss: float = 0.0
+    weights: Mapping[str, int] = field(default_factory=dict)
+    timing: Timing = Timing()
+    bounds: Bounds = Bounds()
     core: type[Core] = Core
     driver: type[Driver] = Driver
+
+
+# Elections all the time: timeouts hardly longer than the network is slow.
+STORMY: Mapping[str, Any] = {
+    "duration_s": 5.0,
+    "delay_s": (0.001, 0.06),
+    "strike_s": (0.01, 0.3),
+    "timing": Timing(heartbeat_s=0.04, election_s=0.12),
+    "bounds": SMALL,
+}
+
+# Slow disks that lose power, one by one and all together.
+POWER_CUTS: Mapping[str, Any] = {
+    "sync_s": 0.04,
+    "strike_s": (0.05, 0.7),
+    "timing": Timing(heartbeat_s=0.04, election_s=0.12),
+    "weights": {"crash_one": 8, "crash_all": 8, "slow_disk": 0, "bad_network": 0, "pause_one": 0},
+}
+
+# Leaders come and go, and what was said long ago arrives late and twice.
+ECHOES: Mapping[str, Any] = {
+    "duration_s": 5.0,
+    "slow": 0.25,
+    "doubled": 0.5,
+    "strike_s": (0.01, 0.3),
+    "timing": Timing(heartbeat_s=0.04, election_s=0.1),
+    "bounds": SMALL,
+    "weights": {"hand_over": 8, "isolate_leader": 8, "bad_network": 0, "crash_all": 0},
+}
+
+PROFILES: tuple[Mapping[str, Any], ...] = ({}, STORMY, POWER_CUTS, ECHOES)
+
+
+def of_seed(seed: int, **options: Any) -> Scenario:
+    """The profiles in turn, with three members or five."""
+    profile = PROFILES[seed % len(PROFILES)]
+    return Scenario(**{"members": 5 if seed % 3 == 0 else 3, **profile, **options})
 
 
 @dataclass
@@ -39,6 +93,7 @@ class Network:
     """Every message may be lost, delayed, doubled; links are cut in one direction each."""
 
     rng: random.Random
+    delay_s: tuple[float, float]
     loss: float = 0.0
     doubled: float = 0.0
     slow: float = 0.0
@@ -53,8 +108,8 @@ class Network:
 
     def _delay(self) -> float:
         if self.rng.random() < self.slow:
-            return self.rng.uniform(0.05, 1.5)
-        return self.rng.uniform(0.0005, 0.005)
+            return self.rng.uniform(0.05, 2.0)
+        return self.rng.uniform(*self.delay_s)
 
 
 class World:
@@ -67,7 +122,9 @@ class World:
         self.scenario = scenario
         self.rng = random.Random(seed)
         self.now = 0.0
-        self.network = Network(self.rng)
+        self.network = Network(
+            self.rng, scenario.delay_s, scenario.loss, scenario.doubled, scenario.slow
+        )
         self.history: list[Operation] = []
         self.applied: dict[int, Entry] = {}  # what any member ever applied at an index
         self._events: list[tuple[float, int, Callable[[], None]]] = []

@@ -1,0 +1,366 @@
+"""Runs a core on an event loop: turns, timers, the two worker threads, snapshots, failure.
+
+Where things run: the core, on the loop only; the journal's writes and syncs, in one thread; the
+state machine's transactions, in another; copies for and from other members, in a third. Nothing
+is timed on the path of a commit: a proposal leads to a turn at once, and all that came before a
+thread was free goes together.
+
+    submit -> shell's queue -> turn -> appends to peers ... replies -> commit -> apply -> callback
+                                    -> journal write, sync /
+
+A failed write or sync, a failed transaction, or a broken invariant ends the engine for good:
+`failed` resolves, and the process should end, because what the disk holds is no longer known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from predastore.errors import MemberFailed, NodeFull, NoLeader, NotLeader, PredastoreError
+from predastore.limits import RAFT_LOG_CUT_BYTES, RAFT_LOG_KEPT_BYTES, RAFT_LOG_STRETCH
+
+from .. import shell
+from .callers import AppliedWaiters, Callback, Callers
+from .core import Core
+from .driver import Driver
+from .journal import Journal
+from .messages import COMMAND, Entry, Marker, Message, Record, SnapshotChunk
+from .snapshots import Receiver, Sender
+from .state import ChunkWanted, ReadState, Recovered, Role, Timing
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from ..store import Store
+
+logger = logging.getLogger(__name__)
+
+_FULL_RETRY_S = 1.0  # until what is committed is tried again on a full disk
+
+
+class Engine:
+    """Implements the driver's `Actions`."""
+
+    def __init__(
+        self,
+        *,
+        member_id: int,
+        directory: Path,
+        recovered: Recovered,
+        journal: Journal,
+        store: Store,
+        timing: Timing,
+        post: Callable[[int, Sequence[Message]], None],
+    ) -> None:
+        """`post` sends messages to one member; they may get lost."""
+        loop = asyncio.get_running_loop()
+        self.id = member_id
+        self.failed: asyncio.Future[MemberFailed] = loop.create_future()
+        self.is_stopped = False
+        self.follows = asyncio.Event()
+        self.core = Core(
+            member_id,
+            recovered,
+            applied=store.applied_index,
+            rng=random.Random(),
+            now=loop.time(),
+            timing=timing,
+        )
+        self.driver = Driver(self.core, self)
+        self._loop = loop
+        self._journal = journal
+        self._store = store
+        self._post = post
+        self._writer = Worker(f"journal-{member_id}", self.fail)
+        self._applier = Worker(f"apply-{member_id}", self.fail)
+        self._copier = Worker(f"snapshot-{member_id}", self.fail)
+        self._callers = Callers()
+        self._applied_waiters = AppliedWaiters()
+        self._turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._led_term = 0  # the term that this member leads, 0 while it follows
+        self._is_cutting = False
+        self._is_installing = False
+        self._sender = Sender(directory, self.core, store, self._copier, self.wake)
+        self._receiver = Receiver(
+            directory, self.core, store, self._copier, wake=self.wake, arrived=self._install
+        )
+        names = {
+            member: shell.Node(f"db/{member}")
+            for member in recovered.marker.configuration.members()
+        }
+        self.transport = shell.RpcTransport(names[member_id], names, post)
+        self._shell = shell.Shell(
+            f"db/{member_id}",
+            names,
+            self.transport,
+            on_tick=self._turn,
+            on_messages=self._step,
+        )
+
+    # --- what the member uses -----------------------------------------------------------------
+
+    def submit(self, command: bytes, callback: Callback) -> None:
+        """Propose with the next turn; `callback` gets (outcome, fail reason)."""
+        self._shell.submit(command, callback)
+        self.wake()
+
+    def read_index(self) -> asyncio.Future[int]:
+        """A read index of this leader; NotLeader, NoLeader, Overloaded."""
+        future: asyncio.Future[int] = self._loop.create_future()
+        self.core.read_index(future)
+        self.wake()
+        return future
+
+    def wait_applied(self, index: int) -> asyncio.Future[None]:
+        return self._applied_waiters.wait(index)
+
+    def status(self) -> dict[str, Any]:
+        """pysyncobj's own report."""
+        self._shell.mirror(self.core, self.driver.applied_index)
+        return self._shell.getStatus()
+
+    def stop(self, error: PredastoreError) -> None:
+        """No more turns; whoever waits is told."""
+        if self.is_stopped:
+            return
+        self.is_stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._callers.abandon()
+        for _, callback in self._shell.drain():
+            callback(None, shell.MISSING_LEADER)
+        if self.core.leadership is not None:
+            self.core.leadership.abandon_reads()
+            self.answer_reads(self.core.out.reads)
+        self._applied_waiters.fail(error)
+
+    async def close(self) -> None:
+        """After `stop`: waits for what is under way in the threads."""
+        self._sender.close()
+        for worker in (self._writer, self._applier, self._copier):
+            await worker.close()
+        self._journal.close()
+        self._shell.destroy()
+
+    def fail(self, error: BaseException) -> None:
+        if self.is_stopped:
+            return
+        logger.critical("s3db: the member has failed", exc_info=error, extra={"member": self.id})
+        failure = MemberFailed(f"database member {self.id} has stopped: {error}")
+        self.stop(failure)
+        self.failed.set_result(failure)
+
+    # --- turns --------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """A turn soon; one for all that this iteration of the loop brings."""
+        if not self._turn_due and not self.is_stopped:
+            self._turn_due = True
+            self._loop.call_soon(self._tick)
+
+    def _tick(self) -> None:
+        self._turn_due = False
+        if self.is_stopped:
+            return
+        self._guarded(self._shell.doTick)
+
+    def _turn(self) -> None:
+        """What pysyncobj's tick has become."""
+        self.core.tick(self._loop.time())
+        proposals = self._shell.drain()
+        if proposals:
+            self._propose(proposals)
+        self.driver.turn()
+        self._note_role()
+        self._arm()
+
+    def _guarded(self, function: Callable[[], Any]) -> None:
+        try:
+            function()
+        except Exception as error:
+            self.fail(error)
+
+    def _arm(self) -> None:
+        """Time matters only for heartbeats and elections; the timer is moved when it rings."""
+        when = self.core.deadline()
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._loop.time() >= self.core.deadline():
+            self.wake()
+        elif not self.is_stopped:
+            self._arm()
+
+    def _propose(self, proposals: list[tuple[bytes, Callback]]) -> None:
+        try:
+            index = self.core.propose([command for command, _ in proposals])
+        except NotLeader:
+            reason = shell.NOT_LEADER
+        except PredastoreError:
+            reason = shell.REQUEST_DENIED
+        else:
+            self._callers.add(index, self.core.term, [callback for _, callback in proposals])
+            return
+        for _, callback in proposals:
+            callback(None, reason)
+
+    def _step(self, messages: Sequence[Message]) -> None:
+        """What pysyncobj's message handler has become."""
+        now = self._loop.time()
+
+        def step() -> None:
+            for message in messages:
+                self.core.step(message, now)
+
+        self._guarded(step)
+        self.wake()
+
+    def _note_role(self) -> None:
+        """On step-down nobody can tell what becomes of entries that are not committed."""
+        led = self.core.term if self.core.role is Role.LEADER else 0
+        if led == self._led_term:
+            return
+        if self._led_term:
+            self._callers.step_down(self.core.commit)
+            self._sender.close()
+        self._led_term = led
+        if led:
+            self.follows.clear()
+        else:
+            self.follows.set()
+        logger.info(
+            "raft: now %s",
+            self.core.role.value,
+            extra={"member": self.id, "term": self.core.term, "leader": self.core.leader},
+        )
+
+    # --- actions of the driver ----------------------------------------------------------------
+
+    def send(self, messages: Sequence[Message]) -> None:
+        by_member: dict[int, list[Message]] = {}
+        for message in messages:
+            by_member.setdefault(message.target, []).append(message)
+        for member, batch in by_member.items():
+            self.transport.send_to(member, batch)
+
+    def write(self, records: Sequence[Record]) -> None:
+        def work() -> None:
+            self._journal.append(records)
+            self._journal.sync()
+
+        self._writer.run(work, self._written)
+
+    def _written(self, _: None) -> None:
+        if not self.is_stopped:
+            self._guarded(self.driver.written)
+            self.wake()
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        commands = [
+            (entry.index, entry.data if entry.kind == COMMAND else b"") for entry in entries
+        ]
+
+        def work() -> Sequence[Any] | None:
+            try:
+                return self._store.apply(commands)
+            except NodeFull:
+                logger.exception("s3db: no room for what is committed", extra={"member": self.id})
+                return None  # nothing was done
+
+        self._applier.run(work, partial(self._applied, entries))
+
+    def _applied(self, entries: Sequence[Entry], outcomes: Sequence[Any] | None) -> None:
+        if self.is_stopped:
+            return
+        if outcomes is None:
+            self._loop.call_later(_FULL_RETRY_S, self._apply_again, entries)
+            return
+        self._callers.applied(entries, outcomes)
+        self._guarded(self.driver.applied)
+        self._applied_waiters.applied(self.driver.applied_index)
+        self._cut_log()
+        if self._receiver.complete is not None:
+            self._install()
+        self.wake()
+
+    def _apply_again(self, entries: Sequence[Entry]) -> None:
+        if not self.is_stopped:
+            self.apply(entries)
+
+    def answer_reads(self, reads: Sequence[ReadState]) -> None:
+        for read in reads:
+            future = read.context
+            assert isinstance(future, asyncio.Future)
+            if future.done():
+                continue
+            if read.index is None:
+                future.set_exception(NoLeader("leadership was lost while reading"))
+            else:
+                future.set_result(read.index)
+
+    # --- snapshots and the log's length -------------------------------------------------------
+
+    def find_chunks(self, wanted: Sequence[ChunkWanted]) -> None:
+        self._sender.find(wanted)
+
+    def keep_chunks(self, chunks: Sequence[SnapshotChunk]) -> None:
+        self._receiver.take(chunks)
+
+    def _install(self) -> None:
+        """A whole snapshot is here: once the state machine rests, it takes its place."""
+        marker = self._receiver.complete
+        if marker is None or self._is_installing or not self.driver.hold():
+            return  # tried again when what is being applied is done
+        if marker.index <= self.core.handed:
+            self._receiver.reset()
+            self.driver.release()
+            return
+        self._is_installing = True
+        self._receiver.install(self._installed)
+
+    def _installed(self, marker: Marker | None) -> None:
+        self._is_installing = False
+        self._receiver.reset()
+        if self.is_stopped:
+            return
+        if marker is None:
+            self._guarded(self.driver.release)
+        else:
+            self._guarded(partial(self.driver.installed, marker))
+            self._applied_waiters.applied(self.driver.applied_index)
+        self.wake()
+
+    def _cut_log(self) -> None:
+        """Sync the state machine, then cut the log behind what it holds.
+
+        What a follower will need after the snapshot that it is getting stays, within bounds.
+        """
+        log, leadership = self.core.log, self.core.leadership
+        if self._is_cutting or log.size_bytes < RAFT_LOG_KEPT_BYTES + RAFT_LOG_CUT_BYTES:
+            return
+        if leadership is None or not leadership.is_sending_snapshot():
+            self._sender.close()
+        elif log.size_bytes < RAFT_LOG_STRETCH * RAFT_LOG_KEPT_BYTES:
+            return
+        synced_to = self.driver.applied_index
+        self._is_cutting = True
+
+        def cut(_: None) -> None:
+            self._is_cutting = False
+            if not self.is_stopped:
+                index = min(synced_to, log.index_before_last(RAFT_LOG_KEPT_BYTES))
+                self._guarded(partial(self.core.compact, index))
+                self.wake()
+
+        self._applier.run(self._store.sync, cut)

@@ -1,0 +1,234 @@
+"""Snapshots between members: the state machine's file, in checked chunks (Raft 5.3).
+
+The leader copies its state machine once for all followers that need it, and keeps the copy open
+(without a name, so that nothing is left behind) until none does. A follower collects chunks in
+`incoming.snapshot`; when it has all, the owner lets the state machine rest, and the file takes
+its place. The note `installing` tells a restart in the middle what to complete (recovery.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from predastore._fast.crc import crc32c
+from predastore.errors import FormatError
+from predastore.limits import RAFT_SNAPSHOT_CHUNK_BYTES
+
+from .assembly import Assembly
+from .core import Core
+from .disk import OsDisk
+from .messages import Marker, SnapshotChunk
+from .state import ChunkWanted
+from .worker import Worker
+
+logger = logging.getLogger(__name__)
+
+_NOTE = "installing"
+_INCOMING = "incoming.snapshot"
+_OUTGOING = "outgoing.snapshot"
+
+_NOTES = msgspec.msgpack.Decoder(Marker)
+
+
+class SnapshotStore(Protocol):
+    def snapshot_to(self, path: str | os.PathLike[str]) -> int: ...
+
+    def replace_from(self, path: str | os.PathLike[str]) -> None: ...
+
+
+def read_note(directory: Path) -> Marker | None:
+    """The note of an installation that may not be complete; leftovers of transfers go."""
+    for name in (_INCOMING, _OUTGOING):
+        (directory / name).unlink(missing_ok=True)
+    try:
+        data = (directory / _NOTE).read_bytes()
+    except FileNotFoundError:
+        return None
+    if len(data) < 4 or int.from_bytes(data[:4], "little") != crc32c(data[4:]):
+        raise FormatError(f"{directory / _NOTE}: the note is damaged; remove it to go on")
+    return _NOTES.decode(data[4:])
+
+
+def _write_note(directory: Path, marker: Marker) -> None:
+    body = msgspec.msgpack.encode(marker)
+    disk = OsDisk(directory)
+    temporary = _NOTE + ".new"
+    disk.unlink(temporary)
+    file = disk.create(temporary)
+    try:
+        file.append(crc32c(body).to_bytes(4, "little") + body)
+        file.sync()
+    finally:
+        file.close()
+    disk.rename(temporary, _NOTE)
+    disk.sync_directory()
+
+
+class Sender:
+    """The leader's side. `wake` is called when chunks have been given to the core."""
+
+    def __init__(
+        self,
+        directory: Path,
+        core: Core,
+        store: SnapshotStore,
+        worker: Worker,
+        wake: Callable[[], None],
+    ) -> None:
+        self._path = directory / _OUTGOING
+        self._core = core
+        self._store = store
+        self._worker = worker
+        self._wake = wake
+        self._fd = -1
+        self._total_bytes = 0
+        self._waiting: dict[int, ChunkWanted] = {}
+        self._is_copying = False
+        self.marker: Marker | None = None
+
+    def find(self, wanted: Sequence[ChunkWanted]) -> None:
+        for want in wanted:
+            self._waiting[want.follower] = want
+        if self._is_copying:
+            return
+        if self.marker is None or self.marker.index < self._core.log.base_index:
+            self._is_copying = True
+            self._worker.run(self._copy, self._copied)
+        else:
+            self._serve(self.marker)
+
+    def _copy(self) -> tuple[int, int]:
+        """(applied index, file descriptor) of a copy that has no name any more."""
+        index = self._store.snapshot_to(self._path)
+        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        os.unlink(self._path)
+        return index, fd
+
+    def _copied(self, made: tuple[int, int]) -> None:
+        self._is_copying = False
+        self.close()
+        index, self._fd = made
+        self._total_bytes = os.fstat(self._fd).st_size
+        term = self._core.log.term_at(index)
+        if term is None:  # the log was cut beyond it meanwhile: it is asked for again
+            self._waiting.clear()
+            return
+        self.marker = Marker(index, term, self._core.membership.at(index))
+        logger.info(
+            "raft: a snapshot for %s",
+            sorted(self._waiting),
+            extra={"index": index, "size_bytes": self._total_bytes},
+        )
+        self._serve(self.marker)
+
+    def _serve(self, marker: Marker) -> None:
+        for want in self._waiting.values():
+            offset = want.offset if want.index == marker.index else 0
+            read = partial(os.pread, self._fd, RAFT_SNAPSHOT_CHUNK_BYTES, offset)
+            self._worker.run(read, partial(self._send, want, marker, offset))
+        self._waiting.clear()
+
+    def _send(self, want: ChunkWanted, marker: Marker, offset: int, data: bytes) -> None:
+        if self._core.leadership is not None and marker == self.marker:
+            self._core.leadership.send_chunk(
+                want.follower,
+                marker,
+                offset=offset,
+                total_bytes=self._total_bytes,
+                crc=crc32c(data),
+                data=data,
+            )
+            self._wake()
+
+    def close(self) -> None:
+        """Let the copy go, once what is being read has been read."""
+        if self._fd >= 0:
+            self._worker.run(partial(os.close, self._fd), lambda _: None)
+            self._fd = -1
+        self.marker = None
+
+
+class Receiver:
+    """The follower's side. `arrived` is called with the marker of a complete snapshot."""
+
+    def __init__(
+        self,
+        directory: Path,
+        core: Core,
+        store: SnapshotStore,
+        worker: Worker,
+        *,
+        wake: Callable[[], None],
+        arrived: Callable[[], None],
+    ) -> None:
+        self._directory = directory
+        self._path = directory / _INCOMING
+        self._core = core
+        self._store = store
+        self._worker = worker
+        self._wake = wake
+        self._arrived = arrived
+        self._assembly = Assembly()
+        self._is_busy = False
+        self.complete: Marker | None = None
+
+    def take(self, chunks: Sequence[SnapshotChunk]) -> None:
+        """A chunk that comes while another is being written is dropped; it is sent again."""
+        for chunk in chunks:
+            if self._is_busy or self.complete is not None:
+                continue
+            if self._assembly.takes(chunk):
+                self._is_busy = True
+                self._worker.run(partial(self._write, chunk), partial(self._written, chunk))
+            else:
+                self._core.chunk_kept(chunk, self._assembly.offset)
+                self._wake()
+
+    def _write(self, chunk: SnapshotChunk) -> None:
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(fd, chunk.offset)
+            view = memoryview(chunk.data)
+            offset = chunk.offset
+            while view:
+                count = os.pwrite(fd, view, offset)
+                view, offset = view[count:], offset + count
+        finally:
+            os.close(fd)
+
+    def _written(self, chunk: SnapshotChunk, _: None) -> None:
+        self._is_busy = False
+        if self._assembly.taken(chunk):
+            self.complete = chunk.marker
+            self._arrived()
+        else:
+            self._core.chunk_kept(chunk, self._assembly.offset)
+        self._wake()
+
+    def install(self, done: Callable[[Marker | None], None]) -> None:
+        """Replace the state machine, which rests; `done` gets None if the file was refused."""
+        marker = self.complete
+        assert marker is not None
+
+        def work() -> Marker | None:
+            _write_note(self._directory, marker)
+            try:
+                self._store.replace_from(self._path)
+            except FormatError as error:
+                logger.error("raft: a snapshot was refused: %s", error)
+                return None
+            return marker
+
+        self._worker.run(work, done)
+
+    def reset(self) -> None:
+        self.complete = None
+        self._assembly.reset()
+        self._path.unlink(missing_ok=True)

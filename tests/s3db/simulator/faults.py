@@ -1,0 +1,178 @@
+"""Faults that Raft members have had, each put back into ours: the simulator must find them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from predastore.errors import NotLeader
+from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.driver import Driver
+from predastore.s3db.raft.leadership import Leadership
+from predastore.s3db.raft.log import Log
+from predastore.s3db.raft.membership import majority_value
+from predastore.s3db.raft.messages import (
+    NOBODY,
+    Append,
+    AppendReply,
+    Entry,
+    HardState,
+    Message,
+    Record,
+    VoteReply,
+)
+from predastore.s3db.raft.state import ReadState, Ready, Role
+
+
+class TruncatesOnEveryAppend(Core):
+    """pysyncobj: the log is cut at every append that begins before its end, matching or not."""
+
+    def _take(self, entries: list[Entry]) -> None:
+        if entries and entries[0].index <= self.log.last_index:
+            first = max(entries[0].index, self.log.first_index)
+            self.commit = min(self.commit, first - 1)
+            self.truncate(first)
+        self.append(entries)
+
+
+class CountsStaleAcknowledgements(Core):
+    """pysyncobj: acknowledgements carry no term, so those of an earlier one count too."""
+
+    def _meet_lower_term(self, message: Message) -> None:
+        if isinstance(message, AppendReply):
+            self._on_append_reply(message)
+        else:
+            super()._meet_lower_term(message)
+
+
+class SendsBeforeSync(Driver):
+    """pysyncobj never syncs; here: what depends on a sync is said before it."""
+
+    def turn(self) -> None:
+        real_ready = self.core.ready
+
+        def ready() -> Ready:
+            out = real_ready()
+            out.messages.extend(out.messages_after_sync)
+            out.messages_after_sync.clear()
+            return out
+
+        self.core.ready = ready  # type: ignore[method-assign]
+        try:
+            super().turn()
+        finally:
+            del self.core.ready
+
+
+class CountsVotesNotVoters(Core):
+    """pysyncobj: a vote is counted each time it is delivered, whoever it is from."""
+
+    def _on_vote_reply(self, message: VoteReply) -> None:
+        if self.role is Role.CANDIDATE and message.granted:
+            self._deliveries = getattr(self, "_deliveries", 0) + 1
+            self._count_vote(-1000 - self._deliveries)
+
+    def _campaign(self, *, transfer: bool) -> None:
+        self._deliveries = 0
+        super()._campaign(transfer=transfer)
+
+    def _count_vote(self, voter: int) -> None:
+        self._votes.add(voter)
+        if 2 * len(self._votes) > len(self.membership.current.voters):
+            self.role, self.leader = Role.LEADER, self.id
+            self.leadership = self.new_leadership()
+
+
+class ReadsWithoutAsking(Core):
+    """pysyncobj: who was leader goes on answering reads, and a deposed one with old values."""
+
+    def read_index(self, context: Hashable) -> None:
+        if self.leadership is None:
+            raise NotLeader("not the leader", leader=self.leader)
+        self.out.reads.append(ReadState(context, self.commit))
+
+
+class ForgetsItsVote(Core):
+    """pysyncobj: an empty file of term and vote is taken for a new one; it votes twice."""
+
+    def remember(self, term: int, vote: int) -> None:
+        self.term, self.vote = term, vote
+        self.out.records.append(HardState(term, NOBODY))
+
+
+class _AnyLog(Log):
+    def up_to_date(self, last_index: int, last_term: int) -> bool:
+        return True
+
+
+class VotesForAnyLog(Core):
+    """The candidate's log is not compared (Raft 3.6.1)."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        log = self.log
+        self.log = _AnyLog(log.base_index, log.base_term, log.between(log.first_index, log.last_index))
+
+
+class _CommitsOldTerms(Leadership):
+    def advance(self) -> None:
+        state = self.state
+        reached = {peer: progress.match for peer, progress in self.peers.items()}
+        reached[state.id] = state.synced_index
+        index = majority_value(state.membership.current.voters, reached)
+        state.commit = max(state.commit, index)
+
+
+class CommitsEntriesOfOldTerms(Core):
+    """Entries of an earlier term are committed by counting (Raft figure 3.7)."""
+
+    def new_leadership(self) -> Leadership:
+        return _CommitsOldTerms(self)
+
+
+class _CountsUnsyncedSelf(Leadership):
+    def advance(self) -> None:
+        synced, self.state.synced_index = self.state.synced_index, self.state.log.last_index
+        super().advance()
+        self.state.synced_index = synced
+
+
+class CountsItselfBeforeSync(Core):
+    """The leader counts its own log before that is synced."""
+
+    def new_leadership(self) -> Leadership:
+        return _CountsUnsyncedSelf(self)
+
+
+class CommitsUnverifiedTail(Core):
+    """pysyncobj: the commit index follows the leader's over a tail that was not compared."""
+
+    def _accept(self, message: Append, match: int) -> None:
+        super()._accept(message, match)
+        self.commit = max(self.commit, min(message.commit, self.log.last_index))
+
+
+def _without_hard_state(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if not isinstance(record, HardState)]
+
+
+class NeverWritesItsTerm(Driver):
+    """Term and vote are kept in memory only."""
+
+    def turn(self) -> None:
+        self.core.out.records = _without_hard_state(self.core.out.records)
+        super().turn()
+
+
+CORES: tuple[type[Core], ...] = (
+    TruncatesOnEveryAppend,
+    CountsStaleAcknowledgements,
+    CountsVotesNotVoters,
+    ReadsWithoutAsking,
+    ForgetsItsVote,
+    VotesForAnyLog,
+    CommitsEntriesOfOldTerms,
+    CountsItselfBeforeSync,
+    CommitsUnverifiedTail,
+)
+DRIVERS: tuple[type[Driver], ...] = (SendsBeforeSync, NeverWritesItsTerm)
