@@ -26,7 +26,7 @@ from pathlib import Path
 import lmdb
 import msgspec
 
-from predastore.errors import FormatError, StoreFailed
+from predastore.errors import FormatError, NodeFull, StoreFailed
 from predastore.limits import (
     NODE_INDEX_LAYER_BYTES_MAX,
     NODE_INDEX_LAYER_SHARDS_MAX,
@@ -152,7 +152,8 @@ class Index:
         return Frozen(active, uses, msgspec.msgpack.encode(state))
 
     def write_frozen(self, frozen: Frozen) -> None:
-        """Writes and syncs. StoreFailed if lmdb can not; then no more may be frozen."""
+        """Writes and syncs, all or nothing. NodeFull if there is no room: to be tried again.
+        StoreFailed if lmdb can not."""
         try:
             with self._environment.begin(write=True) as transaction:
                 # In key order, so that neighbours share pages while they are hot.
@@ -169,6 +170,8 @@ class Index:
                     else:
                         transaction.put(name, use, db=self._segments)
                 transaction.put(_STATE, frozen.state, db=self._meta)
+        except lmdb.DiskError as error:
+            raise NodeFull(f"no room for the node's index: {error}") from error
         except (lmdb.Error, OSError) as error:
             raise StoreFailed(f"the node's index can not be written: {error}") from error
         self._layers = (self._layers[0], {})

@@ -44,7 +44,7 @@ class Operation(Protocol):
 
 @dataclass(frozen=True)
 class Turn:
-    """An index layer to be written, and segments that nothing needs once it is."""
+    """An index layer to be written, and segments that nothing needs once it is, oldest first."""
 
     frozen: Frozen
     dead: list[int]

@@ -60,7 +60,7 @@ class Writer:
         self._waiting = 0
         self._stopping = False
         self._stopped: asyncio.Future[None] = self._loop.create_future()
-        self._turning: Future[None] | None = None
+        self._turning: tuple[Turn, Future[None]] | None = None
         self._turner = ThreadPoolExecutor(1, thread_name_prefix="node-index")
         self.failure: str | None = None
         self._thread = threading.Thread(target=self._main, name="node-writer", daemon=True)
@@ -170,22 +170,34 @@ class Writer:
 
     def _turn(self) -> None:
         """Has the index written, when it is time."""
+        if self._turning is not None:
+            turn, written = self._turning
+            if not written.done() and self._index.layer_load < _LAYER_LOAD_MAX:
+                return
+            if isinstance(written.exception(), NodeFull):
+                self._begin_turn(turn)
+                return
+            written.result()
+            self._turning = None
         if not self._log.turn_due:
             return
-        if self._turning is not None:
-            if not self._turning.done() and self._index.layer_load < _LAYER_LOAD_MAX:
-                return
-            self._turning.result()
         try:
             turn = self._log.turn()
         except NodeFull:
             return  # tried again after the next batch
-        self._turning = self._turner.submit(self._write_turn, turn)
+        self._begin_turn(turn)
+
+    def _begin_turn(self, turn: Turn) -> None:
+        self._turning = (turn, self._turner.submit(self._write_turn, turn))
 
     def _finish(self) -> None:
         try:
             if self._turning is not None:
-                self._turning.result()
+                turn, written = self._turning
+                if isinstance(written.exception(), NodeFull):
+                    self._write_turn(turn)
+                else:
+                    written.result()
             if not self.failure:
                 self._write_turn(self._log.turn())
         except Exception as error:
@@ -197,14 +209,26 @@ class Writer:
     # --- in the index thread --------------------------------------------------------------
 
     def _write_turn(self, turn: Turn) -> None:
-        self._index.write_frozen(turn.frozen)
-        for number in turn.dead:
+        try:
+            self._index.write_frozen(turn.frozen)
+        except NodeFull:
+            # Room can be made here. If the process ends before the index is written, it does not
+            # fit the segments any more, and is built again.
+            self._unlink(turn.dead)
+            self._index.write_frozen(turn.frozen)
+        self._unlink(turn.dead)
+
+    def _unlink(self, dead: list[int]) -> None:
+        if not dead:
+            return
+        gone = dead.copy()
+        while dead:
             # One by one: a tombstone must never be gone before the commit that it revokes.
-            self._disk.unlink(segment_path(self._folder, number))
+            self._disk.unlink(segment_path(self._folder, dead[0]))
+            del dead[0]
             self._disk.sync_folder(self._folder)
-        if turn.dead:
-            logger.info("segments unlinked", extra={"segments": turn.dead})
-            self._in_loop(lambda: self._unlinked(turn.dead))
+        logger.info("segments unlinked", extra={"segments": gone})
+        self._in_loop(lambda: self._unlinked(gone))
 
     # --- between threads ------------------------------------------------------------------
 

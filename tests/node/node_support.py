@@ -35,7 +35,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 async def open_store(path: Path, **options: Any) -> Store:
-    defaults = {
+    defaults: dict[str, Any] = {
         "node_id": 3,
         "cluster_id": CLUSTER,
         "segment_bytes_max": SEGMENT_BYTES,

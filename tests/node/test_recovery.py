@@ -211,13 +211,15 @@ def test_a_flipped_bit_in_a_payload_is_never_served(tmp_path: Path) -> None:
         for at in range(0, record.length, 9)
     ]
 
+    descriptor = os.open(segment, os.O_WRONLY)
+
     async def main() -> None:
         async with opened(tmp_path / "node") as store:
             for count, place in enumerate(places, 1):
                 damaged = bytearray(clean)
                 damaged[place] ^= 1 << place % 8
-                with open(segment, "r+b") as file:
-                    file.write(damaged)
+                # In place: the store has the file open.
+                os.pwrite(descriptor, damaged, 0)
                 bad = 0
                 for ref, blocks in shards.items():
                     try:
@@ -228,6 +230,7 @@ def test_a_flipped_bit_in_a_payload_is_never_served(tmp_path: Path) -> None:
                 assert (await store.status()).corrupt_reads == count
 
     run(main())
+    os.close(descriptor)
 
 
 def test_damage_to_what_was_synced_keeps_the_rest_of_its_shard(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from node_support import (
     segments,
     write,
 )
-from support.waiting import eventually, eventually_async
 
 from predastore._fast.crc import crc32c
 from predastore.errors import (
@@ -37,6 +36,7 @@ from predastore.limits import BLOCK_BYTES_MAX, KIB, MIB, NODE_DELETE_REFS_MAX
 from predastore.node.disk import RealDisk
 from predastore.node.shard import ShardRef
 from predastore.rpc import Buffer
+from support.waiting import eventually, eventually_async
 
 
 def test_a_put_shard_reads_back_whole_and_in_ranges_also_after_reopening(tmp_path: Path) -> None:
