@@ -28,6 +28,8 @@ from predastore.httpd.message import Headers
 CHUNKED: Final = -1  # a body length: chunked coding
 ABSENT: Final = -2  # a body length: neither Content-Length nor a chunked coding
 
+_UNKNOWN_CODING: Final = "the only transfer coding known here is chunked"
+
 
 @dataclass(slots=True)
 class Head:
@@ -72,6 +74,9 @@ class HeadParser:
             self._parser = None  # upgrades are not offered: the request is answered as it stands
         except httptools.HttpParserError as error:
             self._parser = None
+            coding = dict(fields).get(b"transfer-encoding", b"chunked").lower()
+            if coding.isalnum() and coding != b"chunked":  # llhttp knows no more than we do
+                raise HttpError(501, _UNKNOWN_CODING) from None
             raise HttpError(400, f"malformed request: {error}") from None
         if len(fields) > self._bounds.headers_max:
             raise HttpError(431, f"more than {self._bounds.headers_max} header fields")
@@ -105,7 +110,7 @@ def _framing(fields: list[tuple[bytes, bytes]], http_1_0: bool) -> tuple[int, bo
         if length is not None or http_1_0:
             raise HttpError(400, "Transfer-Encoding beside Content-Length or in HTTP/1.0")
         if coding.lower() != b"chunked":
-            raise HttpError(501, "the only transfer coding known here is chunked")
+            raise HttpError(501, _UNKNOWN_CODING)
         return CHUNKED, expects
     if length is None:
         return ABSENT, False

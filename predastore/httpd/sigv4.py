@@ -24,6 +24,7 @@ from typing import Final, NoReturn
 
 from predastore._fast import sigv4 as kernel
 from predastore.errors import SignatureError
+from predastore.httpd import presigned_v2
 from predastore.httpd.authorization import Claim, parse_claim
 from predastore.httpd.chunked import AwsChunkedBody, ChunkSigning, declared_trailers
 from predastore.httpd.message import Buffer, Request
@@ -93,19 +94,15 @@ class Verifier:
 
     def verify(self, request: Request) -> Verified:
         """Who sent `request`; SignatureError where that is not proven."""
+        if self._service == "s3" and presigned_v2.is_claimed(request):
+            return self._verify_v2(request)
         claim = parse_claim(request)
         if claim is None:
             payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
             return Verified(None, self._open_body(request, payload, None))
         self._check_scope(claim)
         self._check_time(claim)
-        credential = self._lookup(claim.scope.access_key_id)
-        if credential is None:
-            raise SignatureError(
-                "InvalidAccessKeyId",
-                "The AWS Access Key Id you provided does not exist in our records.",
-                AWSAccessKeyId=claim.scope.access_key_id,
-            )
+        credential = self._credential(claim.scope.access_key_id)
         self._check_coverage(claim, request)
         payload = self._payload(claim, request)
         key = signing_key(
@@ -119,7 +116,25 @@ class Verifier:
         digest = self._open_body(request, payload, signing)
         return Verified(credential, digest, claim.presigned)
 
+    def _verify_v2(self, request: Request) -> Verified:
+        claim = presigned_v2.Claim(request)
+        claim.check_time(self._now())
+        credential = self._credential(claim.access_key_id)
+        claim.check_signature(credential.secret_access_key)
+        payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
+        return Verified(credential, self._open_body(request, payload, None), presigned=True)
+
     # --- the claim
+
+    def _credential(self, access_key_id: str) -> Credential:
+        credential = self._lookup(access_key_id)
+        if credential is None:
+            raise SignatureError(
+                "InvalidAccessKeyId",
+                "The AWS Access Key Id you provided does not exist in our records.",
+                AWSAccessKeyId=access_key_id,
+            )
+        return credential
 
     def _check_scope(self, claim: Claim) -> None:
         scope = claim.scope

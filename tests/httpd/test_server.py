@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.waiting import eventually_async
 
 from predastore.errors import BodyMismatch, HttpError, StartupError
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.message import Buffer, Request, Response
 from predastore.httpd.server import Server
+from support.waiting import eventually_async
 
 GET = b"GET /a%20b//c?x=1&y HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -390,7 +390,7 @@ def test_drain_finishes_what_is_open_and_takes_nothing_new(http: Any) -> None:
         await eventually_async(lambda: len(http.seen) == 1)
         draining = asyncio.ensure_future(http.server.drain(20.0))
         assert await idle.closed() == b""
-        with pytest.raises(OSError, match="refused|Connect"):
+        with pytest.raises(OSError, match=r"refused|Connect"):
             await http.connect()
         go.set()
         reply = await busy.reply()
@@ -399,7 +399,7 @@ def test_drain_finishes_what_is_open_and_takes_nothing_new(http: Any) -> None:
         assert http.server.connection_count == 0
         assert len(http.seen) == 1
 
-    http.run(scenario, handler)
+    http.run(scenario, handler, bounds=Bounds(linger_s=0.05, tick_s=0.02))
 
 
 def test_drain_is_bounded(http: Any) -> None:
@@ -504,4 +504,4 @@ def test_tls_serves_the_same(http: Any, certificate: Path) -> None:
         assert (await client.reply()).status == 400
         assert await client.closed() == b""
 
-    http.run(scenario, ssl_context=context)
+    http.run(scenario, ssl_context=context, bounds=Bounds(linger_s=0.05, tick_s=0.02))

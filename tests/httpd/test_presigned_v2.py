@@ -1,0 +1,97 @@
+"""Version 2 presigned URLs, as boto3 makes them by default in us-east-1."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from predastore.errors import SignatureError
+from predastore.httpd.message import BytesBody, Headers, Request
+from predastore.httpd.sigv4 import Credential, Verifier
+
+CREDENTIAL = Credential("KEYID", "the secret", "1")
+
+
+def verifier(now_s: float | None = None) -> Verifier:
+    known = {"KEYID": CREDENTIAL}
+    now = time.time if now_s is None else lambda: now_s
+    return Verifier(known.get, region="us-east-1", now=now)
+
+
+def presigned(operation: str = "get_object", **parameters: Any) -> str:
+    client = boto3.client(
+        "s3",
+        endpoint_url="http://127.0.0.1",
+        region_name="us-east-1",
+        aws_access_key_id="KEYID",
+        aws_secret_access_key="the secret",
+        config=Config(signature_version="s3", s3={"addressing_style": "path"}),
+    )
+    values = {"Bucket": "bucket", "Key": "a b/ü+c", **parameters}
+    url: str = client.generate_presigned_url(operation, Params=values, ExpiresIn=600)
+    return url
+
+
+def request(url: str, method: str = "GET", **headers: str) -> Request:
+    parts = urlsplit(url)
+    fields = {"host": "127.0.0.1", **{k.replace("_", "-"): v for k, v in headers.items()}}
+    return Request(
+        method, parts.path.encode(), parts.query.encode(), Headers.of(fields.items()), BytesBody()
+    )
+
+
+def refused(made: Request, now_s: float | None = None) -> str:
+    with pytest.raises(SignatureError) as caught:
+        verifier(now_s).verify(made)
+    return caught.value.s3_code
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"ResponseContentType": "text/x y", "PartNumber": 3}, {"ResponseExpires": "2030-01-01"}],
+)
+def test_what_botocore_signs_is_good(parameters: dict[str, Any]) -> None:
+    verified = verifier().verify(request(presigned(**parameters)))
+    assert verified.credential == CREDENTIAL
+    assert verified.presigned
+
+
+def test_a_put_covers_its_content_type_and_amz_headers() -> None:
+    url = presigned("put_object")
+    verifier().verify(request(url, "PUT"))
+    assert refused(request(url, "PUT", content_type="text/plain")) == "SignatureDoesNotMatch"
+    assert refused(request(url, "PUT", x_amz_acl="private")) == "SignatureDoesNotMatch"
+    assert refused(request(url, "GET")) == "SignatureDoesNotMatch"
+
+
+def test_tampering_is_found() -> None:
+    url = presigned()
+    assert refused(request(url.replace("bucket", "other"))) == "SignatureDoesNotMatch"
+    assert refused(request(url.replace("KEYID", "NOBODY"))) == "InvalidAccessKeyId"
+    assert refused(request(url + "&acl")) == "SignatureDoesNotMatch"
+
+
+def test_a_parameter_that_is_not_covered_is_not_obeyed() -> None:
+    assert refused(request(presigned() + "&list-type=2")) == "AccessDenied"
+    assert refused(request(presigned() + "&x-amz-acl=public-read")) == "AccessDenied"
+
+
+def test_it_expires_and_can_not_live_for_years() -> None:
+    url = presigned()
+    assert refused(request(url), time.time() + 601) == "AccessDenied"
+    assert refused(request(url), time.time() - 8 * 86_400) == "AccessDenied"
+
+
+def test_half_a_query_is_refused() -> None:
+    assert refused(request("http://x/b/k?AWSAccessKeyId=KEYID&Expires=9")) == "AccessDenied"
+
+
+def test_other_services_have_no_version_2() -> None:
+    other = Verifier({"KEYID": CREDENTIAL}.get, region="us-east-1", service="s3db")
+    with pytest.raises(SignatureError, match="Version 2 is not supported"):
+        other.verify(request(presigned()))
