@@ -147,7 +147,7 @@ SUBRESOURCES: Final = frozenset(
 )
 
 # Parameters that say nothing about the operation: its name, as SDKs send it, and the signature.
-_ANYWHERE: Final = frozenset({"x-id"})
+_ANYWHERE: Final = frozenset({"x-id", "AWSAccessKeyId", "Expires", "Signature"})
 _SIGNATURE: Final = frozenset(
     {
         *("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires"),
