@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from predastore.errors import NotLeader
@@ -21,7 +21,9 @@ from predastore.s3db.raft.messages import (
     Record,
     VoteReply,
 )
-from predastore.s3db.raft.state import ReadState, Ready, Role
+from predastore.s3db.raft.state import Bounds, ReadState, Ready, Role, Timing
+
+from .world import ECHOES, POWER_CUTS, STORMY, Scenario
 
 
 class TruncatesOnEveryAppend(Core):
@@ -57,11 +59,11 @@ class SendsBeforeSync(Driver):
             out.messages_after_sync.clear()
             return out
 
-        self.core.ready = ready  # type: ignore[method-assign]
+        vars(self.core)["ready"] = ready
         try:
             super().turn()
         finally:
-            del self.core.ready
+            del vars(self.core)["ready"]
 
 
 class CountsVotesNotVoters(Core):
@@ -111,7 +113,9 @@ class VotesForAnyLog(Core):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         log = self.log
-        self.log = _AnyLog(log.base_index, log.base_term, log.between(log.first_index, log.last_index))
+        self.log = _AnyLog(
+            log.base_index, log.base_term, log.between(log.first_index, log.last_index)
+        )
 
 
 class _CommitsOldTerms(Leadership):
@@ -164,15 +168,88 @@ class NeverWritesItsTerm(Driver):
         super().turn()
 
 
-CORES: tuple[type[Core], ...] = (
-    TruncatesOnEveryAppend,
-    CountsStaleAcknowledgements,
-    CountsVotesNotVoters,
-    ReadsWithoutAsking,
-    ForgetsItsVote,
-    VotesForAnyLog,
-    CommitsEntriesOfOldTerms,
-    CountsItselfBeforeSync,
-    CommitsUnverifiedTail,
-)
-DRIVERS: tuple[type[Driver], ...] = (SendsBeforeSync, NeverWritesItsTerm)
+_QUICK = Timing(heartbeat_s=0.03, election_s=0.08)
+
+_NEVER = {"bad_network": 0, "slow_disk": 0}
+
+# fault -> (where it shows best, a seed from which it shows soon)
+CASES: Mapping[type[Core] | type[Driver], tuple[Mapping[str, Any], int]] = {
+    TruncatesOnEveryAppend: ({}, 0),
+    CountsStaleAcknowledgements: ({**ECHOES, "slow": 0.4, "clients": 8}, 266),
+    CountsVotesNotVoters: (
+        {
+            "members": 5,
+            "duration_s": 4.0,
+            "delay_s": (0.001, 0.08),
+            "doubled": 0.9,
+            "strike_s": (0.01, 0.2),
+            "timing": _QUICK,
+            "weights": {"bad_network": 0, "isolate_leader": 8, "mend": 8},
+        },
+        0,
+    ),
+    ReadsWithoutAsking: (STORMY, 0),
+    ForgetsItsVote: (
+        {
+            "duration_s": 5.0,
+            "delay_s": (0.001, 0.06),
+            "strike_s": (0.005, 0.05),
+            "timing": Timing(heartbeat_s=0.04, election_s=0.12),
+            "weights": {
+                **_NEVER,
+                "blink": 30,
+                "crash_one": 2,
+                "crash_all": 0,
+                "partition": 1,
+                "pause_one": 1,
+                "isolate_leader": 6,
+                "mend": 6,
+                "cut_one_way": 0,
+            },
+        },
+        173,
+    ),
+    VotesForAnyLog: (STORMY, 0),
+    CommitsEntriesOfOldTerms: (
+        {
+            "members": 5,
+            "clients": 8,
+            "delay_s": (0.001, 0.02),
+            "loss": 0.15,
+            "strike_s": (0.02, 0.2),
+            "timing": _QUICK,
+            "bounds": Bounds(append_entries=1, in_flight_count=2),
+            "weights": {
+                **_NEVER,
+                "crash_one": 10,
+                "isolate_leader": 6,
+                "partition": 6,
+                "mend": 10,
+                "pause_one": 0,
+                "cut_logs": 0,
+            },
+        },
+        359,
+    ),
+    CountsItselfBeforeSync: (POWER_CUTS, 109),
+    CommitsUnverifiedTail: (
+        {
+            "clients": 8,
+            "delay_s": (0.001, 0.02),
+            "loss": 0.1,
+            "strike_s": (0.02, 0.3),
+            "timing": _QUICK,
+            "weights": {**_NEVER, "isolate_leader": 10, "partition": 6, "mend": 10},
+        },
+        0,
+    ),
+    SendsBeforeSync: (POWER_CUTS, 0),
+    NeverWritesItsTerm: ({}, 0),
+}
+
+
+def scenario_of(fault: type[Core] | type[Driver]) -> tuple[Scenario, int]:
+    """Where `fault` is looked for, and the first seed to try."""
+    options, first = CASES[fault]
+    place = "core" if issubclass(fault, Core) else "driver"
+    return Scenario(**{**options, place: fault}), first

@@ -27,6 +27,8 @@ class Violation(AssertionError):
     """The cluster did what no correct one does."""
 
 
+PRODUCT_TIMING = Timing()
+PRODUCT_BOUNDS = Bounds()
 SMALL = Bounds(append_entries=2, in_flight_count=3, apply_entries=4)
 
 
@@ -45,8 +47,8 @@ class Scenario:
     doubled: float = 0.0
     loss: float = 0.0
     weights: Mapping[str, int] = field(default_factory=dict)
-    timing: Timing = Timing()
-    bounds: Bounds = Bounds()
+    timing: Timing = PRODUCT_TIMING
+    bounds: Bounds = PRODUCT_BOUNDS
     core: type[Core] = Core
     driver: type[Driver] = Driver
 
