@@ -88,7 +88,6 @@ NODE_SHARD_BLOCKS_MAX: Final = 262_144  # 256 GiB of a shard in blocks of 1 MiB
 NODE_RECORD_BYTES_MAX: Final = 8 * MIB  # the largest is a commit of NODE_SHARD_BLOCKS_MAX blocks
 NODE_FOOTER_PART_BYTES: Final = MIB  # footer entries held in memory before a part is written
 NODE_RESERVE_BYTES: Final = 512 * MIB  # free disk that only deletes, commits and the index may use
-NODE_RESERVE_CHECK_BYTES: Final = 64 * MIB  # written between two looks at the free disk
 NODE_QUEUE_BYTES_MAX: Final = 16 * MIB  # of blocks that wait for the writer, a store
 NODE_QUEUE_OPERATIONS_MAX: Final = 4_096  # that wait for the writer; the next is refused
 NODE_BATCH_BYTES_MAX: Final = 8 * MIB  # in one write call, so that a commit does not wait for long

@@ -44,7 +44,9 @@ def recover(path: Path, identity: Identity, disk: Disk, appender: Appender) -> t
     another node's or of a newer version, or there is no room for what has to be written."""
     report = Report()
     folder = path / SEGMENTS
-    folder.mkdir(exist_ok=True)
+    if not folder.exists():
+        folder.mkdir()
+        disk.sync_folder(path)
     numbers = segment_numbers(folder)
     index = _fitting_index(path / INDEX, folder, numbers, identity, report)
     try:

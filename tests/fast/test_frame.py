@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import frame as twin
-from reference.frame import crc32c
 
 from predastore._fast import frame
+from reference import frame as twin
+from reference.frame import crc32c
 
 TAG = 0x5EA1AB1E
 

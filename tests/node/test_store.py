@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -491,6 +492,35 @@ async def reopened_without_changes(path: Path) -> None:
     async with opened(path) as store:
         assert store.recovery.changes == 0
         assert (await store.status()).shard_count == 300
+
+
+def test_a_shard_of_thousands_of_blocks_and_a_delete_of_a_thousand_shards(tmp_path: Path) -> None:
+    blocks = [number.to_bytes(2, "little") for number in range(5000)]
+    refs = [ref_of(number) for number in range(NODE_DELETE_REFS_MAX)]
+
+    async def main() -> None:
+        async with opened(tmp_path, segment_bytes_max=MIB) as store:
+            await asyncio.gather(
+                *(
+                    store.append(ref_of(5000), i, block, crc32c(block))
+                    for i, block in enumerate(blocks[:2500])
+                )
+            )
+            await asyncio.gather(*(put(store, ref, b"x") for ref in refs))
+            await asyncio.gather(
+                *(
+                    store.append(ref_of(5000), i, blocks[i], crc32c(blocks[i]))
+                    for i in range(2500, 5000)
+                )
+            )
+            await store.commit(ref_of(5000), 5000, 10_000)
+            await store.delete(refs)
+        shutil.rmtree(tmp_path / "index")
+        async with opened(tmp_path, segment_bytes_max=MIB) as store:
+            assert (await store.status()).shard_count == 1
+            assert await read_back(store, ref_of(5000), blocks)
+
+    run(main())
 
 
 def test_reads_of_many_sizes_do_not_share_buffers(tmp_path: Path) -> None:
