@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from s3db.simulator.disk import SimDisk
 
 from predastore.errors import StartupError
 from predastore.s3db.raft.disk import OsDisk
@@ -27,6 +26,7 @@ from predastore.s3db.raft.messages import (
 )
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.state import Recovered
+from s3db.simulator.disk import SimDisk
 
 GOLDEN = Path(__file__).parents[1] / "formats" / "s3db_journal_v1.hex"
 
@@ -39,7 +39,7 @@ def entry(index: int, term: int = 1, data: bytes = b"x") -> Entry:
 
 
 def journal_on(disk: SimDisk | OsDisk, *, segment_bytes_max: int = 1 << 20) -> Journal:
-    return Journal(disk, 1, segment_bytes_max=segment_bytes_max, random_bytes=lambda n: bytes(n))
+    return Journal(disk, 1, segment_bytes_max=segment_bytes_max, random_bytes=bytes)
 
 
 def write(journal: Journal, *records: Record) -> None:

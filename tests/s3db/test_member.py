@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 
 from predastore.errors import (
     NoLeader,
@@ -131,7 +132,8 @@ def put(key: str, value: bytes, *checks: Any) -> bytes:
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60))
+    """On the loop of the product."""
+    uvloop.run(asyncio.wait_for(test(), 60))
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])

@@ -32,7 +32,7 @@ from predastore.s3db.raft.messages import (
     Vote,
     VoteReply,
 )
-from predastore.s3db.raft.state import Bounds, ChunkWanted, Ready, ReadState, Recovered, Role
+from predastore.s3db.raft.state import Bounds, ChunkWanted, ReadState, Ready, Recovered, Role
 
 LATER = 10.0  # beyond any election timeout
 

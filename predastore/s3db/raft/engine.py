@@ -83,6 +83,7 @@ class Engine:
         self._applied_waiters = AppliedWaiters()
         self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._led_term = 0  # the term that this member leads, 0 while it follows
         self._is_cutting = False
         self._is_installing = False
@@ -190,10 +191,10 @@ class Engine:
         """Time matters only for heartbeats and elections; the timer is moved when it rings."""
         when = self.core.deadline()
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._timer_at <= when:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._ring)
+        self._timer, self._timer_at = self._loop.call_at(when, self._ring), when
 
     def _ring(self) -> None:
         self._timer = None
