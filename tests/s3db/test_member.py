@@ -24,7 +24,7 @@ from predastore.errors import (
     TooLarge,
 )
 from predastore.limits import RAFT_COMMAND_BYTES_MAX
-from predastore.rpc import CallContext
+from predastore.rpc import CallContext, Endpoint, self_signed
 from predastore.s3db.commands import Absent, Batch, Put, encode
 from predastore.s3db.member import Member
 from predastore.s3db.raft.state import Role, Timing
@@ -385,5 +385,55 @@ def test_the_log_is_cut_and_a_restart_still_works(
             leader = await cluster.start(1)
             await leader.read_barrier(timeout_ms=PATIENCE_MS)
             assert len(leader.store.list_keys("objects", b"k", 1000)) == 100
+
+    run(test)
+
+
+def test_members_of_three_processes_talk_over_quic(tmp_path: Path) -> None:
+    """Each with an endpoint of its own, as in production."""
+
+    async def test() -> None:
+        certificate = self_signed()
+        endpoints = {
+            i: Endpoint(cluster_key=b"k" * 32, certificate=certificate, name=f"db/{i}")
+            for i in (1, 2, 3)
+        }
+        ports = {i: await e.listen(f"db/{i}", "127.0.0.1", 0) for i, e in endpoints.items()}
+        members: dict[int, Member] = {}
+        try:
+            for member, endpoint in endpoints.items():
+                for other, port in ports.items():
+                    if other != member:
+                        endpoint.add_peer(f"db/{other}", "127.0.0.1", port)
+                members[member] = await Member.open(
+                    path=tmp_path / str(member),
+                    member_id=member,
+                    members=[1, 2, 3],
+                    store=Store(tmp_path / str(member) / "store", durable=False),
+                    endpoint=endpoint,
+                )
+
+            def leading() -> Member | None:
+                return next((m for m in members.values() if m.role is Role.LEADER), None)
+
+            leader = await eventually_async(leading, what="a leader")
+            commits = [leader.propose(put(f"k{n}", b"v"), timeout_ms=5000) for n in range(100)]
+            await asyncio.gather(*commits)
+            for member in members.values():
+                await member.read_barrier(timeout_ms=PATIENCE_MS)
+                assert len(member.store.list_keys("objects", b"k", 1000)) == 100
+            gone = members.pop(leader.id)
+            gone._engine.stop(NoLeader("killed"))  # no hand-over: it just falls silent
+            await endpoints[leader.id].close()
+            successor = await eventually_async(leading, what="another leader")
+            await successor.propose(put("after", b"v"), timeout_ms=PATIENCE_MS)
+            await gone.close()
+            gone.store.close()
+        finally:
+            for member in members.values():
+                await member.close()
+                member.store.close()
+            for endpoint in endpoints.values():
+                await endpoint.close()
 
     run(test)
