@@ -75,7 +75,7 @@ class Client:
             return b""
 
     async def close(self) -> None:
-        self.writer.close()
+        self.writer.transport.abort()
         with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
 
@@ -118,9 +118,10 @@ class Harness:
                 async with asyncio.timeout(30):
                     await scenario()
             finally:
-                for client in self._clients:
-                    await client.close()
-                await self.server.close()
+                async with asyncio.timeout(10):
+                    for client in self._clients:
+                        await client.close()
+                    await self.server.close()
 
         uvloop.run(main())
 
