@@ -292,6 +292,22 @@ def test_of_many_conditional_writers_one_wins(backend: Any) -> None:
     run(main())
 
 
+def test_of_many_writers_that_replace_one_version_one_wins(backend: Any) -> None:
+    async def main() -> None:
+        async with backend() as at:
+            first = await at.put("k", b"first")
+            condition = Condition(if_match=first.etag)
+            results = await asyncio.gather(
+                *(at.put("k", bytes([n]), condition=condition) for n in range(8)),
+                return_exceptions=True,
+            )
+            won = [n for n, result in enumerate(results) if not isinstance(result, S3Error)]
+            assert len(won) == 1
+            assert await at.get("k") == bytes(won)
+
+    run(main())
+
+
 def test_buckets_are_made_listed_and_removed(backend: Any) -> None:
     async def main() -> None:
         async with backend() as at:
@@ -317,8 +333,8 @@ def test_buckets_are_made_listed_and_removed(backend: Any) -> None:
 
 ODD_KEYS = [
     "a", "a/b", "a/b/c", "a//b", "/a", "a/", "./a", "../a", "a/../../b", ".predastore/tmp/x", ".",
-    "..", "x" * 256, "y/" * 100, "\u00e4\u4e16\U0001f600", "nul\0key", "new\nline", "\x7f", "A", "%2e", "-", "~",
-    "\ufffd", "z" * 1024,
+    "..", "x" * 256, "y/" * 100, "\u00e4\u4e16\U0001f600", "nul\0key", "new\nline", "\x7f",
+    "A", "%2e", "-", "~", "\ufffd", "z" * 1024,
 ]  # fmt: skip
 
 
@@ -477,6 +493,27 @@ def test_a_wrong_list_of_parts_is_refused(backend: Any) -> None:
             await failing("PreconditionFailed", complete(upload, [one], condition))
             await complete(upload, [one], expected_size=5)
             assert await at.get("k") == b"small"
+
+    run(main())
+
+
+def test_a_part_that_comes_while_completing_is_not_lost_sight_of(backend: Any) -> None:
+    async def main() -> None:
+        async with backend() as at:
+            upload = await at.objects.create_upload("bucket", "k", OWNER)
+            part = await put_part(at, upload, 1, b"first")
+            commit = at.state.commit
+
+            async def late(batch: Any) -> Any:
+                at.state.commit = commit
+                await put_part(at, upload, 1, b"second")
+                return await commit(batch)
+
+            at.state.commit = late
+            await failing("InvalidPart", at.objects.complete(upload, [part]))
+            (left,) = (await at.objects.list_parts(upload)).parts
+            await at.objects.complete(upload, [CompletedPart(1, left.etag)])
+            assert await at.get("k") == b"second"
 
     run(main())
 

@@ -244,6 +244,28 @@ def test_any_m_bad_nodes_go_unnoticed_by_readers(tmp_path: Path, fault: str, siz
     run(main())
 
 
+def test_what_is_found_bad_again_and_again_is_noted_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with distributed(tmp_path, node_count=5) as at:
+            record = await at.put("k", some_bytes(LARGE))
+            nodes_of(at).lose(extent_of(record).nodes[1])
+            commits: list[object] = []
+            commit = at.state.commit
+
+            async def counted(batch: Any) -> Any:
+                commits.append(batch)
+                return await commit(batch)
+
+            at.state.commit = counted
+            for _ in range(5):
+                await at.get("k")
+                await at.objects._repairs.close()
+            assert len(commits) == 1
+            assert (await repairs(at))[record.write_id].shards == (1,)
+
+    run(main())
+
+
 def test_blocks_rotten_on_different_nodes_are_read_around(tmp_path: Path) -> None:
     async def main() -> None:
         async with distributed(tmp_path, node_count=5) as at:

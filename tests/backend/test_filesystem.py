@@ -119,6 +119,59 @@ def test_of_two_such_keys_written_at_once_both_are_kept(tmp_path: Path) -> None:
     run(main())
 
 
+class SlowPublication:
+    """Holds back the first publication until `proceed` is set."""
+
+    def __init__(self, at: Harness) -> None:
+        self.reached, self.proceed = asyncio.Event(), asyncio.Event()
+        publish = at.store.publication.publish
+
+        async def held_back(extent: FileExtent) -> None:
+            at.store.publication.publish = publish
+            self.reached.set()
+            await self.proceed.wait()
+            await publish(extent)
+
+        at.store.publication.publish = held_back
+
+
+def test_a_version_that_is_published_late_does_not_take_the_path(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with filesystem(tmp_path) as at:
+            slow = SlowPublication(at)
+            first = asyncio.ensure_future(at.put("k", b"first"))
+            await slow.reached.wait()
+            _, record = await at.objects.lookup("bucket", "k")
+            assert record is not None
+            reader = await at.objects.open_read(record, 0, 5)  # it is committed, and still in tmp
+            await at.put("k", b"newer")
+            slow.proceed.set()
+            await first
+            assert await at.get("k") == b"newer"
+            assert b"".join([bytes(buffer) async for buffer in reader]) == b"first"
+            assert files_below(tmp_path) == {"bucket/k"}
+
+    run(main())
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "a/b"), ("a/b", "a")])
+def test_a_path_is_taken_from_the_moment_that_its_record_names_it(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    async def main() -> None:
+        async with filesystem(tmp_path) as at:
+            slow = SlowPublication(at)
+            early = asyncio.ensure_future(at.put(first, b"1"))
+            await slow.reached.wait()
+            assert path_of(await at.put(second, b"2")).startswith(".predastore/objects/")
+            slow.proceed.set()
+            assert path_of(await early) == f"bucket/{first}"
+            assert (await at.get(first), await at.get(second)) == (b"1", b"2")
+            assert (tmp_path / "bucket" / first).read_bytes() == b"1"
+
+    run(main())
+
+
 def test_symbolic_links_are_never_followed(tmp_path: Path) -> None:
     async def main() -> None:
         outside = tmp_path / "outside"
@@ -166,13 +219,16 @@ def test_a_file_that_was_tampered_with_is_never_served(tmp_path: Path, change: s
                 path.unlink()
                 if change == "fifo":
                     os.mkfifo(path)
-            got = b""
-            with pytest.raises(ObjectUnreadable):
+            got: list[bytes] = []
+
+            async def read() -> None:
                 _, record = await at.objects.lookup("bucket", "k")
-                stream = await at.objects.open_read(record, 0, len(data))
-                async for buffer in stream:
-                    got += buffer
-            assert data.startswith(got)
+                async for buffer in await at.objects.open_read(record, 0, len(data)):
+                    got.append(bytes(buffer))
+
+            with pytest.raises(ObjectUnreadable):
+                await read()
+            assert data.startswith(b"".join(got))
 
     run(main())
 
