@@ -4,10 +4,10 @@ With PREDASTORE_LOOP_LAG=1 in the environment a timer fires every LOOP_LAG_INTER
 late it comes is the lag: a callback that held the loop, or other threads that held the GIL or the
 CPU. At the end one line goes to the log:
 
-    msg="loop lag" max_ms=7.4 max_cpu_ms=7.1 over_10_ms=0 over_50_ms=0 samples=11520
+    msg="loop lag" max_ms=21.4 max_cpu_ms=7.1 over_10_ms=3 over_50_ms=0 samples=11520
 
-`max_cpu_ms`: the CPU time of the loop's own thread in the interval of the maximum. Where it is
-near max_ms, the loop was blocked by what ran in it; where it is small, the thread was waiting.
+`max_cpu_ms`: the most CPU time that the loop's own thread spent between two firings, which is how
+long callbacks held it. A lag beyond that was waiting, for the GIL or for a CPU.
 """
 
 from __future__ import annotations
@@ -61,9 +61,8 @@ class LoopWatch:
     def _fire(self) -> None:
         lag_s = time.perf_counter() - self._armed_s - self._interval_s
         self._samples += 1
-        if lag_s > self._max_s:
-            self._max_s = lag_s
-            self._max_cpu_s = time.thread_time() - self._armed_cpu_s
+        self._max_s = max(self._max_s, lag_s)
+        self._max_cpu_s = max(self._max_cpu_s, time.thread_time() - self._armed_cpu_s)
         for limit_ms in self._over:
             self._over[limit_ms] += lag_s * 1000 > limit_ms
         self._arm()
