@@ -6,11 +6,12 @@
 | `state` | GlobalState: where records live (LocalState, DistributedState) |
 | `interface` | what callers hand in and get back; the ByteStore seam |
 | `objects`, `buckets`, `uploads` | the operations; `Objects` has them all |
-| `commit` | conditional commits, and what they say when a check fails |
-| `collector` | lets go of bytes that nothing refers to any more |
-| `distributed`, `stripe_writer`, `stripe_reader` | bytes as Reed-Solomon shards on nodes |
-| `health` | which nodes are well, and how fast they are |
-| `repair_queue` | the durable list of shards found missing or bad |
-| `buffers` | pooled buffers under one process-wide budget |
-| `filesystem`, `plain_names` | bytes as plain files |
+| `core`, `commit_ops` | conditional commits, what follows them, and what they are made of |
+| `assembly`, `upload_listing` | completing an upload, and listing those in progress |
+| `collector`, `repair_queue` | bytes that nothing refers to any more; shards found missing or bad |
+| `body`, `buffers`, `shared_sync` | taking a body; memory under budgets; one sync for many |
+| `distributed` | bytes as Reed-Solomon shards on nodes |
+| `cluster`, `stripe_writer`, `stripe_reader`, `health` | ... its nodes, and stripes to and from them |
+| `filesystem` | bytes as plain files |
+| `beneath`, `plain_names`, `publication`, `file_io`, `file_reader` | ... paths, moves and blocks |
 """

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from mmap import mmap
 
 from predastore.errors import Overloaded
 from predastore.limits import (
@@ -79,11 +80,15 @@ class Pool:
 
     def __init__(self, bytes_max: int = BACKEND_POOL_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
-        self._kept: dict[int, list[bytearray]] = {}
+        self._kept: dict[int, list[mmap]] = {}
         self.kept_bytes = 0
 
-    def get(self, count: int) -> bytearray:
-        """A buffer of at least `count` bytes with any content."""
+    def get(self, count: int) -> bytearray | mmap:
+        """A writable buffer of at least `count` bytes with any content.
+
+        Large ones are fresh mappings: their pages come as they are filled, while a bytearray is
+        cleared at once, which stops the event loop for milliseconds.
+        """
         if count < BACKEND_POOLED_BUFFER_BYTES_MIN:
             return bytearray(count)
         size = _size_class(count)
@@ -93,7 +98,7 @@ class Pool:
                 return buffer
         if self.kept_bytes + size > self._bytes_max:
             self._drop_free()
-        buffer = bytearray(size)
+        buffer = mmap(-1, size)
         if self.kept_bytes + size <= self._bytes_max:
             kept.append(buffer)
             self.kept_bytes += size
@@ -106,7 +111,7 @@ class Pool:
             self._kept[size][:] = used
 
 
-def _is_free(buffer: bytearray) -> bool:
+def _is_free(buffer: mmap) -> bool:
     # the pool's list, the caller's loop, this parameter, and getrefcount's own
     return sys.getrefcount(buffer) <= 4
 

@@ -18,6 +18,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any
 
 from predastore.backend.body import expect_end, fill, first_bytes
@@ -41,7 +42,7 @@ class _Stripe:
 
     number: int
     data_bytes: int
-    buffer: bytearray
+    buffer: bytearray | mmap
     held_bytes: int
 
 
