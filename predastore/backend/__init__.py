@@ -11,7 +11,7 @@
 | `collector`, `repair_queue` | bytes that nothing refers to any more; shards found missing or bad |
 | `body`, `buffers`, `shared_sync` | taking a body; memory under budgets; one sync for many |
 | `distributed` | bytes as Reed-Solomon shards on nodes |
-| `cluster`, `stripe_writer`, `stripe_reader`, `health` | ... its nodes, and stripes to and from them |
+| `cluster`, `stripe_writer`, `stripe_reader`, `health` | ... nodes, and stripes to and from them |
 | `filesystem` | bytes as plain files |
 | `beneath`, `plain_names`, `publication`, `file_io`, `file_reader` | ... paths, moves and blocks |
 """

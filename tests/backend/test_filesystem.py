@@ -32,10 +32,10 @@ def path_of(record: records.ObjectRecord) -> str:
 
 
 def files_below(base: Path) -> set[str]:
-    """Every file of an object or on the way there."""
-    found = (path for path in base.rglob("*") if path.is_file())
-    names = {str(path.relative_to(base)) for path in found}
-    return {name for name in names if not name.startswith(".predastore/state")}
+    """Every file of an object or on the way there; directories may go meanwhile."""
+    found = (Path(top) / name for top, _, names in os.walk(base) for name in names)
+    relative = {str(path.relative_to(base)) for path in found}
+    return {name for name in relative if not name.startswith(".predastore/state")}
 
 
 def test_an_object_is_a_plain_file(tmp_path: Path) -> None:
