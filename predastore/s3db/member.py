@@ -8,6 +8,7 @@ is the shell around it (shell.py).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,22 +19,24 @@ from predastore.errors import MemberFailed, NoLeader, OutcomeUnknown, Predastore
 from predastore.limits import RAFT_COMMAND_BYTES_MAX, RAFT_STEP_TIMEOUT_MS, RPC_PAYLOAD_BYTES_MAX
 from predastore.rpc import CallContext, Method, Reply
 
-from . import shell
-from .raft.disk import OsDisk
-from .raft.engine import Engine
-from .raft.journal import Journal
-from .raft.links import STEP, Link, StepReply, StepRequest
-from .raft.messages import DECODER, Message
-from .raft.reads import ReadIndexReply, ReadIndexRequest, Reads
-from .raft.recovery import recover
-from .raft.snapshots import read_note
-from .raft.state import Recovered, Role, Timing
+from predastore.s3db import shell
+from predastore.s3db.raft.disk import OsDisk
+from predastore.s3db.raft.engine import Engine
+from predastore.s3db.raft.journal import Journal
+from predastore.s3db.raft.links import STEP, Link, StepReply, StepRequest
+from predastore.s3db.raft.messages import DECODER, Message
+from predastore.s3db.raft.reads import ReadIndexReply, ReadIndexRequest, Reads
+from predastore.s3db.raft.recovery import recover
+from predastore.s3db.raft.snapshots import read_note
+from predastore.s3db.raft.state import Recovered, Role, Timing
 
 if TYPE_CHECKING:
     from predastore.rpc import Endpoint
 
-    from .commands import Applied
-    from .store import Store
+    from predastore.s3db.commands import Applied
+    from predastore.s3db.store import Store
+
+logger = logging.getLogger(__name__)
 
 _READ_INDEX = "raft.read_index"
 
@@ -109,6 +112,15 @@ class Member:
             return journal, recovered
 
         journal, recovered = await asyncio.to_thread(load)
+        known = recovered.marker.configuration.members()
+        if set(known) != set(members):
+            logger.warning(
+                "raft: the members of this cluster are %s, by its journal; the configuration's %s "
+                "are not used",
+                sorted(known),
+                sorted(members),
+                extra={"member": member_id},
+            )
         member = cls(
             member_id=member_id,
             directory=path,

@@ -26,10 +26,10 @@ from predastore.errors import (
 )
 from predastore.limits import RAFT_COMMANDS_QUEUED_MAX
 
-from .raft.callers import DISCARDED, SUCCESS, UNKNOWN_OUTCOME, Callback
-from .raft.core import Core
-from .raft.messages import Message
-from .raft.state import Role
+from predastore.s3db.raft.callers import DISCARDED, SUCCESS, UNKNOWN_OUTCOME, Callback
+from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.messages import Message
+from predastore.s3db.raft.state import Role
 
 if TYPE_CHECKING:
 

@@ -26,13 +26,15 @@ def _quiet() -> Iterator[None]:
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 50))
 def test_histories_are_linearizable_and_members_agree(first: int) -> None:
-    operations = installs = 0
+    operations = installs = changes = 0
     for seed in range(first, first + 50):
         world = simulate(seed, of_seed(seed))
         operations += sum(operation.is_known for operation in world.history)
         installs += sum(member.installs for member in world.members.values())
+        changes += world.membership_changes
     assert operations > 3000
     assert installs > 0
+    assert changes > 20
 
 
 def test_a_seed_replays_exactly() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from predastore._fast.crc import crc32c
 
-from .messages import Marker, SnapshotChunk
+from predastore.s3db.raft.messages import Marker, SnapshotChunk
 
 
 class Assembly:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
-from .messages import Entry
+from predastore.s3db.raft.messages import Entry
 
 Callback = Callable[[Any, int], None]  # (outcome, pysyncobj's fail reason)
 

@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 from predastore.errors import MemberFailed, NotLeader
 
-from .leadership import Leadership
-from .membership import Change, is_majority
-from .messages import (
+from predastore.s3db.raft.leadership import Leadership
+from predastore.s3db.raft.membership import Change, is_majority
+from predastore.s3db.raft.messages import (
     NOBODY,
     Append,
     AppendReply,
@@ -32,8 +32,8 @@ from .messages import (
     Vote,
     VoteReply,
 )
-from .replica import Replica
-from .state import Bounds, Ready, Recovered, Role, Timing
+from predastore.s3db.raft.replica import Replica
+from predastore.s3db.raft.state import Bounds, Ready, Recovered, Role, Timing
 
 
 class Core(Replica):

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .core import Core
-from .messages import Entry, Marker, Message, Record, SnapshotChunk
-from .state import ChunkWanted, ReadState, Ready
+from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.messages import Entry, Marker, Message, Record, SnapshotChunk
+from predastore.s3db.raft.state import ChunkWanted, ReadState, Ready
 
 
 class Actions(Protocol):

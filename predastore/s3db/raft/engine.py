@@ -25,18 +25,18 @@ from typing import TYPE_CHECKING, Any
 from predastore.errors import MemberFailed, NodeFull, NoLeader, NotLeader, PredastoreError
 from predastore.limits import RAFT_LOG_CUT_BYTES, RAFT_LOG_KEPT_BYTES, RAFT_LOG_STRETCH
 
-from .. import shell
-from .callers import AppliedWaiters, Callback, Callers
-from .core import Core
-from .driver import Driver
-from .journal import Journal
-from .messages import COMMAND, Entry, Marker, Message, Record, SnapshotChunk
-from .snapshots import Receiver, Sender
-from .state import ChunkWanted, ReadState, Recovered, Role, Timing
-from .worker import Worker
+from predastore.s3db import shell
+from predastore.s3db.raft.callers import AppliedWaiters, Callback, Callers
+from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.driver import Driver
+from predastore.s3db.raft.journal import Journal
+from predastore.s3db.raft.messages import COMMAND, Entry, Marker, Message, Record, SnapshotChunk
+from predastore.s3db.raft.snapshots import Receiver, Sender
+from predastore.s3db.raft.state import ChunkWanted, ReadState, Recovered, Role, Timing
+from predastore.s3db.raft.worker import Worker
 
 if TYPE_CHECKING:
-    from ..store import Store
+    from predastore.s3db.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from typing import Final
 from predastore.errors import FormatError, StartupError
 from predastore.limits import JOURNAL_SEGMENT_BYTES_MAX
 
-from .disk import AppendFile, Disk
-from .frames import (
+from predastore.s3db.raft.disk import AppendFile, Disk
+from predastore.s3db.raft.frames import (
     FRAME_BYTES,
     HEADER_BYTES,
     SegmentHeader,
@@ -35,8 +35,8 @@ from .frames import (
     unpack_header,
     unpack_records,
 )
-from .messages import Configuration, Entry, HardState, Marker, Record, Truncate
-from .state import Recovered
+from predastore.s3db.raft.messages import Configuration, Entry, HardState, Marker, Record, Truncate
+from predastore.s3db.raft.state import Recovered
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from collections.abc import Hashable, Sequence
 
 from predastore.errors import NoLeader, Overloaded
 
-from .membership import Change, changed, is_majority, majority_value
-from .messages import (
+from predastore.s3db.raft.membership import Change, changed, is_majority, majority_value
+from predastore.s3db.raft.messages import (
     COMMAND,
     CONFIG,
     ENCODER,
@@ -26,8 +26,8 @@ from .messages import (
     SnapshotReply,
     TimeoutNow,
 )
-from .progress import Progress, Sending
-from .state import ChunkWanted, ReadState, State
+from predastore.s3db.raft.progress import Progress, Sending
+from predastore.s3db.raft.state import ChunkWanted, ReadState, State
 
 
 class Leadership:

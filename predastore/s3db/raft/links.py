@@ -23,7 +23,7 @@ from predastore.limits import (
     RAFT_STEP_TIMEOUT_MS,
 )
 
-from .messages import ENCODER, Append, Message, SnapshotChunk
+from predastore.s3db.raft.messages import ENCODER, Append, Message, SnapshotChunk
 
 logger = logging.getLogger(__name__)
 

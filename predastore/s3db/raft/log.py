@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from .messages import Entry
+from predastore.s3db.raft.messages import Entry
 
 _ENTRY_BYTES: Final = 128  # of Python objects around an entry's data
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
-from .messages import CONFIG, CONFIGURATION, Configuration, Entry
+from predastore.s3db.raft.messages import CONFIG, CONFIGURATION, Configuration, Entry
 
 
 class Change(Enum):

@@ -8,12 +8,15 @@ a leader a barrier waits for one until its deadline.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import msgspec
 
 from predastore.errors import NoLeader, PredastoreError
+
+logger = logging.getLogger(__name__)
 
 _RETRY_S = 0.05  # between two attempts, while there is no leader or it does not answer
 
@@ -53,19 +56,25 @@ class Reads:
             await asyncio.sleep(_RETRY_S)
 
     async def _gather(self) -> None:
-        while self._waiting:
-            waiting, self._waiting = self._waiting, []
-            try:
-                index = await self._take()
-            except PredastoreError as error:
-                for future in waiting:
-                    if not future.done():
-                        future.set_exception(error)
-            else:
-                for future in waiting:
-                    if not future.done():
-                        future.set_result(index)
-        self._gatherer = None
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                await self._gather_for(waiting)
+        finally:
+            self._gatherer = None
+
+    async def _gather_for(self, waiting: list[asyncio.Future[int]]) -> None:
+        try:
+            index = await self._take()
+        except PredastoreError as error:
+            _fail(waiting, error)
+        except Exception as error:
+            logger.exception("raft: no read index")
+            _fail(waiting, NoLeader(f"no read index: {error}"))
+        else:
+            for future in waiting:
+                if not future.done():
+                    future.set_result(index)
 
     async def close(self) -> None:
         gatherer = self._gatherer
@@ -75,3 +84,9 @@ class Reads:
                 await gatherer
         for future in self._waiting:
             future.cancel()
+
+
+def _fail(waiting: list[asyncio.Future[int]], error: PredastoreError) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_exception(error)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from predastore.errors import StartupError
 
-from .journal import Journal
-from .log import Log
-from .messages import Configuration, Marker, Truncate
-from .state import Recovered
+from predastore.s3db.raft.journal import Journal
+from predastore.s3db.raft.log import Log
+from predastore.s3db.raft.messages import Configuration, Marker, Truncate
+from predastore.s3db.raft.state import Recovered
 
 
 def recover(

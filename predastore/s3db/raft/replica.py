@@ -7,8 +7,8 @@ leaves once all that it speaks of is synced; what the state machine gets is comm
 
 from __future__ import annotations
 
-from .messages import Append, AppendReply, Entry, Marker, SnapshotChunk, SnapshotReply, Truncate
-from .state import State
+from predastore.s3db.raft.messages import Append, AppendReply, Entry, Marker, SnapshotChunk, SnapshotReply, Truncate
+from predastore.s3db.raft.state import State
 
 
 class Replica(State):

@@ -8,6 +8,7 @@ its place. The note `installing` tells a restart in the middle what to complete 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -18,15 +19,15 @@ from typing import Protocol
 import msgspec
 
 from predastore._fast.crc import crc32c
-from predastore.errors import FormatError
+from predastore.errors import FormatError, NodeFull
 from predastore.limits import RAFT_SNAPSHOT_CHUNK_BYTES
 
-from .assembly import Assembly
-from .core import Core
-from .disk import OsDisk
-from .messages import Marker, SnapshotChunk
-from .state import ChunkWanted
-from .worker import Worker
+from predastore.s3db.raft.assembly import Assembly
+from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.disk import OsDisk
+from predastore.s3db.raft.messages import Marker, SnapshotChunk
+from predastore.s3db.raft.state import ChunkWanted
+from predastore.s3db.raft.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -104,22 +105,26 @@ class Sender:
         else:
             self._serve(self.marker)
 
-    def _copy(self) -> tuple[int, int]:
-        """(applied index, file descriptor) of a copy that has no name any more."""
-        index = self._store.snapshot_to(self._path)
+    def _copy(self) -> tuple[int, int] | None:
+        """(applied index, file descriptor) of a copy that has no name any more; None: no room."""
+        try:
+            index = self._store.snapshot_to(self._path)
+        except NodeFull:
+            logger.exception("raft: no room for a snapshot")
+            return None
         fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         os.unlink(self._path)
         return index, fd
 
-    def _copied(self, made: tuple[int, int]) -> None:
+    def _copied(self, made: tuple[int, int] | None) -> None:
         self._is_copying = False
         self.close()
-        index, self._fd = made
-        self._total_bytes = os.fstat(self._fd).st_size
+        index, self._fd = made or (0, -1)
         term = self._core.log.term_at(index)
-        if term is None:  # the log was cut beyond it meanwhile: it is asked for again
+        if made is None or term is None:  # the log was cut beyond it: it is asked for again
             self._waiting.clear()
             return
+        self._total_bytes = os.fstat(self._fd).st_size
         self.marker = Marker(index, term, self._core.membership.at(index))
         logger.info(
             "raft: a snapshot for %s",
@@ -191,7 +196,18 @@ class Receiver:
                 self._core.chunk_kept(chunk, self._assembly.offset)
                 self._wake()
 
-    def _write(self, chunk: SnapshotChunk) -> None:
+    def _write(self, chunk: SnapshotChunk) -> bool:
+        """False where there is no room; the chunk comes again."""
+        try:
+            self._write_at(chunk)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            logger.exception("raft: no room for a snapshot")
+            return False
+        return True
+
+    def _write_at(self, chunk: SnapshotChunk) -> None:
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(fd, chunk.offset)
@@ -203,8 +219,10 @@ class Receiver:
         finally:
             os.close(fd)
 
-    def _written(self, chunk: SnapshotChunk, _: None) -> None:
+    def _written(self, chunk: SnapshotChunk, is_kept: bool) -> None:
         self._is_busy = False
+        if not is_kept:
+            return
         if self._assembly.taken(chunk):
             self.complete = chunk.marker
             self._arrived()

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from predastore import limits
 from predastore.errors import MemberFailed
 
-from .log import Log
-from .membership import Membership
-from .messages import (
+from predastore.s3db.raft.log import Log
+from predastore.s3db.raft.membership import Membership
+from predastore.s3db.raft.messages import (
     NOBODY,
     Entry,
     HardState,

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 class Worker:
     def __init__(self, name: str, on_failure: Callable[[BaseException], None]) -> None:
-        """`on_failure` gets, on the loop, what a piece of work raised."""
+        """`on_failure` gets, on the loop, what a piece of work, or its `done`, raised."""
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._on_failure = on_failure
@@ -26,10 +26,9 @@ class Worker:
         self._executor.submit(work).add_done_callback(finished)
 
     def _finish(self, future: Future[T], done: Callable[[T], None]) -> None:
-        error = future.exception()
-        if error is None:
+        try:
             done(future.result())
-        else:
+        except Exception as error:
             self._on_failure(error)
 
     async def close(self) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from predastore.errors import NoLeader, Overloaded
+from predastore.s3db.raft.membership import Change
 
 if TYPE_CHECKING:
     from .member import SimMember
@@ -14,7 +18,7 @@ class Nemesis:
     def __init__(self, world: World) -> None:
         self.world = world
         self.rng = world.rng
-        self._active = False
+        self.is_active = False
         acts: list[tuple[int, Callable[[], None]]] = [
             (4, self.crash_one),
             (1, self.blink),
@@ -27,6 +31,7 @@ class Nemesis:
             (2, self.bad_network),
             (4, self.cut_logs),
             (2, self.hand_over),
+            (3, self.change_members),
             (4, self.mend),
         ]
         changed = world.scenario.weights
@@ -34,20 +39,20 @@ class Nemesis:
         self._weights = [changed.get(act.__name__, weight) for weight, act in acts]
 
     def begin(self) -> None:
-        self._active = True
+        self.is_active = True
         # Some runs have a network that is bad all the time.
         if not self.world.scenario.slow and self.rng.random() < 0.5:
             self.bad_network()
         self.world.at(1.2, self._strike)
 
     def _strike(self) -> None:
-        if not self._active:
+        if not self.is_active:
             return
         self.rng.choices(self._acts, self._weights)[0]()
         self.world.at(self.rng.uniform(*self.world.scenario.strike_s), self._strike)
 
     def heal(self) -> None:
-        self._active = False
+        self.is_active = False
         self.mend()
         network = self.world.network
         network.loss = network.doubled = network.slow = 0.0
@@ -69,9 +74,9 @@ class Nemesis:
             victim.crash()
             self.world.at(self.rng.choice([0.01, 0.1, 1.0]) * self.rng.random(), victim.restart)
 
-    def blink(self) -> None:
+    def blink(self, victim: SimMember | None = None) -> None:
         """Lose power, and be back at once, perhaps before the message that is on its way."""
-        victim = self._any()
+        victim = victim or self._any()
         if victim.is_up:
             victim.crash()
             self.world.at(self.rng.uniform(0.001, 0.02), victim.restart)
@@ -126,6 +131,26 @@ class Nemesis:
         if leader is not None:
             leader.core.transfer()
             leader.later(0, leader._turn)
+
+    def change_members(self) -> None:
+        """Somebody leaves, comes back as a learner, or may vote again; or the leader refuses."""
+        leader = self._leader()
+        if leader is None:
+            return
+        member = self._any().id
+        configuration = leader.core.membership.current
+        if member in configuration.learners:
+            change = Change.PROMOTE
+        elif member not in configuration.voters:
+            change = Change.ADD_LEARNER
+        elif len(configuration.voters) > 2:
+            change = Change.REMOVE
+        else:
+            return
+        with suppress(Overloaded, NoLeader):
+            leader.core.change_membership(change, member)
+            self.world.membership_changes += 1
+        leader.later(0, leader._turn)
 
     def mend(self) -> None:
         self.world.network.cut = set()

@@ -11,13 +11,14 @@ import heapq
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
 from predastore.errors import PredastoreError
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.driver import Driver
-from predastore.s3db.raft.messages import Entry, Message
+from predastore.s3db.raft.messages import Entry, Message, VoteReply
 from predastore.s3db.raft.state import Bounds, Timing
 
 from .checker import Operation, first_violation
@@ -46,6 +47,8 @@ class Scenario:
     slow: float = 0.0
     doubled: float = 0.0
     loss: float = 0.0
+    blink_voters: float = 0.0  # how often a member loses power once its vote is on its way
+    fell_leaders: float = 0.0  # how often a leader does once it has applied something
     weights: Mapping[str, int] = field(default_factory=dict)
     timing: Timing = PRODUCT_TIMING
     bounds: Bounds = PRODUCT_BOUNDS
@@ -128,6 +131,7 @@ class World:
             self.rng, scenario.delay_s, scenario.loss, scenario.doubled, scenario.slow
         )
         self.history: list[Operation] = []
+        self.membership_changes = 0
         self.applied: dict[int, Entry] = {}  # what any member ever applied at an index
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
@@ -151,9 +155,15 @@ class World:
         self.now = max(self.now, end)
 
     def send(self, message: Message) -> None:
+        if isinstance(message, VoteReply) and message.granted and self._by_chance("blink_voters"):
+            self.at(0, partial(self.nemesis.blink, self.members[message.source]))
         target = self.members[message.target]
         for delay in self.network.delays(message.source, message.target):
             self.at(delay, lambda: target.receive(message))
+
+    def _by_chance(self, what: str) -> bool:
+        share: float = getattr(self.scenario, what)
+        return share > 0 and self.nemesis.is_active and self.rng.random() < share
 
     # --- invariants ---------------------------------------------------------------------------
 
@@ -162,6 +172,9 @@ class World:
         known = self.applied.setdefault(entry.index, entry)
         if known != entry:
             raise Violation(f"member {member} applied {entry}; another applied {known}")
+        victim = self.members[member]
+        if victim.core.leadership is not None and self._by_chance("fell_leaders"):
+            self.at(0, partial(self.nemesis.blink, victim))
 
     # --- a run --------------------------------------------------------------------------------
 
@@ -188,7 +201,11 @@ class World:
         if not all(client.is_finished for client in self.clients):
             raise Violation("30 s after all faults were healed, clients still wait")
         self.run_until(self.now + 3)
-        states = {(m.machine.applied_index, m.machine.digest()) for m in self.members.values()}
+        leader = max(
+            self.members.values(), key=lambda m: (m.core.leadership is not None, m.core.term)
+        )
+        members = [self.members[i] for i in leader.core.membership.current.members()]
+        states = {(m.machine.applied_index, m.machine.digest()) for m in members}
         if len(states) != 1:
             raise Violation(f"the members end with different states: {states}")
 
