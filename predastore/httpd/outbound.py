@@ -23,6 +23,7 @@ from predastore.httpd.message import Buffer, Response
 from predastore.httpd.render import render_head
 
 _JOINED_BYTES_MAX = 32 * 1024  # a body that is copied behind its head, for a single write
+_TURN_BYTES = 1024 * 1024  # some 500 us of writing, before other connections have their turn
 _BODILESS = frozenset((204, 304))
 
 
@@ -34,6 +35,7 @@ class Outbound:
         self.paused = False
         self._transport = transport
         self._written = 0
+        self._yielded = 0
         self._waiter: asyncio.Future[None] | None = None
         self._lost = False
 
@@ -63,12 +65,15 @@ class Outbound:
         self._transport.write(data)
 
     async def drain(self) -> None:
-        """Waits until the client has taken enough of what was written."""
-        if self._lost:
+        """Waits until the client has taken enough of what was written; lets others run, too."""
+        if self._lost or self._transport.is_closing():
             raise HttpError(400, "the client went away")
         if self.paused:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+        elif self._written - self._yielded > _TURN_BYTES:
+            self._yielded = self._written
+            await asyncio.sleep(0)  # the client is fast, and so is who makes the body
 
     async def send(self, response: Response, *, head_only: bool, http_1_0: bool, end: str) -> None:
         """Writes `response`; `end`: the Connection line, if any.
