@@ -62,9 +62,12 @@ class _Connection(asyncio.Protocol):
         self._head = f"HTTP/1.1 200 OK\r\nContent-Length: {size_bytes}\r\n\r\n".encode()
         self._size_bytes = size_bytes
         self._url = b""
+        self._pieces: Iterator[memoryview] = iter(())
+        self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._transport.set_write_buffer_limits(high=payload.PIECE_BYTES)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
@@ -77,7 +80,20 @@ class _Connection(asyncio.Protocol):
             self._transport.write(_CREATED)
             return
         number = payload.number_of(self._url.decode())
-        self._transport.writelines([self._head, *payload.pieces(number, self._size_bytes)])
+        self._pieces = payload.pieces(number, self._size_bytes)
+        self._transport.writelines([self._head, next(self._pieces)])
+        self._pump()
+
+    def _pump(self) -> None:
+        while not self._paused and (piece := next(self._pieces, None)) is not None:
+            self._transport.write(piece)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._pump()
 
 
 async def _serve(size_bytes: int, context: ssl.SSLContext | None) -> None:
