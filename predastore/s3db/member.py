@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from predastore.errors import MemberFailed, NoLeader, OutcomeUnknown, PredastoreError, TooLarge
 from predastore.limits import RAFT_COMMAND_BYTES_MAX, RAFT_STEP_TIMEOUT_MS, RPC_PAYLOAD_BYTES_MAX
 from predastore.rpc import CallContext, Method, Reply
-
 from predastore.s3db import shell
 from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.engine import Engine
@@ -32,7 +31,6 @@ from predastore.s3db.raft.state import Recovered, Role, Timing
 
 if TYPE_CHECKING:
     from predastore.rpc import Endpoint
-
     from predastore.s3db.commands import Applied
     from predastore.s3db.store import Store
 

@@ -25,7 +25,6 @@ from predastore.errors import (
     PredastoreError,
 )
 from predastore.limits import RAFT_COMMANDS_QUEUED_MAX
-
 from predastore.s3db.raft.callers import DISCARDED, SUCCESS, UNKNOWN_OUTCOME, Callback
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.messages import Message

@@ -8,7 +8,6 @@ another file (its pages may lie elsewhere), so it is begun anew with its first c
 from __future__ import annotations
 
 from predastore._fast.crc import crc32c
-
 from predastore.s3db.raft.messages import Marker, SnapshotChunk
 
 

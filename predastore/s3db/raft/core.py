@@ -16,7 +16,6 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar
 
 from predastore.errors import MemberFailed, NotLeader
-
 from predastore.s3db.raft.leadership import Leadership
 from predastore.s3db.raft.membership import Change, is_majority
 from predastore.s3db.raft.messages import (

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 from predastore.errors import MemberFailed, NodeFull, NoLeader, NotLeader, PredastoreError
 from predastore.limits import RAFT_LOG_CUT_BYTES, RAFT_LOG_KEPT_BYTES, RAFT_LOG_STRETCH
-
 from predastore.s3db import shell
 from predastore.s3db.raft.callers import AppliedWaiters, Callback, Callers
 from predastore.s3db.raft.core import Core

@@ -39,8 +39,15 @@ from typing import Final, NamedTuple
 from predastore._fast.crc import crc32c
 from predastore.errors import CorruptData, UnsupportedFormat
 from predastore.limits import JOURNAL_FRAME_BYTES_MAX
-
-from predastore.s3db.raft.messages import CONFIGURATION, ENCODER, Entry, HardState, Marker, Record, Truncate
+from predastore.s3db.raft.messages import (
+    CONFIGURATION,
+    ENCODER,
+    Entry,
+    HardState,
+    Marker,
+    Record,
+    Truncate,
+)
 
 SEGMENT_MAGIC: Final = b"S3DBJRNL"
 FORMAT_VERSION: Final = 1

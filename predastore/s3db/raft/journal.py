@@ -23,7 +23,6 @@ from typing import Final
 
 from predastore.errors import FormatError, StartupError
 from predastore.limits import JOURNAL_SEGMENT_BYTES_MAX
-
 from predastore.s3db.raft.disk import AppendFile, Disk
 from predastore.s3db.raft.frames import (
     FRAME_BYTES,

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 
 from predastore.errors import NoLeader, Overloaded
-
 from predastore.s3db.raft.membership import Change, changed, is_majority, majority_value
 from predastore.s3db.raft.messages import (
     COMMAND,

@@ -22,7 +22,6 @@ from predastore.limits import (
     RAFT_STEP_QUEUE_MAX,
     RAFT_STEP_TIMEOUT_MS,
 )
-
 from predastore.s3db.raft.messages import ENCODER, Append, Message, SnapshotChunk
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,15 @@ leaves once all that it speaks of is synced; what the state machine gets is comm
 
 from __future__ import annotations
 
-from predastore.s3db.raft.messages import Append, AppendReply, Entry, Marker, SnapshotChunk, SnapshotReply, Truncate
+from predastore.s3db.raft.messages import (
+    Append,
+    AppendReply,
+    Entry,
+    Marker,
+    SnapshotChunk,
+    SnapshotReply,
+    Truncate,
+)
 from predastore.s3db.raft.state import State
 
 

@@ -21,7 +21,6 @@ import msgspec
 from predastore._fast.crc import crc32c
 from predastore.errors import FormatError, NodeFull
 from predastore.limits import RAFT_SNAPSHOT_CHUNK_BYTES
-
 from predastore.s3db.raft.assembly import Assembly
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.disk import OsDisk

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 
 from predastore import limits
 from predastore.errors import MemberFailed
-
 from predastore.s3db.raft.log import Log
 from predastore.s3db.raft.membership import Membership
 from predastore.s3db.raft.messages import (
