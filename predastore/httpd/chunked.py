@@ -23,7 +23,7 @@ from hmac import compare_digest
 
 from predastore._fast import sigv4 as kernel
 from predastore._fast.chunked import Decoder
-from predastore.errors import BodyMismatch, HttpError
+from predastore.errors import BodyMismatch, HttpError, PredastoreError
 from predastore.httpd.message import Body, Headers
 from predastore.httpd.wirebody import parse_trailers
 from predastore.limits import (
@@ -83,6 +83,7 @@ class AwsChunkedBody(Body):
         self._start = self._end = 0  # what of `_encoded` is not decoded yet
         self._decoded_bytes = 0
         self._verified = False
+        self._error: PredastoreError | None = None
         self._trailers: Mapping[str, str] = {}
 
     @property
@@ -90,6 +91,15 @@ class AwsChunkedBody(Body):
         return self._trailers
 
     async def readinto(self, buffer: memoryview) -> int:
+        if self._error is not None:
+            raise self._error
+        try:
+            return await self._advance(buffer)
+        except PredastoreError as error:
+            self._error = error
+            raise
+
+    async def _advance(self, buffer: memoryview) -> int:
         decoder = self._decoder
         while not self._verified:
             if decoder.done:

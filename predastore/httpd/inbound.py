@@ -153,12 +153,13 @@ class Inbound:
         data = self._pieces[0]
         if len(self._pieces) == 1 and self._offset == 0:
             if (
-                data.find(HEAD_END) == len(data) - 4
+                data.find(HEAD_END) == len(data) - 4 > 0
                 and len(data) <= head_bytes_max
                 and data[0] > 13
             ):
                 self._pieces.clear()  # as nearly always: one read brought one head
                 self.size = 0
+                self._relax()
                 return data
         else:
             data = b"".join(self._pieces)[self._offset :]
