@@ -7,8 +7,8 @@ N keep-alive connections each have one request on the way at a time. Heads are b
 before the clock starts; bodies are slices of one buffer (payload.py), sent without a copy and as
 fast as the peer takes them; answers are read into one buffer for each connection and forgotten.
 The size of every answer is checked, and the SHA-256 of each connection's first body and of every
-`verify_every`-th after it. Anything but a 200 with the right body fails the run (LoadFailed). This module is the side of the
-caller; load_process.py is what runs in the generator.
+`verify_every`-th after it. Anything but a 200 with the right body fails the run (LoadFailed).
+This module is the caller's side; load_process.py is what runs in the generator.
 
 What is counted: requests that were on the way in the window [warm-up, warm-up + seconds]; one that
 is only partly in it counts with that part of its time. Latencies are of those that ended in it.
