@@ -15,7 +15,7 @@ from __future__ import annotations
 import calendar
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 from urllib.parse import parse_qsl
 
 from predastore.errors import SignatureError
@@ -41,8 +41,7 @@ class Scope:
     text: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """`stamp`: x-amz-date, which is `time_s` since the epoch. `expires_s` is None in a header."""
 
     scope: Scope

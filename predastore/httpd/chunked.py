@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from hmac import compare_digest
+from typing import NamedTuple
 
 from predastore._fast import sigv4 as kernel
 from predastore._fast.chunked import Decoder
@@ -37,8 +37,7 @@ _READ_BYTES = 256 * KIB
 _TRAILER_SIGNATURE = "x-amz-trailer-signature"
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkSigning:
+class ChunkSigning(NamedTuple):
     """What the chunk signatures of a request hang on. `seed`: the request's own signature."""
 
     key: bytes

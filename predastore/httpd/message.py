@@ -54,9 +54,8 @@ class Headers:
         return cls([(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in items])
 
     def _index(self) -> dict[str, str]:
-        first: dict[str, str] = {}
-        for name, value in self.raw:
-            first.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+        # Backwards, so that of several values the first remains.
+        first = {n.decode("latin-1"): v.decode("latin-1") for n, v in reversed(self.raw)}
         self._first = first
         return first
 

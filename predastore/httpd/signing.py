@@ -36,12 +36,7 @@ def sign_request(
     raw = Headers.of(sent).raw
     signed = b";".join(sorted({name for name, _ in raw}))
     scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
-    key = signing_key(
-        credential.secret_access_key.encode(),
-        stamp[:8].encode(),
-        region.encode(),
-        service.encode(),
-    )
+    key = signing_key(credential.secret_access_key, stamp[:8], region, service)
     signature = kernel.request_signature(
         key,
         stamp.encode(),

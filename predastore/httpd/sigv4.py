@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hmac import compare_digest
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from predastore._fast import sigv4 as kernel
 from predastore.errors import SignatureError
@@ -40,7 +40,11 @@ _STREAMING: Final = {
     "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER": (True, True),
 }
 
-signing_key = lru_cache(maxsize=SIGV4_KEYS_CACHED_MAX)(kernel.signing_key)
+
+@lru_cache(maxsize=SIGV4_KEYS_CACHED_MAX)
+def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """The key of a credential scope; `date` is YYYYMMDD."""
+    return kernel.signing_key(secret.encode(), date.encode(), region.encode(), service.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,7 @@ class Credential:
     account_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """`credential` is None for an anonymous request.
 
     `payload_sha256`: what the body's digest must be; None: unsigned, or verified by the body.
@@ -105,12 +108,8 @@ class Verifier:
         credential = self._credential(claim.scope.access_key_id)
         self._check_coverage(claim, request)
         payload = self._payload(claim, request)
-        key = signing_key(
-            credential.secret_access_key.encode(),
-            claim.stamp[:8],
-            self._region.encode(),
-            self._service.encode(),
-        )
+        scope = claim.scope
+        key = signing_key(credential.secret_access_key, scope.date, self._region, self._service)
         self._check_signature(claim, request, key, payload)
         signing = ChunkSigning(key, claim.stamp, claim.scope.text, claim.signature)
         digest = self._open_body(request, payload, signing)
