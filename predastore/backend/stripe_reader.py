@@ -26,6 +26,8 @@ from predastore.errors import ObjectUnreadable, Overloaded, ShardCorrupt, ShardN
 from predastore.limits import (
     BACKEND_BUSY_PAUSE_MS,
     BACKEND_INLINE_BYTES_MAX,
+    BACKEND_PATIENCE_MS,
+    BACKEND_PATIENCE_PAUSE_MS,
     BACKEND_READ_TIMEOUT_MS,
     BACKEND_SLOW_STRIPES,
     BACKEND_STRIPES_PER_REQUEST_MAX,
@@ -41,6 +43,8 @@ class StripeReader:
         self.extent = extent
         self.code = Code(extent.k, extent.m)
         self.gone = {shard for shard, node in enumerate(extent.nodes) if node == MISSING}
+        self._unreached: set[int] = set()  # those of `gone` whose nodes may come back
+        self._patience_s = BACKEND_PATIENCE_MS / 1000
         self._slow_until: dict[int, int] = {}  # shard -> the stripe from which it is asked again
         self._damaged = damaged
         self._refs = [
@@ -99,7 +103,23 @@ class StripeReader:
                 self.cluster.health.failed(node)
             if not isinstance(error, ShardCorrupt):
                 self.gone.add(shard)
+            if not isinstance(error, ShardCorrupt | ShardNotFound):
+                self._unreached.add(shard)
             raise
+
+    async def forgiven(self) -> set[int]:
+        """Shards to ask once more, after a pause; none when the read has waited long enough.
+
+        Too few shards can be had, and some nodes did not answer: one that has just been started
+        again is reached within the time that rpc takes to dial it anew.
+        """
+        if not self._unreached or self._patience_s <= 0:
+            return set()
+        self._patience_s -= BACKEND_PATIENCE_PAUSE_MS / 1000
+        await asyncio.sleep(BACKEND_PATIENCE_PAUSE_MS / 1000)
+        back, self._unreached = self._unreached, set()
+        self.gone -= back
+        return back
 
     async def _read_block(
         self, node: int, ref: ShardRef, stripe: int, offset: int, length: int
@@ -222,6 +242,10 @@ class _StripeFetch:
                     return
                 self._ask_for_more(reader.code.k + extra)
                 if not self._tasks:
+                    back = await reader.forgiven()
+                    if back:
+                        self._asked_whole -= back
+                        continue
                     raise ObjectUnreadable(
                         f"{len(self._whole)} of {reader.code.k} blocks of stripe {self._stripe} "
                         "can be had"

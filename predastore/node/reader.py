@@ -13,6 +13,7 @@ import os
 import sys
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from mmap import mmap
 from pathlib import Path
 
 from predastore._fast.frame import READ_OK, READ_WOULD_BLOCK, read_block
@@ -36,7 +37,7 @@ class BufferPool:
     """Buffers in size classes of powers of two, a bounded number of each."""
 
     def __init__(self) -> None:
-        self._classes: dict[int, list[bytearray]] = {}
+        self._classes: dict[int, list[mmap]] = {}
 
     def take(self, size: int) -> memoryview:
         """A buffer of `size` bytes with whatever was in it."""
@@ -45,7 +46,8 @@ class BufferPool:
         for place in range(len(buffers)):
             if sys.getrefcount(buffers[place]) == _LISTED_ONLY:
                 return memoryview(buffers[place])[:size]
-        buffer = bytearray(rounded)
+        # A mapping, whose pages come as they are filled; a bytearray is cleared at once.
+        buffer = mmap(-1, rounded)
         if len(buffers) < NODE_READ_BUFFERS_MAX:
             buffers.append(buffer)
         return memoryview(buffer)[:size]

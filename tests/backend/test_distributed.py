@@ -281,7 +281,7 @@ def test_blocks_rotten_on_different_nodes_are_read_around(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
-def test_with_fewer_than_k_shards_reading_fails_at_once(tmp_path: Path, size: int) -> None:
+def test_with_fewer_than_k_shards_reading_fails_in_bounded_time(tmp_path: Path, size: int) -> None:
     async def main() -> None:
         async with distributed(tmp_path, node_count=5) as at:
             record = await at.put("k", some_bytes(size))
@@ -289,6 +289,21 @@ def test_with_fewer_than_k_shards_reading_fails_at_once(tmp_path: Path, size: in
                 nodes_of(at).lose(node)
             with pytest.raises(ObjectUnreadable):
                 await at.objects.open_read(record, 0, record.size)
+
+    run(main())
+
+
+@pytest.mark.parametrize("size", [4096, 5 * MIB])
+def test_a_read_waits_for_nodes_that_are_being_started(tmp_path: Path, size: int) -> None:
+    async def main() -> None:
+        async with distributed(tmp_path, node_count=5) as at:
+            record = await at.put("k", some_bytes(size))
+            nodes = nodes_of(at)
+            for node in (1, 2, 3):
+                nodes[node].down = True
+            back = asyncio.get_running_loop().call_later(0.3, setattr, nodes[2], "down", False)
+            assert await at.read(record, 0, record.size) == some_bytes(size)
+            back.cancel()
 
     run(main())
 
