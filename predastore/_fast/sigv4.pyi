@@ -27,16 +27,9 @@ def path() -> Path:
 def force_path(name: Path | None) -> None:
     """Uses a code path from now on, in this extension; None: the best one. For tests."""
 
-class Sha256:
-    """SHA-256 in pieces; the GIL is released for long ones. One thread at a time."""
+def sha256(data: Buffer) -> bytes:
+    """The digest, 32 bytes; the GIL is released for long inputs."""
 
-    def __init__(self) -> None: ...
-    def update(self, data: Buffer) -> None: ...
-    def digest(self) -> bytes:
-        """The digest so far, 32 bytes; more may be added."""
-
-def sha256(data: Buffer) -> bytes: ...
-def hmac_sha256(key: bytes, data: bytes) -> bytes: ...
 def uri_encode(data: bytes, keep_slash: bool = False) -> bytes:
     """AWS UriEncode: all but A-Z a-z 0-9 - . _ ~ (and "/") becomes %XX."""
 

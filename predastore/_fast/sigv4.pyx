@@ -1,7 +1,7 @@
 """SigV4: the canonical request is written into one buffer, hashed and signed there.
 
 The hashing is in sha256.h. A request's text is at most some tens of KiB (the server bounds its
-head), so the GIL is kept, except by `Sha256.update` and `sha256` for long inputs.
+head), so the GIL is kept, except by `sha256` for long inputs.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -386,38 +386,16 @@ def uri_encode(bytes data not None, bint keep_slash=False):
         free(text.data)
 
 
-cdef class Sha256:
+def sha256(const uint8_t[::1] data not None):
     """See sigv4.pyi."""
-
     cdef psha state
-
-    def __cinit__(self):
-        psha_init(&self.state)
-
-    def update(self, const uint8_t[::1] data not None):
-        cdef size_t n = data.shape[0]
-        if n >= SHORT_BYTES:
-            with nogil:
-                psha_update(&self.state, &data[0], n)
-        elif n:
-            psha_update(&self.state, &data[0], n)
-
-    def digest(self):
-        cdef psha state = self.state
-        cdef uint8_t[32] digest
-        psha_final(&state, digest)
-        return PyBytes_FromStringAndSize(<char *> digest, 32)
-
-
-def sha256(data):
-    """See sigv4.pyi."""
-    state = Sha256()
-    state.update(data)
-    return state.digest()
-
-
-def hmac_sha256(bytes key not None, bytes data not None):
-    """See sigv4.pyi."""
     cdef uint8_t[32] digest
-    mac(digest, <const uint8_t *> PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), data)
+    cdef size_t n = data.shape[0]
+    psha_init(&state)
+    if n >= SHORT_BYTES:
+        with nogil:
+            psha_update(&state, &data[0], n)
+    elif n:
+        psha_update(&state, &data[0], n)
+    psha_final(&state, digest)
     return PyBytes_FromStringAndSize(<char *> digest, 32)
