@@ -293,7 +293,7 @@ def test_with_fewer_than_k_shards_reading_fails_in_bounded_time(tmp_path: Path, 
     run(main())
 
 
-@pytest.mark.parametrize("size", [4096, 5 * MIB])
+@pytest.mark.parametrize("size", [4096, 5_000_000])
 def test_a_read_waits_for_nodes_that_are_being_started(tmp_path: Path, size: int) -> None:
     async def main() -> None:
         async with distributed(tmp_path, node_count=5) as at:
