@@ -110,9 +110,8 @@ cdef int put_encoded(
     """UriEncode of n bytes; `decode`: of what they are percent-encodings of; `plus`: + is blank."""
     cdef size_t i = 0
     cdef uint8_t byte
-    cdef uint8_t *out
     reserve(text, 3 * n)
-    out = text.data + text.size
+    cdef uint8_t *out = text.data + text.size
     while i < n:
         byte = p[i]
         i += 1
