@@ -44,7 +44,7 @@ class StripeReader:
         self.code = Code(extent.k, extent.m)
         self.gone = {shard for shard, node in enumerate(extent.nodes) if node == MISSING}
         self._unreached: set[int] = set()  # those of `gone` whose nodes may come back
-        self._patience_s = BACKEND_PATIENCE_MS / 1000
+        self._patient_until = 0.0  # loop time; set when patience is first needed
         self._slow_until: dict[int, int] = {}  # shard -> the stripe from which it is asked again
         self._damaged = damaged
         self._refs = [
@@ -113,13 +113,13 @@ class StripeReader:
         Too few shards can be had, and some nodes did not answer: one that has just been started
         again is reached within the time that rpc takes to dial it anew.
         """
-        if not self._unreached or self._patience_s <= 0:
+        now = asyncio.get_running_loop().time()
+        self._patient_until = self._patient_until or now + BACKEND_PATIENCE_MS / 1000
+        if not self._unreached or now > self._patient_until:
             return set()
-        self._patience_s -= BACKEND_PATIENCE_PAUSE_MS / 1000
         await asyncio.sleep(BACKEND_PATIENCE_PAUSE_MS / 1000)
-        back, self._unreached = self._unreached, set()
-        self.gone -= back
-        return back
+        self.gone -= self._unreached
+        return set(self._unreached)
 
     async def _read_block(
         self, node: int, ref: ShardRef, stripe: int, offset: int, length: int
