@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -31,7 +32,13 @@ from predastore.config import Auth, Config, Db, Node
 from predastore.errors import PredastoreError
 from predastore.httpd.server import Server
 from predastore.httpd.sigv4 import Credential, Verifier
-from predastore.limits import DRAIN_MS_MAX, READY_CHECK_MS, READY_LOG_MS, READY_POLL_MS
+from predastore.limits import (
+    DRAIN_MS_MAX,
+    GC_THRESHOLDS,
+    READY_CHECK_MS,
+    READY_LOG_MS,
+    READY_POLL_MS,
+)
 from predastore.node import server as node_server
 from predastore.node.client import NodeClient
 from predastore.node.store import Store as NodeStore
@@ -52,6 +59,7 @@ def run(settings: Config, node: int, db_only: bool, db_node: int) -> int:
     )
     roles.check_shared_keys(settings, chosen, roles.is_local)
     logs.configure(settings.log_level)
+    gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_main(settings, chosen))
 
@@ -273,6 +281,9 @@ class Host:
         sys.stdout.write(banner.text(facts))
         sys.stdout.flush()
         daemon.notify("READY=1")
+        # What start-up made stays: full collections need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         while True:
             await asyncio.sleep(READY_CHECK_MS / 1000)
             self._is_ready = await self._answers()
