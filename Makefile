@@ -56,7 +56,7 @@ $(VENV)/.deps: pyproject.toml | $(VENV)/.venv
 $(VENV)/.build: $(VENV)/.deps $(KERNELS)
 	@echo '==> Kernels (about a minute)'
 	$(BIN)/python setup.py -q build_ext --inplace --parallel 2
-	$(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.build pyproject.toml

@@ -142,6 +142,8 @@ class Host:
         found = {"localhost", "127.0.0.1", "::1", name, self.settings.host, *local}
         with contextlib.suppress(OSError):
             found |= {str(row[4][0]) for row in socket.getaddrinfo(name, None)}
+        for domain in self.settings.domains:
+            found |= {domain, f"*.{domain}"}
         return sorted(found - {"0.0.0.0", "::"})
 
     async def _open_filesystem(self, stack: contextlib.AsyncExitStack) -> None:
@@ -249,6 +251,7 @@ class Host:
             verifier,
             region=settings.region,
             token_key=key,
+            domains=settings.domains,
             ready=lambda: self._is_ready,
         )
         server = Server(

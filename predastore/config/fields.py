@@ -81,6 +81,14 @@ def _host(value: Any) -> str:
     return text
 
 
+def _domains(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(
+            f'expected a list of host names, such as ["s3.example.com"], got {value!r}'
+        )
+    return tuple(_host(one).lower() for one in value)
+
+
 _SIZES: Final = {"KiB": limits.KIB, "MiB": limits.MIB, "GiB": limits.GIB}
 
 
@@ -124,6 +132,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "region": Field(_text),
         "host": Field(_host),
         "port": Field(_PORT),
+        "domains": Field(_domains),
         "base_path": Field(_path),
         "backend": Field(_one_of(BACKENDS)),
         "log_level": Field(_one_of(LOG_LEVELS)),

@@ -78,11 +78,15 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole configuration. `source` is the file's path, or "" for development defaults."""
+    """A whole configuration. `source` is the file's path, or "" for development defaults.
+
+    `domains`: base names of virtual-host style addresses: <bucket>.<domain>.
+    """
 
     region: str = "us-east-1"
     host: str = "0.0.0.0"
     port: int = 8443
+    domains: tuple[str, ...] = ()
     base_path: Path = Path("data")
     backend: str = "filesystem"
     log_level: str = "info"

@@ -84,6 +84,7 @@ def test_base_path_moves_what_lies_below_it() -> None:
 MISTAKES = {
     "unknown key": ("prot = 8443\n", ":1: prot: unknown key; known are region, host, port"),
     "type": ('port = "x"\n', ":1: port: expected a whole number from 1 to 65535, got 'x'"),
+    "domains": ('domains = "x"\n', "expected a list of host names"),
     "bool is no number": ("port = true\n", "expected a whole number"),
     "range": ("port = 70000\n", "expected a whole number from 1 to 65535, got 70000"),
     "backend": ('backend = "s3"\n', "expected one of filesystem, distributed"),
