@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import fcntl
 import ipaddress
-import os
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from predastore import daemon
 from predastore.errors import StartupError
 
 _CA_DAYS: Final = 3650
@@ -94,8 +94,8 @@ def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePriva
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _store(key_file, _key_pem(key), 0o600)
-    _store(cert_file, _pem(certificate), 0o644)
+    daemon.write_file(key_file, _key_pem(key), 0o600)
+    daemon.write_file(cert_file, _pem(certificate), 0o644)
     return certificate, key
 
 
@@ -116,8 +116,8 @@ def _issue(
         .add_extension(issuer_key_id, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    _store(files.key, _key_pem(key), 0o600)
-    _store(files.cert, _pem(certificate) + _pem(authority), 0o644)
+    daemon.write_file(files.key, _key_pem(key), 0o600)
+    daemon.write_file(files.cert, _pem(certificate) + _pem(authority), 0o644)
 
 
 def _builder(
@@ -174,14 +174,3 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-
-
-def _store(file: Path, content: bytes, mode: int) -> None:
-    fresh = file.with_name(file.name + ".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.rename(file)

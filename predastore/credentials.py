@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import secrets
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from typing import Final
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from predastore import daemon
 from predastore.config import Auth, Config
 from predastore.errors import StartupError
 
@@ -42,7 +42,6 @@ def _access_key_id() -> str:
 
 
 def _write(file: Path, auth: Auth) -> None:
-    fresh = file.with_suffix(".new")
     content = json.dumps(
         {
             "access_key_id": auth.access_key_id,
@@ -51,13 +50,7 @@ def _write(file: Path, auth: Auth) -> None:
         },
         indent=2,
     )
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(content + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.rename(file)
+    daemon.write_file(file, f"{content}\n".encode(), 0o600)
 
 
 def _read(file: Path) -> Auth:

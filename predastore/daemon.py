@@ -1,5 +1,5 @@
-"""What a Unix daemon owes its surroundings: locks on data, clear errors for taken addresses, and
-word to the service manager (sd_notify(3))."""
+"""What a Unix daemon owes its surroundings: locks on data, files that appear whole, clear errors
+for taken addresses, and word to the service manager (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -34,6 +34,23 @@ def held(directory: Path) -> Iterator[None]:
                 "with -base-path"
             ) from None
         yield
+
+
+def write_file(file: Path, content: bytes, mode: int) -> None:
+    """Puts `content` where `file` is, whole and durable or not at all."""
+    fresh = file.with_name(f".{file.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.rename(file)
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 @contextlib.contextmanager

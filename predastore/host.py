@@ -1,8 +1,9 @@
 """The one place where layers are wired together, and the life of the process.
 
 Everything is opened in the order of the layer table onto one stack, and closed in reverse:
-locks, cluster endpoint, shard nodes, database members, backend, S3. A part that can not go on
-(a store whose fsync failed) ends the process: nothing after it could be trusted.
+locks, cluster endpoint, shard nodes, database members, backend, S3. A database member that can
+not go on (its fsync failed) ends the process: nothing after it could be trusted. A shard node
+whose disk fails takes no more writes, and its reads are checked: the others carry on.
 """
 
 from __future__ import annotations
@@ -76,8 +77,10 @@ async def _main(settings: Config, chosen: roles.Roles) -> int:
         waiter = asyncio.create_task(stopping.wait())
         announcer = asyncio.create_task(host.announce())
         failed = host.failed
-        ends: set[asyncio.Future[Any]] = {waiter, failed}
+        ends: set[asyncio.Future[Any]] = {waiter, failed, announcer}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if announcer.done():
+            announcer.result()  # never returns: it watches until it is cancelled
         waiter.cancel()
         announcer.cancel()
         daemon.notify("STOPPING=1")
@@ -272,12 +275,11 @@ class Host:
         keeps an eye on whether metadata still answers."""
         loop = asyncio.get_running_loop()
         said_s = loop.time()
-        while not await self._answers():
+        while not (await self._answers() and await self._make_buckets()):
             if loop.time() - said_s > READY_LOG_MS / 1000:
                 said_s = loop.time()
                 _log.warning("waiting for the metadata cluster: no leader answers yet")
             await asyncio.sleep(READY_POLL_MS / 1000)
-        await self._make_buckets()
         self._is_ready = True
         ca = self._tls_files.ca if self._tls_files is not None else None
         facts = banner.Facts(self.settings, self.roles, self.auth[0], self.generated, ca)
@@ -301,13 +303,20 @@ class Host:
             return False
         return True
 
-    async def _make_buckets(self) -> None:
-        for bucket in self.settings.buckets if self.objects is not None else ():
-            owner = bucket.account_id or self.auth[0].account_id
-            assert self.objects is not None
-            await self.objects.create_bucket(
-                bucket.name, owner, self.settings.region, bucket.public
-            )
+    async def _make_buckets(self) -> bool:
+        """Makes the buckets of the file where they are absent; False when to try again."""
+        if self.objects is None:
+            return True
+        try:
+            for bucket in self.settings.buckets:
+                owner = bucket.account_id or self.auth[0].account_id
+                await self.objects.create_bucket(
+                    bucket.name, owner, self.settings.region, bucket.public
+                )
+        except PredastoreError as error:
+            _log.warning("buckets of the configuration", extra={"error": str(error)})
+            return False
+        return True
 
     def _fail(self, part: asyncio.Future[Any]) -> None:
         if not self.failed.done() and not part.cancelled():

@@ -22,12 +22,11 @@ ALL_LOCAL = -1
 
 @dataclass(frozen=True)
 class Roles:
-    """What this process runs. `alone`: no node or member of the cluster runs elsewhere."""
+    """What this process runs."""
 
     s3: bool
     nodes: tuple[Node, ...]
     members: tuple[Db, ...]
-    alone: bool
 
 
 def choose(
@@ -44,11 +43,10 @@ def choose(
             raise ConfigError(
                 ["-node and -db-node: the filesystem backend has neither; add -backend distributed"]
             )
-        return Roles(s3=True, nodes=(), members=(), alone=True)
+        return Roles(s3=True, nodes=(), members=())
     nodes = () if db_only else _nodes(config, node, is_local)
     members = _members(config, node, db_only, db_node, is_local)
-    alone = len(nodes) == len(config.nodes) and len(members) == len(config.db)
-    return Roles(s3=not db_only, nodes=nodes, members=members, alone=alone)
+    return Roles(s3=not db_only, nodes=nodes, members=members)
 
 
 def _nodes(config: Config, node: int, is_local: Callable[[str], bool]) -> tuple[Node, ...]:

@@ -86,7 +86,11 @@ def _domains(value: Any) -> tuple[str, ...]:
         raise ValueError(
             f'expected a list of host names, such as ["s3.example.com"], got {value!r}'
         )
-    return tuple(_host(one).lower() for one in value)
+    names = tuple(_host(one).lower() for one in value)
+    for name in names:
+        if ":" in name or all(part.isdigit() for part in name.split(".")):
+            raise ValueError(f'"{name}" is an address, and a bucket can not stand before one')
+    return names
 
 
 _SIZES: Final = {"KiB": limits.KIB, "MiB": limits.MIB, "GiB": limits.GIB}

@@ -8,7 +8,8 @@ Authentication Alternative, in the Amazon S3 User Guide.
 
     string to sign = method LF Content-MD5 LF Content-Type LF Expires LF
                      name ":" value LF for each x-amz-* header, sorted
-                     path as sent, "?" and the sub-resources, sorted, values decoded
+                     "/bucket" where the host names it, and the path as sent,
+                     "?" and the sub-resources, sorted, values decoded
     signature      = base64(HMAC-SHA1(secret, string to sign))
 
 Only sub-resources and response-* are covered by such a signature, so a query with anything else
@@ -41,10 +42,14 @@ _COVERED: Final = frozenset(
 
 
 class Claim:
-    """The parts of a presigned query. SignatureError where they are malformed."""
+    """The parts of a presigned query. SignatureError where they are malformed.
 
-    def __init__(self, request: Request) -> None:
+    `host_bucket`: the bucket that the Host header names, in virtual-host style; else "".
+    """
+
+    def __init__(self, request: Request, host_bucket: str = "") -> None:
         self._request = request
+        self._host_bucket = host_bucket
         fields: dict[str, str] = {}
         covered: list[str] = []
         for part in request.raw_query.decode("latin-1").split("&"):
@@ -107,7 +112,8 @@ class Claim:
             self._expires,
             *(f"{name}:{','.join(amz[name])}" for name in sorted(amz)),
         ]
-        resource = request.raw_path.decode("latin-1")
+        bucket = f"/{self._host_bucket}" if self._host_bucket else ""
+        resource = bucket + request.raw_path.decode("latin-1")
         if self._covered:
             resource += "?" + "&".join(self._covered)
         return ("\n".join(lines) + "\n" + resource).encode("latin-1")

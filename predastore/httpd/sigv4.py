@@ -95,10 +95,13 @@ class Verifier:
         self._service = service
         self._now = now
 
-    def verify(self, request: Request) -> Verified:
-        """Who sent `request`; SignatureError where that is not proven."""
+    def verify(self, request: Request, host_bucket: str = "") -> Verified:
+        """Who sent `request`; SignatureError where that is not proven.
+
+        `host_bucket`: the bucket that the Host header names, in virtual-host style.
+        """
         if self._service == "s3" and presigned_v2.is_claimed(request):
-            return self._verify_v2(request)
+            return self._verify_v2(request, host_bucket)
         claim = parse_claim(request)
         if claim is None:
             payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
@@ -115,8 +118,8 @@ class Verifier:
         digest = self._open_body(request, payload, signing)
         return Verified(credential, digest, claim.presigned)
 
-    def _verify_v2(self, request: Request) -> Verified:
-        claim = presigned_v2.Claim(request)
+    def _verify_v2(self, request: Request, host_bucket: str) -> Verified:
+        claim = presigned_v2.Claim(request, host_bucket)
         claim.check_time(self._now())
         credential = self._credential(claim.access_key_id)
         claim.check_signature(credential.secret_access_key)

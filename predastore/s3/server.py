@@ -25,7 +25,7 @@ from predastore.s3.context import Context, Services
 from predastore.s3.errors import error_response, status_of, translate
 from predastore.s3.names import check_bucket_name
 from predastore.s3.routes import BUCKET, OBJECT, SERVICE, hoisted_headers, select
-from predastore.s3.target import parse_query, parse_target
+from predastore.s3.target import host_bucket, parse_query, parse_target
 from predastore.s3.tokens import Tokens
 
 LIVE_PATH: Final = b"/-/health/live"
@@ -83,7 +83,7 @@ class S3Service:
         services = self._services
         host = request.headers.get("host", "")
         bucket, key = parse_target(request.raw_path, host, services.domains)
-        verified = self._verifier.verify(request)
+        verified = self._verifier.verify(request, host_bucket(host, services.domains))
         query = parse_query(request.raw_query)
         if query:
             request.headers = hoisted_headers(query, request.headers)

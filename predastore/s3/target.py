@@ -53,7 +53,7 @@ def check_key(key: str) -> str:
     return key
 
 
-def _host_bucket(host: str, domains: tuple[str, ...]) -> str:
+def host_bucket(host: str, domains: tuple[str, ...]) -> str:
     """The bucket that Host names in front of one of `domains`, or ""."""
     name = host.lower()
     if not name.endswith("]"):
@@ -70,7 +70,7 @@ def parse_target(raw_path: bytes, host: str, domains: tuple[str, ...]) -> Target
     """Bucket and key of a request; `domains` are lower-case base domains (may be none)."""
     if raw_path[:1] != b"/":
         raise S3Error("InvalidURI")
-    bucket = _host_bucket(host, domains) if domains else ""
+    bucket = host_bucket(host, domains) if domains else ""
     if bucket:
         return Target(bucket, check_key(percent_decode(raw_path[1:])))
     head, slash, rest = raw_path[1:].partition(b"/")

@@ -85,6 +85,7 @@ MISTAKES = {
     "unknown key": ("prot = 8443\n", ":1: prot: unknown key; known are region, host, port"),
     "type": ('port = "x"\n', ":1: port: expected a whole number from 1 to 65535, got 'x'"),
     "domains": ('domains = "x"\n', "expected a list of host names"),
+    "address as domain": ('domains = ["10.0.0.1"]\n', "is an address, and a bucket can not"),
     "bool is no number": ("port = true\n", "expected a whole number"),
     "range": ("port = 70000\n", "expected a whole number from 1 to 65535, got 70000"),
     "backend": ('backend = "s3"\n', "expected one of filesystem, distributed"),

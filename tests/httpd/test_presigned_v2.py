@@ -95,3 +95,11 @@ def test_other_services_have_no_version_2() -> None:
     other = Verifier({"KEYID": CREDENTIAL}.get, region="us-east-1", service="s3db")
     with pytest.raises(SignatureError, match="Version 2 is not supported"):
         other.verify(request(presigned()))
+
+
+def test_the_bucket_may_stand_in_the_host() -> None:
+    made = request(presigned().replace("/bucket/", "/"))
+    verified = verifier().verify(made, "bucket")
+    assert verified.credential == CREDENTIAL
+    with pytest.raises(SignatureError):
+        verifier().verify(made, "other")

@@ -29,7 +29,6 @@ def test_development_runs_everything() -> None:
     assert found.s3
     assert len(found.nodes) == 5
     assert len(found.members) == 1
-    assert found.alone
 
 
 def test_production_runs_one_of_each() -> None:
@@ -37,7 +36,6 @@ def test_production_runs_one_of_each() -> None:
     assert found.s3
     assert [row.id for row in found.nodes] == [2]
     assert [row.id for row in found.members] == [3]
-    assert not found.alone
 
 
 def test_a_shard_node_alone_runs_no_member() -> None:
@@ -61,7 +59,7 @@ def test_only_local_rows_run_without_a_choice() -> None:
 
 
 def test_filesystem_has_no_nodes() -> None:
-    assert chosen(FILE) == roles.Roles(s3=True, nodes=(), members=(), alone=True)
+    assert chosen(FILE) == roles.Roles(s3=True, nodes=(), members=())
     with pytest.raises(ConfigError, match="add -backend distributed"):
         chosen(FILE, node=1)
 
