@@ -232,6 +232,17 @@ class _StripeFetch:
 
     async def _rebuild(self) -> None:
         """Whole blocks of any k shards, unless the runs that are late come first."""
+        while not await self._rebuilt():
+            back = await self._reader.forgiven()
+            if not back:
+                raise ObjectUnreadable(
+                    f"{len(self._whole)} of {self._reader.code.k} blocks of stripe {self._stripe} "
+                    "can be had"
+                )
+            self._asked_whole -= back
+
+    async def _rebuilt(self) -> bool:
+        """False when there is no shard left to ask."""
         reader = self._reader
         async with reader.cluster.hedges:
             extra = 0
@@ -239,19 +250,13 @@ class _StripeFetch:
                 if len(self._whole) >= reader.code.k:
                     self._mark_slow()
                     await self._reconstruct()
-                    return
+                    return True
                 self._ask_for_more(reader.code.k + extra)
                 if not self._tasks:
-                    back = await reader.forgiven()
-                    if back:
-                        self._asked_whole -= back
-                        continue
-                    raise ObjectUnreadable(
-                        f"{len(self._whole)} of {reader.code.k} blocks of stripe {self._stripe} "
-                        "can be had"
-                    )
+                    return False
                 if not await self._wait(reader.cluster.health.hedge_s):
                     extra += 1
+        return True
 
     def _ask_for_more(self, count: int) -> None:
         """Asks until `count` whole blocks are here or on their way, as far as there are shards."""
