@@ -71,7 +71,7 @@ def open_environment(file: Path, *, map_bytes: int, durable: bool) -> Environmen
     """Open or create the store's file for writing; CorruptData, FormatError."""
     if not file.exists():
         _create(file)
-    env = _open(file, map_bytes=map_bytes, metasync=durable)
+    env = _open(file, map_bytes=map_bytes, sync=durable)
     try:
         with env.begin(write=True) as txn:
             return _sub_databases(env, txn)
@@ -127,7 +127,7 @@ def _open(
     file: Path,
     *,
     map_bytes: int = 0,
-    metasync: bool = True,
+    sync: bool = True,
     readonly: bool = False,
     lock: bool = True,
 ) -> lmdb.Environment:
@@ -138,7 +138,7 @@ def _open(
             os.fspath(file),
             subdir=False,
             map_size=map_bytes,
-            metasync=metasync,
+            sync=sync,
             readonly=readonly,
             lock=lock and not readonly,
             max_dbs=TABLES_MAX + len(_INTERNAL),

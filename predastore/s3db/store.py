@@ -1,7 +1,7 @@
 """The state of one database member, or of a process of its own (LocalState): tables in lmdb.
 
 One file, `store.mdb` in the store's directory (environment.py draws it), and lmdb's lock file
-beside it.
+beside it; of a store that is not `durable` also `store.checkpoint` (checkpoint.py draws it).
 
 Contract
 - One call of `apply` is one transaction: its commands, and the index of the last, are all in
@@ -9,15 +9,17 @@ Contract
   same state, the same answers, and the same `digest`.
 - Readers see the state between two calls of `apply`, never a part of one. They may run in any
   thread; `apply`, `replace_from` and `close` wait for each other.
-- What survives power loss. With `durable`, everything that `apply` returned from: lmdb writes
-  the data pages and syncs them, then writes the meta page that points at them and syncs that.
-  Without, lmdb runs with MDB_NOMETASYNC: data pages are synced before the meta page is written,
-  and the meta page gets to the disk with the sync of the next commit or of `sync()`. lmdb
-  documents that this keeps the database whole, and that a crash may undo the last
-  transaction. Whoever opens a store so must be able to apply again what was undone: a Raft
-  member replays its journal above `applied_index`, and calls `sync()` before it drops any of
-  it. (Leaving out the sync of data pages too, MDB_NOSYNC, is documented as safe only on a file
-  system that keeps the order of writes.) The file is never mapped writable.
+- What survives a crash, of the process or by power loss. With `durable`, everything that
+  `apply` returned from: lmdb writes the data pages and syncs them, then writes the meta page
+  that points at them and syncs that. Without, `apply` syncs nothing (MDB_NOSYNC), and a store
+  that was not closed opens with the state of its last checkpoint, `durable_index`: `sync` makes
+  one, and so does opening, before the first write. Whoever opens a store so must be able to
+  apply again what was undone: a Raft member replays its journal, and cuts it only behind
+  `durable_index`. How this can be, on a file that the kernel writes back in any order: a read
+  transaction, the pin, holds the pages of the last checkpoint from being used anew, and
+  checkpoint.py keeps the two pages that lmdb does overwrite. It costs disk space: what was
+  written since the checkpoint before the last. The file is never mapped writable, and is not
+  to be exchanged by hand while `store.checkpoint` is there; `replace_from` does it in order.
 - The map (address space) doubles when it is full, up to `map_bytes_max`; that waits for the
   readers of the moment. At the limit, or on a full disk, `apply` raises NodeFull, and nothing
   was changed. After any other failure to write, all further writes raise StoreFailed: what is
@@ -37,10 +39,11 @@ from typing import Final
 
 import lmdb
 
-from predastore.errors import NodeFull, StoreFailed
+from predastore.errors import CorruptData, NodeFull, StoreFailed
 from predastore.limits import LIST_BYTES_MAX, STORE_MAP_BYTES_INITIAL, STORE_MAP_BYTES_MAX
-from predastore.s3db import environment, keys, listing
+from predastore.s3db import checkpoint, environment, keys, listing
 from predastore.s3db.apply import Application, Outcome
+from predastore.s3db.checkpoint import Checkpoints
 from predastore.s3db.commands import Page
 from predastore.s3db.environment import Environment, OpenTables
 from predastore.s3db.gate import Gate
@@ -67,8 +70,11 @@ class Store:
         self._map_bytes_max = map_bytes_max
         self._map_bytes_initial = min(map_bytes_initial, map_bytes_max)
         self._durable = durable
+        self._checkpoints: Checkpoints | None = None  # where each write is synced, there are none
+        # Taken in this order: a checkpoint, or what must not meet one; writes; the gate.
+        self._syncing = threading.Lock()
+        self._writer = threading.RLock()
         self._gate = Gate()
-        self._writer = threading.Lock()
         self._failure = ""
         self._closed = False
         self._applied_index = 0
@@ -87,27 +93,45 @@ class Store:
         Indices rise, from above `applied_index`. An answer is Applied, or the error of a
         command that changed nothing. NodeFull: there is no room, and none was done.
         """
-        with self._writer:
-            while True:
+        while True:
+            with self._writer:
                 self._check_writable()
                 try:
                     return self._apply_once(entries)
                 except lmdb.MapFullError:
-                    self._grow()
+                    map_bytes = self._environment.env.info()["map_size"]
                 except lmdb.DiskError as error:
                     raise NodeFull(f"{self._file}: {error}") from error
                 except lmdb.Error as error:
-                    self._failure = str(error)
+                    raise self._failed(error) from error
+            self._grow(map_bytes)
+
+    @property
+    def durable_index(self) -> int:
+        """What `applied_index` is at least after a crash."""
+        checkpoints = self._checkpoints
+        return self._applied_index if checkpoints is None else checkpoints.applied_index
 
     def sync(self) -> None:
-        """Make all that was applied durable; for a store that is not `durable` by itself."""
+        """Make all that was applied durable; for a store that is not `durable` by itself.
+
+        `apply` goes on meanwhile. StoreFailed: a write to the disk failed, by now or long ago.
+        """
+        with self._syncing:
+            self._sync(self._environment.env)
+
+    def _sync(self, env: lmdb.Environment) -> None:
         with self._writer:
             self._check_writable()
-            try:
-                self._environment.env.sync(True)
-            except lmdb.Error as error:
-                self._failure = str(error)
-                self._check_writable()
+            checkpoints = self._checkpoints
+            if checkpoints is not None:
+                pending = checkpoints.begin(env, self._applied_index)
+        try:
+            env.sync(True)
+            if checkpoints is not None:
+                checkpoints.finish(pending)
+        except (lmdb.Error, OSError) as error:
+            raise self._failed(error) from error
 
     def _apply_once(self, entries: Sequence[tuple[int, bytes]]) -> list[Outcome]:
         opened = self._environment
@@ -126,19 +150,34 @@ class Store:
         self._applied_index = last
         return outcomes
 
+    def _failed(self, error: Exception) -> StoreFailed:
+        self._failure = str(error)
+        return StoreFailed(f"{self._file}: a write failed: {error}")
+
     def _check_writable(self) -> None:
         if self._closed:
             raise StoreFailed(f"{self._file}: closed")
         if self._failure:
             raise StoreFailed(f"{self._file}: a write failed: {self._failure}")
 
-    def _grow(self) -> None:
-        env = self._environment.env
-        map_bytes = env.info()["map_size"]
-        if map_bytes >= self._map_bytes_max:
+    def _grow(self, map_bytes: int) -> None:
+        """Make room: a checkpoint sets pages free, and the map doubles if it may.
+
+        No transaction may be open when it is resized, not even the pin.
+        """
+        if map_bytes >= self._map_bytes_max and self.durable_index == self._applied_index:
             raise NodeFull(f"{self._file}: its {self._map_bytes_max} bytes are full")
-        with self._gate.exclusive():
-            env.set_mapsize(min(2 * map_bytes, self._map_bytes_max))
+        with self._syncing, self._writer:
+            self._check_writable()
+            env = self._environment.env
+            self._sync(env)  # nothing is written between this and the next pin
+            with self._gate.exclusive():
+                if self._checkpoints is not None:
+                    self._checkpoints.unpin()
+                if env.info()["map_size"] == map_bytes:
+                    env.set_mapsize(min(2 * map_bytes, self._map_bytes_max))
+                if self._checkpoints is not None:
+                    self._checkpoints.pin(env)
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -241,13 +280,13 @@ class Store:
         the state is as it was.
         """
         snapshot = Path(path)
-        with self._writer:
+        with self._syncing, self._writer:
             self._check_writable()
             environment.verify(snapshot)
             environment.sync_file(snapshot)
             with self._gate.exclusive():
-                self._environment.env.close()
                 try:
+                    self._shut()  # a checkpoint speaks of the file that goes
                     snapshot.replace(self._file)
                     environment.sync_directory(self._file.parent)
                     self._environment = self._open()
@@ -258,22 +297,46 @@ class Store:
 
     def close(self) -> None:
         """Sync and close; waits for the readers."""
-        with self._writer, self._gate.exclusive():
-            if self._closed:
-                return
-            self._closed = True
-            try:
-                if not self._failure:
-                    self._environment.env.sync(True)
-            finally:
-                self._environment.env.close()
+        with self._syncing, self._writer, self._gate.exclusive():
+            if not self._closed:
+                self._closed = True
+                self._shut()
+
+    def _shut(self) -> None:
+        """Close the file; synced, it needs no checkpoint."""
+        env = self._environment.env
+        try:
+            if not self._failure:
+                env.sync(True)
+        except lmdb.Error as error:
+            raise self._failed(error) from error
+        finally:
+            env.close()
+        if not self._failure:
+            checkpoint.remove(self._file)
 
     def _open(self) -> Environment:
+        if not self._file.exists():
+            checkpoint.remove(self._file)
+        found = checkpoint.load(self._file)
+        if found is not None:
+            checkpoint.restore(self._file, found)
         opened = environment.open_environment(
             self._file, map_bytes=self._map_bytes_initial, durable=self._durable
         )
-        with opened.env.begin() as txn:
-            self._applied_index = opened.applied_index(txn)
+        try:
+            with opened.env.begin() as txn:
+                self._applied_index = opened.applied_index(txn)
+            if found is not None and found.applied_index != self._applied_index:
+                raise CorruptData(f"{self._file}: its checkpoint is of another file")
+            if self._durable:
+                checkpoint.remove(self._file)
+            else:
+                self._checkpoints = Checkpoints(self._file, found)
+                self._sync(opened.env)  # before the first write
+        except BaseException:
+            opened.env.close()
+            raise
         return opened
 
     @contextmanager
