@@ -73,6 +73,9 @@ async def _main(settings: Config, chosen: roles.Roles) -> int:
     host = Host(settings, chosen)
     async with contextlib.AsyncExitStack() as stack:
         await host.open(stack)
+        # What start-up made stays: full collections need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         stack.enter_context(looplag.watched())
         waiter = asyncio.create_task(stopping.wait())
         announcer = asyncio.create_task(host.announce())
@@ -286,9 +289,6 @@ class Host:
         sys.stdout.write(banner.text(facts))
         sys.stdout.flush()
         daemon.notify("READY=1")
-        # What start-up made stays: full collections need not look at it again and again.
-        gc.collect()
-        gc.freeze()
         while True:
             await asyncio.sleep(READY_CHECK_MS / 1000)
             self._is_ready = await self._answers()
