@@ -8,16 +8,11 @@ DeadlineExceeded. A block is borrowed until the call has returned or raised.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
-
-import msgspec
 
 from predastore.node import messages
 from predastore.node.messages import Done, NodeStatus, ShardStat
 from predastore.node.shard import ShardRef
 from predastore.rpc import Buffer, Endpoint
-
-R = TypeVar("R", bound=msgspec.Struct)
 
 
 def peer_name(node: int) -> str:
@@ -29,41 +24,32 @@ class NodeClient:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
-    async def _call(
-        self,
-        node: int,
-        method: str,
-        request: msgspec.Struct,
-        response_type: type[R],
-        payload: Sequence[Buffer] = (),
-        *,
-        timeout_ms: int,
-    ) -> R:
-        response, _ = await self._endpoint.call(
-            peer_name(node), method, request, response_type, payload, timeout_ms=timeout_ms
-        )
-        return response
-
     async def put(
         self, node: int, ref: ShardRef, block: Buffer, crc: int, *, timeout_ms: int
     ) -> None:
         """A whole shard of one block; durable on return. `crc`: CRC32C of the block."""
         request = messages.Put(ref, crc)
-        await self._call(node, "shard.put", request, Done, [block], timeout_ms=timeout_ms)
+        await self._endpoint.call(
+            peer_name(node), "shard.put", request, Done, (block,), timeout_ms=timeout_ms
+        )
 
     async def append(
         self, node: int, ref: ShardRef, stripe: int, block: Buffer, crc: int, *, timeout_ms: int
     ) -> None:
         """One block of a shard; durable when `commit` is. `crc`: CRC32C of the block."""
         request = messages.Append(ref, stripe, crc)
-        await self._call(node, "shard.append", request, Done, [block], timeout_ms=timeout_ms)
+        await self._endpoint.call(
+            peer_name(node), "shard.append", request, Done, (block,), timeout_ms=timeout_ms
+        )
 
     async def commit(
         self, node: int, ref: ShardRef, block_count: int, byte_count: int, *, timeout_ms: int
     ) -> None:
         """The shard is whole; it exists, durably, on return."""
         request = messages.Commit(ref, block_count, byte_count)
-        await self._call(node, "shard.commit", request, Done, timeout_ms=timeout_ms)
+        await self._endpoint.call(
+            peer_name(node), "shard.commit", request, Done, timeout_ms=timeout_ms
+        )
 
     async def read(
         self, node: int, ref: ShardRef, stripe: int, offset: int, length: int, *, timeout_ms: int
@@ -77,18 +63,27 @@ class NodeClient:
 
     async def stat(self, node: int, ref: ShardRef, *, timeout_ms: int) -> ShardStat:
         request = messages.Stat(ref)
-        return await self._call(node, "shard.stat", request, ShardStat, timeout_ms=timeout_ms)
+        found, _ = await self._endpoint.call(
+            peer_name(node), "shard.stat", request, ShardStat, timeout_ms=timeout_ms
+        )
+        return found
 
     async def delete(self, node: int, refs: Sequence[ShardRef], *, timeout_ms: int) -> None:
         """At most NODE_DELETE_REFS_MAX shards, known or not; durable on return."""
         request = messages.Delete(list(refs))
-        await self._call(node, "shard.delete", request, Done, timeout_ms=timeout_ms)
+        await self._endpoint.call(
+            peer_name(node), "shard.delete", request, Done, timeout_ms=timeout_ms
+        )
 
     async def abort(self, node: int, ref: ShardRef, *, timeout_ms: int) -> None:
         """Forgets a shard that is not committed."""
-        await self._call(node, "shard.abort", messages.Abort(ref), Done, timeout_ms=timeout_ms)
+        request = messages.Abort(ref)
+        await self._endpoint.call(
+            peer_name(node), "shard.abort", request, Done, timeout_ms=timeout_ms
+        )
 
     async def status(self, node: int, *, timeout_ms: int) -> NodeStatus:
-        return await self._call(
-            node, "node.status", messages.Status(), NodeStatus, timeout_ms=timeout_ms
+        status, _ = await self._endpoint.call(
+            peer_name(node), "node.status", messages.Status(), NodeStatus, timeout_ms=timeout_ms
         )
+        return status

@@ -18,6 +18,7 @@ from predastore.limits import RPC_TIMEOUT_MS_MAX
 from predastore.rpc import pipe, quic_client
 from predastore.rpc.admission import Admission
 from predastore.rpc.certificate import Certificate
+from predastore.rpc.deadlines import Deadlines
 from predastore.rpc.framing import Buffer, decode_response, encode_struct, payload_length
 from predastore.rpc.peers import Dial, Peer
 from predastore.rpc.quic_core import client_configuration
@@ -46,6 +47,7 @@ class Endpoint:
         self.name = name
         self._configuration = client_configuration()
         self._local: dict[str, _Local] = {}
+        self._deadlines = Deadlines()
         self._listeners: list[Listener] = []
         self._remote: dict[str, Peer] = {}
         self._addresses: dict[str, tuple[str, int]] = {}
@@ -128,7 +130,13 @@ class Endpoint:
             await local.admission.enter(size_bytes, deadline)
         try:
             return await pipe.call(
-                local.methods, method, body, response_type, payload=payload, deadline=deadline
+                local.methods,
+                method,
+                body,
+                response_type,
+                payload=payload,
+                deadline=deadline,
+                deadlines=self._deadlines,
             )
         finally:
             local.admission.leave(size_bytes)

@@ -7,16 +7,16 @@ cancels the handler, and a handler that does not stop when cancelled holds up it
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from predastore.errors import DeadlineExceeded, PeerRefused, PredastoreError, from_wire, to_wire
+from predastore.errors import PeerRefused, PredastoreError, from_wire, to_wire
 from predastore.rpc import service
+from predastore.rpc.deadlines import Deadlines
 from predastore.rpc.framing import Buffer, check_lengths, decode_struct, encode_struct, joined
-from predastore.rpc.service import CallContext, Method, Reply
+from predastore.rpc.service import CallContext, Method
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -29,6 +29,7 @@ async def call(
     *,
     payload: Sequence[Buffer],
     deadline: float,
+    deadlines: Deadlines,
 ) -> tuple[S, memoryview]:
     """One call; `body` is the encoded request struct, `deadline` is loop time."""
     method = methods.get(name)
@@ -41,22 +42,12 @@ async def call(
             f"{name}: a payload of {len(view)} bytes is over {method.payload_bytes_max}"
         )
     try:
-        reply = await _run(name, method, body, view, deadline)
+        request = decode_struct(method.request, body)
+        with deadlines.limit(deadline, name):
+            context = CallContext("local", deadline)
+            reply = await service.run(name, method, request, view, context)
     except PredastoreError as error:
         raise from_wire(*to_wire(error)) from error
     header, result = encode_struct(reply.header), joined(reply.payload)
     check_lengths(len(header), len(result))
     return decode_struct(response_type, header), result
-
-
-async def _run(
-    name: str, method: Method, body: bytes, payload: memoryview, deadline: float
-) -> Reply:
-    request = decode_struct(method.request, body)
-    try:
-        async with asyncio.timeout_at(deadline) as limit:
-            return await service.run(name, method, request, payload, CallContext("local", deadline))
-    except TimeoutError:
-        # `service.run` lets no TimeoutError of the handler through, so this one is ours.
-        assert limit.expired()
-        raise DeadlineExceeded(f"{name}: no answer before the deadline") from None
