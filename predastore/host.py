@@ -47,7 +47,7 @@ from predastore.rpc import Endpoint, self_signed
 from predastore.s3.server import S3Service
 from predastore.s3db import rest, service
 from predastore.s3db.client import Client
-from predastore.s3db.member import Member
+from predastore.s3db.member import Address, Member
 from predastore.s3db.store import Store as DbStore
 
 _log = logging.getLogger(__name__)
@@ -205,6 +205,11 @@ class Host:
             members=[other.id for other in self.settings.db],
             store=store,
             endpoint=endpoint,
+            addresses=[
+                Address(other.id, other.host, other.port, other.raft_port)
+                for other in self.settings.db
+            ],
+            cluster_id=credentials.cluster_id(self.settings),
         )
         stack.push_async_callback(member.close)
         member.failed.add_done_callback(self._fail)

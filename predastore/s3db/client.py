@@ -32,6 +32,7 @@ from predastore.errors import (
     StoreFailed,
 )
 from predastore.limits import (
+    CHANGE_TIMEOUT_MS,
     COMMIT_ATTEMPT_MS,
     COMMIT_TIMEOUT_MS,
     LIST_ROWS_MAX,
@@ -41,8 +42,9 @@ from predastore.limits import (
     RETRY_PAUSE_MS_MIN,
 )
 from predastore.rpc import Endpoint
-from predastore.s3db import commands, service
+from predastore.s3db import changes, commands, service
 from predastore.s3db.commands import Applied, Batch, Page
+from predastore.s3db.raft.messages import CONFIGURATION, Address, Configuration
 
 T = TypeVar("T")
 
@@ -140,6 +142,31 @@ class Client:
             timeout_ms=READ_ATTEMPT_MS,
         )
         return _STATUS.decode(answer)
+
+    async def join(
+        self,
+        member: int,
+        address: Address | None,
+        *,
+        is_new: bool,
+        timeout_ms: int = CHANGE_TIMEOUT_MS,
+    ) -> Configuration:
+        """Take a member in; it votes once it has caught up. See changes.py for the errors."""
+        return await self._change(
+            changes.JOIN, changes.JoinRequest(member, address, is_new), timeout_ms
+        )
+
+    async def leave(self, member: int) -> Configuration:
+        return await self._change(changes.LEAVE, changes.LeaveRequest(member), CHANGE_TIMEOUT_MS)
+
+    async def step_down(self) -> Configuration:
+        """Another member is to lead."""
+        return await self._change(changes.STEP_DOWN, changes.StepDownRequest(), CHANGE_TIMEOUT_MS)
+
+    async def _change(self, method: str, request: msgspec.Struct, timeout_ms: int) -> Configuration:
+        tries = _Tries(timeout_ms, COMMIT_ATTEMPT_MS)
+        answer = await self._ask(_Call(method, request, []), self._leader, tries)
+        return CONFIGURATION.decode(answer)
 
     async def _rows(
         self, table: str, prefix: bytes, after: bytes, limit: int, *, keys_only: bool, stale: bool

@@ -1,8 +1,13 @@
 """One member of the metadata cluster, as the rest of the process sees it.
 
-The protocol is in `raft/`, run by its `Engine`; here it meets its peers (rpc methods "raft.step"
-and "raft.read_index" of the peer "db/<id>") and those who commit and read. pysyncobj's SyncObj
-is the shell around it (shell.py).
+The protocol is in `raft/`, run by its `Engine`; here it meets its peers (rpc methods "raft.step",
+"raft.read_index" and "raft.hello" of the peer "db/<id>") and those who commit and read.
+pysyncobj's SyncObj is the shell around it (shell.py).
+
+A member with an empty journal looks for its cluster first (formation.py), in the background;
+meanwhile it knows no leader. Where the others are is in the configuration that the cluster
+replicates; the addresses of the configuration file go before those, so that an operator can
+move a host.
 """
 
 from __future__ import annotations
@@ -18,12 +23,15 @@ from typing import TYPE_CHECKING, Any
 from predastore.errors import MemberFailed, NoLeader, OutcomeUnknown, PredastoreError, TooLarge
 from predastore.limits import RAFT_COMMAND_BYTES_MAX, RAFT_STEP_TIMEOUT_MS, RPC_PAYLOAD_BYTES_MAX
 from predastore.rpc import CallContext, Method, Reply
-from predastore.s3db import shell
+from predastore.s3db import identity, shell
+from predastore.s3db.changes import Changes
+from predastore.s3db.formation import HELLO, Formation, HelloReply, HelloRequest, Standing
+from predastore.s3db.raft.contacts import Contacts, peer_name
 from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.engine import Engine
 from predastore.s3db.raft.journal import Journal
-from predastore.s3db.raft.links import STEP, Link, StepReply, StepRequest
-from predastore.s3db.raft.messages import DECODER, Message
+from predastore.s3db.raft.links import STEP, StepReply, StepRequest
+from predastore.s3db.raft.messages import DECODER, Address, Configuration, Message
 from predastore.s3db.raft.reads import ReadIndexReply, ReadIndexRequest, Reads
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.snapshots import read_note
@@ -39,10 +47,6 @@ logger = logging.getLogger(__name__)
 _READ_INDEX = "raft.read_index"
 
 
-def peer_name(member: int) -> str:
-    return f"db/{member}"
-
-
 class Member:
     """Made by `open`; all methods are called on the loop that opened it."""
 
@@ -50,6 +54,9 @@ class Member:
         self,
         *,
         member_id: int,
+        members: Sequence[int],
+        addresses: Sequence[Address],
+        cluster_id: bytes,
         directory: Path,
         recovered: Recovered,
         journal: Journal,
@@ -59,6 +66,8 @@ class Member:
     ) -> None:
         self.id = member_id
         self.store = store
+        self._members = tuple(sorted(members))
+        self._cluster_id = cluster_id
         self._endpoint = endpoint
         self._journal = journal
         self._loop = asyncio.get_running_loop()
@@ -70,16 +79,24 @@ class Member:
             store=store,
             timing=timing,
             post=self._post,
+            configured=self._meet,
         )
         self._core = self._engine.core
+        self.changes = Changes(member_id, self._engine)
         self._reads = Reads(self._take_read_index)
-        self._links = {
-            member: Link(
-                endpoint, peer_name(member), partial(self._engine.transport.connected, member)
-            )
-            for member in recovered.marker.configuration.members()
-            if member != member_id
-        }
+        own = next((known for known in addresses if known.member == member_id), None)
+        self._contacts = Contacts(endpoint, self._engine.transport.connected, own)
+        self._is_formed = not self._core.is_unformed
+        self._formation = Formation(
+            endpoint,
+            member_id=member_id,
+            members=members,
+            addresses=addresses,
+            cluster_id=cluster_id,
+            found=self._found,
+            joined=self._joined,
+        )
+        self._forming: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -91,36 +108,35 @@ class Member:
         store: Store,
         endpoint: Endpoint,
         timing: Timing | None = None,
+        addresses: Sequence[Address] = (),
+        cluster_id: bytes = bytes(identity.CLUSTER_ID_BYTES),
     ) -> Member:
         """Start a member whose journal is in `path`; StartupError.
 
-        `members`: the first voters of a new cluster; later the journal knows who they are.
+        `members`: those of the configuration file, this one included, and `addresses` where they
+        are: the first voters of a new cluster. Later the journal knows who belongs to it.
         `store` must not be durable by itself: the member replays, and syncs it from time to time.
+        `cluster_id`: 16 bytes; the journal of another cluster is refused.
         """
 
         def load() -> tuple[Journal, Recovered]:
+            identity.establish(path, member_id, cluster_id)
             journal = Journal(OsDisk(path / "journal"), member_id)
             recovered = recover(
                 journal,
                 applied=store.applied_index,
-                members=members,
+                members=members if set(members) == {member_id} else (),
                 where=str(path),
                 installing=read_note(path),
             )
             return journal, recovered
 
         journal, recovered = await asyncio.to_thread(load)
-        known = recovered.marker.configuration.members()
-        if set(known) != set(members):
-            logger.warning(
-                "raft: the members of this cluster are %s, by its journal; the configuration's %s "
-                "are not used",
-                sorted(known),
-                sorted(members),
-                extra={"member": member_id},
-            )
         member = cls(
             member_id=member_id,
+            members=members,
+            addresses=addresses,
+            cluster_id=cluster_id,
             directory=path,
             recovered=recovered,
             journal=journal,
@@ -129,7 +145,10 @@ class Member:
             timing=timing or Timing(),
         )
         endpoint.serve(peer_name(member_id), member._service())
+        member._meet(member._core.membership.current)
         member._engine.wake()
+        if not member._is_formed:
+            member._forming = asyncio.create_task(member._form())
         return member
 
     # --- what callers use ---------------------------------------------------------------------
@@ -207,22 +226,32 @@ class Member:
         return {
             "id": self.id,
             "role": core.role.value,
+            "formed": self._is_formed,
             "term": core.term,
             "leader": core.leader,
             "voters": list(configuration.voters),
             "learners": list(configuration.learners),
+            "addresses": {
+                str(known.member): [known.host, known.port] for known in configuration.addresses
+            },
             "first_index": core.log.first_index,
             "last_index": core.log.last_index,
             "commit_index": core.commit,
             "applied_index": self.applied_index,
             "lag": {str(peer): core.log.last_index - p.match for peer, p in peers.items()},
-            "connected": {str(peer): link.is_connected for peer, link in self._links.items()},
+            "connected": {
+                str(peer): is_connected for peer, is_connected in self._contacts.connected().items()
+            },
             "journal_segments": self._journal.segment_count,
+            "journal_bytes": self._journal.size_bytes,
             "failed": str(self.failed.result()) if self.failed.done() else None,
         }
 
     async def close(self) -> None:
         """Hand leadership over if somebody can take it, then stop; the store stays open."""
+        if self._forming is not None:
+            self._forming.cancel()
+            await asyncio.wait([self._forming])
         if not self._engine.is_stopped and self._core.transfer_to_fittest():
             self._engine.wake()
             with suppress(TimeoutError):
@@ -230,8 +259,7 @@ class Member:
                     await self._engine.follows.wait()
         self._engine.stop(NoLeader("this member is shutting down"))
         await self._reads.close()
-        for link in self._links.values():
-            await link.close()
+        await self._contacts.close()
         await self._engine.close()
 
     def _check_running(self) -> None:
@@ -244,18 +272,60 @@ class Member:
         return {
             STEP: Method(StepRequest, StepReply, self._on_step, RPC_PAYLOAD_BYTES_MAX),
             _READ_INDEX: Method(ReadIndexRequest, ReadIndexReply, self._on_read_index, 0),
+            HELLO: Method(HelloRequest, HelloReply, self._on_hello, 0),
         }
+
+    async def _form(self) -> None:
+        try:
+            await self._formation.run()
+        except Exception as error:
+            self._engine.fail(error)
+
+    def _found(self, configuration: Configuration) -> None:
+        """Be one of a new cluster's first voters."""
+        self._core.bootstrap(configuration)
+        self._is_formed = True
+        self._engine.wake()
+
+    def _joined(self, configuration: Configuration) -> None:
+        """The cluster has taken this member in: it may take messages now."""
+        self._meet(configuration)
+        self._is_formed = True
+
+    def _meet(self, configuration: Configuration) -> None:
+        """Know the members of a configuration, and where they are."""
+        members = configuration.members()
+        self._engine.transport.meet({self.id, *members})
+        for known in configuration.addresses:
+            self._locate(known)
+        if members:
+            self._contacts.keep(members)
+        if members and self.id not in members and self._is_formed:
+            logger.warning("raft: this member is not one of the cluster's (any more)")
+
+    def _locate(self, known: Address) -> None:
+        if known.member not in self._members:
+            self._endpoint.add_peer(peer_name(known.member), known.host, known.raft_port)
 
     def _post(self, member: int, messages: Sequence[Message]) -> None:
         if not self._engine.is_stopped:
-            self._links[member].send(messages)
+            self._contacts.send(member, messages)
 
-    async def _on_step(self, _: StepRequest, payload: memoryview, context: CallContext) -> Reply:
+    async def _on_step(self, request: StepRequest, payload: memoryview, _: CallContext) -> Reply:
         self._check_running()
-        messages = DECODER.decode(payload)
+        if request.address is not None:
+            self._locate(request.address)
+        messages = DECODER.decode(payload) if self._is_formed else []
         if messages:
             self._engine.transport.received(messages[0].source, messages)
         return Reply(StepReply())
+
+    async def _on_hello(self, _: HelloRequest, __: memoryview, ___: CallContext) -> Reply:
+        standing = Standing.NEW
+        if self._is_formed:
+            has_log = self._core.log.last_index > 0
+            standing = Standing.ESTABLISHED if has_log else Standing.FIRST
+        return Reply(HelloReply(standing, self._members, self._cluster_id))
 
     async def _take_read_index(self) -> int:
         """From the own core if it leads, else from the leader."""

@@ -33,7 +33,8 @@ from predastore.limits import (
     READ_KEYS_MAX,
 )
 from predastore.rpc import CallContext, Endpoint, Method, Reply, Service
-from predastore.s3db import commands
+from predastore.s3db import changes, commands
+from predastore.s3db.changes import Changes
 from predastore.s3db.commands import Applied, Page
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ class Consensus(Protocol):
 
     def status(self) -> dict[str, Any]: ...
 
+    @property
+    def changes(self) -> Changes: ...
+
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
@@ -111,6 +115,7 @@ def service(member: Consensus, endpoint: Endpoint) -> Service:
     """The methods of `member`; `endpoint` reaches the leader, where that is another."""
     handlers = _Handlers(member, endpoint)
     return {
+        **changes.methods(member.changes, endpoint),
         COMMIT: Method(CommitRequest, Answered, handlers.commit, COMMIT_BYTES_MAX),
         READ: Method(ReadRequest, Answered, handlers.read, 0),
         LIST: Method(ListRequest, Answered, handlers.list, 0),

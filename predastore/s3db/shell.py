@@ -13,7 +13,7 @@ a test compares them with the package, so that an upgrade can not break this sil
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from predastore.errors import (
@@ -24,7 +24,7 @@ from predastore.errors import (
     Overloaded,
     PredastoreError,
 )
-from predastore.limits import RAFT_COMMANDS_QUEUED_MAX
+from predastore.limits import RAFT_COMMANDS_QUEUED_MAX, RAFT_LINKS_MAX
 from predastore.s3db.raft.callers import DISCARDED, SUCCESS, UNKNOWN_OUTCOME, Callback
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.messages import Message
@@ -91,6 +91,7 @@ PRIVATE_NAMES: Final = (
     "_SyncObj__commandsQueue",
     "_SyncObj__connectedNodes",
     "_SyncObj__leaderCommitIndex",
+    "_SyncObj__otherNodes",
     "_SyncObj__raftCommitIndex",
     "_SyncObj__raftCurrentTerm",
     "_SyncObj__raftLastApplied",
@@ -132,6 +133,15 @@ class RpcTransport(Transport):
         self._ids = {node.id: member for member, node in nodes.items()}
         self._post = post
 
+    def meet(self, members: Iterable[int]) -> None:
+        """Know exactly these members from now on (and the own one)."""
+        wanted = {f"db/{member}": member for member in members}
+        for gone in self._ids.keys() - wanted.keys():
+            del self._nodes[self._ids.pop(gone)]
+        for name in wanted.keys() - self._ids.keys():
+            self._ids[name] = wanted[name]
+            self._nodes[wanted[name]] = Node(name)
+
     def send(self, node: Node, message: Sequence[Message]) -> bool:
         """Hand messages for one member on; they may get lost, as Raft allows."""
         self._post(self._ids[node.id], message)
@@ -142,11 +152,21 @@ class RpcTransport(Transport):
             self.send(self._nodes[member], messages)
 
     def received(self, source: int, messages: Sequence[Message]) -> None:
+        if source not in self._nodes:
+            self._welcome(source)
         if source in self._nodes:
             self._onMessageReceived(self._nodes[source], messages)
 
+    def _welcome(self, member: int) -> None:
+        """A stranger who holds the cluster key: perhaps of a configuration that is on its way."""
+        if len(self._nodes) < RAFT_LINKS_MAX:
+            self._nodes[member] = node = Node(f"db/{member}")
+            self._ids[node.id] = member
+
     def connected(self, member: int, is_connected: bool) -> None:
         """Keep pysyncobj's picture of who answers; for its status only."""
+        if member not in self._nodes:
+            return
         if is_connected:
             self._onNodeConnected(self._nodes[member])
         else:
@@ -205,6 +225,9 @@ class Shell(SyncObj):
         """Let pysyncobj's status report tell the truth."""
         known = {peer: progress for peer, progress in _progress(core) if peer in self._member_nodes}
         vars(self).update(
+            _SyncObj__otherNodes={
+                node for member, node in self._member_nodes.items() if member != core.id
+            },
             _SyncObj__raftState=_STATE[core.role],
             _SyncObj__raftCurrentTerm=core.term,
             _SyncObj__raftLeader=self._member_nodes.get(-1 if core.leader is None else core.leader),

@@ -82,8 +82,10 @@ def test_ticks_and_messages_reach_the_core_and_no_protocol_of_pysyncobj() -> Non
     answer = TimeoutNow(1, 2, 3)
     transport.received(2, [message])
     transport.send_to(2, [answer])
-    transport.received(77, [message])  # a stranger
-    assert seen == ["tick", ("from", [message]), (2, [answer])]
+    transport.received(77, [message])  # of a configuration that is on its way
+    transport.meet({1, 3})
+    transport.send_to(2, [answer])
+    assert seen == ["tick", ("from", [message]), (2, [answer]), ("from", [message])]
     made.destroy()
 
 

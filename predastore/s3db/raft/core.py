@@ -20,8 +20,11 @@ from predastore.s3db.raft.leadership import Leadership
 from predastore.s3db.raft.membership import Change, is_majority
 from predastore.s3db.raft.messages import (
     NOBODY,
+    Address,
     Append,
     AppendReply,
+    Configuration,
+    Marker,
     Message,
     PreVote,
     PreVoteReply,
@@ -97,8 +100,21 @@ class Core(Replica):
         """Append commands as leader; the index of the first. Raises NotLeader."""
         return self._lead().propose(commands)
 
-    def change_membership(self, change: Change, member: int) -> int:
-        return self._lead().change(change, member)
+    def change_membership(self, change: Change, member: int, address: Address | None = None) -> int:
+        """Append a change as leader; the index of its entry. Overloaded: not now."""
+        return self._lead().change(change, member, address)
+
+    def bootstrap(self, configuration: Configuration) -> None:
+        """Be one of the first voters of a new cluster; all of them begin with the same."""
+        assert self.is_unformed
+        self.membership.rebase(0, configuration)
+        self.out.records.append(Marker(0, 0, configuration))
+        self._reset_election_timer()
+
+    @property
+    def is_unformed(self) -> bool:
+        """Neither one of a new cluster's first voters nor taken in by a cluster, so far."""
+        return self.log.last_index == 0 and not self.membership.current.members()
 
     def read_index(self, context: Hashable) -> None:
         """Ask for a read index; it comes back with `context` in Ready.reads."""
@@ -216,6 +232,7 @@ class Core(Replica):
         """Grant nothing to be remembered; refuse while a leader is heard (Raft 9.6)."""
         granted = (
             message.term > self.term
+            and not self.is_unformed
             and not self._has_leader()
             and self.log.up_to_date(message.last_index, message.last_term)
         )
@@ -230,8 +247,10 @@ class Core(Replica):
 
     def _on_vote(self, message: Vote) -> None:
         """One vote a term, for a log at least as complete as the own (Raft 3.4, 3.6.1)."""
-        granted = self.vote in (NOBODY, message.source) and self.log.up_to_date(
-            message.last_index, message.last_term
+        granted = (
+            self.vote in (NOBODY, message.source)
+            and not self.is_unformed  # it may have voted before its disk was lost
+            and self.log.up_to_date(message.last_index, message.last_term)
         )
         if granted and self.vote == NOBODY:
             self.remember(self.term, message.source)

@@ -29,9 +29,20 @@ from predastore.s3db.raft.callers import AppliedWaiters, Callback, Callers
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.driver import Driver
 from predastore.s3db.raft.journal import Journal
-from predastore.s3db.raft.messages import COMMAND, Entry, Marker, Message, Record, SnapshotChunk
+from predastore.s3db.raft.membership import Change
+from predastore.s3db.raft.messages import (
+    COMMAND,
+    Address,
+    Configuration,
+    Entry,
+    Marker,
+    Message,
+    Record,
+    SnapshotChunk,
+)
 from predastore.s3db.raft.snapshots import Receiver, Sender
 from predastore.s3db.raft.state import ChunkWanted, ReadState, Recovered, Role, Timing
+from predastore.s3db.raft.turns import Turns
 from predastore.s3db.raft.worker import Worker
 
 if TYPE_CHECKING:
@@ -55,8 +66,10 @@ class Engine:
         store: Store,
         timing: Timing,
         post: Callable[[int, Sequence[Message]], None],
+        configured: Callable[[Configuration], None],
     ) -> None:
-        """`post` sends messages to one member; they may get lost."""
+        """`post` sends messages to one member; they may get lost. `configured` is told of each
+        configuration that comes into force."""
         loop = asyncio.get_running_loop()
         self.id = member_id
         self.failed: asyncio.Future[MemberFailed] = loop.create_future()
@@ -75,14 +88,14 @@ class Engine:
         self._journal = journal
         self._store = store
         self._post = post
+        self._configured = configured
+        self._configuration = self.core.membership.current
         self._writer = Worker(f"journal-{member_id}", self.fail)
         self._applier = Worker(f"apply-{member_id}", self.fail)
         self._copier = Worker(f"snapshot-{member_id}", self.fail)
         self._callers = Callers()
         self._applied_waiters = AppliedWaiters()
-        self._turn_due = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._turns = Turns(self._tick, self.core.deadline)
         self._led_term = 0  # the term that this member leads, 0 while it follows
         self._is_cutting = False
         self._is_installing = False
@@ -90,10 +103,8 @@ class Engine:
         self._receiver = Receiver(
             directory, self.core, store, self._copier, wake=self.wake, arrived=self._install
         )
-        names = {
-            member: shell.Node(f"db/{member}")
-            for member in recovered.marker.configuration.members()
-        }
+        members = {member_id, *self._configuration.members()}
+        names = {member: shell.Node(f"db/{member}") for member in members}
         self.transport = shell.RpcTransport(names[member_id], names, post)
         self._shell = shell.Shell(
             f"db/{member_id}",
@@ -117,6 +128,26 @@ class Engine:
         self.wake()
         return future
 
+    def change(self, change: Change, member: int, address: Address | None) -> asyncio.Future[None]:
+        """Propose a change of the membership; resolves once it is committed and applied.
+
+        NotLeader, NoLeader, Overloaded: nothing was changed. OutcomeUnknown from the future.
+        """
+        index = self.core.change_membership(change, member, address)
+        future: asyncio.Future[None] = self._loop.create_future()
+
+        def decided(_: Any, reason: int) -> None:
+            if future.done():
+                return
+            if reason == shell.SUCCESS:
+                future.set_result(None)
+            else:
+                future.set_exception(shell.failure(reason, self.core.leader))
+
+        self._callers.add(index, self.core.term, [decided])
+        self.wake()
+        return future
+
     def wait_applied(self, index: int) -> asyncio.Future[None]:
         return self._applied_waiters.wait(index)
 
@@ -130,8 +161,7 @@ class Engine:
         if self.is_stopped:
             return
         self.is_stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._turns.stop()
         self._callers.abandon()
         for _, callback in self._shell.drain():
             callback(None, shell.MISSING_LEADER)
@@ -160,14 +190,9 @@ class Engine:
 
     def wake(self) -> None:
         """A turn soon; one for all that this iteration of the loop brings."""
-        if not self._turn_due and not self.is_stopped:
-            self._turn_due = True
-            self._loop.call_soon(self._tick)
+        self._turns.wake()
 
     def _tick(self) -> None:
-        self._turn_due = False
-        if self.is_stopped:
-            return
         self._guarded(self._shell.doTick)
 
     def _turn(self) -> None:
@@ -178,29 +203,15 @@ class Engine:
             self._propose(proposals)
         self.driver.turn()
         self._note_role()
-        self._arm()
+        self._note_configuration()
+        self._promote()
+        self._turns.arm()
 
     def _guarded(self, function: Callable[[], Any]) -> None:
         try:
             function()
         except Exception as error:
             self.fail(error)
-
-    def _arm(self) -> None:
-        """Time matters only for heartbeats and elections; the timer is moved when it rings."""
-        when = self.core.deadline()
-        if self._timer is not None:
-            if self._timer_at <= when:
-                return
-            self._timer.cancel()
-        self._timer, self._timer_at = self._loop.call_at(when, self._ring), when
-
-    def _ring(self) -> None:
-        self._timer = None
-        if self._loop.time() >= self.core.deadline():
-            self.wake()
-        elif not self.is_stopped:
-            self._arm()
 
     def _propose(self, proposals: list[tuple[bytes, Callback]]) -> None:
         try:
@@ -244,6 +255,21 @@ class Engine:
             self.core.role.value,
             extra={"member": self.id, "term": self.core.term, "leader": self.core.leader},
         )
+
+    def _note_configuration(self) -> None:
+        configuration = self.core.membership.current
+        if configuration is not self._configuration:
+            self._configuration = configuration
+            self._configured(configuration)
+
+    def _promote(self) -> None:
+        """A leader lets a learner vote as soon as it has caught up."""
+        leadership = self.core.leadership
+        learner = None if leadership is None else leadership.caught_up_learner()
+        if learner is not None:
+            logger.info("raft: a learner has caught up", extra={"member": learner})
+            self.core.change_membership(Change.PROMOTE, learner)
+            self.wake()
 
     # --- actions of the driver ----------------------------------------------------------------
 

@@ -41,7 +41,6 @@ from predastore.errors import CorruptData, UnsupportedFormat
 from predastore.limits import JOURNAL_FRAME_BYTES_MAX
 from predastore.s3db.raft.messages import (
     CONFIGURATION,
-    ENCODER,
     Entry,
     HardState,
     Marker,
@@ -144,7 +143,7 @@ def _pack(records: Iterable[Record]) -> Iterable[bytes]:
         elif isinstance(record, Truncate):
             yield _TRUNCATE.pack(_KIND_TRUNCATE, record.first)
         else:
-            configuration = ENCODER.encode(record.configuration)
+            configuration = record.configuration.pack()
             yield _MARKER.pack(_KIND_MARKER, record.index, record.term, len(configuration))
             yield configuration
 

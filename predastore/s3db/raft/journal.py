@@ -53,10 +53,15 @@ _MEND: Final = (
 class _Segment:
     number: int
     last_index: int  # of all entries ever appended to it, and of its marker
+    base: int  # bytes of all segments before it
 
     @property
     def name(self) -> str:
-        return f"{self.number:016d}{_SUFFIX}"
+        return _name(self.number)
+
+
+def _name(number: int) -> str:
+    return f"{number:016d}{_SUFFIX}"
 
 
 class _Replay:
@@ -167,7 +172,7 @@ class Journal:
         except FormatError as error:
             raise self._damaged(name, 0, str(error)) from error
         self._check_header(name, header)
-        segment = _Segment(header.number, 0)
+        segment = _Segment(header.number, 0, header.base)
         offset = HEADER_BYTES
         while offset < len(data):
             payload = frame_at(header, data, offset)
@@ -192,7 +197,7 @@ class Journal:
                 "is, or give this one a directory of its own"
             )
         wanted = self._header
-        if name != _Segment(header.number, 0).name:
+        if name != _name(header.number):
             raise self._damaged(name, 16, f"segment number {header.number} in this file")
         if self._segments and (header.number, header.base) != (
             wanted.number + 1,
@@ -267,6 +272,10 @@ class Journal:
     def segment_count(self) -> int:
         return len(self._segments)
 
+    @property
+    def size_bytes(self) -> int:
+        return self._header.base + self._size_bytes - self._segments[0].base
+
     def _write(self, records: Sequence[Record]) -> None:
         assert self._file is not None
         frame = pack_frame(self._header, self._size_bytes, records)
@@ -280,7 +289,7 @@ class Journal:
         header = SegmentHeader(
             self._member, number, old.base + self._size_bytes, self._random_bytes(8)
         )
-        segment = _Segment(number, self._marker.index)
+        segment = _Segment(number, self._marker.index, header.base)
         first = pack_frame(header, HEADER_BYTES, [self._hard_state, self._marker])
         self.close()
         temporary = segment.name + _TEMPORARY

@@ -15,8 +15,8 @@ from predastore.s3db.raft.membership import Change, changed, is_majority, majori
 from predastore.s3db.raft.messages import (
     COMMAND,
     CONFIG,
-    ENCODER,
     NOOP,
+    Address,
     Append,
     AppendReply,
     Entry,
@@ -73,18 +73,43 @@ class Leadership:
             raise Overloaded("too many bytes wait to be committed; nothing was changed")
         return self._append(COMMAND, commands)
 
-    def change(self, change: Change, member: int) -> int:
+    def change(self, change: Change, member: int, address: Address | None = None) -> int:
         """Append a new configuration, one server apart from the present one (Raft 4.1)."""
         self._refuse_while_handing_over()
         state = self.state
-        if state.membership.index > state.commit or not self.committed_own_term():
+        if not self._may_change():
             raise Overloaded("another change of the membership is not committed yet")
-        configuration = changed(state.membership.current, change, member)
+        configuration = changed(state.membership.current, change, member, address)
         if configuration is None:
             raise Overloaded(f"can not {change.value} member {member} now")
         if change is Change.PROMOTE and self.peers[member].match < state.commit:
             raise Overloaded(f"member {member} has not caught up yet")  # Raft 4.2.1
-        return self._append(CONFIG, [ENCODER.encode(configuration)])
+        return self._append(CONFIG, [configuration.pack()])
+
+    def _may_change(self) -> bool:
+        """The change before is committed, and an entry of this term (Raft 4.1, and its erratum)."""
+        state = self.state
+        return state.membership.index <= state.commit and self.committed_own_term()
+
+    def can_do_without(self, member: int) -> bool:
+        """Whether a majority of the other voters is heard, this one included."""
+        since = self.state.now - 2 * self.state.timing.election_s
+        heard = {peer for peer, progress in self.peers.items() if progress.heard_at >= since}
+        voters = [v for v in self.state.membership.current.voters if v != member]
+        return is_majority(voters, (heard | {self.state.id}) - {member})
+
+    def caught_up_learner(self) -> int | None:
+        """A learner that has all that is committed, and so may vote now (Raft 4.2.1)."""
+        state = self.state
+        learners = state.membership.current.learners
+        if not learners or self.successor is not None or not self._may_change():
+            return None
+        since = state.now - state.timing.election_s
+        for learner in learners:
+            progress = self.peers[learner]
+            if progress.match >= state.commit and progress.heard_at >= since:
+                return learner
+        return None
 
     def _refuse_while_handing_over(self) -> None:
         if self.successor is not None:

@@ -22,7 +22,7 @@ from predastore.limits import (
     RAFT_STEP_QUEUE_MAX,
     RAFT_STEP_TIMEOUT_MS,
 )
-from predastore.s3db.raft.messages import ENCODER, Append, Message, SnapshotChunk
+from predastore.s3db.raft.messages import ENCODER, Address, Append, Message, SnapshotChunk
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,12 @@ STEP = "raft.step"
 
 
 class StepRequest(msgspec.Struct, frozen=True, array_like=True):
-    """The payload is a msgpack array of messages."""
+    """The payload is a msgpack array of messages.
+
+    `address`: the sender's, for a member that has not got the configuration with it yet.
+    """
+
+    address: Address | None = None
 
 
 class StepReply(msgspec.Struct, frozen=True, array_like=True):
@@ -55,8 +60,15 @@ class Caller(Protocol):
 
 
 class Link:
-    def __init__(self, caller: Caller, peer: str, on_contact: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        peer: str,
+        on_contact: Callable[[bool], None],
+        request: StepRequest,
+    ) -> None:
         """`on_contact` is told when the member begins or ceases to answer."""
+        self._request = request
         self._caller = caller
         self._peer = peer
         self._on_contact = on_contact
@@ -89,7 +101,7 @@ class Link:
             await self._caller.call(
                 self._peer,
                 STEP,
-                StepRequest(),
+                self._request,
                 StepReply,
                 [ENCODER.encode(batch)],
                 timeout_ms=RAFT_STEP_TIMEOUT_MS,

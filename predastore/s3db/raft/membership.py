@@ -10,30 +10,40 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
-from predastore.s3db.raft.messages import CONFIG, CONFIGURATION, Configuration, Entry
+from predastore.s3db.raft.messages import CONFIG, CONFIGURATION, Address, Configuration, Entry
 
 
 class Change(Enum):
     ADD_LEARNER = "add-learner"
     PROMOTE = "promote"
     REMOVE = "remove"
+    MOVE = "move"  # another address; who votes stays as it is
 
 
-def changed(configuration: Configuration, change: Change, member: int) -> Configuration | None:
-    """`configuration` with one server changed; None if there is nothing sensible to do."""
+def changed(
+    configuration: Configuration, change: Change, member: int, address: Address | None = None
+) -> Configuration | None:
+    """`configuration` with one server changed; None if there is nothing sensible to do.
+
+    `address`: the member's, for ADD_LEARNER and MOVE.
+    """
     voters, learners = configuration.voters, configuration.learners
-    if change is Change.ADD_LEARNER:
-        if member in configuration.members():
-            return None
-        return Configuration(voters, (*learners, member))
-    if change is Change.PROMOTE:
-        if member not in learners:
-            return None
-        return Configuration((*voters, member), tuple(x for x in learners if x != member))
-    left = tuple(x for x in voters if x != member)
-    if member not in configuration.members() or not left:
+    if (member in configuration.members()) is (change is Change.ADD_LEARNER):
         return None
-    return Configuration(left, tuple(x for x in learners if x != member))
+    addresses = configuration.addresses
+    if change is not Change.PROMOTE:
+        addresses = tuple(known for known in addresses if known.member != member)
+    if address is not None:
+        addresses = (*addresses, address)
+    if change is Change.ADD_LEARNER:
+        return Configuration(voters, (*learners, member), addresses)
+    if change is Change.MOVE:
+        return Configuration(voters, learners, addresses)
+    others = tuple(learner for learner in learners if learner != member)
+    if change is Change.PROMOTE:
+        return None if others == learners else Configuration((*voters, member), others, addresses)
+    left = tuple(voter for voter in voters if voter != member)
+    return Configuration(left, others, addresses) if left else None
 
 
 def is_majority(voters: Iterable[int], agreeing: Iterable[int]) -> bool:

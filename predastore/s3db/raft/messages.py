@@ -29,14 +29,34 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     data: bytes
 
 
+class Address(msgspec.Struct, frozen=True, array_like=True):
+    """Where a member is: REST over TCP on `port`, Raft over UDP on `raft_port`."""
+
+    member: int
+    host: str
+    port: int
+    raft_port: int
+
+
 class Configuration(msgspec.Struct, frozen=True, array_like=True):
-    """Who votes, and who only receives the log until it has caught up (Raft 4.2.1)."""
+    """Who votes, who only receives the log until it has caught up (Raft 4.2.1), and where they are.
+
+    Without any member: of a member that does not know its cluster yet. It neither stands for
+    election nor votes.
+    """
 
     voters: tuple[int, ...]
     learners: tuple[int, ...] = ()
+    addresses: tuple[Address, ...] = ()  # of those that are known
 
     def members(self) -> tuple[int, ...]:
         return self.voters + self.learners
+
+    def pack(self) -> bytes:
+        """msgpack; without addresses two arrays, as the first version wrote it."""
+        if self.addresses:
+            return ENCODER.encode(self)
+        return ENCODER.encode((self.voters, self.learners))
 
 
 class HardState(msgspec.Struct, frozen=True, array_like=True, gc=False):

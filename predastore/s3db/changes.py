@@ -1,0 +1,200 @@
+"""Who belongs to the cluster, and who leads it: changed through any member, decided by the leader.
+
+    db.join       a member comes as a learner, and votes as soon as it has caught up
+    db.leave      a member goes; what it holds is not needed any more
+    db.step_down  the leader hands over to whoever is most advanced
+
+One change is under way at a time (Raft 4.1). A member that does not lead passes a call on to the
+leader, once. All may be repeated: what is done already is answered as done.
+
+Raises NotLeader, NoLeader, OutcomeUnknown; PreconditionFailed for what would leave the cluster
+without a majority, or without a member.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from predastore.errors import DeadlineExceeded, NoLeader, NotLeader, Overloaded, PreconditionFailed
+from predastore.limits import DB_MEMBERS_MAX, RAFT_CHANGE_PAUSE_MS
+from predastore.rpc import CallContext, Endpoint, Method, Reply, Service
+from predastore.s3db.raft.membership import Change
+from predastore.s3db.raft.messages import ENCODER, Address, Configuration
+from predastore.s3db.raft.state import Role
+
+if TYPE_CHECKING:
+    from predastore.s3db.raft.engine import Engine
+    from predastore.s3db.raft.leadership import Leadership
+
+JOIN: Final = "db.join"
+LEAVE: Final = "db.leave"
+STEP_DOWN: Final = "db.step_down"
+
+
+class JoinRequest(msgspec.Struct, frozen=True, array_like=True):
+    """`is_new`: the member holds nothing, whatever the cluster may know of one of its id."""
+
+    member: int
+    address: Address | None
+    is_new: bool
+    forwarded: bool = False
+
+
+class LeaveRequest(msgspec.Struct, frozen=True, array_like=True):
+    member: int
+    forwarded: bool = False
+
+
+class StepDownRequest(msgspec.Struct, frozen=True, array_like=True):
+    forwarded: bool = False
+
+
+class Changed(msgspec.Struct, frozen=True, array_like=True):
+    """The header of every answer; the configuration is in the payload."""
+
+    leader: int | None
+
+
+class Changes:
+    """As a leader does them; NotLeader from everybody else."""
+
+    def __init__(self, member_id: int, engine: Engine) -> None:
+        self._id = member_id
+        self._engine = engine
+        self._core = engine.core
+        self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def leader(self) -> int | None:
+        return self._core.leader
+
+    async def join(self, member: int, address: Address | None, *, is_new: bool) -> Configuration:
+        async with self._one_at_a_time:
+            if is_new and member in self._configuration().members():
+                if member == self._id:
+                    raise PreconditionFailed(f"member {member} leads; it is not new")
+                await self._remove(member)
+            configuration = self._configuration()
+            if member not in configuration.members():
+                if len(configuration.members()) >= DB_MEMBERS_MAX:
+                    raise PreconditionFailed(f"a cluster has at most {DB_MEMBERS_MAX} members")
+                await self._change(Change.ADD_LEARNER, member, address)
+            elif address is not None and address not in configuration.addresses:
+                await self._change(Change.MOVE, member, address)
+            return self._configuration()
+
+    async def leave(self, member: int) -> Configuration:
+        async with self._one_at_a_time:
+            if member in self._configuration().members():
+                if member == self._id:
+                    await self.step_down()
+                    raise NotLeader("leadership was handed over first", leader=self.leader)
+                await self._remove(member)
+            return self._configuration()
+
+    async def step_down(self) -> Configuration:
+        self._lead()
+        if not self._core.transfer_to_fittest():
+            raise PreconditionFailed("no other member can lead now")
+        self._engine.wake()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * self._core.timing.election_s):
+                await self._engine.follows.wait()
+        if self._core.role is Role.LEADER:
+            raise NoLeader("the other member did not take over in time; this one leads on")
+        return self._core.membership.current
+
+    async def _remove(self, member: int) -> None:
+        configuration = self._configuration()
+        if configuration.voters == (member,):
+            raise PreconditionFailed(f"member {member} is the last one that votes")
+        if not self._lead().can_do_without(member):
+            raise PreconditionFailed(
+                f"without member {member} the cluster would have no majority: too few of the "
+                "other members answer"
+            )
+        await self._change(Change.REMOVE, member, None)
+
+    async def _change(self, change: Change, member: int, address: Address | None) -> None:
+        """As soon as the change before is committed; the caller's deadline ends the waiting."""
+        while True:
+            try:
+                future = self._engine.change(change, member, address)
+            except Overloaded:
+                await asyncio.sleep(RAFT_CHANGE_PAUSE_MS / 1000)
+            else:
+                await future
+                return
+
+    def _lead(self) -> Leadership:
+        if self._core.leadership is None:
+            raise NotLeader("this member does not lead; nothing was changed", leader=self.leader)
+        return self._core.leadership
+
+    def _configuration(self) -> Configuration:
+        self._lead()
+        return self._core.membership.current
+
+
+def methods(changes: Changes, endpoint: Endpoint) -> Service:
+    """The rpc methods of a member; `endpoint` reaches the leader, where that is another."""
+    handlers = _Handlers(changes, endpoint)
+    return {
+        JOIN: Method(JoinRequest, Changed, handlers.join, 0),
+        LEAVE: Method(LeaveRequest, Changed, handlers.leave, 0),
+        STEP_DOWN: Method(StepDownRequest, Changed, handlers.step_down, 0),
+    }
+
+
+class _Handlers:
+    def __init__(self, changes: Changes, endpoint: Endpoint) -> None:
+        self._changes = changes
+        self._endpoint = endpoint
+
+    async def join(self, request: JoinRequest, _: memoryview, context: CallContext) -> Reply:
+        async def here() -> Configuration:
+            return await self._changes.join(request.member, request.address, is_new=request.is_new)
+
+        return await self._do(JOIN, request, here, context)
+
+    async def leave(self, request: LeaveRequest, _: memoryview, context: CallContext) -> Reply:
+        async def here() -> Configuration:
+            return await self._changes.leave(request.member)
+
+        return await self._do(LEAVE, request, here, context)
+
+    async def step_down(
+        self, request: StepDownRequest, _: memoryview, context: CallContext
+    ) -> Reply:
+        return await self._do(STEP_DOWN, request, self._changes.step_down, context)
+
+    async def _do(
+        self,
+        method: str,
+        request: Any,
+        here: Callable[[], Awaitable[Configuration]],
+        context: CallContext,
+    ) -> Reply:
+        try:
+            async with asyncio.timeout_at(context.deadline):
+                configuration = await here()
+        except TimeoutError:
+            raise DeadlineExceeded(f"{method}: not done in time") from None
+        except NotLeader as error:
+            if request.forwarded or error.leader is None:
+                raise
+            left_ms = int((context.deadline - asyncio.get_running_loop().time()) * 1000)
+            changed, payload = await self._endpoint.call(
+                f"db/{error.leader}",
+                method,
+                msgspec.structs.replace(request, forwarded=True),
+                Changed,
+                timeout_ms=max(1, left_ms),
+            )
+            return Reply(changed, [payload])
+        return Reply(Changed(self._changes.leader), [ENCODER.encode(configuration)])

@@ -1,0 +1,56 @@
+"""The links of a member: one for each other member that it has something to say to.
+
+A link is made when it is first needed, since a member may have to answer one that it does not
+know yet (a leader whose configuration is on its way), and closed when its member leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from predastore.limits import RAFT_LINKS_MAX
+from predastore.s3db.raft.links import Caller, Link, StepRequest
+from predastore.s3db.raft.messages import Address, Message
+
+
+def peer_name(member: int) -> str:
+    return f"db/{member}"
+
+
+class Contacts:
+    def __init__(
+        self, caller: Caller, on_contact: Callable[[int, bool], None], own: Address | None
+    ) -> None:
+        """`on_contact` is told which member begins or ceases to answer. `own`: where this is."""
+        self._request = StepRequest(own)
+        self._caller = caller
+        self._on_contact = on_contact
+        self._links: dict[int, Link] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def send(self, member: int, messages: Sequence[Message]) -> None:
+        link = self._links.get(member)
+        if link is None:
+            if len(self._links) >= RAFT_LINKS_MAX:
+                return  # messages may get lost
+            told = partial(self._on_contact, member)
+            link = Link(self._caller, peer_name(member), told, self._request)
+            self._links[member] = link
+        link.send(messages)
+
+    def keep(self, members: Iterable[int]) -> None:
+        """Close the links to all others."""
+        for gone in self._links.keys() - set(members):
+            task = asyncio.get_running_loop().create_task(self._links.pop(gone).close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def connected(self) -> dict[int, bool]:
+        return {member: link.is_connected for member, link in self._links.items()}
+
+    async def close(self) -> None:
+        self.keep(())
+        if self._closing:
+            await asyncio.wait(self._closing)
