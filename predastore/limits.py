@@ -164,6 +164,7 @@ RAFT_SNAPSHOT_CHUNK_BYTES: Final = MIB
 RAFT_LOG_KEPT_BYTES: Final = 32 * MIB  # of applied entries kept for followers that lag
 RAFT_LOG_CUT_BYTES: Final = 16 * MIB  # cut the log each time this much more could go
 RAFT_LOG_STRETCH: Final = 8  # times that, while a follower is getting a snapshot
+RAFT_CHECKPOINT_MS: Final = 2_000  # what was applied that long ago is synced in the tables too
 JOURNAL_SEGMENT_BYTES_MAX: Final = 64 * MIB  # the next frame begins a new segment
 JOURNAL_FRAME_BYTES_MAX: Final = 256 * MIB  # more than all that may wait for one sync
 

@@ -115,7 +115,7 @@ class Member:
 
         `members`: those of the configuration file, this one included, and `addresses` where they
         are: the first voters of a new cluster. Later the journal knows who belongs to it.
-        `store` must not be durable by itself: the member replays, and syncs it from time to time.
+        `store` need not be durable by itself: what a crash undoes there is applied again.
         `cluster_id`: 16 bytes; the journal of another cluster is refused.
         """
 

@@ -342,8 +342,8 @@ def test_a_disk_error_ends_the_member_and_tells_its_owner(
 def test_a_member_that_lags_behind_the_log_gets_a_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("predastore.s3db.raft.engine.RAFT_LOG_KEPT_BYTES", 2_000)
-    monkeypatch.setattr("predastore.s3db.raft.engine.RAFT_LOG_CUT_BYTES", 2_000)
+    monkeypatch.setattr("predastore.s3db.raft.upkeep.RAFT_LOG_KEPT_BYTES", 2_000)
+    monkeypatch.setattr("predastore.s3db.raft.upkeep.RAFT_LOG_CUT_BYTES", 2_000)
     monkeypatch.setattr("predastore.s3db.raft.snapshots.RAFT_SNAPSHOT_CHUNK_BYTES", 10_000)
 
     async def test() -> None:
@@ -372,8 +372,8 @@ def test_a_member_that_lags_behind_the_log_gets_a_snapshot(
 def test_the_log_is_cut_and_a_restart_still_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("predastore.s3db.raft.engine.RAFT_LOG_KEPT_BYTES", 2_000)
-    monkeypatch.setattr("predastore.s3db.raft.engine.RAFT_LOG_CUT_BYTES", 2_000)
+    monkeypatch.setattr("predastore.s3db.raft.upkeep.RAFT_LOG_KEPT_BYTES", 2_000)
+    monkeypatch.setattr("predastore.s3db.raft.upkeep.RAFT_LOG_CUT_BYTES", 2_000)
 
     async def test() -> None:
         async with cluster_of(tmp_path, 1) as cluster:

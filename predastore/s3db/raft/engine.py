@@ -1,12 +1,15 @@
 """Runs a core on an event loop: turns, timers, the two worker threads, snapshots, failure.
 
 Where things run: the core, on the loop only; the journal's writes and syncs, in one thread; the
-state machine's transactions, in another; copies for and from other members, in a third. Nothing
-is timed on the path of a commit: a proposal leads to a turn at once, and all that came before a
-thread was free goes together.
+state machine's transactions, in another; its checkpoints, and copies for and from other members,
+in a third. Nothing is timed on the path of a commit: a proposal leads to a turn at once, and all
+that came before a thread was free goes together.
 
     submit -> shell's queue -> turn -> appends to peers ... replies -> commit -> apply -> callback
                                     -> journal write, sync /
+
+The journal is synced for each commit, the state machine is not: after a crash it goes back to its
+last checkpoint, and the journal begins at or before that (upkeep.py).
 
 A failed write or sync, a failed transaction, or a broken invariant ends the engine for good:
 `failed` resolves, and the process should end, because what the disk holds is no longer known.
@@ -23,7 +26,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from predastore.errors import MemberFailed, NodeFull, NoLeader, NotLeader, PredastoreError
-from predastore.limits import RAFT_LOG_CUT_BYTES, RAFT_LOG_KEPT_BYTES, RAFT_LOG_STRETCH
 from predastore.s3db import shell
 from predastore.s3db.raft.callers import AppliedWaiters, Callback, Callers
 from predastore.s3db.raft.core import Core
@@ -43,6 +45,7 @@ from predastore.s3db.raft.messages import (
 from predastore.s3db.raft.snapshots import Receiver, Sender
 from predastore.s3db.raft.state import ChunkWanted, ReadState, Recovered, Role, Timing
 from predastore.s3db.raft.turns import Turns
+from predastore.s3db.raft.upkeep import Upkeep
 from predastore.s3db.raft.worker import Worker
 
 if TYPE_CHECKING:
@@ -97,11 +100,18 @@ class Engine:
         self._applied_waiters = AppliedWaiters()
         self._turns = Turns(self._tick, self.core.deadline)
         self._led_term = 0  # the term that this member leads, 0 while it follows
-        self._is_cutting = False
         self._is_installing = False
         self._sender = Sender(directory, self.core, store, self._copier, self.wake)
         self._receiver = Receiver(
             directory, self.core, store, self._copier, wake=self.wake, arrived=self._install
+        )
+        self._upkeep = Upkeep(
+            self.core,
+            store,
+            applier=self._applier,
+            syncer=self._copier,
+            sender=self._sender,
+            wake=self.wake,
         )
         members = {member_id, *self._configuration.members()}
         names = {member: shell.Node(f"db/{member}") for member in members}
@@ -162,6 +172,7 @@ class Engine:
             return
         self.is_stopped = True
         self._turns.stop()
+        self._upkeep.stop()
         self._callers.abandon()
         for _, callback in self._shell.drain():
             callback(None, shell.MISSING_LEADER)
@@ -315,7 +326,7 @@ class Engine:
         self._callers.applied(entries, outcomes)
         self._guarded(self.driver.applied)
         self._applied_waiters.applied(self.driver.applied_index)
-        self._cut_log()
+        self._upkeep.applied()
         if self._receiver.complete is not None:
             self._install()
         self.wake()
@@ -335,7 +346,7 @@ class Engine:
             else:
                 future.set_result(read.index)
 
-    # --- snapshots and the log's length -------------------------------------------------------
+    # --- snapshots -----------------------------------------------------------------------------
 
     def find_chunks(self, wanted: Sequence[ChunkWanted]) -> None:
         self._sender.find(wanted)
@@ -366,27 +377,3 @@ class Engine:
             self._guarded(partial(self.driver.installed, marker))
             self._applied_waiters.applied(self.driver.applied_index)
         self.wake()
-
-    def _cut_log(self) -> None:
-        """Sync the state machine, then cut the log behind what it holds.
-
-        What a follower will need after the snapshot that it is getting stays, within bounds.
-        """
-        log, leadership = self.core.log, self.core.leadership
-        if self._is_cutting or log.size_bytes < RAFT_LOG_KEPT_BYTES + RAFT_LOG_CUT_BYTES:
-            return
-        if leadership is None or not leadership.is_sending_snapshot():
-            self._sender.close()
-        elif log.size_bytes < RAFT_LOG_STRETCH * RAFT_LOG_KEPT_BYTES:
-            return
-        synced_to = self.driver.applied_index
-        self._is_cutting = True
-
-        def cut(_: None) -> None:
-            self._is_cutting = False
-            if not self.is_stopped:
-                index = min(synced_to, log.index_before_last(RAFT_LOG_KEPT_BYTES))
-                self._guarded(partial(self.core.compact, index))
-                self.wake()
-
-        self._applier.run(self._store.sync, cut)
