@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 
 from predastore.backend import records
 from predastore.backend.cluster import Buffer, Cluster, Nodes
@@ -69,13 +68,10 @@ class DistributedStore:
         missing = tuple(shard for shard, node in enumerate(extent.nodes) if node == MISSING)
         return Written(extent, missing)
 
-    async def read(
+    def read(
         self, extent: Extent, start: int, end: int, damaged: Damaged, *, certain: bool = False
     ) -> AsyncGenerator[Buffer, None]:
-        reader = StripeReader(self._cluster, _sharded(extent), damaged)
-        async with aclosing(reader.read(start, end)) as stream:
-            async for buffer in stream:
-                yield buffer
+        return StripeReader(self._cluster, _sharded(extent), damaged).read(start, end)
 
     async def publish(self, extent: Extent) -> None:
         """Nothing to do: shards are found by their record."""

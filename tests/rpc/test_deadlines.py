@@ -116,11 +116,15 @@ def test_the_nearer_of_two_deadlines_counts() -> None:
 
 def test_an_error_that_comes_with_the_deadline_is_the_one_that_is_raised() -> None:
     async def test() -> None:
-        with pytest.raises(ArithmeticError), Deadlines().limit(now(), "failing"):
-            try:
-                await asyncio.Event().wait()
-            finally:
-                raise ArithmeticError
+        async def work() -> None:
+            with Deadlines().limit(now(), "failing"):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    raise ArithmeticError
+
+        with pytest.raises(ArithmeticError):
+            await work()
         task = asyncio.current_task()
         assert task is not None
         assert task.cancelling() == 0
