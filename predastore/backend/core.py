@@ -31,8 +31,10 @@ from predastore.backend.state import GlobalState
 from predastore.coding.checksum import Digests
 from predastore.errors import (
     BodyMismatch,
+    NodeFull,
     NoLeader,
     NotLeader,
+    Overloaded,
     PreconditionFailed,
     S3Error,
     TooLarge,
@@ -42,7 +44,10 @@ from predastore.s3db.commands import Absent, Applied, Check, Equals, Exists, Op,
 
 T = TypeVar("T")
 
-NOTHING_DONE: Final = (PreconditionFailed, NoLeader, NotLeader, TooLarge, S3Error)
+NOTHING_DONE: Final = (
+    *(PreconditionFailed, NoLeader, NotLeader, TooLarge, S3Error),
+    *(Overloaded, NodeFull),
+)
 
 
 class Core:

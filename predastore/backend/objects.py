@@ -48,6 +48,7 @@ from predastore.errors import (
     PreconditionFailed,
     PredastoreError,
     S3Error,
+    TooLarge,
 )
 from predastore.s3db.commands import Exists, batch
 
@@ -225,21 +226,27 @@ class Objects(Buckets, Uploads):
     async def delete_many(
         self, bucket: str, keys: Sequence[str]
     ) -> dict[str, PredastoreError | None]:
-        """All of them in one commit; for each key None, or why it is still there."""
-        return await self._to_the_end(self._delete_many(bucket, keys))
+        """In one commit, or in several where the records are too large for one; for each key
+        None, or why it is still there. NoSuchBucket."""
+        return await self._to_the_end(self._delete_many(bucket, tuple(dict.fromkeys(keys))))
 
     async def _delete_many(
-        self, bucket: str, keys: Sequence[str]
+        self, bucket: str, keys: tuple[str, ...]
     ) -> dict[str, PredastoreError | None]:
-        unique = tuple(dict.fromkeys(keys))
-        ops = [op for key in unique for op in delete_ops(bucket, key)]
+        ops = [op for key in keys for op in delete_ops(bucket, key)]
         exists = Exists(BUCKETS, records.bucket_key(bucket))
         try:
             applied = await self._state.commit(batch(*ops, checks=(exists,)))
         except PreconditionFailed as failed:
             raise S3Error("NoSuchBucket", BucketName=bucket) from failed
+        except TooLarge as error:
+            if len(keys) == 1:
+                return {keys[0]: error}
+            half = len(keys) // 2
+            first = await self._delete_many(bucket, keys[:half])
+            return first | await self._delete_many(bucket, keys[half:])
         await self._collector.retire(OBJECTS, applied.kept)
-        return dict.fromkeys(unique)
+        return dict.fromkeys(keys)
 
 
 class Reading:

@@ -252,6 +252,24 @@ def test_many_are_deleted_in_one_commit(backend: Any) -> None:
     run(main())
 
 
+def test_records_that_fill_more_than_one_commit_are_deleted_all_the_same(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"k{number}" for number in range(7)]
+
+    async def main() -> None:
+        async with backend() as at:
+            for key in keys:
+                await at.put(key, b"x")
+            one = len((await at.table("objects"))[records.object_hash("bucket", keys[0])])
+            monkeypatch.setattr("predastore.s3db.apply.KEPT_BYTES_MAX", 3 * one)
+            outcome = await at.objects.delete_many("bucket", keys)
+            assert outcome == dict.fromkeys(keys)
+            assert await at.keys() == []
+
+    run(main())
+
+
 def test_conditions_of_writes_and_deletes_are_exact(backend: Any) -> None:
     async def main() -> None:
         async with backend() as at:
