@@ -47,7 +47,8 @@ from predastore.rpc import Endpoint, self_signed
 from predastore.s3.server import S3Service
 from predastore.s3db import rest, service
 from predastore.s3db.client import Client
-from predastore.s3db.member import Address, Member
+from predastore.s3db.member import Member
+from predastore.s3db.raft.messages import Address
 from predastore.s3db.store import Store as DbStore
 
 _log = logging.getLogger(__name__)

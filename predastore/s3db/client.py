@@ -35,6 +35,7 @@ from predastore.limits import (
     CHANGE_TIMEOUT_MS,
     COMMIT_ATTEMPT_MS,
     COMMIT_TIMEOUT_MS,
+    DIGEST_TIMEOUT_MS,
     LIST_ROWS_MAX,
     READ_ATTEMPT_MS,
     READ_TIMEOUT_MS,
@@ -130,16 +131,17 @@ class Client:
         rows = await self._rows(table, prefix, b"", limit, keys_only=True, stale=stale)
         return [key for key, _ in rows]
 
-    async def status(self, member: int | None = None) -> dict[str, Any]:
+    async def status(self, member: int | None = None, *, digest: bool = False) -> dict[str, Any]:
         """What one member says of itself: that one, or the first that answers."""
         if member is None:
-            return _STATUS.decode(await self._read(service.STATUS, service.StatusRequest()))
+            request = service.StatusRequest(digest)
+            return _STATUS.decode(await self._read(service.STATUS, request))
         _, answer = await self._endpoint.call(
             f"db/{member}",
             service.STATUS,
-            service.StatusRequest(),
+            service.StatusRequest(digest),
             service.Answered,
-            timeout_ms=READ_ATTEMPT_MS,
+            timeout_ms=DIGEST_TIMEOUT_MS if digest else READ_ATTEMPT_MS,
         )
         return _STATUS.decode(answer)
 

@@ -20,12 +20,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from predastore.errors import MemberFailed, NoLeader, OutcomeUnknown, PredastoreError, TooLarge
-from predastore.limits import RAFT_COMMAND_BYTES_MAX, RAFT_STEP_TIMEOUT_MS, RPC_PAYLOAD_BYTES_MAX
+from predastore.errors import (
+    MemberFailed,
+    NoLeader,
+    OutcomeUnknown,
+    Overloaded,
+    PredastoreError,
+    TooLarge,
+)
+from predastore.limits import (
+    RAFT_COMMAND_BYTES_MAX,
+    RAFT_STEP_TIMEOUT_MS,
+    READ_TIMEOUT_MS,
+    RPC_PAYLOAD_BYTES_MAX,
+)
 from predastore.rpc import CallContext, Method, Reply
-from predastore.s3db import identity, shell
+from predastore.s3db import backup, identity, shell
+from predastore.s3db.backup import Backup
 from predastore.s3db.changes import Changes
 from predastore.s3db.formation import HELLO, Formation, HelloReply, HelloRequest, Standing
+from predastore.s3db.freshness import Freshness
 from predastore.s3db.raft.contacts import Contacts, peer_name
 from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.engine import Engine
@@ -66,6 +80,7 @@ class Member:
     ) -> None:
         self.id = member_id
         self.store = store
+        self._directory = directory
         self._members = tuple(sorted(members))
         self._cluster_id = cluster_id
         self._endpoint = endpoint
@@ -84,6 +99,8 @@ class Member:
         self._core = self._engine.core
         self.changes = Changes(member_id, self._engine)
         self._reads = Reads(self._take_read_index)
+        self.freshness = Freshness(partial(self.read_barrier, timeout_ms=RAFT_STEP_TIMEOUT_MS))
+        self._backing_up = asyncio.Lock()
         own = next((known for known in addresses if known.member == member_id), None)
         self._contacts = Contacts(endpoint, self._engine.transport.connected, own)
         self._is_formed = not self._core.is_unformed
@@ -121,6 +138,7 @@ class Member:
 
         def load() -> tuple[Journal, Recovered]:
             identity.establish(path, member_id, cluster_id)
+            backup.clear(path)
             journal = Journal(OsDisk(path / "journal"), member_id)
             recovered = recover(
                 journal,
@@ -208,15 +226,29 @@ class Member:
         On every member. NoLeader: not in time, or there is no leader.
         """
         self._check_running()
-        deadline = self._loop.time() + timeout_ms / 1000
+        begun = self._loop.time()
+        deadline = begun + timeout_ms / 1000
         index = await self._reads.index(deadline)
-        if index <= self.applied_index:
-            return
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._engine.wait_applied(index)
-        except TimeoutError:
-            raise NoLeader(f"entry {index} was not applied within {timeout_ms} ms") from None
+        if index > self.applied_index:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._engine.wait_applied(index)
+            except TimeoutError:
+                raise NoLeader(f"entry {index} was not applied within {timeout_ms} ms") from None
+        self.freshness.proven(begun)
+
+    async def backup(self) -> Backup:
+        """A copy of the state that has all that was acknowledged; one is made at a time.
+
+        NoLeader, Overloaded, NodeFull.
+        """
+        if self._backing_up.locked():
+            raise Overloaded("another backup is being begun at this member")
+        async with self._backing_up:
+            await self.read_barrier(timeout_ms=READ_TIMEOUT_MS)
+            return await asyncio.to_thread(
+                backup.begin, self.store, self._directory, self._cluster_id
+            )
 
     def status(self) -> dict[str, Any]:
         """Role, term, indexes and members with their lag, for operators."""
@@ -258,6 +290,7 @@ class Member:
                 async with asyncio.timeout(self._core.timing.election_s):
                     await self._engine.follows.wait()
         self._engine.stop(NoLeader("this member is shutting down"))
+        await self.freshness.close()
         await self._reads.close()
         await self._contacts.close()
         await self._engine.close()

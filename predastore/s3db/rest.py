@@ -5,14 +5,24 @@
     DELETE     /v1/delete/{table}/{key}  also when there is none                   204
     GET        /v1/scan/{table}          ?prefix= &after= &limit= (1000)           200
     GET        /v1/leader                {"leader": id, "self": id}                200, 503
-    POST       /v1/join                  {"id": id}: the members, if it is one     200, 409
-    GET        /status                   member and store, for operators           200
+    POST       /v1/join                  {"id", "host", "port", "raft_port"}       200, 409
+    POST       /v1/leave                 {"id"}                                    200, 409
+    POST       /v1/step-down             another member is to lead                 200, 409
+    GET        /v1/backup                the whole state of this moment            200
+    GET        /status                   ?members=all &digest=1                    200
     GET        /health                   unsigned: can this member serve now?      200, 503
 
 Keys and values are arbitrary bytes. Keys are percent-encoded in the path, prefix and after in
 the query, where "+" is a blank. `?consistency=stale` on get and scan reads this member's own
-replica; else reads are linearizable. A scan answers {"entries": [{"key", "value"}],
-"truncated", "next"}, all bytes in base64; pass `next`, percent-encoded, as `after` to go on.
+replica, and x-s3db-staleness-ms in the answer says how old it may be at most ("unknown" on a
+member that has not heard from a leader since its start); else reads are linearizable. A scan
+answers {"entries": [{"key", "value"}], "truncated", "next"}, all bytes in base64; pass `next`,
+percent-encoded, as `after` to go on.
+
+Join, leave and step-down answer {"members", "voters", "learners", "leader"}, and may be repeated.
+A member that joins receives the log at first, and votes once it has caught up (changes.py).
+backup.py draws a backup. `?members=all` adds what each member says of itself to the status, and
+`?digest=1` a digest of its state, which takes reading all of it.
 
 Requests are signed with SigV4 for the service "s3db", x-amz-content-sha256 among the signed
 headers. As for every AWS service but S3, the canonical path is the path as it was sent,
@@ -20,20 +30,20 @@ percent-encoded once more. Signers drop empty and dot segments from it, so such 
 refused: a "/" beside another is to be sent as %2F.
 
 Errors are {"error": code, "message": text}: 400 what is malformed, 403 signature, 404 no such
-key or path, 405 method, 409 not a member, 411 no length, 413 too large, 503 no leader or outcome
-unknown (with Retry-After; puts and deletes may be repeated), 507 no room, 500 anything else.
+key or path, 405 method, 409 a change that the cluster can not bear, 411 no length, 413 too large,
+503 no leader or outcome unknown (with Retry-After; puts and deletes may be repeated), 507 no room,
+500 anything else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Final
 
 from predastore.errors import (
     BodyMismatch,
@@ -43,6 +53,7 @@ from predastore.errors import (
     NoLeader,
     NotLeader,
     OutcomeUnknown,
+    PreconditionFailed,
     PredastoreError,
     RpcError,
     SignatureError,
@@ -50,27 +61,23 @@ from predastore.errors import (
 )
 from predastore.httpd.message import Request, Response
 from predastore.httpd.server import Server
-from predastore.httpd.sigv4 import Verified, Verifier, verify_payload
-from predastore.limits import (
-    DB_VALUE_BYTES_MAX,
-    HTTP_BODY_INLINE_BYTES_MAX,
-    KIB,
-    LIST_ROWS_MAX,
-)
+from predastore.httpd.sigv4 import Verifier
+from predastore.limits import DB_VALUE_BYTES_MAX, LIST_ROWS_MAX
 from predastore.s3db import commands, percent
 from predastore.s3db.client import Client
 from predastore.s3db.commands import Delete, Put
-from predastore.s3db.service import Consensus, status
+from predastore.s3db.rest_call import Call, Refused, error_response, json_response
+from predastore.s3db.rest_operators import Named, Operators
 
 _log = logging.getLogger(__name__)
 
 _SCAN_ROWS_DEFAULT: Final = 1_000
-_JOIN_BYTES_MAX: Final = 4 * KIB
 
 # What an error is to a client; the first row that fits.
 _STATUS_OF: Final[tuple[tuple[type[PredastoreError], int], ...]] = (
     (TooLarge, 413),
     (FormatError, 400),
+    (PreconditionFailed, 409),
     (NoLeader, 503),
     (NotLeader, 503),
     (OutcomeUnknown, 503),
@@ -88,49 +95,7 @@ _SIGNATURE_STATUS_OF: Final = {
 }
 
 
-class Named(Consensus, Protocol):
-    """A Member: consensus with an id."""
-
-    @property
-    def id(self) -> int: ...
-
-
-class _Refused(Exception):
-    """An answer other than success, on purpose."""
-
-    def __init__(self, http_status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.response = _error(http_status, code, message)
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A verified request, taken apart."""
-
-    request: Request
-    verified: Verified
-    table: str
-    key: bytes
-    query: Mapping[str, bytes]
-
-    @property
-    def stale(self) -> bool:
-        wanted = self.query.get("consistency", b"linearizable")
-        if wanted not in (b"stale", b"linearizable"):
-            raise _Refused(400, "bad-request", "consistency is stale or linearizable")
-        return wanted == b"stale"
-
-    async def body(self, bytes_max: int) -> bytes:
-        """The whole body, as it was signed."""
-        data = await self.request.body.read(bytes_max)
-        if len(data) <= HTTP_BODY_INLINE_BYTES_MAX:
-            verify_payload(self.verified, data)
-        else:
-            await asyncio.to_thread(verify_payload, self.verified, data)
-        return data
-
-
-_Operation = Callable[["RestService", _Call], Awaitable[Response]]
+_Operation = Callable[["RestService", Call], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -148,6 +113,7 @@ class RestService:
         self._client = client
         self._member = member
         self._verifier = verifier
+        self.operators = Operators(client, member)
 
     async def handle(self, request: Request) -> Response:
         """The answer to `request`. HttpError, BodyMismatch: of its body."""
@@ -155,10 +121,12 @@ class RestService:
             if request.raw_path == b"/health":
                 return self._health(request)
             return await self._answer(request)
-        except _Refused as refused:
+        except Refused as refused:
             return refused.response
         except SignatureError as error:
-            return _error(_SIGNATURE_STATUS_OF.get(error.s3_code, 403), error.s3_code, str(error))
+            return error_response(
+                _SIGNATURE_STATUS_OF.get(error.s3_code, 403), error.s3_code, str(error)
+            )
         except (HttpError, BodyMismatch):
             raise  # httpd knows what becomes of the connection, and asks on_error for the answer
         except PredastoreError as error:
@@ -169,9 +137,9 @@ class RestService:
         signed = replace(request, raw_path=percent.encoded_path(request.raw_path))
         verified = self._verifier.verify(signed)
         if verified.credential is None:
-            raise _Refused(403, "AccessDenied", "requests must be signed")
+            raise Refused(403, "AccessDenied", "requests must be signed")
         if request.method not in route.methods:
-            refused = _Refused(405, "method-not-allowed", f"use {' or '.join(route.methods)}")
+            refused = Refused(405, "method-not-allowed", f"use {' or '.join(route.methods)}")
             refused.response.headers.append(("Allow", ", ".join(route.methods)))
             raise refused
         table = percent.decoded(parts[0]).decode("utf-8", "replace") if parts else ""
@@ -181,68 +149,69 @@ class RestService:
         if len(parts) == 2:
             commands.check_key(key)
         query = percent.query(request.raw_query, (*route.parameters, *_SIGNATURE_PARAMETERS))
-        return await route.operation(self, _Call(signed, verified, table, key, query))
+        return await route.operation(self, Call(signed, verified, table, key, query))
 
-    async def put(self, call: _Call) -> Response:
+    async def put(self, call: Call) -> Response:
         if not call.request.has_length:
-            raise _Refused(411, "length-required", "a put declares its length")
+            raise Refused(411, "length-required", "a put declares its length")
         value = await call.body(DB_VALUE_BYTES_MAX)
         await self._client.commit(commands.batch(Put(call.table, call.key, value)))
         return Response(204)
 
-    async def get(self, call: _Call) -> Response:
-        value = await self._client.get(call.table, call.key, stale=call.stale)
+    async def get(self, call: Call) -> Response:
+        headers = [("Content-Type", "application/octet-stream")]
+        if call.stale:
+            headers.append(await self._staleness())
+            value = self._member.store.get(call.table, call.key)
+        else:
+            value = await self._client.get(call.table, call.key)
         if value is None:
-            raise _Refused(404, "not-found", "no such key")
-        return Response(200, [("Content-Type", "application/octet-stream")], value)
+            refused = Refused(404, "not-found", "no such key")
+            refused.response.headers += headers[1:]
+            raise refused
+        return Response(200, headers, value)
 
-    async def delete(self, call: _Call) -> Response:
+    async def _staleness(self) -> tuple[str, str]:
+        """Taken before the replica is read, which may only be newer then."""
+        age_ms = await self._member.freshness.age_ms()
+        return "x-s3db-staleness-ms", "unknown" if age_ms is None else str(age_ms)
+
+    async def delete(self, call: Call) -> Response:
         await self._client.commit(commands.batch(Delete(call.table, call.key)))
         return Response(204)
 
-    async def scan(self, call: _Call) -> Response:
+    async def scan(self, call: Call) -> Response:
         wanted = call.query.get("limit", b"%d" % _SCAN_ROWS_DEFAULT)
         if not wanted.isdigit() or len(wanted) > 9 or not 0 < int(wanted) <= LIST_ROWS_MAX:
-            raise _Refused(400, "bad-request", f"limit is 1 to {LIST_ROWS_MAX}")
+            raise Refused(400, "bad-request", f"limit is 1 to {LIST_ROWS_MAX}")
         prefix, after = call.query.get("prefix", b""), call.query.get("after", b"")
-        page = await self._client.scan_page(
-            call.table, prefix, after, int(wanted), stale=call.stale
-        )
+        headers = []
+        if call.stale:
+            headers.append(await self._staleness())
+            page = await asyncio.to_thread(
+                self._member.store.list, call.table, prefix, b"", after, int(wanted)
+            )
+        else:
+            page = await self._client.scan_page(call.table, prefix, after, int(wanted))
         entries = [{"key": _base64(key), "value": _base64(value)} for key, value in page.entries]
-        return _json(
+        answer = json_response(
             200, {"entries": entries, "truncated": page.truncated, "next": _base64(page.next)}
         )
-
-    async def leader(self, _: _Call) -> Response:
-        if self._member.leader is None:
-            raise NoLeader("no leader is known")
-        return _json(200, {"leader": self._member.leader, "self": self._member.id})
-
-    async def join(self, call: _Call) -> Response:
-        """Tells a member of the cluster who the others are; it takes no new ones in."""
-        try:
-            joining = json.loads(await call.body(_JOIN_BYTES_MAX))["id"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise _Refused(400, "bad-request", 'the body is JSON: {"id": number}') from error
-        found = self._member.status()
-        members = sorted({*found["voters"], *found["learners"]})
-        if joining not in members:
-            raise _Refused(
-                409,
-                "not-a-member",
-                f"the members are {members}; add a [[db]] to every configuration file instead",
-            )
-        return _json(200, {"members": members, "leader": self._member.leader})
-
-    async def status(self, _: _Call) -> Response:
-        return _json(200, status(self._member))
+        answer.headers += headers
+        return answer
 
     def _health(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
-            return _error(405, "method-not-allowed", "use GET")
+            return error_response(405, "method-not-allowed", "use GET")
         if self._member.leader is None:
-            return _error(503, "no-leader", "no leader is known")
-        return _json(200, {"status": "ok"})
+            return error_response(503, "no-leader", "no leader is known")
+        return json_response(200, {"status": "ok"})
+
+
+def _operators(
+    operation: Callable[[Operators, Call], Awaitable[Response]],
+) -> Callable[[RestService, Call], Awaitable[Response]]:
+    return lambda service, call: operation(service.operators, call)
 
 
 _SIGNATURE_PARAMETERS: Final = (
@@ -262,9 +231,12 @@ _ROUTES: Final[Mapping[bytes, _Route]] = {
     b"/v1/get": _Route(("GET",), 2, _READ_PARAMETERS, RestService.get),
     b"/v1/delete": _Route(("DELETE",), 2, (), RestService.delete),
     b"/v1/scan": _Route(("GET",), 1, _SCAN_PARAMETERS, RestService.scan),
-    b"/v1/leader": _Route(("GET",), 0, (), RestService.leader),
-    b"/v1/join": _Route(("POST",), 0, (), RestService.join),
-    b"/status": _Route(("GET",), 0, (), RestService.status),
+    b"/v1/leader": _Route(("GET",), 0, (), _operators(Operators.leader)),
+    b"/v1/join": _Route(("POST",), 0, (), _operators(Operators.join)),
+    b"/v1/leave": _Route(("POST",), 0, (), _operators(Operators.leave)),
+    b"/v1/step-down": _Route(("POST",), 0, (), _operators(Operators.step_down)),
+    b"/v1/backup": _Route(("GET",), 0, (), _operators(Operators.backup)),
+    b"/status": _Route(("GET",), 0, ("members", "digest"), _operators(Operators.status)),
 }
 
 
@@ -284,42 +256,30 @@ def server(
 
 def on_error(_: Request | None, error: HttpError) -> Response:
     """What can not be served as HTTP, in this API's words."""
-    return _error(error.status, "too-large" if error.status == 413 else "http", str(error))
+    return error_response(error.status, "too-large" if error.status == 413 else "http", str(error))
 
 
 def _route(raw_path: bytes) -> tuple[_Route, list[bytes]]:
     """The route of a path, and its parts after the name, not yet decoded."""
     segments = raw_path.split(b"/")
     if any(segment in (b"", b".", b"..") for segment in segments[1:]):
-        raise _Refused(400, "bad-request", "a path has no empty and no dot segments: encode them")
+        raise Refused(400, "bad-request", "a path has no empty and no dot segments: encode them")
     named = 3 if segments[1] == b"v1" else 2
     route = _ROUTES.get(b"/".join(segments[:named]))
     parts = segments[named:]
     if route is not None and route.parts == 2 and len(parts) > 2:
         parts = [parts[0], b"/".join(parts[1:])]
     if route is None or len(parts) != route.parts:
-        raise _Refused(404, "not-found", "no such path")
+        raise Refused(404, "not-found", "no such path")
     return route, parts
 
 
 def _translated(error: PredastoreError) -> Response:
     for kind, http_status in _STATUS_OF:
         if isinstance(error, kind):
-            return _error(http_status, error.code, str(error))
+            return error_response(http_status, error.code, str(error))
     _log.error("s3db rest: unexpected error", exc_info=error)
-    return _error(500, error.code, str(error))
-
-
-def _error(http_status: int, code: str, message: str) -> Response:
-    answer = _json(http_status, {"error": code, "message": message})
-    if http_status == 503:
-        answer.headers.append(("Retry-After", "1"))
-    return answer
-
-
-def _json(http_status: int, content: dict[str, Any]) -> Response:
-    body = json.dumps(content).encode() + b"\n"
-    return Response(http_status, [("Content-Type", "application/json")], body)
+    return error_response(500, error.code, str(error))
 
 
 def _base64(data: bytes) -> str:

@@ -80,7 +80,7 @@ class ScanRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StatusRequest(msgspec.Struct, frozen=True, array_like=True):
-    pass
+    digest: bool = False
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True):
@@ -193,8 +193,8 @@ class _Handlers:
         )
         return self._answer(page)
 
-    async def status(self, _: StatusRequest, __: memoryview, ___: CallContext) -> Reply:
-        return self._answer(status(self._member))
+    async def status(self, request: StatusRequest, _: memoryview, __: CallContext) -> Reply:
+        return self._answer(await status(self._member, digest=request.digest))
 
     async def _barrier(self, stale: bool, context: CallContext) -> None:
         if not stale:
@@ -204,9 +204,15 @@ class _Handlers:
         return Reply(Answered(self._member.leader), [_ENCODER.encode(answer)])
 
 
-def status(member: Consensus) -> dict[str, Any]:
-    """What the member says of itself, and its store under "store"."""
-    return {**member.status(), "store": member.store.status()}
+async def status(member: Consensus, *, digest: bool) -> dict[str, Any]:
+    """What the member says of itself, and its store under "store"; on demand with its digest,
+    which is that of the state as of "digest_index" if nothing was applied meanwhile."""
+    found = {**member.status(), "store": member.store.status()}
+    if digest:
+        before = member.store.applied_index
+        found["digest"] = (await asyncio.to_thread(member.store.digest)).hex()
+        found["digest_index"] = before if member.store.applied_index == before else None
+    return found
 
 
 def _left_ms(context: CallContext) -> int:

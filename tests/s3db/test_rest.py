@@ -28,7 +28,8 @@ from predastore.errors import FormatError
 from predastore.httpd.sigv4 import Credential, Verifier
 from predastore.limits import DB_KEY_BYTES_MAX, DB_VALUE_BYTES_MAX, LIST_ROWS_MAX
 from predastore.rpc import self_signed
-from predastore.s3db import percent, rest
+from predastore.s3db import backup, percent, rest
+from predastore.s3db.store import Store
 from support.databases import Database, database
 
 CREDENTIAL = Credential("AKIDB", "secret", "1")
@@ -205,12 +206,22 @@ def test_operators_are_told_leader_members_status_and_health() -> None:
         assert (status["id"], status["role"]) == (1, "leader")
         assert status["store"]["applied_index"] == status["applied_index"]
         assert api.send("GET", "/health").json == {"status": "ok"}
-        joined = api.signed("POST", "/v1/join", b'{"id": 1}')
-        assert (joined.status, joined.json["members"]) == (200, [1])
-        refused = api.signed("POST", "/v1/join", b'{"id": 9}')
-        assert (refused.status, refused.json["error"]) == (409, "not-a-member")
-        for junk in (b"", b"[1]", b"{}", b"junk"):
-            assert api.signed("POST", "/v1/join", junk).status == 400
+        assert "digest" not in status
+        assert len(api.signed("GET", "/status?digest=1").json["digest"]) == 64
+        whole = api.signed("GET", "/status?members=all").json
+        assert whole["members"]["1"]["role"] == "leader"
+        for method in ("join", "leave"):
+            for junk in (b"", b"[1]", b"{}", b"junk", b'{"id": -1}', b'{"id": true}'):
+                assert api.signed("POST", f"/v1/{method}", junk).status == 400
+        for port in ("0", "65536", "64537", '"1"'):
+            body = b'{"id": 2, "host": "h", "port": %s}' % port.encode()
+            assert api.signed("POST", "/v1/join", body).status == 400
+        last = api.signed("POST", "/v1/step-down", b"")
+        assert (last.status, last.json["error"]) == (409, "precondition-failed")
+        gone = api.signed("POST", "/v1/leave", b'{"id": 9}')
+        assert (gone.status, gone.json["voters"]) == (200, [1])
+        there = api.signed("POST", "/v1/join", b'{"id": 1, "host": "h", "port": 5}')
+        assert (there.status, there.json["members"]) == (200, [1])
 
     serve(scenario)
 
@@ -306,8 +317,42 @@ def test_without_a_majority_it_says_so_and_when_to_come_back(
         assert read.headers["retry-after"] == "1"
         stale = await asyncio.to_thread(api.signed, "GET", "/v1/get/t/k?consistency=stale")
         assert stale.body == b"v"
+        first = int(stale.headers["x-s3db-staleness-ms"])
+        later = await asyncio.to_thread(api.signed, "GET", "/v1/scan/t?consistency=stale")
+        assert int(later.headers["x-s3db-staleness-ms"]) > first  # it can only grow now
 
     serve_async(scenario, count=3)
+
+
+def test_a_stale_read_is_recent_while_there_is_a_leader() -> None:
+    def scenario(api: Api) -> None:
+        api.signed("PUT", "/v1/put/t/k", b"v")
+        for target in ("/v1/get/t/k", "/v1/get/t/none", "/v1/scan/t"):
+            stale = api.signed("GET", f"{target}?consistency=stale")
+            assert int(stale.headers["x-s3db-staleness-ms"]) <= 2_000
+            assert "x-s3db-staleness-ms" not in api.signed("GET", target).headers
+
+    serve(scenario)
+
+
+def test_a_backup_holds_all_that_was_acknowledged_and_can_be_restored(tmp_path: Path) -> None:
+    def scenario(api: Api) -> None:
+        for number in range(20):
+            api.signed("PUT", f"/v1/put/t/k{number}", bytes(100_000))
+        answer = api.signed("GET", "/v1/backup")
+        assert answer.status == 200
+        header = backup.keep([answer.body], tmp_path / "b")
+        assert header == backup.verify(tmp_path / "b")
+        target = tmp_path / "restored"
+        backup.restore(
+            tmp_path / "b", directories={1: target}, addresses=[], cluster_id=header.cluster_id
+        )
+        store = Store(target / "store", durable=False)
+        assert store.applied_index == header.applied_index
+        assert len(store.list_keys("t", b"", 100)) == 20
+        store.close()
+
+    serve(scenario)
 
 
 @settings(max_examples=200, deadline=None)
