@@ -152,6 +152,7 @@ RAFT_STEP_CALLS_MAX: Final = 4  # rpc calls in flight to one member
 RAFT_STEP_BYTES_MAX: Final = 2 * MIB  # of messages in one call, unless one is larger
 RAFT_STEP_MESSAGES_MAX: Final = 512  # in one call
 RAFT_STEP_QUEUE_MAX: Final = 2048  # messages that wait for a call; older ones are dropped
+RAFT_STEP_HOLD_MS: Final = 50  # a call waits so long for what its messages ask for
 RAFT_STEP_TIMEOUT_MS: Final = 1_000  # a lost call holds one of few places
 RAFT_LINKS_MAX: Final = 64  # other members that a member talks to, those that left included
 RAFT_FORM_PAUSE_MS: Final = 30  # a member without a journal asks the others who they are so often
@@ -175,6 +176,8 @@ JOURNAL_FRAME_BYTES_MAX: Final = 256 * MIB  # more than all that may wait for on
 # --- backend ----------------------------------------------------------------------------------
 
 BACKEND_CONDITION_TRIES_MAX: Final = 8  # a conditional commit that races with others
+BACKEND_BUCKET_SEEN_MS: Final = 1_000  # a bucket's record allows writes; commits check that it holds
+BACKEND_BUCKETS_SEEN_MAX: Final = 1_024  # of such records, a few hundred bytes each
 BACKEND_SCAN_PAGE_MAX: Final = 1000  # records read at once by scans
 BACKEND_COMMITS_WAITING_MAX: Final = 4096  # LocalState: the next is refused at once
 BACKEND_GRACE_S: Final = 300  # how long replaced shards are kept for readers that had begun
@@ -190,6 +193,8 @@ BACKEND_WRITE_BYTES_MAX: Final = 112 * MIB  # stripes of bodies that come, all r
 BACKEND_READ_BYTES_MAX: Final = 64 * MIB  # stripes of bodies that go, all requests together
 BACKEND_BUSY_PAUSE_MS: Final = 20  # before a node that was too busy is asked again; doubles
 BACKEND_BUFFER_WAIT_MS_MAX: Final = 20_000  # for a share of it; then the client is to slow down
+BACKEND_IDLE_MS_MAX: Final = 3_000  # a client that stalls so long loses its memory to others
+BACKEND_IDLE_CHECK_MS: Final = 250  # and each check while somebody waits cuts one such client
 BACKEND_POOL_BYTES_MAX: Final = 112 * MIB  # buffers kept for reuse, those in use included
 BACKEND_POOLED_BUFFER_BYTES_MIN: Final = 64 * KIB  # smaller ones are cheap to make
 BACKEND_STRIPES_PER_REQUEST_MAX: Final = 3  # received, coded and sent; or read ahead

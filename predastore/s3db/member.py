@@ -45,7 +45,7 @@ from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.engine import Engine
 from predastore.s3db.raft.journal import Journal
 from predastore.s3db.raft.links import STEP, StepReply, StepRequest
-from predastore.s3db.raft.messages import DECODER, Address, Configuration, Message
+from predastore.s3db.raft.messages import DECODER, ENCODER, Address, Configuration, Message
 from predastore.s3db.raft.reads import ReadIndexReply, ReadIndexRequest, Reads
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.snapshots import read_note
@@ -102,7 +102,7 @@ class Member:
         self.freshness = Freshness(partial(self.read_barrier, timeout_ms=RAFT_STEP_TIMEOUT_MS))
         self._backing_up = asyncio.Lock()
         own = next((known for known in addresses if known.member == member_id), None)
-        self._contacts = Contacts(endpoint, self._engine.transport.connected, own)
+        self._contacts = Contacts(endpoint, self._engine.transport.connected, self._receive, own)
         self._is_formed = not self._core.is_unformed
         self._formation = Formation(
             endpoint,
@@ -349,9 +349,16 @@ class Member:
         if request.address is not None:
             self._locate(request.address)
         messages = DECODER.decode(payload) if self._is_formed else []
-        if messages:
-            self._engine.transport.received(messages[0].source, messages)
-        return Reply(StepReply())
+        if not messages:
+            return Reply(StepReply())
+        source = messages[0].source
+        self._receive(source, messages)
+        answer = await self._contacts.answer(source, messages)
+        return Reply(StepReply(), (ENCODER.encode(answer),) if answer else ())
+
+    def _receive(self, source: int, messages: Sequence[Message]) -> None:
+        if not self._engine.is_stopped:
+            self._engine.transport.received(source, messages)
 
     async def _on_hello(self, _: HelloRequest, __: memoryview, ___: CallContext) -> Reply:
         standing = Standing.NEW

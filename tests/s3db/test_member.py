@@ -76,7 +76,7 @@ class FakeEndpoint:
         reply = await self.network.services[peer][method].handler(request, body, context)
         if (peer, self.name) in self.network.cut:
             raise PeerUnreachable(peer)
-        return reply.header, memoryview(b"")
+        return reply.header, memoryview(b"".join(reply.payload))
 
 
 class Cluster:

@@ -21,9 +21,15 @@ def peer_name(member: int) -> str:
 
 class Contacts:
     def __init__(
-        self, caller: Caller, on_contact: Callable[[int, bool], None], own: Address | None
+        self,
+        caller: Caller,
+        on_contact: Callable[[int, bool], None],
+        received: Callable[[int, Sequence[Message]], None],
+        own: Address | None,
     ) -> None:
-        """`on_contact` is told which member begins or ceases to answer. `own`: where this is."""
+        """`on_contact` is told which member begins or ceases to answer, `received` what a member
+        has said in return. `own`: where this is."""
+        self._received = received
         self._request = StepRequest(own)
         self._caller = caller
         self._on_contact = on_contact
@@ -31,14 +37,27 @@ class Contacts:
         self._closing: set[asyncio.Task[None]] = set()
 
     def send(self, member: int, messages: Sequence[Message]) -> None:
+        link = self._link(member)
+        if link is not None:  # messages may get lost
+            link.send(messages)
+
+    async def answer(self, member: int, messages: Sequence[Message]) -> Sequence[Message]:
+        """What there is to say to a call of `member` that has brought `messages`."""
+        link = self._link(member)
+        return () if link is None else await link.answers.wait(messages)
+
+    def _link(self, member: int) -> Link | None:
+        """None: there are too many."""
         link = self._links.get(member)
-        if link is None:
-            if len(self._links) >= RAFT_LINKS_MAX:
-                return  # messages may get lost
-            told = partial(self._on_contact, member)
-            link = Link(self._caller, peer_name(member), told, self._request)
-            self._links[member] = link
-        link.send(messages)
+        if link is None and len(self._links) < RAFT_LINKS_MAX:
+            link = self._links[member] = Link(
+                self._caller,
+                peer_name(member),
+                partial(self._on_contact, member),
+                self._request,
+                partial(self._received, member),
+            )
+        return link
 
     def keep(self, members: Iterable[int]) -> None:
         """Close the links to all others."""

@@ -1,7 +1,8 @@
 """Raft messages to one other member, as rpc calls.
 
 Several messages share a call; a bounded number of calls is in flight, and none waits for the one
-before. A failed call is a lost message, which Raft expects: nothing is sent again here.
+before. What is to be said to a member whose call waits for it goes in the response (answers.py). A
+failed call is a lost message, which Raft expects: nothing is sent again here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from predastore.limits import (
     RAFT_STEP_QUEUE_MAX,
     RAFT_STEP_TIMEOUT_MS,
 )
-from predastore.s3db.raft.messages import ENCODER, Address, Append, Message, SnapshotChunk
+from predastore.s3db.raft.answers import Answers
+from predastore.s3db.raft.messages import (
+    DECODER,
+    ENCODER,
+    Address,
+    Append,
+    Message,
+    SnapshotChunk,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +50,7 @@ class StepRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StepReply(msgspec.Struct, frozen=True, array_like=True):
-    """Nothing: replies are messages of their own, sent once they are true."""
+    """The payload is a msgpack array of messages, or nothing."""
 
 
 class Caller(Protocol):
@@ -66,8 +75,12 @@ class Link:
         peer: str,
         on_contact: Callable[[bool], None],
         request: StepRequest,
+        received: Callable[[Sequence[Message]], None],
     ) -> None:
-        """`on_contact` is told when the member begins or ceases to answer."""
+        """`on_contact` is told when the member begins or ceases to answer; `received` gets the
+        messages of its responses."""
+        self._received = received
+        self.answers = Answers()
         self._request = request
         self._caller = caller
         self._peer = peer
@@ -77,6 +90,8 @@ class Link:
         self._calls: set[asyncio.Task[None]] = set()
 
     def send(self, messages: Sequence[Message]) -> None:
+        if sum(map(_size, messages)) <= RAFT_STEP_BYTES_MAX and self.answers.give(messages):
+            return
         self._queue.extend(messages)
         self._pump()
 
@@ -98,7 +113,7 @@ class Link:
 
     async def _call(self, batch: list[Message]) -> None:
         try:
-            await self._caller.call(
+            _, payload = await self._caller.call(
                 self._peer,
                 STEP,
                 self._request,
@@ -110,6 +125,8 @@ class Link:
             self._contact(False, str(error))
         else:
             self._contact(True, "")
+            if payload:
+                self._received(DECODER.decode(payload))
 
     def _contact(self, is_connected: bool, why: str) -> None:
         if is_connected is not self.is_connected:
@@ -128,6 +145,7 @@ class Link:
 
     async def close(self) -> None:
         self._queue.clear()
+        self.answers.close()
         calls = list(self._calls)
         for task in calls:
             task.cancel()
