@@ -164,6 +164,7 @@ STALENESS_ASK_MS: Final = 1_000  # a stale read asks the leader anew if its proo
 STALENESS_WAIT_MS: Final = 20  # and waits so long for the answer
 DIGEST_TIMEOUT_MS: Final = 60_000  # of a member's whole state
 BACKUP_CHUNK_BYTES: Final = MIB
+API_TIMEOUT_S: Final = 70.0  # of operators' tools, for one answer: a digest takes a minute at most
 CHANGE_TIMEOUT_MS: Final = 10_000  # of the membership or the leader, with retries
 RAFT_SNAPSHOT_CHUNK_BYTES: Final = MIB
 RAFT_LOG_KEPT_BYTES: Final = 32 * MIB  # of applied entries kept for followers that lag
@@ -176,7 +177,7 @@ JOURNAL_FRAME_BYTES_MAX: Final = 256 * MIB  # more than all that may wait for on
 # --- backend ----------------------------------------------------------------------------------
 
 BACKEND_CONDITION_TRIES_MAX: Final = 8  # a conditional commit that races with others
-BACKEND_BUCKET_SEEN_MS: Final = 1_000  # a bucket's record allows writes; commits check that it holds
+BACKEND_BUCKET_SEEN_MS: Final = 1_000  # a record allows writes for so long; commits check it again
 BACKEND_BUCKETS_SEEN_MAX: Final = 1_024  # of such records, a few hundred bytes each
 BACKEND_SCAN_PAGE_MAX: Final = 1000  # records read at once by scans
 BACKEND_COMMITS_WAITING_MAX: Final = 4096  # LocalState: the next is refused at once

@@ -6,6 +6,7 @@
 | `state` | GlobalState: where records live (LocalState, DistributedState) |
 | `interface` | what callers hand in and get back; the ByteStore seam |
 | `objects`, `buckets`, `uploads` | the operations; `Objects` has them all |
+| `permits` | leave to change a bucket, checked again by the commit |
 | `core`, `commit_ops` | conditional commits, what follows them, and what they are made of |
 | `assembly`, `upload_listing` | completing an upload, and listing those in progress |
 | `collector`, `repair_queue` | bytes that nothing refers to any more; shards found missing or bad |

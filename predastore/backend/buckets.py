@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from predastore.backend import records
 from predastore.backend.core import Core
+from predastore.backend.permits import Judge, Permit
 from predastore.backend.records import BUCKETS, OBJECTS, UPLOADS, BucketRecord
 from predastore.errors import PreconditionFailed, S3Error
 from predastore.limits import BACKEND_SCAN_PAGE_MAX
@@ -27,6 +28,7 @@ class Buckets(Core):
 
     async def delete_bucket(self, name: str) -> None:
         """S3Error NoSuchBucket; BucketNotEmpty while it has objects or uploads in progress."""
+        self._permits.forget(name)
         key = records.bucket_key(name)
         checks = (
             Exists(BUCKETS, key),
@@ -43,6 +45,10 @@ class Buckets(Core):
         """The bucket's record, or None."""
         stored = await self._state.get(BUCKETS, records.bucket_key(name))
         return None if stored is None else records.decode(BucketRecord, stored)
+
+    async def permit(self, name: str, judge: Judge) -> Permit:
+        """Leave to write to the bucket, for the operations that take one; what `judge` raises."""
+        return await self._permits.ask(name, judge)
 
     async def buckets(self, owner: str | None = None) -> list[BucketRecord]:
         """The buckets of an account, or of all, by name."""

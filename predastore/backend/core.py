@@ -1,9 +1,9 @@
 """What all operations share: commits with conditions, and what follows a commit.
 
-A commit that changes an object checks that the bucket exists (check 0), then what the operation
-demands, then the client's condition. A condition that compares an ETag is decided on the record
-as it is read, and committed under the check that the record is still the same; when it is not,
-it is read and decided anew.
+A commit that changes an object checks that the bucket exists, and is still the one that the
+request was permitted to change, then what the operation demands, then the client's condition. A
+condition that compares an ETag is decided on the record as it is read, and committed under the
+check that the record is still the same; when it is not, it is read and decided anew.
 
 Once a body is durable, the commit and what follows it run to their end even if the request is
 cancelled: what is committed is always published, and what is certainly not is discarded. After
@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 from predastore.backend import records
 from predastore.backend.collector import Collector
 from predastore.backend.interface import ByteStore, Condition, Expectation, Written
+from predastore.backend.permits import Permit, Permits
 from predastore.backend.records import (
     BUCKETS,
     OBJECTS,
@@ -56,6 +57,7 @@ class Core:
     def __init__(self, state: GlobalState, store: ByteStore) -> None:
         self._state = state
         self._store = store
+        self._permits = Permits(state)
         self._collector = Collector(state, store)
         self._repairs = RepairQueue(state)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -73,6 +75,29 @@ class Core:
 
     # --- commits --------------------------------------------------------------------------
 
+    async def _commit_in_bucket(
+        self,
+        bucket: str,
+        ops: Sequence[Op],
+        checks: Sequence[Check] = (),
+        permit: Permit | None = None,
+    ) -> Applied:
+        """A commit in a bucket; NoSuchBucket, or what the permit's judge raises. A failure of
+        `checks` is raised as PreconditionFailed with `check` counted from 0 in `checks`."""
+        for _ in range(BACKEND_CONDITION_TRIES_MAX):
+            held = Exists(BUCKETS, records.bucket_key(bucket)) if permit is None else permit.check
+            try:
+                return await self._state.commit(
+                    batch(*ops, checks=(held, *checks), request_id=records.new_id())
+                )
+            except PreconditionFailed as failed:
+                if failed.check > 0:
+                    raise PreconditionFailed(str(failed), failed.check - 1) from failed
+                if permit is None:
+                    raise S3Error("NoSuchBucket", BucketName=bucket) from failed
+            permit = await self._permits.renew(permit)
+        raise S3Error("ConditionalRequestConflict")
+
     async def _commit_object(
         self,
         bucket: str,
@@ -80,22 +105,17 @@ class Core:
         ops: Sequence[Op],
         condition: Condition,
         checks: Sequence[Check] = (),
+        permit: Permit | None = None,
     ) -> Applied:
-        """A commit about one object. A failure of `checks` is raised as PreconditionFailed with
-        `check` counted from 0 in `checks`."""
-        exists = Exists(BUCKETS, records.bucket_key(bucket))
+        """`_commit_in_bucket` about one object, under the client's condition."""
         hash_ = records.object_hash(bucket, key)
         for _ in range(BACKEND_CONDITION_TRIES_MAX):
             guard = await self._guard(hash_, condition)
             try:
-                return await self._state.commit(
-                    batch(*ops, checks=(exists, *checks, *guard), request_id=records.new_id())
-                )
+                return await self._commit_in_bucket(bucket, ops, (*checks, *guard), permit)
             except PreconditionFailed as failed:
-                if failed.check == 0:
-                    raise S3Error("NoSuchBucket", BucketName=bucket) from failed
-                if failed.check <= len(checks):
-                    raise PreconditionFailed(str(failed), failed.check - 1) from failed
+                if failed.check < len(checks):
+                    raise
                 if not _compares(condition):
                     raise S3Error("PreconditionFailed", Condition=_which(condition)) from failed
         raise S3Error("ConditionalRequestConflict")

@@ -7,6 +7,9 @@ ConditionalRequestConflict, BucketNotEmpty, InvalidPart, InvalidPartOrder, Entit
 EntityTooLarge, InvalidRequest, BadDigest); NotEnoughNodes, ObjectUnreadable, BodyMismatch,
 NodeFull, Overloaded, NoLeader and OutcomeUnknown are for the caller to map.
 
+Changing calls take the `Permit` that the request was given (`permit`); without one, the bucket
+only has to be there.
+
 A PUT: bytes are written durably under a fresh write id; one commit points the key at them and
 records what they replaced; then they are published, and the replaced bytes go to the collector.
 """
@@ -32,6 +35,7 @@ from predastore.backend.interface import (
     Source,
     Written,
 )
+from predastore.backend.permits import Permit
 from predastore.backend.records import (
     BUCKETS,
     OBJECTS,
@@ -45,12 +49,10 @@ from predastore.coding.checksum import Digests
 from predastore.errors import (
     ObjectReplaced,
     ObjectUnreadable,
-    PreconditionFailed,
     PredastoreError,
     S3Error,
     TooLarge,
 )
-from predastore.s3db.commands import Exists, batch
 
 
 class Objects(Buckets, Uploads):
@@ -67,11 +69,14 @@ class Objects(Buckets, Uploads):
         attributes: Attributes,
         expectation: Expectation = NO_EXPECTATION,
         condition: Condition = ALWAYS,
+        *,
+        permit: Permit | None = None,
     ) -> ObjectRecord:
         """Stores `size` bytes of `source` as the object; durable and visible on return.
 
         Raises what `ByteStore.write` does; BodyMismatch for a digest; S3Error NoSuchBucket,
-        PreconditionFailed, NoSuchKey (If-Match without an object). Then nothing is stored.
+        PreconditionFailed, NoSuchKey (If-Match without an object); what the permit's judge raises.
+        Then nothing is stored.
         """
         if condition:  # spares a body that can not be stored; the commit decides
             await self._guard(records.object_hash(bucket, key), condition)
@@ -93,15 +98,17 @@ class Objects(Buckets, Uploads):
             user=dict(attributes.user),
             checksums=checksums_of(values, expectation.compute),
         )
-        await self._to_the_end(self._finish_put(record, written, condition))
+        await self._to_the_end(self._finish_put(record, written, condition, permit))
         return record
 
     async def _finish_put(
-        self, record: ObjectRecord, written: Written, condition: Condition
+        self, record: ObjectRecord, written: Written, condition: Condition, permit: Permit | None
     ) -> None:
         ops = (*object_ops(record), *missing_ops(record.bucket, record.key, written))
         try:
-            applied = await self._commit_object(record.bucket, record.key, ops, condition)
+            applied = await self._commit_object(
+                record.bucket, record.key, ops, condition, permit=permit
+            )
         except PredastoreError as error:
             await self._discard_unless_unknown(written, error)
             raise
@@ -116,6 +123,8 @@ class Objects(Buckets, Uploads):
         attributes: Attributes,
         expectation: Expectation = NO_EXPECTATION,
         condition: Condition = ALWAYS,
+        *,
+        permit: Permit | None = None,
     ) -> ObjectRecord:
         """Writes what `source_record` refers to as a new object; the source may be the target.
 
@@ -123,7 +132,14 @@ class Objects(Buckets, Uploads):
         """
         async with await self.open_source(source_record, 0, source_record.size) as source:
             return await self.put(
-                bucket, key, source, source_record.size, attributes, expectation, condition
+                bucket,
+                key,
+                source,
+                source_record.size,
+                attributes,
+                expectation,
+                condition,
+                permit=permit,
             )
 
     # --- reading --------------------------------------------------------------------------
@@ -214,37 +230,44 @@ class Objects(Buckets, Uploads):
 
     # --- deleting -------------------------------------------------------------------------
 
-    async def delete(self, bucket: str, key: str, condition: Condition = ALWAYS) -> bool:
+    async def delete(
+        self,
+        bucket: str,
+        key: str,
+        condition: Condition = ALWAYS,
+        *,
+        permit: Permit | None = None,
+    ) -> bool:
         """True: there was one. S3Error NoSuchBucket, PreconditionFailed, NoSuchKey."""
-        return await self._to_the_end(self._delete(bucket, key, condition))
+        return await self._to_the_end(self._delete(bucket, key, condition, permit))
 
-    async def _delete(self, bucket: str, key: str, condition: Condition) -> bool:
-        applied = await self._commit_object(bucket, key, delete_ops(bucket, key), condition)
+    async def _delete(
+        self, bucket: str, key: str, condition: Condition, permit: Permit | None
+    ) -> bool:
+        ops = delete_ops(bucket, key)
+        applied = await self._commit_object(bucket, key, ops, condition, permit=permit)
         await self._collector.retire(OBJECTS, applied.kept)
         return bool(applied.kept)
 
     async def delete_many(
-        self, bucket: str, keys: Sequence[str]
+        self, bucket: str, keys: Sequence[str], *, permit: Permit | None = None
     ) -> dict[str, PredastoreError | None]:
         """In one commit, or in several where the records are too large for one; for each key
         None, or why it is still there. NoSuchBucket."""
-        return await self._to_the_end(self._delete_many(bucket, tuple(dict.fromkeys(keys))))
+        return await self._to_the_end(self._delete_many(bucket, tuple(dict.fromkeys(keys)), permit))
 
     async def _delete_many(
-        self, bucket: str, keys: tuple[str, ...]
+        self, bucket: str, keys: tuple[str, ...], permit: Permit | None
     ) -> dict[str, PredastoreError | None]:
         ops = [op for key in keys for op in delete_ops(bucket, key)]
-        exists = Exists(BUCKETS, records.bucket_key(bucket))
         try:
-            applied = await self._state.commit(batch(*ops, checks=(exists,)))
-        except PreconditionFailed as failed:
-            raise S3Error("NoSuchBucket", BucketName=bucket) from failed
+            applied = await self._commit_in_bucket(bucket, ops, permit=permit)
         except TooLarge as error:
             if len(keys) == 1:
                 return {keys[0]: error}
             half = len(keys) // 2
-            first = await self._delete_many(bucket, keys[:half])
-            return first | await self._delete_many(bucket, keys[half:])
+            first = await self._delete_many(bucket, keys[:half], permit)
+            return first | await self._delete_many(bucket, keys[half:], permit)
         await self._collector.retire(OBJECTS, applied.kept)
         return dict.fromkeys(keys)
 

@@ -28,6 +28,7 @@ from predastore.backend.interface import (
     UploadListing,
     Written,
 )
+from predastore.backend.permits import Permit
 from predastore.backend.records import (
     OBJECTS,
     PARTS,
@@ -60,6 +61,8 @@ class Uploads(Core):
         attributes: Attributes,
         checksum_algorithm: str = "",
         checksum_type: str = "",
+        *,
+        permit: Permit | None = None,
     ) -> UploadRecord:
         """Begins an upload. `checksum_type`: COMPOSITE or FULL_OBJECT, with an algorithm."""
         upload = UploadRecord(
@@ -78,7 +81,7 @@ class Uploads(Core):
             Put(UPLOADS, _key(upload), records.encode(upload)),
             Put(PARTS, records.touch_key(upload.upload_id), records.new_id()),
         )
-        await self._commit_object(bucket, key, ops, ALWAYS)
+        await self._commit_in_bucket(bucket, ops, permit=permit)
         return upload
 
     async def upload(self, bucket: str, key: str, upload_id: str) -> UploadRecord:

@@ -13,6 +13,7 @@ from typing import Final
 from predastore import limits
 from predastore.backend.interface import Attributes, Expectation
 from predastore.backend.objects import Objects
+from predastore.backend.permits import Permit
 from predastore.backend.records import BucketRecord, ObjectRecord
 from predastore.errors import S3Error
 from predastore.httpd.message import Headers, Request
@@ -69,6 +70,14 @@ class Context:
         """The bucket, if this request may do that in it."""
         found = await self.objects.bucket(self.bucket_name)
         return check_bucket(found, self.bucket_name, self.account, need, self.headers)
+
+    async def permit(self) -> Permit:
+        """Leave to write to the bucket: to be given to what changes it, which checks it again."""
+
+        def judge(found: BucketRecord | None) -> None:
+            check_bucket(found, self.bucket_name, self.account, Need.WRITE, self.headers)
+
+        return await self.objects.permit(self.bucket_name, judge)
 
     async def object(self) -> ObjectRecord:
         """The object, for reading: one round trip for it and its bucket. NoSuchKey."""

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 import pytest
 from botocore.client import BaseClient
 
+from predastore.backend import records
+from predastore.backend.records import BUCKETS, BucketRecord
+from predastore.s3db.commands import Put, batch
 from support.s3refusals import refused
 from support.s3server import ALICE, BOB, DOMAIN, HOST, REGION, S3Server
 
@@ -175,3 +178,23 @@ def test_health(server: S3Server) -> None:
     finally:
         server.ready = True
     assert fetch(f"{server.url}/-/health/live", "POST", b"")[0] == 405
+
+
+def test_a_bucket_that_changed_hands_is_its_new_owners_at_once(
+    server: S3Server, s3: BaseClient, bob: BaseClient, bucket: str
+) -> None:
+    where = {"Bucket": bucket, "Key": "k"}
+    s3.put_object(**where, Body=b"alice's")
+    s3.delete_object(**where)
+    record = records.encode(BucketRecord(bucket, BOB.account_id, REGION, 1))
+    remade = batch(Put(BUCKETS, records.bucket_key(bucket), record))
+    server.run(server.objects._state.commit(remade))  # as another gateway would, unseen by this one
+    assert refused(s3.put_object, **where, Body=b"alice's") == DENIED
+    assert refused(s3.delete_object, **where) == DENIED
+    assert refused(s3.delete_objects, Bucket=bucket, Delete={"Objects": [{"Key": "k"}]}) == DENIED
+    assert refused(s3.create_multipart_upload, **where) == DENIED
+    bob.put_object(**where, Body=b"bob's")
+    assert bob.get_object(**where)["Body"].read() == b"bob's"
+    bob.delete_object(**where)
+    bob.delete_bucket(Bucket=bucket)
+    assert refused(bob.put_object, **where, Body=b"bob's") == ("NoSuchBucket", 404)

@@ -8,7 +8,6 @@ from predastore.backend.records import ObjectRecord
 from predastore.errors import ObjectReplaced, S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import checksums, conditions
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.target import Target, parse_copy_source
@@ -69,7 +68,7 @@ async def run(ctx: Context) -> Response:
     replace = _replaces_metadata(ctx)
     condition = conditions.write_condition(ctx.headers)
     _check_changes_something(ctx, source, replace=replace)
-    await ctx.bucket(Need.WRITE)
+    permit = await ctx.permit()
     for _ in range(limits.S3_READ_TRIES_MAX):
         record = await ctx.copy_source(source)
         check_source(ctx, record)
@@ -83,7 +82,13 @@ async def run(ctx: Context) -> Response:
         expectation = Expectation(compute=_algorithms(ctx, record))
         try:
             copied = await ctx.objects.copy(
-                record, ctx.bucket_name, ctx.key, attributes, expectation, condition
+                record,
+                ctx.bucket_name,
+                ctx.key,
+                attributes,
+                expectation,
+                condition,
+                permit=permit,
             )
         except ObjectReplaced:
             continue

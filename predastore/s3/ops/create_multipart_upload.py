@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.xml_write import tag, xml_response
 
@@ -12,8 +11,10 @@ from predastore.s3.xml_write import tag, xml_response
 async def run(ctx: Context) -> Response:
     attributes = ctx.attributes()
     algorithm, kind = checksums.parse_upload_checksum(ctx.headers)
-    await ctx.bucket(Need.WRITE)
-    upload = await ctx.objects.create_upload(ctx.bucket_name, ctx.key, attributes, algorithm, kind)
+    permit = await ctx.permit()
+    upload = await ctx.objects.create_upload(
+        ctx.bucket_name, ctx.key, attributes, algorithm, kind, permit=permit
+    )
     fields = []
     if algorithm:
         fields = [

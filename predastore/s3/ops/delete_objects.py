@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from predastore import limits
 from predastore.backend.interface import Condition
+from predastore.backend.permits import Permit
 from predastore.errors import PredastoreError, S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.errors import message_of, translate
 from predastore.s3.target import check_key
@@ -71,10 +71,14 @@ def _check_protected(ctx: Context) -> None:
         )
 
 
-async def _delete(ctx: Context, doomed: list[_Doomed]) -> list[PredastoreError | None]:
+async def _delete(
+    ctx: Context, doomed: list[_Doomed], permit: Permit
+) -> list[PredastoreError | None]:
     """What became of each: one commit for all that have no condition."""
     plain = list(dict.fromkeys(one.key for one in doomed if not one.error and one.etag is None))
-    outcome = await ctx.objects.delete_many(ctx.bucket_name, plain) if plain else {}
+    outcome: dict[str, PredastoreError | None] = {}
+    if plain:
+        outcome = await ctx.objects.delete_many(ctx.bucket_name, plain, permit=permit)
     results: list[PredastoreError | None] = []
     for one in doomed:
         result: PredastoreError | None = one.error
@@ -83,7 +87,7 @@ async def _delete(ctx: Context, doomed: list[_Doomed]) -> list[PredastoreError |
         elif result is None:
             try:
                 condition = Condition(if_match=one.etag)
-                await ctx.objects.delete(ctx.bucket_name, one.key, condition)
+                await ctx.objects.delete(ctx.bucket_name, one.key, condition, permit=permit)
             except PredastoreError as error:
                 result = error
         results.append(result)
@@ -104,12 +108,12 @@ def _told(one: _Doomed, error: PredastoreError | None) -> str:
 async def run(ctx: Context) -> Response:
     ctx.signer()
     _check_protected(ctx)
-    await ctx.bucket(Need.WRITE)
+    permit = await ctx.permit()
     document = await ctx.xml("Delete", limits.S3_DELETE_XML_BYTES_MAX)
     if document is None:
         raise S3Error("MissingRequestBodyError")
     doomed, quiet = _entries(document)
-    results = await _delete(ctx, doomed)
+    results = await _delete(ctx, doomed, permit)
     told = [
         _told(one, error)
         for one, error in zip(doomed, results, strict=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
-from predastore.s3.access import Need
 from predastore.s3.conditions import write_condition
 from predastore.s3.context import Context
 
@@ -15,9 +14,16 @@ async def run(ctx: Context) -> Response:
     attributes = ctx.attributes()
     expectation = ctx.expectation()
     condition = write_condition(ctx.headers)
-    await ctx.bucket(Need.WRITE)
+    permit = await ctx.permit()
     record = await ctx.objects.put(
-        ctx.bucket_name, ctx.key, ctx.request.body, size, attributes, expectation, condition
+        ctx.bucket_name,
+        ctx.key,
+        ctx.request.body,
+        size,
+        attributes,
+        expectation,
+        condition,
+        permit=permit,
     )
     fields = [("ETag", f'"{record.etag}"')]
     fields += checksums.answer_headers(record.checksums, with_type=True)

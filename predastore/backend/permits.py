@@ -1,0 +1,86 @@
+"""Leave to change what is in a bucket, which holds until the commit.
+
+Who may write is decided on the bucket's record before a body is taken, and it must still be so when
+the write takes effect: the bucket may be deleted meanwhile, and made again by another account. So a
+`Permit` keeps the record, as it was stored, that it was given for, and the commit checks that the
+bucket still has this very record. Where it has not, the record is read and judged anew.
+
+As the commit would find out, the record may be one that was read a moment ago, which spares a round
+trip for each request. Such a record can only allow: before anything is refused, it is read anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from predastore.backend import records
+from predastore.backend.records import BUCKETS, BucketRecord
+from predastore.backend.state import GlobalState
+from predastore.errors import S3Error
+from predastore.limits import BACKEND_BUCKET_SEEN_MS, BACKEND_BUCKETS_SEEN_MAX
+from predastore.s3db.commands import Equals
+
+# Raises S3Error unless the request may write to the bucket; None: there is no such bucket.
+Judge: TypeAlias = Callable[[BucketRecord | None], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """`stored`: the bucket's record that `judge` was content with."""
+
+    bucket: str
+    stored: bytes
+    judge: Judge
+
+    @property
+    def check(self) -> Equals:
+        """What a commit under this permit has to check."""
+        return Equals(BUCKETS, records.bucket_key(self.bucket), self.stored)
+
+
+class Permits:
+    """Gives permits, and remembers the records of buckets for a moment."""
+
+    def __init__(self, state: GlobalState) -> None:
+        self._state = state
+        # name -> (loop time until which it is used, the record, as it is stored)
+        self._seen: dict[str, tuple[float, BucketRecord, bytes]] = {}
+
+    async def ask(self, bucket: str, judge: Judge) -> Permit:
+        """A permit, or what `judge` raises."""
+        seen = self._seen.get(bucket)
+        if seen is not None and _now_s() < seen[0]:
+            with suppress(S3Error):
+                judge(seen[1])
+                return Permit(bucket, seen[2], judge)
+        return await self._ask_anew(bucket, judge)
+
+    async def renew(self, permit: Permit) -> Permit:
+        """After a commit found another record, or none."""
+        return await self._ask_anew(permit.bucket, permit.judge)
+
+    def forget(self, bucket: str) -> None:
+        """It was changed just now."""
+        self._seen.pop(bucket, None)
+
+    async def _ask_anew(self, bucket: str, judge: Judge) -> Permit:
+        self._seen.pop(bucket, None)
+        until_s = _now_s() + BACKEND_BUCKET_SEEN_MS / 1000
+        stored = await self._state.get(BUCKETS, records.bucket_key(bucket))
+        if stored is None:
+            judge(None)
+            raise S3Error("NoSuchBucket", BucketName=bucket)
+        record = records.decode(BucketRecord, stored)
+        judge(record)
+        while len(self._seen) >= BACKEND_BUCKETS_SEEN_MAX:
+            del self._seen[next(iter(self._seen))]
+        self._seen[bucket] = (until_s, record, stored)
+        return Permit(bucket, stored, judge)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
