@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from predastore.backend.buffers import Budget
 from predastore.backend.interface import Source
 from predastore.errors import BodyMismatch
 from predastore.limits import BACKEND_FIRST_READ_BYTES
@@ -20,10 +21,11 @@ async def first_bytes(source: Source) -> bytes:
     return bytes(memoryview(buffer)[:count])
 
 
-async def fill(source: Source, view: memoryview, filled: int) -> None:
-    """Fills `view` from `filled` on."""
+async def fill(source: Source, view: memoryview, filled: int, budget: Budget) -> None:
+    """Fills `view`, which is a share of `budget`, from `filled` on."""
     while filled < len(view):
-        count = await source.readinto(view[filled:])
+        with budget.with_client():
+            count = await source.readinto(view[filled:])
         if count == 0:
             raise BodyMismatch("the body ended before its declared length", "length")
         filled += count

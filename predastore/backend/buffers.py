@@ -5,6 +5,9 @@ copy can not wait for itself. Waiting is first come, first served, and bounded i
 (then Overloaded: the client is to slow down). A request waits only while it holds nothing; for
 more than its first share it may only `try_take`, so that requests never wait for one another.
 
+A client that takes or gives nothing for long holds its share only as long as nobody else needs
+it: then its request is cancelled, which cuts its connection. Slow peers cost only themselves.
+
 A pooled buffer is free again as soon as nobody refers to it: a memoryview of it counts, so
 whoever still sends from it keeps it, and nobody has to give it back.
 """
@@ -14,11 +17,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from mmap import mmap
+from typing import Any
 
 from predastore.errors import Overloaded
 from predastore.limits import (
     BACKEND_BUFFER_WAIT_MS_MAX,
+    BACKEND_IDLE_CHECK_MS,
+    BACKEND_IDLE_MS_MAX,
     BACKEND_POOL_BYTES_MAX,
     BACKEND_POOLED_BUFFER_BYTES_MIN,
 )
@@ -30,6 +38,8 @@ class Budget:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        # Requests that hold a share and wait for their clients, since when: the longest first.
+        self._with_clients: dict[asyncio.Task[Any], float] = {}
         self.held_bytes = 0
 
     def try_take(self, count: int) -> bool:
@@ -47,8 +57,7 @@ class Budget:
         place = (count, granted)
         self._waiting.append(place)
         try:
-            async with asyncio.timeout(BACKEND_BUFFER_WAIT_MS_MAX / 1000):
-                await granted
+            await self._granted(granted)
         except BaseException as error:
             if granted.done() and not granted.cancelled():
                 self.give(count)
@@ -58,6 +67,34 @@ class Budget:
             if isinstance(error, TimeoutError):
                 raise Overloaded("no memory for bodies came free in time") from error
             raise
+
+    async def _granted(self, granted: asyncio.Future[None]) -> None:
+        """Waits for it; TimeoutError. Now and then, whoever holds a share idly loses it."""
+        async with asyncio.timeout(BACKEND_BUFFER_WAIT_MS_MAX / 1000):
+            while not granted.done():
+                await asyncio.wait((granted,), timeout=BACKEND_IDLE_CHECK_MS / 1000)
+                if not granted.done():
+                    self._cut_the_most_idle()
+
+    def _cut_the_most_idle(self) -> None:
+        """Cancels the request that has waited longest for its client, if that is long."""
+        now = asyncio.get_running_loop().time()
+        for task, since in self._with_clients.items():
+            if now - since > BACKEND_IDLE_MS_MAX / 1000:
+                del self._with_clients[task]
+                task.cancel("its client was too slow, and others wait for the memory it holds")
+            return
+
+    @contextmanager
+    def with_client(self) -> Iterator[None]:
+        """Around a wait of the current task, which holds a share, for its client."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._with_clients[task] = asyncio.get_running_loop().time()
+        try:
+            yield
+        finally:
+            self._with_clients.pop(task, None)
 
     def give(self, count: int) -> None:
         """Gives back what was taken."""

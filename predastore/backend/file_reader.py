@@ -60,7 +60,8 @@ class FileReader:
                     view = await ahead.popleft()
                     within = position % size
                     stop = min(len(view), within + end - position)
-                    yield view[within:stop]
+                    with self._budget.with_client():
+                        yield view[within:stop]
                     position += stop - within
                     for block in blocks:
                         ahead.append(asyncio.ensure_future(self._block(descriptor, extent, block)))

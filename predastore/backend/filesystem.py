@@ -125,7 +125,7 @@ class FilesystemStore:
                 count = min(FILE_BLOCK_BYTES, size - offset)
                 view = memoryview(self._pool.get(count))[:count]
                 view[: len(first)] = first
-                await fill(source, view, len(first))
+                await fill(source, view, len(first), self._write_budget)
                 first = b""
                 if writing is not None:
                     await writing

@@ -65,7 +65,8 @@ class StripeReader:
         try:
             for runs in self._stripes(start, end):
                 for buffer in await self._fetch(runs):
-                    yield buffer
+                    with budget.with_client():
+                        yield buffer
         finally:
             budget.give(end - start)
 
@@ -86,7 +87,8 @@ class StripeReader:
                     upcoming = next(stripes, None)
                 task, cost = ahead[0]
                 for buffer in await task:
-                    yield buffer
+                    with budget.with_client():
+                        yield buffer
                 ahead.popleft()
                 budget.give(cost)
         finally:

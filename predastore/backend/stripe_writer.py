@@ -129,7 +129,7 @@ class StripeWriter:
             buffer = self._cluster.pool.get(size_bytes)
             with memoryview(buffer) as view:
                 view[: len(first)] = first
-                await fill(source, view[:count], len(first))
+                await fill(source, view[:count], len(first), self._cluster.write_budget)
             if number == self._count - 1:
                 await expect_end(source)
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -613,5 +614,70 @@ def test_a_commit_goes_on_when_its_request_is_cancelled(backend: Any) -> None:
             assert await at.get("k") == b"data"
             if not at.nodes:
                 assert (at.base / "bucket" / "k").read_bytes() == b"data"
+
+    run(main())
+
+
+def make_memory_scarce(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("predastore.backend.buffers.BACKEND_IDLE_MS_MAX", 50)
+    monkeypatch.setattr("predastore.backend.buffers.BACKEND_IDLE_CHECK_MS", 10)
+    for store in ("cluster", "filesystem"):
+        for way in ("READ", "WRITE"):
+            monkeypatch.setattr(f"predastore.backend.{store}.BACKEND_{way}_BYTES_MAX", 64 * 1024)
+    monkeypatch.setattr("predastore.backend.stripe_writer.BACKEND_INLINE_BYTES_MAX", 0)
+
+
+def test_readers_that_stall_lose_their_memory_to_those_that_read(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_memory_scarce(monkeypatch)
+    data = bytes(range(256)) * 40_000
+
+    async def main() -> None:
+        async with backend() as at:
+            record = await at.put("k", data)
+            stalled: list[asyncio.Task[None]] = []
+
+            async def stall() -> None:
+                async with aclosing(await at.objects.open_read(record, 0, record.size)) as stream:
+                    await anext(stream)
+                    await asyncio.Event().wait()
+
+            for _ in range(12):  # far more than the budget has room for
+                stalled.append(asyncio.ensure_future(stall()))
+            for _ in range(3):
+                assert await at.read(record, 0, record.size) == data
+            cut = [task for task in stalled if task.cancelled()]
+            assert cut
+            for task in stalled:
+                task.cancel()
+            await asyncio.wait(stalled)
+
+    run(main())
+
+
+def test_writers_that_stall_lose_their_memory_to_those_that_write(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_memory_scarce(monkeypatch)
+    data = bytes(range(256)) * 40_000
+
+    async def main() -> None:
+        async with backend() as at:
+            sources = [StalledSource(data[:100_000]) for _ in range(12)]
+            stalled = [
+                asyncio.ensure_future(at.objects.put("bucket", f"s{n}", source, len(data), OWNER))
+                for n, source in enumerate(sources)
+            ]
+            waits = [asyncio.ensure_future(source.stalled.wait()) for source in sources]
+            _, waiting = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await at.put("k", data)
+            for task in waiting:
+                task.cancel()
+            assert any(task.cancelled() for task in stalled)
+            for task in stalled:
+                task.cancel()
+            await asyncio.wait(stalled)
+            assert await at.keys() == ["k"]
 
     run(main())
