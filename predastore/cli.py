@@ -1,4 +1,4 @@
-"""Flags, environment and signals: the `s3d` command.
+"""Flags, environment and signals: the `s3d` command, and its `s3d db` subcommands.
 
 A flag beats its environment variable, which beats the file. Exit codes: 0 after a clean stop,
 1 when the process could not go on, 2 when flags or configuration are wrong (nothing was touched).
@@ -81,7 +81,16 @@ examples:
   s3d -backend distributed -config cluster.toml -node 1 -db-node 1
                                                          host 1 of a cluster: S3, a node, a member
   s3d -db -config cluster.toml -db-node 2                a database member alone
+  s3d db status -config cluster.toml                     the metadata cluster; see s3d db -help
 """
+
+_DB_EPILOG: Final = """\
+examples:
+  s3d db status -config cluster.toml
+  s3d db backup /backups/today.s3db -config cluster.toml
+  s3d db restore /backups/today.s3db -config cluster.toml -db-node 1
+"""
+_DB_FLAGS: Final = ("config", "db-node", "base-path", "tls-cert", "tls-key")
 
 
 @dataclass(frozen=True)
@@ -103,17 +112,7 @@ def parser() -> argparse.ArgumentParser:
         add_help=False,
         allow_abbrev=False,
     )
-    groups: dict[str, Any] = {}
-    for flag in FLAGS:
-        group = groups.get(flag.group) or made.add_argument_group(flag.group)
-        groups[flag.group] = group
-        names = (f"-{flag.name}", f"--{flag.name}")
-        text = f"{flag.help} [{flag.env}] (default: {flag.default})"
-        dest = flag.name.replace("-", "_")
-        if flag.metavar:
-            group.add_argument(*names, dest=dest, metavar=flag.metavar, help=text)
-        else:
-            group.add_argument(*names, dest=dest, action="store_const", const="true", help=text)
+    _add_flags(made, FLAGS)
     about = made.add_argument_group("About")
     about.add_argument("-h", "-help", "--help", action="help", help="show this and exit")
     about.add_argument(
@@ -126,14 +125,64 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def db_parser() -> argparse.ArgumentParser:
+    """The argument parser of `s3d db`."""
+    from predastore import commands_db
+
+    made = argparse.ArgumentParser(
+        prog="s3d db",
+        usage="s3d db COMMAND [ARGUMENT] [flags]",
+        description="Operate the metadata cluster.\n\ncommands:\n" + "\n".join(commands_db.usage()),
+        epilog=_DB_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    names = [command.name for command in commands_db.COMMANDS]
+    made.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
+    made.add_argument("argument", nargs="?", metavar="ARGUMENT", help=argparse.SUPPRESS)
+    output = made.add_argument_group("Output")
+    output.add_argument("-json", "--json", action="store_true", help="status: as JSON")
+    output.add_argument(
+        "-digest", "--digest", action="store_true", help="status: with a digest of each state"
+    )
+    _add_flags(made, tuple(flag for flag in FLAGS if flag.name in _DB_FLAGS))
+    made.add_argument_group("Trust").add_argument(
+        "-ca", "--ca", metavar="FILE", help="authorities that members are verified by, PEM"
+    )
+    about = made.add_argument_group("About")
+    about.add_argument("-h", "-help", "--help", action="help", help="show this and exit")
+    return made
+
+
+def _add_flags(made: argparse.ArgumentParser, flags: Sequence[Flag]) -> None:
+    groups: dict[str, Any] = {}
+    for flag in flags:
+        group = groups.get(flag.group) or made.add_argument_group(flag.group)
+        groups[flag.group] = group
+        names = (f"-{flag.name}", f"--{flag.name}")
+        text = f"{flag.help} [{flag.env}] (default: {flag.default})"
+        dest = flag.name.replace("-", "_")
+        if flag.metavar:
+            group.add_argument(*names, dest=dest, metavar=flag.metavar, help=text)
+        else:
+            group.add_argument(*names, dest=dest, action="store_const", const="true", help=text)
+
+
 def resolve(
     arguments: Sequence[str], environment: Mapping[str, str]
 ) -> tuple[config.Config, Options]:
     """The configuration and options of a command line; ConfigError lists all that is wrong."""
-    given = vars(parser().parse_args(list(arguments)))
+    return _settled(vars(parser().parse_args(list(arguments))), environment)
+
+
+def _settled(
+    given: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[config.Config, Options]:
+    """What the flags of a command line, the environment and the file come to."""
     values: dict[str, tuple[str, str]] = {}  # flag name -> (text, where it came from)
     for flag in FLAGS:
-        text = given[flag.name.replace("-", "_")]
+        text = given.get(flag.name.replace("-", "_"))
         if text is not None:
             values[flag.name] = (text, f"-{flag.name}")
         elif environment.get(flag.env):
@@ -202,10 +251,34 @@ def _overrides(values: dict[str, tuple[str, str]], problems: list[str]) -> dict[
     return raw
 
 
+def _operate(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """`s3d db ...`; the exit code."""
+    from predastore import commands_db
+
+    made = db_parser()
+    given = vars(made.parse_intermixed_args(list(arguments)))
+    wanted = next(row for row in commands_db.COMMANDS if row.name == given["command"])
+    if bool(wanted.argument) is not (given["argument"] is not None):
+        made.error(f"{wanted.name} takes {wanted.argument or 'no argument'}")
+    settings, options = _settled({**given, "db": "true"}, environment)
+    request = commands_db.Request(
+        wanted.name,
+        given["argument"] or "",
+        as_json=given["json"],
+        digest=given["digest"],
+        ca=None if given["ca"] is None else Path(given["ca"]),
+        db_node=options.db_node,
+    )
+    return commands_db.run(settings, request)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `s3d` until it is told to stop; the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        settings, options = resolve(sys.argv[1:] if arguments is None else arguments, os.environ)
+        if given[:1] == ["db"]:
+            return _operate(given[1:], os.environ)
+        settings, options = resolve(given, os.environ)
         from predastore import host
 
         return host.run(settings, options.node, options.db_only, options.db_node)

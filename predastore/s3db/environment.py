@@ -9,6 +9,8 @@ NAME       the entries of the table NAME; no table's name begins with "~"
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -82,10 +84,17 @@ def open_environment(file: Path, *, map_bytes: int, durable: bool) -> Environmen
 
 def verify(file: Path) -> int:
     """The applied index of a store's file that nobody has open; CorruptData, FormatError."""
+    with reading(file) as (opened, txn):
+        return opened.applied_index(txn)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[tuple[Environment, lmdb.Transaction[bytes]]]:
+    """A store's file that nobody has open, to be read only; CorruptData, FormatError."""
     env = _open(file, readonly=True)
     try:
         with env.begin() as txn:
-            return _sub_databases(env, txn).applied_index(txn)
+            yield _sub_databases(env, txn), txn
     finally:
         env.close()
 

@@ -20,7 +20,10 @@ LAYERS = (
     ("node", "s3db"),
     ("backend",),
     ("s3",),
-    ("logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag", "host", "cli"),
+    (
+        *("logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag"),
+        *("host", "commands_db", "cli"),
+    ),
 )
 BESIDE = {
     "config": {"errors", "limits"},
@@ -35,7 +38,8 @@ BESIDE = {
     "looplag": set(),
     "banner": {"roles"},
     "host": {"logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag"},
-    "cli": {"host", "roles"},
+    "commands_db": {"credentials", "daemon", "roles"},
+    "cli": {"host", "commands_db", "roles"},
 }
 LINE = {part: number for number, line in enumerate(LAYERS) for part in line}
 

@@ -47,6 +47,11 @@ def read_note(directory: Path) -> Marker | None:
     """The note of an installation that may not be complete; leftovers of transfers go."""
     for name in (_INCOMING, _OUTGOING):
         (directory / name).unlink(missing_ok=True)
+    return peek_note(directory)
+
+
+def peek_note(directory: Path) -> Marker | None:
+    """The note, with nothing else touched; FormatError."""
     try:
         data = (directory / _NOTE).read_bytes()
     except FileNotFoundError:

@@ -1,0 +1,289 @@
+"""`s3d db ...`: what an operator does to the metadata cluster from the command line.
+
+    status          a table of the whole cluster; --json: what every member says; --digest
+    step-down       another member is to lead
+    remove-member   ID leaves the cluster
+    backup          FILE: the state of this moment, checked
+    restore         FILE: data directories for local members from a backup (offline)
+    check           local members' files, journal against tables (offline)
+
+Online commands ask the members of the configuration file over REST, the one of -db-node or the
+local ones first, with the credentials that the file or the base path has. Exit codes: 0 done,
+1 not done, or damage was found, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from predastore import credentials, daemon, roles
+from predastore.config import Auth, Config, Db
+from predastore.errors import ConfigError, PeerUnreachable
+from predastore.httpd.sigv4 import Credential
+from predastore.s3db import backup, inspection
+from predastore.s3db.api import Api
+from predastore.s3db.raft.messages import Address
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand: its name, the argument it takes ("" for none), and its one line of help."""
+
+    name: str
+    argument: str
+    help: str
+
+
+COMMANDS: Final = (
+    Command("status", "", "the whole cluster as a table"),
+    Command("step-down", "", "let another member lead"),
+    Command("remove-member", "ID", "take a member out of the cluster"),
+    Command("backup", "FILE", "write the state of this moment to FILE, and check it"),
+    Command("restore", "FILE", "make data directories from a backup (members stopped)"),
+    Command("check", "", "look for damage in the files of local members (stopped)"),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    command: str
+    argument: str = ""
+    as_json: bool = False
+    digest: bool = False
+    ca: Path | None = None
+    db_node: int = roles.ALL_LOCAL
+
+
+def run(settings: Config, request: Request) -> int:
+    """Does one command; the exit code. ConfigError, PredastoreError."""
+    return _OPERATIONS[request.command](settings, request)
+
+
+# --- online -----------------------------------------------------------------------------------
+
+
+def _status(settings: Config, request: Request) -> int:
+    query = "members=all" + ("&digest=1" if request.digest else "")
+    found = _ask(settings, request, lambda api: api.get("/status", query))
+    if request.as_json:
+        _say(json.dumps(found, indent=2))
+    else:
+        for line in table(found):
+            _say(line)
+    return 0 if found["leader"] is not None else 1
+
+
+def _step_down(settings: Config, request: Request) -> int:
+    _ask(settings, request, lambda api: api.post("/v1/step-down", {}))
+    _say("done: another member leads")
+    return 0
+
+
+def _remove_member(settings: Config, request: Request) -> int:
+    if not request.argument.isdecimal():
+        raise ConfigError([f'remove-member: expected the id of a member, got "{request.argument}"'])
+    content = {"id": int(request.argument)}
+    found = _ask(settings, request, lambda api: api.post("/v1/leave", content))
+    _say(f"done: the members are {found['members']}; stop the process of {request.argument}")
+    return 0
+
+
+def _backup(settings: Config, request: Request) -> int:
+    path = Path(request.argument)
+    if path.exists():
+        raise ConfigError([f"backup: {path} is there already; name another file, or remove it"])
+    header = _ask(settings, request, lambda api: backup.keep(api.pieces("/v1/backup"), path))
+    _say(f"done: {path}, {header.total_bytes} bytes, the state as of entry {header.applied_index}")
+    return 0
+
+
+def _ask(settings: Config, request: Request, question: Callable[[Api], Any]) -> Any:
+    """The answer of the first member that can be reached; PredastoreError."""
+    failures: list[str] = []
+    for api in _apis(settings, request):
+        try:
+            return question(api)
+        except PeerUnreachable as error:
+            failures.append(str(error))
+    raise PeerUnreachable("no member can be reached:\n  " + "\n  ".join(failures))
+
+
+def _apis(settings: Config, request: Request) -> Iterator[Api]:
+    """Of all members, in the order in which they are to be asked."""
+    named = _named(settings, request)
+    first = named or tuple(row for row in settings.db if roles.is_local(row.host))
+    others = () if named else tuple(row for row in settings.db if row not in first)
+    shared = settings.auth[:1] or (_generated(settings.base_path),)
+    context = _context(settings, request.ca)
+    for row in (*first, *others):
+        auth = shared[0]
+        if row.access_key_id:
+            auth = Auth(row.access_key_id, row.secret_access_key)
+        credential = Credential(auth.access_key_id, auth.secret_access_key, auth.account_id)
+        yield Api(row.host, row.port, credential, settings.region, context)
+
+
+def _generated(base_path: Path) -> Auth:
+    """Those of a cluster that was started without any; they are not made here."""
+    file = base_path / credentials.FILE_NAME
+    if not file.exists():
+        raise ConfigError(
+            [
+                f"no [[auth]] in the configuration, and no {file}; name the cluster's file with "
+                "-config, or its data with -base-path"
+            ]
+        )
+    return credentials.ensure(base_path)
+
+
+def _context(settings: Config, ca: Path | None) -> ssl.SSLContext:
+    """Trusts the system's authorities, and the one that is given or was generated."""
+    context = ssl.create_default_context()
+    generated = settings.base_path / "tls" / "ca.pem"
+    file = ca or settings.tls_cert or (generated if generated.exists() else None)
+    if file is not None:
+        try:
+            context.load_verify_locations(file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError([f"{file}: no certificates to verify members by ({error})"]) from None
+    return context
+
+
+# --- offline ----------------------------------------------------------------------------------
+
+
+def _restore(settings: Config, request: Request) -> int:
+    rows = _local(settings, request)
+    with ExitStack() as stack:
+        for row in rows:
+            stack.enter_context(daemon.held(row.path))
+        header = backup.restore(
+            Path(request.argument),
+            directories={row.id: row.path for row in rows},
+            addresses=[Address(row.id, row.host, row.port, row.raft_port) for row in rows],
+            cluster_id=credentials.cluster_id(settings),
+        )
+    ids = [row.id for row in rows]
+    _say(f"done: the state as of entry {header.applied_index}, for the members {ids}")
+    others = [row.id for row in settings.db if row not in rows]
+    if others:
+        _say(
+            f"start these, then start {others} with empty directories: they join by themselves. Do "
+            "not restore on their hosts as well: each restore begins a cluster of its own"
+        )
+    return 0
+
+
+def _check(settings: Config, request: Request) -> int:
+    damaged = 0
+    for row in _local(settings, request):
+        with ExitStack() as stack:
+            if row.path.exists():
+                stack.enter_context(daemon.held(row.path))
+            report = inspection.inspect(row.id, row.path, credentials.cluster_id(settings))
+        for line in report.found:
+            _say(f"member {row.id}: {line}")
+        for line in report.damage:
+            _say(f"member {row.id}: DAMAGE: {line}")
+        damaged += bool(report.damage)
+        if not report.damage:
+            _say(f"member {row.id}: no damage found")
+    return 1 if damaged else 0
+
+
+def _local(settings: Config, request: Request) -> tuple[Db, ...]:
+    """The member of -db-node, else all whose address is one of this host's."""
+    rows = _named(settings, request)
+    rows = rows or tuple(row for row in settings.db if roles.is_local(row.host))
+    if not rows:
+        raise ConfigError(["no [[db]] of the file is on this host; name one with -db-node"])
+    return rows
+
+
+def _named(settings: Config, request: Request) -> tuple[Db, ...]:
+    if request.db_node == roles.ALL_LOCAL:
+        return ()
+    found = tuple(row for row in settings.db if row.id == request.db_node)
+    if not found:
+        known = ", ".join(str(row.id) for row in settings.db)
+        raise ConfigError(
+            [f"-db-node {request.db_node}: no [[db]] has this id; write one of {known}"]
+        )
+    return found
+
+
+# --- output -----------------------------------------------------------------------------------
+
+_COLUMNS: Final = ("member", "role", "term", "last", "commit", "applied", "lag", "journal", "store")
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    """A line for each member of a `/status?members=all`, and what is above and below them."""
+    members: dict[str, Any] = found["members"]
+    leader = members.get(str(found["leader"]), {})
+    last = leader.get("last_index")
+    rows: list[tuple[str, ...]] = [_COLUMNS]
+    rows += [_row(members[name], found, last) for name in sorted(members, key=int)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    for name in sorted(members, key=int):
+        said = members[name]
+        if "error" in said:
+            lines.append(f"{name}: {said['error']}")
+        if said.get("failed"):
+            lines.append(f"{name}: {said['failed']}")
+        if said.get("digest"):
+            lines.append(f"{name}: digest {said['digest']} as of entry {said['digest_index']}")
+    if found["leader"] is None:
+        lines.append("no leader is known: nothing can be written, or read linearizably")
+    return lines
+
+
+def _row(said: dict[str, Any], found: dict[str, Any], last: int | None) -> tuple[str, ...]:
+    if "error" in said:
+        return (str(said["id"]), "no answer", *("-" for _ in _COLUMNS[2:]))
+    role = "learner" if said["id"] in found["learners"] else said["role"]
+    lag = "-" if last is None else str(max(0, last - said["last_index"]))
+    numbers = (said["term"], said["last_index"], said["commit_index"], said["applied_index"])
+    sizes = (said["journal_bytes"], said["store"]["file_bytes"])
+    return (
+        str(said["id"]),
+        role,
+        *map(str, numbers),
+        lag,
+        *(f"{size / (1 << 20):.1f} MiB" for size in sizes),
+    )
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+_OPERATIONS: Final[dict[str, Callable[[Config, Request], int]]] = {
+    "status": _status,
+    "step-down": _step_down,
+    "remove-member": _remove_member,
+    "backup": _backup,
+    "restore": _restore,
+    "check": _check,
+}
+
+
+def usage(prefix: str = "  ") -> Sequence[str]:
+    """A line of help for each subcommand."""
+    return [
+        f"{prefix}{f'{command.name} {command.argument}'.ljust(18)} {command.help}"
+        for command in COMMANDS
+    ]

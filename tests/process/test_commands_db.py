@@ -1,0 +1,172 @@
+"""`s3d db`: its usage, whom it asks, and the table that it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from predastore import cli, commands_db
+from predastore.config import Config
+from predastore.errors import PeerUnreachable
+from predastore.s3db.api import Api
+
+FILE = """
+backend = "distributed"
+[[auth]]
+access_key_id = "SHARED"
+secret_access_key = "shared secret"
+[[db]]
+id = 1
+host = "192.0.2.1"
+port = 6660
+[[db]]
+id = 2
+host = "127.0.0.1"
+port = 6660
+access_key_id = "OWN"
+secret_access_key = "own secret"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.toml").write_text(FILE)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[commands_db.Request]:
+    """What the command line comes to, in place of doing it."""
+    requests: list[commands_db.Request] = []
+
+    def run(settings: Config, request: commands_db.Request) -> int:
+        assert settings.db
+        requests.append(request)
+        return 0
+
+    monkeypatch.setattr(commands_db, "run", run)
+    return requests
+
+
+@pytest.mark.parametrize("dashes", ["-", "--"])
+def test_flags_stand_anywhere_and_have_one_dash_or_two(
+    asked: list[commands_db.Request], dashes: str
+) -> None:
+    wanted = commands_db.Request("backup", "b.s3db", ca=Path("ca.pem"), db_node=2)
+    flags = [f"{dashes}config", "c.toml", f"{dashes}db-node", "2", f"{dashes}ca", "ca.pem"]
+    for line in (
+        ["backup", "b.s3db", *flags],
+        [*flags, "backup", "b.s3db"],
+        ["backup", *flags, "b.s3db"],
+    ):
+        assert cli.main(["db", *line]) == 0
+        assert asked.pop() == wanted
+    assert cli.main(["db", "status", f"{dashes}json", f"{dashes}digest", *flags[:2]]) == 0
+    assert asked == [commands_db.Request("status", as_json=True, digest=True)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        [],
+        ["nonsense"],
+        ["backup"],
+        ["status", "argument"],
+        ["remove-member"],
+        ["backup", "a", "b"],
+        ["status", "--nonsense"],
+    ],
+)
+def test_wrong_usage_exits_2(
+    asked: list[commands_db.Request], line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["db", *line])
+    assert stop.value.code == 2
+    assert "s3d db" in capsys.readouterr().err
+    assert asked == []
+
+
+@pytest.mark.parametrize("flag", ["-h", "-help", "--help"])
+def test_help_names_every_command(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["db", flag])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for command in commands_db.COMMANDS:
+        assert f"{command.name} {command.argument}".strip() in text
+
+
+def test_the_local_member_is_asked_first_each_with_its_credentials(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried: list[tuple[str, str]] = []
+
+    def get(api: Api, path: str, query: str = "") -> dict[str, Any]:
+        tried.append((api.host, api.credential.access_key_id))
+        raise PeerUnreachable(f"{api.host}: nobody there")
+
+    monkeypatch.setattr(Api, "get", get)
+    assert cli.main(["db", "status", "-config", "c.toml"]) == 1
+    assert tried == [("127.0.0.1", "OWN"), ("192.0.2.1", "SHARED")]
+    assert "192.0.2.1: nobody there" in capsys.readouterr().err
+    tried.clear()
+    assert cli.main(["db", "status", "-config", "c.toml", "-db-node", "1"]) == 1
+    assert tried == [("192.0.2.1", "SHARED")]
+
+
+def test_without_credentials_it_says_where_they_should_be(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["db", "status", "-base-path", "nowhere"]) == 2
+    assert "nowhere/credentials.json" in capsys.readouterr().err
+    assert not Path("nowhere").exists()  # and none are made
+
+
+def test_an_id_must_be_a_number_and_a_backup_overwrites_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["db", "remove-member", "two", "-config", "c.toml"]) == 2
+    assert 'got "two"' in capsys.readouterr().err
+    assert cli.main(["db", "backup", "c.toml", "-config", "c.toml"]) == 2
+    assert "c.toml is there already" in capsys.readouterr().err
+    assert Path("c.toml").read_text() == FILE
+
+
+def said(member: int, role: str, last: int, **more: Any) -> dict[str, Any]:
+    return {
+        "id": member,
+        "role": role,
+        "term": 3,
+        "last_index": last,
+        "commit_index": last,
+        "applied_index": last,
+        "journal_bytes": 3 << 20,
+        "failed": None,
+        "store": {"file_bytes": 1 << 19},
+        **more,
+    }
+
+
+def test_the_table_has_a_line_for_each_member_with_its_lag() -> None:
+    members = {
+        "1": said(1, "follower", 90),
+        "2": said(2, "leader", 100, digest="abcd", digest_index=100),
+        "10": said(10, "follower", 40),
+        "3": {"id": 3, "error": "db/3: no answer in time"},
+    }
+    found = {**members["1"], "leader": 2, "learners": [10], "members": members}
+    assert commands_db.table(json.loads(json.dumps(found))) == [
+        "member  role       term  last  commit  applied  lag  journal  store",
+        "1       follower   3     90    90      90       10   3.0 MiB  0.5 MiB",
+        "2       leader     3     100   100     100      0    3.0 MiB  0.5 MiB",
+        "3       no answer  -     -     -       -        -    -        -",
+        "10      learner    3     40    40      40       60   3.0 MiB  0.5 MiB",
+        "2: digest abcd as of entry 100",
+        "3: db/3: no answer in time",
+    ]
+    found["leader"] = None
+    assert "no leader is known" in commands_db.table(found)[-1]
