@@ -60,7 +60,7 @@ class StripeWriter:
         self._full = False
         self._quorum = cluster.code.k + (1 if cluster.code.m else 0)
         self.nodes = cluster.ring.place(shard_hash, cluster.code.shards)
-        self._spares = cluster.ring.spares(shard_hash, self.nodes)
+        self._spares: list[int] | None = None  # looked for when one is needed
         self._avoid_the_unwell()
 
     async def write(self, source: Source, digests: DigestSink) -> None:
@@ -244,21 +244,23 @@ class StripeWriter:
 
     def _avoid_the_unwell(self) -> None:
         """Nodes that rest after a failure are not asked, unless the quorum needs them."""
-        is_well = self._cluster.health.is_well
-        self._spares.sort(key=lambda node: not is_well(node))
-        well_count = sum(map(is_well, self.nodes))
-        for shard, node in enumerate(self.nodes):
-            if is_well(node):
-                continue
-            if self._spares and is_well(self._spares[0]):
-                self.nodes[shard] = self._spares.pop(0)
-            elif well_count >= self._quorum:
-                self.nodes[shard] = MISSING
-        self._spares = [node for node in self._spares if is_well(node)]
+        well = [self._cluster.health.is_well(node) for node in self.nodes]
+        for shard, is_well in enumerate(well):
+            if not is_well:
+                spare = self._next_spare()
+                if spare != MISSING or sum(well) >= self._quorum:
+                    self.nodes[shard] = spare
+
+    def _next_spare(self) -> int:
+        """The best other node that is well; MISSING when there is none left."""
+        if self._spares is None:
+            ranked = self._cluster.ring.spares(self._refs[0].object_hash, self.nodes)
+            self._spares = [node for node in ranked if self._cluster.health.is_well(node)]
+        return self._spares.pop(0) if self._spares else MISSING
 
     def _give_up(self, shard: int, *, replace: bool) -> None:
         self._left.append((self.nodes[shard], self._refs[shard]))
-        self.nodes[shard] = self._spares.pop(0) if replace and self._spares else MISSING
+        self.nodes[shard] = self._next_spare() if replace else MISSING
 
     def _check_quorum(self) -> None:
         placed = len(self.nodes) - self.nodes.count(MISSING)

@@ -29,8 +29,7 @@ class Reply(NamedTuple):
     payload: Sequence[Buffer] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CallContext:
+class CallContext(msgspec.Struct, frozen=True):
     """`peer`: the name of the caller, proven to hold the cluster key, or "local" in the pipe.
     `deadline`: loop time at which the handler is cancelled."""
 
