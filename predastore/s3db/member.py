@@ -203,11 +203,11 @@ class Member:
             raise shell.failure(reason, leader)
         future: asyncio.Future[Applied] = self._loop.create_future()
         self._engine.submit(command, partial(self._settle, future))
+        timer = self._loop.call_later(timeout_ms / 1000, _give_up, future, timeout_ms)
         try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                return await future
-        except TimeoutError:
-            raise OutcomeUnknown(f"the commit was not decided within {timeout_ms} ms") from None
+            return await future
+        finally:
+            timer.cancel()
 
     def _settle(self, future: asyncio.Future[Applied], outcome: Any, reason: int) -> None:
         """pysyncobj's callback: an outcome of the state machine, or a fail reason."""
@@ -388,3 +388,9 @@ class Member:
     ) -> Reply:
         self._check_running()
         return Reply(ReadIndexReply(await self._engine.read_index()))
+
+
+def _give_up(future: asyncio.Future[Applied], timeout_ms: int) -> None:
+    if not future.done():
+        message = f"the commit was not decided within {timeout_ms} ms"
+        future.set_exception(OutcomeUnknown(message))

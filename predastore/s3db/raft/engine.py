@@ -212,7 +212,11 @@ class Engine:
         proposals = self._shell.drain()
         if proposals:
             self._propose(proposals)
-        self.driver.turn()
+        self._advance(self.driver.turn)
+
+    def _advance(self, turn: Callable[[], None]) -> None:
+        """One of the driver's turns, and what follows from the core's new state."""
+        turn()
         self._note_role()
         self._note_configuration()
         self._promote()
@@ -300,8 +304,7 @@ class Engine:
 
     def _written(self, _: None) -> None:
         if not self.is_stopped:
-            self._guarded(self.driver.written)
-            self.wake()
+            self._guarded(partial(self._advance, self.driver.written))
 
     def apply(self, entries: Sequence[Entry]) -> None:
         commands = [
@@ -324,12 +327,12 @@ class Engine:
             self._loop.call_later(_FULL_RETRY_S, self._apply_again, entries)
             return
         self._callers.applied(entries, outcomes)
-        self._guarded(self.driver.applied)
+        self._guarded(partial(self._advance, self.driver.applied))
         self._applied_waiters.applied(self.driver.applied_index)
         self._upkeep.applied()
         if self._receiver.complete is not None:
             self._install()
-        self.wake()
+            self.wake()
 
     def _apply_again(self, entries: Sequence[Entry]) -> None:
         if not self.is_stopped:

@@ -97,8 +97,8 @@ class Upkeep:
         self._is_cutting = False
         if not self._is_stopped:
             self._compact()
-            self._wake()
 
     def _compact(self) -> None:
         index = self._core.log.index_before_last(RAFT_LOG_KEPT_BYTES)
         self._core.compact(min(index, self._store.durable_index))
+        self._wake()
