@@ -113,11 +113,15 @@ class Budget:
 
 
 class Pool:
-    """Writable buffers by size class; small ones are not worth keeping."""
+    """Writable buffers by size class; small ones are not worth keeping.
+
+    Where there is no room for another, free ones are let go of, one by one, of the size that was
+    asked for longest ago.
+    """
 
     def __init__(self, bytes_max: int = BACKEND_POOL_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
-        self._kept: dict[int, list[mmap]] = {}
+        self._kept: dict[int, list[mmap]] = {}  # the size that was asked for last stands last
         self.kept_bytes = 0
 
     def get(self, count: int) -> bytearray | mmap:
@@ -129,23 +133,27 @@ class Pool:
         if count < BACKEND_POOLED_BUFFER_BYTES_MIN:
             return bytearray(count)
         size = _size_class(count)
-        kept = self._kept.setdefault(size, [])
+        kept = self._kept[size] = self._kept.pop(size, [])
         for buffer in kept:
             if _is_free(buffer):
                 return buffer
-        if self.kept_bytes + size > self._bytes_max:
-            self._drop_free()
+        while self.kept_bytes + size > self._bytes_max and self._drop_one():
+            pass
         buffer = mmap(-1, size)
         if self.kept_bytes + size <= self._bytes_max:
             kept.append(buffer)
             self.kept_bytes += size
         return buffer
 
-    def _drop_free(self) -> None:
+    def _drop_one(self) -> bool:
+        """False when all are in use."""
         for size, kept in self._kept.items():
-            used = [buffer for buffer in kept if not _is_free(buffer)]
-            self.kept_bytes -= size * (len(kept) - len(used))
-            self._kept[size][:] = used
+            for buffer in kept:
+                if _is_free(buffer):
+                    kept.remove(buffer)
+                    self.kept_bytes -= size
+                    return True
+        return False
 
 
 def _is_free(buffer: mmap) -> bool:

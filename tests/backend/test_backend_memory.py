@@ -13,12 +13,14 @@ from predastore.backend.health import Health
 from predastore.backend.shared_sync import SharedSync
 from predastore.errors import Overloaded
 from predastore.limits import (
+    BACKEND_POOL_BYTES_MAX,
     BACKEND_POOLED_BUFFER_BYTES_MIN,
     HEALTH_DEADLINE_MS_MAX,
     HEALTH_DEADLINE_MS_MIN,
     HEALTH_REST_MS_MAX,
     HEALTH_REST_MS_MIN,
     HEALTH_SAMPLES,
+    MIB,
 )
 from support.waiting import eventually_async
 
@@ -116,6 +118,34 @@ def test_a_pool_keeps_no_more_than_its_bound() -> None:
     del held
     pool.get(4 * LARGE)
     assert pool.kept_bytes <= 4 * LARGE, "free ones of another size make room"
+
+
+def test_buffers_of_the_size_asked_for_longest_ago_make_room_one_by_one() -> None:
+    pool = Pool(8 * LARGE)
+    identities = {}
+    for size in (LARGE, 2 * LARGE, 4 * LARGE):
+        identities[size] = id(pool.get(size))
+    assert id(pool.get(LARGE)) == identities[LARGE]
+    pool.get(3 * LARGE)  # one of 2 * LARGE has to go, and nothing else
+    assert pool.kept_bytes == 8 * LARGE
+    assert id(pool.get(LARGE)) == identities[LARGE]
+    assert id(pool.get(4 * LARGE)) == identities[4 * LARGE]
+    held = pool.get(8 * LARGE)  # all the others
+    assert pool.kept_bytes == 8 * LARGE
+    pool.get(LARGE)  # nothing is free: this one is not kept
+    assert pool.kept_bytes == 8 * LARGE
+    del held
+
+
+def test_a_body_of_eight_clients_finds_its_buffers_again() -> None:
+    stripe, last = 5 * MIB, 5 * MIB // 3
+    pool = Pool()
+    first = [pool.get(size) for _ in range(8) for size in (stripe, stripe, stripe, last)]
+    identities = {id(buffer) for buffer in first}
+    assert pool.kept_bytes <= BACKEND_POOL_BYTES_MAX
+    del first
+    again = [pool.get(size) for _ in range(8) for size in (last, stripe, stripe, stripe)]
+    assert {id(buffer) for buffer in again} == identities
 
 
 def test_a_shared_sync_begins_after_its_caller_came() -> None:
