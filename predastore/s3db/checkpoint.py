@@ -64,7 +64,7 @@ class Checkpoints:
 
     def __init__(self, file: Path, last: Checkpoint | None) -> None:
         """`last`: what `file` was brought back to, if it was; it is pinned by `begin` only."""
-        self._file = file
+        self.file = file
         self._path = file.with_name(FILE_NAME)
         self._last = last
         self._pin: lmdb.Transaction[bytes] | None = None
@@ -77,7 +77,7 @@ class Checkpoints:
         """Of the present commit; nobody writes meanwhile. Then sync `env`, and `finish`."""
         page_bytes = env.stat()["psize"]
         sequence = 0 if self._last is None else self._last.sequence + 1
-        pages = _first_pages(self._file, _META_PAGES * page_bytes)
+        pages = _first_pages(self.file, _META_PAGES * page_bytes)
         return Pending(Checkpoint(sequence, applied_index, pages), env.begin())
 
     def finish(self, pending: Pending) -> None:

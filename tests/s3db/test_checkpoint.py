@@ -1,8 +1,4 @@
-"""A store that syncs nothing on its own, on a disk that loses, tears or mixes unsynced pages.
-
-The loss is simulated on the file: a page that has changed since the last sync may be there
-as it was, as it is, in halves, or as garbage; what was added may be cut off.
-"""
+"""A store that syncs nothing on its own, on a disk that loses, tears or mixes unsynced pages."""
 
 from __future__ import annotations
 
@@ -20,9 +16,9 @@ from predastore.s3db import checkpoint, commands, environment
 from predastore.s3db.checkpoint import Checkpoints, Pending
 from predastore.s3db.commands import Delete, DeletePrefix, Put
 from predastore.s3db.store import FILE_NAME, Store
+from support.powercut import PAGE_BYTES, PowerCut, crash
 
 MIB = 1 << 20
-PAGE = 4096
 CHECKPOINT = checkpoint.FILE_NAME
 
 
@@ -57,50 +53,12 @@ class Log:
             store.apply([(i + 1, self.commands[i]) for i in range(first, last)])
 
 
-def crash(store: Store) -> None:
-    """The process is gone; what the kernel holds of its files is not."""
-    store._environment.env.close()
-
-
-class PowerCut:
-    """Notes at each sync what the disk holds; `strike` does to the rest what it likes."""
-
-    def __init__(self, file: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.file = file
-        self.rng = random.Random(seed)
-        self.held = b""
-        finish = Checkpoints.finish
-
-        def synced(checkpoints: Checkpoints, pending: Pending) -> None:
-            self.held = file.read_bytes()
-            finish(checkpoints, pending)
-
-        monkeypatch.setattr(Checkpoints, "finish", synced)
-
-    def strike(self) -> int:
-        """How many pages were hit."""
-        now = self.file.read_bytes()
-        rng, pages, hit_count = self.rng, [], 0
-        for offset in range(0, len(now), PAGE):
-            old = self.held[offset : offset + PAGE].ljust(PAGE, b"\0")
-            new = now[offset : offset + PAGE]
-            if old != new:
-                hit_count += 1
-                half = rng.randrange(0, PAGE, 512)
-                torn = new[:half] + old[half:]
-                new = rng.choice((old, new, torn, rng.randbytes(PAGE), bytes(PAGE)))
-            pages.append(new)
-        size = rng.choice((len(self.held), len(now)))
-        self.file.write_bytes(b"".join(pages)[:size])
-        return hit_count
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_after_a_power_cut_the_checkpoint_is_back_and_the_rest_applies_again(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng, log = random.Random(seed), Log(seed)
-    power = PowerCut(tmp_path / FILE_NAME, seed, monkeypatch)
+    power = PowerCut(seed, monkeypatch)
     store = open_store(tmp_path, map_bytes=MIB)  # it grows on the way
     hits = 0
     for _ in range(4):
@@ -111,7 +69,7 @@ def test_after_a_power_cut_the_checkpoint_is_back_and_the_rest_applies_again(
         log.bring(store, store.applied_index + rng.randint(0, 3))
         applied, durable, digest = store.applied_index, store.durable_index, store.digest()
         crash(store)
-        hits += power.strike()
+        hits += power.strike(tmp_path / FILE_NAME)
         store = open_store(tmp_path, map_bytes=MIB)
         assert store.applied_index == store.durable_index == durable <= applied
         log.bring(store, applied)
@@ -235,7 +193,7 @@ def test_a_damaged_checkpoint_is_refused_with_what_to_do(tmp_path: Path) -> None
     crash(store)
     file = tmp_path / CHECKPOINT
     whole = file.read_bytes()
-    for damaged in (b"", bytes(len(whole)), whole[:100], b"x" * len(whole), whole[:-PAGE]):
+    for damaged in (b"", bytes(len(whole)), whole[:100], b"x" * len(whole), whole[:-PAGE_BYTES]):
         file.write_bytes(damaged)
         with pytest.raises(CorruptData, match="join again empty"):
             open_store(tmp_path)
@@ -248,19 +206,19 @@ def test_a_checkpoint_of_a_newer_format_or_another_file_is_refused(tmp_path: Pat
     found = checkpoint.load(tmp_path / FILE_NAME)
     assert found is not None
     foreign = checkpoint.Checkpoint(1, 4711, found.pages)
-    file.write_bytes(checkpoint.pack(foreign) + bytes(3 * PAGE))
+    file.write_bytes(checkpoint.pack(foreign) + bytes(3 * PAGE_BYTES))
     with pytest.raises(CorruptData, match="another file"):
         open_store(tmp_path)
-    body = (2).to_bytes(4, "little") + bytes(3 * PAGE - 8)
-    file.write_bytes(crc32c(body).to_bytes(4, "little") + body + bytes(3 * PAGE))
+    body = (2).to_bytes(4, "little") + bytes(3 * PAGE_BYTES - 8)
+    file.write_bytes(crc32c(body).to_bytes(4, "little") + body + bytes(3 * PAGE_BYTES))
     with pytest.raises(UnsupportedFormat, match="format 2"):
         open_store(tmp_path)
 
 
 def test_the_layout_of_a_slot_is_what_it_was() -> None:
-    slot = checkpoint.pack(checkpoint.Checkpoint(7, 9, b"a" * PAGE + b"b" * PAGE))
+    slot = checkpoint.pack(checkpoint.Checkpoint(7, 9, b"a" * PAGE_BYTES + b"b" * PAGE_BYTES))
     assert slot[4:24].hex() == "0100000007000000000000000900000000000000"
-    assert slot[24:] == bytes(PAGE - 24) + b"a" * PAGE + b"b" * PAGE
+    assert slot[24:] == bytes(PAGE_BYTES - 24) + b"a" * PAGE_BYTES + b"b" * PAGE_BYTES
     assert slot[:4] == crc32c(slot[4:]).to_bytes(4, "little")
 
 
