@@ -54,19 +54,24 @@ class StripeReader:
     def read(self, start: int, end: int) -> AsyncGenerator[Buffer, None]:
         """The bytes [start, end); ObjectUnreadable."""
         full_stripe = self.code.k * self.extent.block_bytes
-        if end - start <= full_stripe and start // full_stripe == (end - 1) // full_stripe:
+        if start < end and start // full_stripe == (end - 1) // full_stripe:
             return self._read_one(start, end)
         return self._read_many(start, end)
 
     async def _read_one(self, start: int, end: int) -> AsyncGenerator[Buffer, None]:
-        """Bytes of a single stripe: nothing is read ahead, so no task is needed for it."""
+        """Bytes of a single stripe: nothing is read ahead, so no task is needed for it. A few
+        take no share of the budget, as when they are written."""
+        (runs,) = self._stripes(start, end)
+        if end - start <= BACKEND_INLINE_BYTES_MAX:
+            for buffer in await self._fetch(runs):
+                yield buffer
+            return
         budget = self.cluster.read_budget
         await budget.take(end - start)
         try:
-            for runs in self._stripes(start, end):
-                for buffer in await self._fetch(runs):
-                    with budget.with_client():
-                        yield buffer
+            for buffer in await self._fetch(runs):
+                with budget.with_client():
+                    yield buffer
         finally:
             budget.give(end - start)
 
