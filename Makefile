@@ -1,8 +1,9 @@
-# make run     a working S3 endpoint on this machine
-# make test    every test, real clients included
-# make lint    ruff, mypy, the layer and style tests
-# make bench   the benchmark table; BENCH=prefix picks rows, BENCH_OUT=file writes JSON
-# make clean   removes what was built (data/ stays)
+# make run        a working S3 endpoint on this machine
+# make test       every test, real clients included
+# make lint       ruff, mypy, the layer and style tests
+# make bench      the benchmark table; BENCH=prefix picks rows, BENCH_OUT=file writes JSON
+# make simulate   the metadata cluster under faults in virtual time; SEEDS=n, from FIRST=n on
+# make clean      removes what was built (data/ stays)
 #
 # Each installs what it needs: Debian packages when root, else it prints the line to type.
 
@@ -12,10 +13,12 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 BENCH  ?=
 BENCH_OUT ?=
+SEEDS  ?= 1000
+FIRST  ?= 0
 
 KERNELS := setup.py $(wildcard predastore/_fast/*.pyx predastore/_fast/*.h predastore/_fast/*.pxd)
 
-.PHONY: run test lint bench clean build dev
+.PHONY: run test lint bench simulate clean build dev
 
 run: build
 	@exec $(BIN)/s3d -config config/dev.toml $(ARGS)
@@ -31,6 +34,9 @@ lint: dev
 
 bench: dev $(VENV)/.bench
 	@BENCH='$(BENCH)' BENCH_OUT='$(BENCH_OUT)' $(BIN)/python -m benchmarks
+
+simulate: dev
+	$(BIN)/python -m tests.s3db.simulator --seeds $(SEEDS) --first $(FIRST) --jobs 2
 
 clean:
 	rm -rf build dist *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,7 +13,7 @@ from s3db.simulator.checker import Operation, first_violation, is_linearizable
 from s3db.simulator.faults import CASES, scenario_of
 from s3db.simulator.world import Violation, of_seed, simulate
 
-SEEDS = 200
+SEEDS = 500
 BITE_SEEDS_MAX = 1000  # within so many seeds each fault is found; most within ten
 
 

@@ -170,13 +170,25 @@ class DbCluster:
 
 
 @contextlib.contextmanager
-def db_cluster(folder: Path, count: int = 3, *, spare: int = 0) -> Iterator[DbCluster]:
-    """`count` running members; `spare` more hosts that members may be started on."""
+def db_cluster(
+    folder: Path,
+    count: int = 3,
+    *,
+    spare: int = 0,
+    hosts: list[str] | None = None,
+    prefixes: Sequence[Sequence[str]] = (),
+) -> Iterator[DbCluster]:
+    """`count` running members; `spare` more hosts that members may be started on.
+
+    `hosts` and `prefixes`: their addresses, and how a command is run there.
+    """
     network = fresh_network()
-    hosts = [f"{network}.{n}" for n in range(1, count + spare + 1)]
+    hosts = hosts or [f"{network}.{n}" for n in range(1, count + spare + 1)]
     cluster = DbCluster(folder, hosts, [])
     file = cluster.file_of(range(1, count + 1))
-    cluster.processes += [DbProcess(n, hosts[n - 1], folder, file) for n in range(1, count + 1)]
+    for n in range(1, count + 1):
+        prefix = prefixes[n - 1] if prefixes else ()
+        cluster.processes.append(DbProcess(n, hosts[n - 1], folder, file, prefix))
     try:
         for process in cluster.processes:
             process.start()
