@@ -16,6 +16,7 @@ from predastore.s3db.raft.messages import (
     ENCODER,
     NOBODY,
     NOOP,
+    Address,
     Append,
     AppendReply,
     Configuration,
@@ -545,6 +546,59 @@ def test_a_learner_never_campaigns() -> None:
     core = core_of(1, member=4, voters=(1, 2, 3), learners=(4,))
     core.tick(LATER)
     assert core.role is Role.FOLLOWER
+
+
+def test_a_member_without_a_configuration_neither_votes_nor_stands() -> None:
+    """Its disk may be lost: it may have voted in this term, or acknowledged entries."""
+    core = core_of(voters=())
+    core.tick(LATER)
+    core.step(PreVote(2, 1, 5, 9, 4), LATER)
+    core.step(Vote(2, 1, 5, 9, 4, False), LATER)
+    answers = [m for m in said(sync(core)) if isinstance(m, VoteReply | PreVoteReply)]
+    assert [answer.granted for answer in answers] == [False, False]
+    assert (core.role, core.vote) == (Role.FOLLOWER, NOBODY)
+
+
+def test_first_voters_begin_with_the_same_and_elect_a_leader() -> None:
+    core = core_of(voters=())
+    assert core.is_unformed
+    first = Configuration((1, 2, 3), (), (Address(2, "h", 1, 2),))
+    core.bootstrap(first)
+    assert not core.is_unformed
+    assert sync(core).records == [Marker(0, 0, first)]
+    elect(core)
+    assert core.membership.current == first
+
+
+def test_a_learner_may_vote_once_it_has_all_that_is_committed() -> None:
+    core = core_of(learners=(4,))
+    core.synced(elect(core))
+    leadership = core.leadership
+    assert leadership is not None
+    assert leadership.caught_up_learner() is None  # nothing of this term is committed
+    accept(core, 2, 1)
+    assert leadership.caught_up_learner() is None  # it has nothing
+    accept(core, 4, 1)
+    assert leadership.caught_up_learner() == 4
+    core.propose([b"a"])
+    sync(core)
+    accept(core, 2, 2)
+    assert leadership.caught_up_learner() is None  # it is behind again
+    accept(core, 4, 2)
+    core.change_membership(Change.REMOVE, 3)
+    assert leadership.caught_up_learner() is None  # one change at a time
+
+
+def test_a_member_can_be_done_without_while_a_majority_of_the_others_is_heard() -> None:
+    core = core_of(voters=(1, 2, 3))
+    core.synced(elect(core))
+    leadership = core.leadership
+    assert leadership is not None
+    for step in range(1, 20):
+        core.now = LATER + 0.1 * step
+        accept(core, 2, 1)
+    assert leadership.can_do_without(3)
+    assert not leadership.can_do_without(2)
 
 
 @pytest.mark.parametrize(("count", "needed"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (7, 4)])
