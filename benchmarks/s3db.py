@@ -33,7 +33,7 @@ from benchmarks.measure import Row, row
 from benchmarks.served import scratch
 from predastore.limits import COMMIT_TIMEOUT_MS
 from predastore.rpc import Endpoint, self_signed
-from predastore.s3db import commands
+from predastore.s3db import commands, service
 from predastore.s3db.commands import Batch, Put
 from predastore.s3db.member import Member
 from predastore.s3db.store import Store
@@ -177,6 +177,8 @@ async def _run(site: Site) -> None:
                 endpoint=endpoint,
             )
             members.append(member)
+            # One that starts late is taken in by those that have founded the cluster.
+            endpoint.serve(f"db/{member_id}", service.service(member, endpoint))
             if port:
                 await endpoint.listen(f"db/{member_id}", HOST, port)
         else:
