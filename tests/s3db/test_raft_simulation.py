@@ -11,7 +11,7 @@ from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.driver import Driver
 from s3db.simulator.checker import Operation, first_violation, is_linearizable
 from s3db.simulator.faults import CASES, scenario_of
-from s3db.simulator.world import Violation, of_seed, simulate
+from s3db.simulator.world import LOST_DISKS, Scenario, Violation, of_seed, simulate
 
 SEEDS = 500
 SHARE = 125  # seeds of one test: enough for a snapshot among them
@@ -42,6 +42,15 @@ def test_a_seed_replays_exactly() -> None:
     first, second = simulate(7, of_seed(7)), simulate(7, of_seed(7))
     assert first.history == second.history
     assert first.applied == second.applied
+
+
+def test_a_lost_disk_that_votes_again_is_caught() -> None:
+    for seed in range(BITE_SEEDS_MAX):
+        try:
+            simulate(seed, Scenario(**LOST_DISKS, forgetful=True))
+        except Violation:
+            return
+    raise AssertionError("nothing was noticed")
 
 
 @pytest.mark.parametrize("fault", CASES, ids=lambda fault: fault.__name__)

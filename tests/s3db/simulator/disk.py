@@ -83,6 +83,11 @@ class SimDisk:
         self._durable = dict(self._names)
         self._pending.clear()
 
+    def lose(self) -> None:
+        """Everything, as if it were a new disk."""
+        self._names, self._durable = {}, {}
+        self._pending.clear()
+
     def _change(self, change: Callable[[dict[str, _Inode]], None]) -> None:
         change(self._names)
         self._pending.append(change)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from predastore._fast.crc import crc32c
-from predastore.errors import NotLeader, PredastoreError
+from predastore.errors import NoLeader, NotLeader, Overloaded, PredastoreError
 from predastore.s3db.raft.assembly import Assembly
 from predastore.s3db.raft.journal import Journal
+from predastore.s3db.raft.membership import Change
 from predastore.s3db.raft.messages import COMMAND, Entry, Marker, Message, Record, SnapshotChunk
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.state import ChunkWanted, ReadState
@@ -41,6 +43,8 @@ class SimMember:
         self.sync_s = world.scenario.sync_s
         self.installing: Marker | None = None
         self.installs = 0
+        self.disks_lost = 0
+        self.is_formed = True
         self._life = 0
 
     # --- life ---------------------------------------------------------------------------------
@@ -61,7 +65,9 @@ class SimMember:
         recovered = recover(
             self.journal,
             applied=self.machine.applied_index,
-            members=sorted(self.world.members) or range(1, self.world.scenario.members + 1),
+            members=()
+            if self.disks_lost and not self.world.scenario.forgetful
+            else range(1, self.world.scenario.members + 1),
             where=f"member {self.id}",
             installing=self.installing,
         )
@@ -75,13 +81,51 @@ class SimMember:
             bounds=self.world.scenario.bounds,
         )
         self.driver = self.world.scenario.driver(self.core, self)
+        self.is_formed = not self.core.is_unformed
+        self._joining: tuple[SimMember, int, int] | None = None
         self._turn()
+        if not self.is_formed:
+            self._join()
 
     def crash(self) -> None:
         self.is_up = False
         self._life += 1
         self.disk.crash()
         self.machine.crash()
+
+    def lose_disk(self) -> None:
+        self.crash()
+        self.disk.lose()
+        self.disks_lost += 1
+        self.is_formed = False
+        self.machine = Machine(self.rng)
+        self.installing = None
+
+    def _join(self) -> None:
+        """What formation.py and changes.py do, step by step, with whoever leads at the moment."""
+        self.later(0.05, self._join_on)
+        leader = self.world.nemesis.leader()
+        if leader is None or not self.world.network.is_open(self.id, leader.id):
+            return
+        core = leader.core
+        if self._joining is not None:
+            asked, term, index = self._joining
+            if asked is leader and core.term == term and core.commit >= index:
+                self.is_formed = True
+            elif asked is not leader or core.term != term:
+                self._joining = None
+            return
+        with suppress(Overloaded, NoLeader):
+            if self.id in core.membership.current.members():
+                core.change_membership(Change.REMOVE, self.id)
+            else:
+                index = core.change_membership(Change.ADD_LEARNER, self.id)
+                self._joining = (leader, core.term, index)
+        leader.later(0, leader._turn)
+
+    def _join_on(self) -> None:
+        if not self.is_formed:
+            self._join()
 
     def restart(self) -> None:
         if not self.is_up:
@@ -109,11 +153,18 @@ class SimMember:
         self.later(0, partial(self._step, message))
 
     def _step(self, message: Message) -> None:
+        if not self.is_formed:
+            return
         self.core.step(message, self.world.now)
         self._turn()
 
     def _turn(self) -> None:
-        led = self.core.term if self.core.leadership is not None else 0
+        leadership = self.core.leadership
+        led = self.core.term if leadership is not None else 0
+        if leadership is not None and self.world.scenario.promotes:
+            learner = leadership.caught_up_learner()
+            if learner is not None:
+                self.core.change_membership(Change.PROMOTE, learner)
         self.driver.turn()
         for index in [i for i in self._callers if i > self.core.commit]:
             if self._callers[index][0] != led:

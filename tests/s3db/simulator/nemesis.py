@@ -33,6 +33,7 @@ class Nemesis:
             (2, self.hand_over),
             (3, self.change_members),
             (4, self.mend),
+            (0, self.lose_disk),
         ]
         changed = world.scenario.weights
         self._acts = [act for _, act in acts]
@@ -64,12 +65,12 @@ class Nemesis:
     def _any(self) -> SimMember:
         return self.rng.choice(list(self.world.members.values()))
 
-    def _leader(self) -> SimMember | None:
+    def leader(self) -> SimMember | None:
         led = [m for m in self.world.members.values() if m.is_up and m.core.leadership]
         return max(led, key=lambda member: member.core.term, default=None)
 
     def crash_one(self) -> None:
-        victim = (self._leader() if self.rng.random() < 0.6 else None) or self._any()
+        victim = (self.leader() if self.rng.random() < 0.6 else None) or self._any()
         if victim.is_up:
             victim.crash()
             self.world.at(self.rng.choice([0.01, 0.1, 1.0]) * self.rng.random(), victim.restart)
@@ -87,6 +88,18 @@ class Nemesis:
                 victim.crash()
                 self.world.at(self.rng.uniform(0.01, 0.5), victim.restart)
 
+    def lose_disk(self) -> None:
+        """Of one member at a time: while all vote, and know that they do."""
+        leader, ids = self.leader(), set(self.world.members)
+        if leader is None or leader.core.membership.index > leader.core.commit:
+            return
+        if ids == set(leader.core.membership.current.voters) and all(
+            member.is_formed for member in self.world.members.values()
+        ):
+            victim = self._any()
+            victim.lose_disk()
+            self.world.at(self.rng.uniform(0.0, 0.3), victim.restart)
+
     def partition(self) -> None:
         ids = list(self.world.members)
         self.rng.shuffle(ids)
@@ -100,7 +113,7 @@ class Nemesis:
         self.world.network.cut.add((a, b))
 
     def isolate_leader(self) -> None:
-        leader = self._leader()
+        leader = self.leader()
         if leader is not None:
             others = [member for member in self.world.members if member != leader.id]
             self.world.network.cut = {(leader.id, other) for other in others}
@@ -108,7 +121,7 @@ class Nemesis:
 
     def pause_one(self) -> None:
         """SIGSTOP, and later SIGCONT."""
-        victim = (self._leader() if self.rng.random() < 0.5 else None) or self._any()
+        victim = (self.leader() if self.rng.random() < 0.5 else None) or self._any()
         victim.paused_until = self.world.now + self.rng.uniform(0.2, 2.0)
 
     def slow_disk(self) -> None:
@@ -127,14 +140,14 @@ class Nemesis:
                 member.cut_log()
 
     def hand_over(self) -> None:
-        leader = self._leader()
+        leader = self.leader()
         if leader is not None:
             leader.core.transfer()
             leader.later(0, leader._turn)
 
     def change_members(self) -> None:
         """Somebody leaves, comes back as a learner, or may vote again; or the leader refuses."""
-        leader = self._leader()
+        leader = self.leader()
         if leader is None:
             return
         member = self._any().id

@@ -49,6 +49,8 @@ class Scenario:
     loss: float = 0.0
     blink_voters: float = 0.0  # how often a member loses power once its vote is on its way
     fell_leaders: float = 0.0  # how often a leader does once it has applied something
+    promotes: bool = False  # leaders let learners vote as soon as they may
+    forgetful: bool = False  # a fault: who has lost its disk comes back as the voter it was
     weights: Mapping[str, int] = field(default_factory=dict)
     timing: Timing = PRODUCT_TIMING
     bounds: Bounds = PRODUCT_BOUNDS
@@ -84,7 +86,15 @@ ECHOES: Mapping[str, Any] = {
     "weights": {"hand_over": 8, "isolate_leader": 8, "bad_network": 0, "crash_all": 0},
 }
 
-PROFILES: tuple[Mapping[str, Any], ...] = ({}, STORMY, POWER_CUTS, ECHOES)
+# Disks are lost for good, one at a time; their members come back empty.
+LOST_DISKS: Mapping[str, Any] = {
+    "strike_s": (0.05, 0.5),
+    "timing": Timing(heartbeat_s=0.04, election_s=0.12),
+    "promotes": True,
+    "weights": {"lose_disk": 10, "change_members": 0, "mend": 8},
+}
+
+PROFILES: tuple[Mapping[str, Any], ...] = ({}, STORMY, POWER_CUTS, ECHOES, LOST_DISKS)
 
 
 def of_seed(seed: int, **options: Any) -> Scenario:
@@ -103,6 +113,9 @@ class Network:
     doubled: float = 0.0
     slow: float = 0.0
     cut: set[tuple[int, int]] = field(default_factory=set)
+
+    def is_open(self, one: int, other: int) -> bool:
+        return (one, other) not in self.cut and (other, one) not in self.cut
 
     def delays(self, source: int, target: int) -> list[float]:
         """When copies of a message arrive, from now."""
@@ -157,9 +170,15 @@ class World:
     def send(self, message: Message) -> None:
         if isinstance(message, VoteReply) and message.granted and self._by_chance("blink_voters"):
             self.at(0, partial(self.nemesis.blink, self.members[message.source]))
-        target = self.members[message.target]
+        source, target = self.members[message.source], self.members[message.target]
+        disks_lost = source.disks_lost
+
+        def arrive() -> None:
+            if source.disks_lost == disks_lost:  # else its connections are gone as well
+                target.receive(message)
+
         for delay in self.network.delays(message.source, message.target):
-            self.at(delay, lambda: target.receive(message))
+            self.at(delay, arrive)
 
     def _by_chance(self, what: str) -> bool:
         share: float = getattr(self.scenario, what)
