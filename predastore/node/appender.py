@@ -6,7 +6,8 @@ so a flush that fails for want of room takes back everything staged, and cuts th
 was flushed before: the segment never has a hole. Any other error leaves the appender unusable.
 
 Invariants: synced <= written <= end; the file's length is `extent`, and from `end` to `extent`
-it is zeros. What is sealed is durable before the next segment exists.
+it is zeros. A footer record is written when what it lists is durable, so that it is true whatever
+a power cut spares of a write. What is sealed is durable before the next segment exists.
 
 Zeros ahead: to sync a record that made its file longer, the file system has to commit its journal
 too, which about doubles the time. So small batches get a stretch of zeros written ahead of them,
@@ -105,15 +106,18 @@ class Appender:
         header: SegmentHeader,
         end: int,
         *,
+        synced: int | None = None,
         last_footer: int = 0,
         changes: Sequence[Change] = (),
     ) -> None:
-        """Appends to a segment that exists and is durable and `end` bytes long. `changes`: those
-        that no footer record has yet."""
+        """Appends to a segment that exists and is durable and `end` bytes long. `synced`: what
+        records may say of that until the next sync, if it is less. `changes`: those that no footer
+        record has yet."""
         self.close()
         self._descriptor = descriptor
         self.number, self.tag = header.number, header.tag
-        self.end = self.written = self.synced = self._extent = end
+        self.end = self.written = self._extent = end
+        self.synced = end if synced is None else synced
         self.last_footer = last_footer
         self._entries = bytearray()
         self._entry_count = 0
@@ -183,10 +187,11 @@ class Appender:
         self._entry_count += 1
 
     def footer(self) -> None:
-        """Stages a footer record of what has none yet; so what of the footer is in memory stays
-        small."""
+        """Syncs, and stages a footer record of what has none yet; so what of the footer is in
+        memory stays small. All that was staged must have been flushed."""
         if not self._entries:
             return
+        self.sync()
         payload = FOOTER.pack(self.last_footer, self._entry_count) + bytes(self._entries)
         self.last_footer = self._stage(frame.FOOTER, _NO_KEY, payload, crc32c(payload))
         self._entries = bytearray()

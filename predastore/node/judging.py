@@ -6,6 +6,7 @@ may end in writes that were never synced, whole, torn, or in part. So there:
 - every payload is verified;
 - a bad record with nothing good after it is a torn tail, to be cut off at `Reading.end`;
 - a bad record with good ones after it is stepped over and reported;
+- a seal counts only if footers list all changes before it: the last footer may be torn;
 - a shard is taken in if its commit and all its blocks are whole. If they are not, and the bad
   ones had been synced (`synced`, see _fast/frame.pyx), this is damage to a shard that may have
   been acknowledged: it is taken in, reads of the bad blocks fail, and repair has the rest.
@@ -52,11 +53,12 @@ class Report:
 
 @dataclass
 class Reading:
-    """How a segment ends. `unlisted`: changes that no footer record lists yet; `dropped`: keys of
-    shards that need a tombstone."""
+    """How a segment ends. `synced`: what its records say of that. `unlisted`: changes that no
+    footer record lists yet. `dropped`: keys of shards that need a tombstone."""
 
     end: int
     last_footer: int
+    synced: int = 0
     sealed: bool = False
     unlisted: list[Change] = field(default_factory=list)
     dropped: list[bytes] = field(default_factory=list)
@@ -71,6 +73,7 @@ class _Judge:
         self._descriptor = descriptor
         self._header = header
         self._reading = reading
+        self._newest = newest
         self._synced = reading.end if newest else _ALL_SYNCED
         self._bad: list[tuple[int, int]] = []
         # Changes of shards with bad records, and where the last bad one ends.
@@ -88,6 +91,9 @@ class _Judge:
             self.bad(record.offset, after)
             if record.kind == frame.BLOCK and record.flags & frame.SOLE:
                 self._trailing.append((self._sole(record), after))
+            return None
+        if record.kind == frame.SEAL and self._newest and self._reading.unlisted:
+            self.bad(record.offset, after)
             return None
         self._synced = max(self._synced, record.synced_bytes)
         self._good(after, sealed=record.kind == frame.SEAL)
@@ -159,6 +165,7 @@ class _Judge:
             else:
                 self._reading.dropped.append(key)
         report.dropped_shards += len(self._reading.dropped)
+        self._reading.synced = self._synced
         return taken
 
 

@@ -163,8 +163,6 @@ class Log:
     def flush(self) -> None:
         """NodeFull if there is no room: what was staged is undone, its operations have failed."""
         try:
-            if self._appender.footer_due:
-                self._appender.footer()
             self._since_checkpoint_bytes += self._appender.end - self._appender.written
             self._appender.flush()
         except NodeFull as error:
@@ -179,6 +177,8 @@ class Log:
             self._touched.clear()
             self._staged_records = 0
         self._flushed_changes = len(self._changes)
+        if self._appender.footer_due:
+            self._appender.footer()  # written with what comes next
 
     def settle(self) -> None:
         """Syncs what was run, if any of it has to be durable, and lets it take effect."""

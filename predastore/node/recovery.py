@@ -4,7 +4,7 @@ From the index's checkpoint, or from the first segment if the index is new or do
 segments: a sealed segment is read by its footer, any other record by record (judging.py). Only
 the newest can be unsealed, but for damage. A torn tail is cut off; shards that were torn before
 they were acknowledged get a tombstone, so that they do not come back when the index is built
-again. Everything that is taken in is synced before anybody sees it.
+again. Everything that is taken in is synced before, and so before the index may say it.
 
 Taking in the same changes twice comes to the same, so the index may be written at any time with
 an older checkpoint; memory stays bounded however much there is to read.
@@ -28,7 +28,6 @@ from predastore.node.segment import (
     HEADER_BYTES,
     Change,
     SegmentHeader,
-    footer_change_bytes,
     footer_changes,
     read_footers,
     read_header,
@@ -116,19 +115,20 @@ class _Recovery:
         usage = self._index.usage
         for gone in usage.segments.keys() - set(numbers):
             usage.forget(gone)
-        dropped: list[tuple[int, bytes]] = []
+        dropped: list[bytes] = []
         for number in numbers:
             usage.segment(number)
             if number >= self._checkpoint.segment:
-                dropped += self._read(number, newest=number == numbers[-1])
+                dropped = self._read(number, newest=number == numbers[-1])
         if not self._appender.number:
             self._appender.begin(max(numbers, default=0) + 1)
             usage.segment(self._appender.number)
         self._revoke(dropped)
         self._write_index()
 
-    def _read(self, number: int, *, newest: bool) -> list[tuple[int, bytes]]:
-        """Takes in one segment; (segment, key) of each shard that needs a tombstone."""
+    def _read(self, number: int, *, newest: bool) -> list[bytes]:
+        """Takes in one segment; the keys of shards that need a tombstone, none but in the newest,
+        which is not sealed then."""
         path = segment_path(self._folder, number)
         descriptor = self._disk.open(path)
         kept = False
@@ -139,6 +139,8 @@ class _Recovery:
                 self._set_aside(path, size, newest=newest)
                 return []
             self._report.segments_read += 1
+            if newest:
+                self._disk.sync(descriptor)  # after a crash of the process alone, it may not be
             start = self._start(number)
             footers = read_footers(descriptor, size, header.tag, after=start.last_footer)
             if footers is not None:
@@ -146,9 +148,6 @@ class _Recovery:
                     for change in footer_changes(payload):
                         self._take(change, number)
                 return []
-            if newest:
-                # What is taken in must be durable before the index may say so.
-                self._disk.sync(descriptor)
             reading = read_records(
                 descriptor, size, header, start, newest=newest,
                 take=lambda change: self._take(change, number), report=self._report,
@@ -157,13 +156,13 @@ class _Recovery:
                 self._cut(descriptor, reading.end)
                 if not reading.sealed:
                     self._appender.resume(
-                        descriptor, header, reading.end,
+                        descriptor, header, reading.end, synced=reading.synced,
                         last_footer=reading.last_footer, changes=reading.unlisted,
                     )  # fmt: skip
                     kept = True
             else:
                 self._report.damage(number, size, "no footer")
-            return [(number, key) for key in reading.dropped]
+            return reading.dropped
         finally:
             if not kept:
                 os.close(descriptor)
@@ -217,23 +216,21 @@ class _Recovery:
         if self._index.layer_load >= 1:
             self._index.write_frozen(self._index.freeze(self._checkpoint))
 
-    def _revoke(self, dropped: list[tuple[int, bytes]]) -> None:
-        for number, key in dropped:
+    def _revoke(self, dropped: list[bytes]) -> None:
+        """Tombstones, in the segment of what they revoke, even if it becomes larger than segments
+        are to be: whatever a power cut leaves of them, that segment is judged again, until all
+        are durable, which `_write_index` sees to. Until then no record says that what was torn
+        is synced."""
+        number = self._appender.number
+        for key in dropped:
             change = Change(key, None)
-            if not self._appender.room_for(0, footer_change_bytes(0)):
-                self._appender.roll()
-                self._index.usage.segment(self._appender.number)
             self._appender.tombstone(key)
             self._appender.list_change(change)
             self._appender.flush()
-            self._index.apply(change, self._appender.number)
-            self._index.usage.tombstone(self._appender.number, number)
-        self._appender.sync()
+            self._index.apply(change, number)
 
     def _write_index(self) -> None:
         """A checkpoint at the end of the log, so that the next start has nothing to read again."""
-        if self._report.changes == 0 and self._index.checkpoint is not None:
-            return
         try:
             self._appender.footer()
             self._appender.flush()
@@ -241,4 +238,5 @@ class _Recovery:
             return  # the index stays in memory; reads work
         self._appender.sync()
         place = Checkpoint(self._appender.number, self._appender.end, self._appender.last_footer)
-        self._index.write_frozen(self._index.freeze(place))
+        if place != self._index.checkpoint:
+            self._index.write_frozen(self._index.freeze(place))

@@ -26,8 +26,9 @@ a seal, the last record of a sealed segment; so it is found from the file's end.
              at 4: 4 bytes, n; then the shard's key (50); then n bytes: of a commit its entry
                    as shard.py draws it, of a tombstone nothing
 
-A block with flag SOLE counts as a commit of one block. Footers are in the order of the log, so
-going through them does what going through the records would.
+A block with flag SOLE counts as a commit of one block. Footers are in the order of the log, and
+list nothing but what was durable before they were written; so going through them does what going
+through the records would, also after a power cut.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 It works on real files, and knows for each what was durable, and what was written since. `cut`
 makes the directory as a start after a power cut could find it: unsynced writes are kept, lost or
-torn, sector by sector and in any order; unsynced names and lengths likewise.
+torn, sector by sector and in any order; unsynced names and lengths likewise. `cut_losing` does so
+without chance. Where a process ends and the power stays on, nothing is lost, but nothing is synced
+either: `revive`, and go on with the same files.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ import errno
 import os
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from predastore.node.disk import RealDisk
 from predastore.rpc import Buffer
 
 SECTOR_BYTES = 512
+Sector = tuple[str, int]  # the name of a file, and the number of a sector in it
 
 
 class PowerCut(OSError):
@@ -49,6 +52,12 @@ class ForgetfulDisk(RealDisk):
             self._files[path] = found = _File()
             found.durable = path.read_bytes()
             found.name_durable = True
+
+    def revive(self, *, cut_at: int | None) -> None:
+        """For the next process, which comes to the same files while the power is on."""
+        self.dead = False
+        self._operations = 0
+        self._cut_at = cut_at
 
     def _count(self) -> None:
         if self.dead:
@@ -134,20 +143,58 @@ class ForgetfulDisk(RealDisk):
             if source.random() < 0.5:
                 length = source.randint(min(length, len(image)), max(length, len(image)))
             for offset, data in found.writes:
-                _write_some(image, offset, data, kept_share, source)
+                _write_some(image, offset, data, lambda _: source.random() < kept_share)
             del image[length:]
             image.extend(bytes(length - len(image)))
             (target / path.name).write_bytes(image)
 
+    def unsynced(self) -> list[Sector]:
+        """Sectors that were written and not synced, but for zeros written ahead."""
+        return sorted(
+            {
+                (path.name, sector)
+                for path, found in self._files.items()
+                for offset, data in found.writes
+                if any(data)
+                for sector in range(
+                    offset // SECTOR_BYTES, (offset + len(data) - 1) // SECTOR_BYTES + 1
+                )
+            }
+        )
 
-def _write_some(
-    image: bytearray, offset: int, data: bytes, kept_share: float, source: random.Random
-) -> None:
+    @property
+    def shortened(self) -> bool:
+        """Whether a file is shorter than it was when it was synced."""
+        return any(
+            path.exists() and path.stat().st_size < len(found.durable)
+            for path, found in self._files.items()
+        )
+
+    def cut_losing(self, target: Path, lost: Collection[Sector], *, old_length: bool) -> None:
+        """Writes what is left to the folder `target`: all but these unsynced sectors.
+        `old_length`: and files that have become shorter are as long as before."""
+        target.mkdir(parents=True)
+        for path, found in self._files.items():
+            if not path.exists():
+                continue
+            image = bytearray(found.durable)
+            for offset, data in found.writes:
+                _write_some(
+                    image, offset, data, lambda sector, name=path.name: (name, sector) not in lost
+                )
+            size = path.stat().st_size
+            if not old_length:
+                del image[size:]
+            image.extend(bytes(max(0, size - len(image))))
+            (target / path.name).write_bytes(image)
+
+
+def _write_some(image: bytearray, offset: int, data: bytes, keeps: Callable[[int], bool]) -> None:
     at = 0
     while at < len(data):
         size = min(SECTOR_BYTES - (offset + at) % SECTOR_BYTES, len(data) - at)
-        if source.random() < kept_share:
-            start = offset + at
+        start = offset + at
+        if keeps(start // SECTOR_BYTES):
             if len(image) < start + size:
                 image.extend(bytes(start + size - len(image)))
             image[start : start + size] = data[at : at + size]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from predastore._fast import frame
 from predastore._fast.crc import crc32c
 from predastore.errors import ShardNotFound
 from predastore.limits import KIB
+from predastore.node.scanning import Gap, walk
+from predastore.node.segment import HEADER_BYTES, read_header
 from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 
@@ -78,3 +82,15 @@ async def read_back(store: Store, ref: ShardRef, blocks: list[bytes]) -> bool:
 
 def segments(path: Path) -> list[Path]:
     return sorted((path / "segments").glob("*.seg"))
+
+
+def records_of(segment: Path) -> list[frame.Record]:
+    """The records of a segment file."""
+    descriptor = os.open(segment, os.O_RDONLY)
+    try:
+        tag = read_header(descriptor).tag
+        size = segment.stat().st_size
+        found = list(walk(descriptor, HEADER_BYTES, size, tag, payloads=True))
+    finally:
+        os.close(descriptor)
+    return [item for item in found if not isinstance(item, Gap)]

@@ -75,21 +75,22 @@ async def live_until_cut(path: Path, model: Model, source: random.Random) -> Non
     """One life of a store, from a start over what the last one left, to its power cut."""
     target = path.with_name(path.name + "-next")
     disk = ForgetfulDisk(path / "segments", cut_at=source.choice([source.randint(1, 12), 40, 150]))
-    old_index = path.with_name("old-index")
+    old_index, last_index = path.with_name("old-index"), path / "index"
     try:
         store = await open_store(path, disk=disk)
     except StartupError:
         assert disk.dead
     else:
-        shutil.copytree(path / "index", old_index)
+        shutil.copytree(last_index, old_index)
         await model.check(store)
         await asyncio.gather(*(worker(store, model, source, number) for number in range(4)))
         disk.dead = True
         await store.close()
     disk.cut(target / "segments", source)
     shutil.copy(path / "node.id", target)
-    if old_index.exists() and source.random() < 0.6:
-        shutil.copytree(old_index, target / "index")
+    left = source.choice([old_index, last_index, None])
+    if left and left.exists():
+        shutil.copytree(left, target / "index")
     shutil.rmtree(old_index, ignore_errors=True)
     shutil.rmtree(path)
     target.rename(path)

@@ -14,6 +14,7 @@ from node_support import (
     opened,
     put,
     read_back,
+    records_of,
     ref_of,
     run,
     segments,
@@ -25,8 +26,7 @@ from predastore._fast.crc import crc32c
 from predastore.errors import ShardCorrupt, StartupError
 from predastore.limits import MIB
 from predastore.node.judging import Report
-from predastore.node.scanning import Gap, walk
-from predastore.node.segment import HEADER_BYTES, read_header
+from predastore.node.segment import HEADER_BYTES
 from predastore.node.shard import ShardRef
 
 Shards = dict[ShardRef, list[bytes]]
@@ -44,17 +44,6 @@ async def fill(path: Path, shards: Shards) -> None:
     async with opened(path) as store:
         for ref, blocks in shards.items():
             await (put(store, ref, blocks[0]) if len(blocks) == 1 else write(store, ref, blocks))
-
-
-def records_of(segment: Path) -> list[frame.Record]:
-    descriptor = os.open(segment, os.O_RDONLY)
-    try:
-        tag = read_header(descriptor).tag
-        size = segment.stat().st_size
-        found = list(walk(descriptor, HEADER_BYTES, size, tag, payloads=True))
-    finally:
-        os.close(descriptor)
-    return [item for item in found if not isinstance(item, Gap)]
 
 
 def without_index(source: Path, target: Path) -> Path:
@@ -266,6 +255,31 @@ def test_a_shard_torn_before_it_was_acknowledged_is_dropped_for_good(tmp_path: P
             async with opened(tmp_path) as store:
                 assert not await read_back(store, ref_of(1), [])
                 await put(store, ref_of(2), b"more")
+
+    run(main())
+
+
+def test_what_was_torn_is_no_damage_at_the_next_start(tmp_path: Path) -> None:
+    path, index = tmp_path / "node", tmp_path / "node" / "index"
+
+    async def main() -> None:
+        async with opened(path) as store:
+            await put(store, ref_of(1), b"before")
+        shutil.copytree(index, tmp_path / "older")
+        async with opened(path) as store:
+            await write(store, ref_of(2), [block_of(i, 500) for i in range(3)])
+        (segment,) = segments(path)
+        commit = [one for one in records_of(segment) if one.kind == frame.COMMIT][-1]
+        os.truncate(segment, commit.offset + frame.record_bytes(commit.length))
+        damage(segment, commit.offset - 100)
+        shutil.rmtree(index)
+        shutil.copytree(tmp_path / "older", index)
+        async with opened(path) as store:
+            assert (store.recovery.changes, store.recovery.dropped_shards) == (0, 1)
+            shutil.copytree(path, tmp_path / "killed")
+        async with opened(tmp_path / "killed") as store:
+            assert (store.recovery.damaged, store.recovery.torn_bytes) == (0, 0)
+            assert await read_back(store, ref_of(1), [b"before"])
 
     run(main())
 
