@@ -75,7 +75,7 @@ class Cluster:
     def drop_later(self, shards: Iterable[tuple[int, ShardRef]]) -> None:
         """Drops shards (node, ref) of an abandoned write, committed or not; best effort.
 
-        What is not dropped is an orphan, which the nodes' own collection finds by age.
+        What is not dropped is an orphan, which nothing collects yet.
         """
         taken = [(node, ref) for node, ref in shards if node in self.known]
         if taken and len(self._drops) < BACKEND_DROPS_MAX:

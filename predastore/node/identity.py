@@ -74,7 +74,7 @@ def _read(file: Path) -> Identity:
     except msgspec.DecodeError as error:
         raise StartupError(
             f"{file} can not be read ({error}); put it back from a backup, or, if this node's data "
-            "is not wanted, empty the directory and let the cluster rebuild it"
+            "is not wanted, empty the directory: objects then read from the other nodes"
         ) from error
 
 
@@ -87,7 +87,7 @@ def _verified(file: Path, found: Identity, node_id: int, cluster_id: str) -> Ide
     if found.cluster_id != cluster_id:
         raise StartupError(
             f"{file} belongs to cluster {found.cluster_id}, not to this one ({cluster_id}); give "
-            "this node another path, or the configuration its cluster's secret"
+            "this node another path, or the configuration its cluster's name ([cluster] name)"
         )
     if found.node_id != node_id:
         raise StartupError(

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from predastore._fast.frame import HEADER_BYTES, record_bytes
+from predastore._fast.frame import HEADER_BYTES
 from predastore.errors import FormatError
 from predastore.limits import SHARDS_MAX
 
@@ -116,13 +116,3 @@ def check_entry(entry: bytes) -> bool:
     """Whether these bytes, whose CRC was good, are an entry: guards against a writer's fault."""
     size = len(entry) - ENTRY_HEADER.size
     return size >= LOCATION.size and size == counts(entry).block_count * LOCATION.size
-
-
-def segment_bytes(entry: bytes) -> dict[int, int]:
-    """Bytes that the records of a shard take in each segment, its commit record included."""
-    taken: dict[int, int] = {}
-    for place in locations(entry):
-        taken[place.segment] = taken.get(place.segment, 0) + record_bytes(place.length)
-    commit = counts(entry).commit_segment
-    taken[commit] = taken.get(commit, 0) + record_bytes(len(entry))
-    return taken
