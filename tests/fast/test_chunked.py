@@ -98,6 +98,7 @@ def test_a_damaged_body_ends_as_it_does_in_the_twin(
         b"-3\r\nabc\r\n0\r\n\r\n",
         b"0x3\r\nabc\r\n0\r\n\r\n",
         b"3;a\x00b\r\nabc\r\n0\r\n\r\n",
+        b"3;\nabc\r\n0\r\n\r\n",
         b"3;" + b"x" * chunked.SIZE_LINE_BYTES_MAX + b"\r\n",
         b"z",
         b"1" * 2000,
@@ -105,6 +106,7 @@ def test_a_damaged_body_ends_as_it_does_in_the_twin(
 )
 @pytest.mark.parametrize("step", [1, 4096])
 def test_malformed_framing_is_a_fault(body: bytes, step: int) -> None:
+    assert twin.decode(body + b"\r\n" * 3) is None
     decode = decoder()
     run(decode, body + b"\r\n" * 3, step)
     assert decode.fault in ("framing", "chunk-size")

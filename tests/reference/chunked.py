@@ -65,12 +65,12 @@ def decode(body: bytes, signing: Signing | None = None) -> tuple[bytes, bytes, b
     previous = signing.seed if signing else b""
     while True:
         line, mark, body = body.partition(b"\r\n")
-        digits, semicolon, extension = line.partition(b";")
+        digits, _, extension = line.partition(b";")
         if not mark or not digits or digits.strip(b"0123456789abcdefABCDEF"):
             return None
         size = int(digits, 16)
         chunk = body[:size]
-        if len(chunk) < size or (semicolon == b"" and extension):
+        if len(chunk) < size or any(byte < 0x20 and byte != 0x09 for byte in extension):
             return None
         if signing:
             previous = signing.chunk(previous, chunk)
