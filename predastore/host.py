@@ -1,9 +1,6 @@
-"""The one place where layers are wired together, and the life of the process.
+"""The life of the process: start, announcement, readiness, drain, exit code.
 
-Everything is opened in the order of the layer table onto one stack, and closed in reverse:
-locks, cluster endpoint, shard nodes, database members, backend, S3. A database member that can
-not go on (its fsync failed) ends the process: nothing after it could be trusted. A shard node
-whose disk fails takes no more writes, and its reads are checked: the others carry on.
+What runs is put together in predastore.wiring.
 """
 
 from __future__ import annotations
@@ -12,27 +9,15 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import signal
-import socket
-import ssl
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import uvloop
 
-from predastore import banner, certificates, credentials, daemon, logs, looplag, roles
-from predastore.backend.distributed import DistributedStore
-from predastore.backend.filesystem import FilesystemStore
-from predastore.backend.objects import Objects
-from predastore.backend.state import DistributedState, LocalState
-from predastore.coding.erasure import Code
-from predastore.coding.placement import Ring, RingNode
-from predastore.config import Auth, Config, Db, Node
+from predastore import banner, daemon, logs, looplag, roles
+from predastore.config import Config
 from predastore.errors import PredastoreError
-from predastore.httpd.server import Server
-from predastore.httpd.sigv4 import Credential, Verifier
 from predastore.limits import (
     DRAIN_MS_MAX,
     GC_THRESHOLDS,
@@ -40,16 +25,7 @@ from predastore.limits import (
     READY_LOG_MS,
     READY_POLL_MS,
 )
-from predastore.node import server as node_server
-from predastore.node.client import NodeClient
-from predastore.node.store import Store as NodeStore
-from predastore.rpc import Endpoint, self_signed
-from predastore.s3.server import S3Service
-from predastore.s3db import rest, service
-from predastore.s3db.client import Client
-from predastore.s3db.member import Member
-from predastore.s3db.raft.messages import Address
-from predastore.s3db.store import Store as DbStore
+from predastore.wiring import Parts
 
 _log = logging.getLogger(__name__)
 
@@ -71,16 +47,17 @@ async def _main(settings: Config, chosen: roles.Roles) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    host = Host(settings, chosen)
+    parts = Parts(settings, chosen)
+    host = Host(parts)
     async with contextlib.AsyncExitStack() as stack:
-        await host.open(stack)
+        await parts.open(stack)
         # What start-up made stays: full collections need not look at it again and again.
         gc.collect()
         gc.freeze()
         stack.enter_context(looplag.watched())
         waiter = asyncio.create_task(stopping.wait())
         announcer = asyncio.create_task(host.announce())
-        failed = host.failed
+        failed = parts.failed
         ends: set[asyncio.Future[Any]] = {waiter, failed, announcer}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if announcer.done():
@@ -98,245 +75,59 @@ async def _main(settings: Config, chosen: roles.Roles) -> int:
 
 
 class Host:
-    """The parts of one process."""
+    """What is done with the parts of one process while they run."""
 
-    def __init__(self, settings: Config, chosen: roles.Roles) -> None:
-        self.settings = settings
-        self.roles = chosen
-        # Resolved with the reason, should a part be unable to go on.
-        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.generated = not settings.auth
-        self.auth: tuple[Auth, ...] = settings.auth
-        self.objects: Objects | None = None
-        self._s3: Server | None = None
-        self._is_ready = False
-        self._tls_files: certificates.TlsFiles | None = None
-
-    async def open(self, stack: contextlib.AsyncExitStack) -> None:
-        """Opens every part; on an error what was opened is closed by `stack`."""
-        settings = self.settings
-        if settings.backend == "filesystem":
-            stack.enter_context(daemon.held(settings.base_path))
-        for member in self.roles.members:
-            stack.enter_context(daemon.held(member.path))
-        if self.generated:
-            self.auth = (credentials.ensure(settings.base_path),)
-        context = self._tls()
-        if settings.backend == "filesystem":
-            await self._open_filesystem(stack)
-        else:
-            await self._open_cluster(stack, context)
-        if self.roles.s3:
-            await self._open_s3(stack, context)
-
-    # --- parts ------------------------------------------------------------------------------
-
-    def _tls(self) -> ssl.SSLContext | None:
-        settings = self.settings
-        if settings.tls_cert is not None and settings.tls_key is not None:
-            files = certificates.TlsFiles(settings.tls_cert, settings.tls_key, None)
-        elif not settings.tls and not self.roles.members:
-            return None
-        else:
-            files = certificates.ensure(settings.base_path / "tls", self._names())
-        self._tls_files = files
-        return certificates.context(files)
-
-    def _names(self) -> list[str]:
-        """Every name and address that a client may know this process by."""
-        local = [row.host for row in self.roles.nodes] + [row.host for row in self.roles.members]
-        name = socket.gethostname()
-        found = {"localhost", "127.0.0.1", "::1", name, self.settings.host, *local}
-        with contextlib.suppress(OSError):
-            found |= {str(row[4][0]) for row in socket.getaddrinfo(name, None)}
-        for domain in self.settings.domains:
-            found |= {domain, f"*.{domain}"}
-        return sorted(found - {"0.0.0.0", "::"})
-
-    async def _open_filesystem(self, stack: contextlib.AsyncExitStack) -> None:
-        base_path = self.settings.base_path
-        state = LocalState(base_path / ".predastore" / "state")
-        stack.push_async_callback(state.close)
-        store = await FilesystemStore.open(base_path, state)
-        await self._open_objects(stack, state, store)
-
-    async def _open_cluster(
-        self, stack: contextlib.AsyncExitStack, context: ssl.SSLContext | None
-    ) -> None:
-        settings, key = self.settings, credentials.cluster_key(self.settings, self.auth)
-        name = f"s3d/{socket.gethostname()}/{os.getpid()}"
-        endpoint = Endpoint(cluster_key=key, certificate=self_signed(), name=name)
-        stack.push_async_callback(endpoint.close)
-        for row in settings.nodes:
-            if row not in self.roles.nodes:
-                endpoint.add_peer(f"node/{row.id}", row.host, row.port)
-        for peer in settings.db:
-            if peer not in self.roles.members:
-                endpoint.add_peer(f"db/{peer.id}", peer.host, peer.raft_port)
-        for row in self.roles.nodes:
-            await self._open_node(stack, endpoint, row)
-        for member in self.roles.members:
-            await self._open_member(stack, endpoint, member, context)
-        if self.roles.s3:
-            await self._open_distributed(stack, endpoint)
-
-    async def _open_node(
-        self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, row: Node
-    ) -> None:
-        store = await NodeStore.open(
-            row.path, node_id=row.id, cluster_id=credentials.cluster_id(self.settings)
-        )
-        stack.push_async_callback(store.close)
-        endpoint.serve(f"node/{row.id}", node_server.service(store))
-        with daemon.listening(row.host, row.port, f"[[nodes]] id {row.id}, port"):
-            await endpoint.listen(f"node/{row.id}", row.host, row.port)
-
-    async def _open_member(
-        self,
-        stack: contextlib.AsyncExitStack,
-        endpoint: Endpoint,
-        row: Db,
-        context: ssl.SSLContext | None,
-    ) -> None:
-        store = DbStore(row.path / "store", durable=False)
-        stack.callback(store.close)
-        member = await Member.open(
-            path=row.path / "raft",
-            member_id=row.id,
-            members=[other.id for other in self.settings.db],
-            store=store,
-            endpoint=endpoint,
-            addresses=[
-                Address(other.id, other.host, other.port, other.raft_port)
-                for other in self.settings.db
-            ],
-            cluster_id=credentials.cluster_id(self.settings),
-        )
-        stack.push_async_callback(member.close)
-        member.failed.add_done_callback(self._fail)
-        endpoint.serve(f"db/{row.id}", service.service(member, endpoint))
-        with daemon.listening(row.host, row.raft_port, f"[[db]] id {row.id}, raft_port"):
-            await endpoint.listen(f"db/{row.id}", row.host, row.raft_port)
-        client = Client(endpoint, [other.id for other in self.settings.db], prefer=row.id)
-        verifier = Verifier(
-            _lookup(self._database_credentials(row)),
-            region=self.settings.region,
-            service="s3db",
-        )
-        server = rest.server(
-            client, member, verifier, host=row.host, port=row.port, ssl_context=context
-        )
-        await server.start()
-        stack.push_async_callback(server.close)
-
-    def _database_credentials(self, row: Db) -> tuple[Auth, ...]:
-        if row.access_key_id:
-            return (Auth(row.access_key_id, row.secret_access_key),)
-        return self.auth[:1]
-
-    async def _open_distributed(self, stack: contextlib.AsyncExitStack, endpoint: Endpoint) -> None:
-        settings = self.settings
-        local = self.roles.members[0].id if self.roles.members else None
-        client = Client(endpoint, [row.id for row in settings.db], prefer=local)
-        state = DistributedState(client)
-        stack.push_async_callback(state.close)
-        ring = Ring([RingNode(row.id, row.host, row.weight) for row in settings.nodes])
-        code = Code(settings.rs.data, settings.rs.parity)
-        store = DistributedStore(NodeClient(endpoint), ring, code, settings.rs.block_bytes)
-        await self._open_objects(stack, state, store)
-
-    async def _open_objects(self, stack: contextlib.AsyncExitStack, state: Any, store: Any) -> None:
-        stack.push_async_callback(store.close)
-        self.objects = Objects(state, store)
-        self.objects.start()
-        stack.push_async_callback(self.objects.close)
-
-    async def _open_s3(
-        self, stack: contextlib.AsyncExitStack, context: ssl.SSLContext | None
-    ) -> None:
-        settings = self.settings
-        assert self.objects is not None
-        verifier = Verifier(_lookup(self.auth), region=settings.region, service="s3")
-        key = credentials.token_key(settings, self.auth)
-        handler = S3Service(
-            self.objects,
-            verifier,
-            region=settings.region,
-            token_key=key,
-            domains=settings.domains,
-            ready=lambda: self._is_ready,
-        )
-        server = Server(
-            handler.handle,
-            host=settings.host,
-            port=settings.port,
-            ssl_context=context if settings.tls else None,
-            on_error=handler.on_error,
-        )
-        await server.start()
-        stack.push_async_callback(server.close)
-        self._s3 = server
-
-    # --- life -------------------------------------------------------------------------------
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
 
     async def announce(self) -> None:
         """Waits until metadata answers, makes the buckets of the file, prints the banner; then
         keeps an eye on whether metadata still answers."""
-        loop = asyncio.get_running_loop()
+        parts, loop = self._parts, asyncio.get_running_loop()
         said_s = loop.time()
         while not (await self._answers() and await self._make_buckets()):
             if loop.time() - said_s > READY_LOG_MS / 1000:
                 said_s = loop.time()
                 _log.warning("waiting for the metadata cluster: no leader answers yet")
             await asyncio.sleep(READY_POLL_MS / 1000)
-        self._is_ready = True
-        ca = self._tls_files.ca if self._tls_files is not None else None
-        facts = banner.Facts(self.settings, self.roles, self.auth[0], self.generated, ca)
+        parts.is_ready = True
+        ca = parts.tls_files.ca if parts.tls_files is not None else None
+        facts = banner.Facts(parts.settings, parts.roles, parts.auth[0], parts.generated, ca)
         sys.stdout.write(banner.text(facts))
         sys.stdout.flush()
         daemon.notify("READY=1")
         while True:
             await asyncio.sleep(READY_CHECK_MS / 1000)
-            self._is_ready = await self._answers()
+            parts.is_ready = await self._answers()
 
     async def _answers(self) -> bool:
         """Whether metadata can be read now: a leader is known, and a majority with it."""
-        if self.objects is None:
+        parts = self._parts
+        if parts.objects is None:
             return True
         try:
-            await self.objects.bucket("-")
+            await parts.objects.bucket("-")
         except PredastoreError:
             return False
         return True
 
     async def _make_buckets(self) -> bool:
         """Makes the buckets of the file where they are absent; False when to try again."""
-        if self.objects is None:
+        parts = self._parts
+        if parts.objects is None:
             return True
         try:
-            for bucket in self.settings.buckets:
-                owner = bucket.account_id or self.auth[0].account_id
-                await self.objects.create_bucket(
-                    bucket.name, owner, self.settings.region, bucket.public
+            for bucket in parts.settings.buckets:
+                owner = bucket.account_id or parts.auth[0].account_id
+                await parts.objects.create_bucket(
+                    bucket.name, owner, parts.settings.region, bucket.public
                 )
         except PredastoreError as error:
             _log.warning("buckets of the configuration", extra={"error": str(error)})
             return False
         return True
 
-    def _fail(self, part: asyncio.Future[Any]) -> None:
-        if not self.failed.done() and not part.cancelled():
-            self.failed.set_result(str(part.exception() or part.result()))
-
     async def drain(self) -> None:
         """Finishes the requests that run, up to a bound."""
-        if self._s3 is not None:
-            await self._s3.drain(DRAIN_MS_MAX / 1000)
-
-
-def _lookup(rows: tuple[Auth, ...]) -> Callable[[str], Credential | None]:
-    known = {
-        row.access_key_id: Credential(row.access_key_id, row.secret_access_key, row.account_id)
-        for row in rows
-    }
-    return known.get
+        if self._parts.s3 is not None:
+            await self._parts.s3.drain(DRAIN_MS_MAX / 1000)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from predastore import cli
+from predastore import cli, flags
 from predastore.errors import ConfigError
 
 
@@ -19,7 +19,7 @@ def test_without_a_file_development_defaults_hold() -> None:
     settings, options = cli.resolve([], {})
     assert (settings.backend, settings.host, settings.port) == ("filesystem", "0.0.0.0", 8443)
     assert settings.base_path == Path("data")
-    assert options == cli.Options(node=-1, db_only=False, db_node=-1)
+    assert options == flags.Options(node=-1, db_only=False, db_node=-1)
 
 
 def test_the_default_file_is_read_where_it_is() -> None:
@@ -60,9 +60,9 @@ def test_every_flag_has_its_environment_variable() -> None:
         "BASE_PATH": "/d",
         "LOG_LEVEL": "debug",
     }
-    assert set(environment) == {flag.env for flag in cli.FLAGS}
+    assert set(environment) == {flag.env for flag in flags.FLAGS}
     settings, options = cli.resolve([], environment)
-    assert options == cli.Options(node=3, db_only=True, db_node=1)
+    assert options == flags.Options(node=3, db_only=True, db_node=1)
     assert (settings.backend, settings.log_level) == ("distributed", "debug")
     assert (settings.tls_cert, settings.tls_key) == (Path("a.pem"), Path("b.pem"))
     assert settings.nodes[0].path == Path("/d/nodes/node-1")
@@ -102,7 +102,7 @@ def test_help_names_every_flag_and_variable(flag: str, capsys: pytest.CaptureFix
         cli.main([flag])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for known in cli.FLAGS:
+    for known in flags.FLAGS:
         assert f"-{known.name}" in text
         assert f"[{known.env}]" in text
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from predastore import cli, commands_db
+from predastore import cli
+from predastore.commands import db as commands_db
 from predastore.config import Config
 from predastore.errors import PeerUnreachable
 from predastore.s3db.api import Api

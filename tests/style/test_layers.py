@@ -22,7 +22,7 @@ LAYERS = (
     ("s3",),
     (
         *("logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag"),
-        *("host", "commands_db", "cli"),
+        *("flags", "wiring", "host", "commands", "cli"),
     ),
 )
 BESIDE = {
@@ -37,9 +37,11 @@ BESIDE = {
     "daemon": set(),
     "looplag": set(),
     "banner": {"roles"},
-    "host": {"logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag"},
-    "commands_db": {"credentials", "daemon", "roles"},
-    "cli": {"host", "commands_db", "roles"},
+    "flags": set(),
+    "wiring": {"credentials", "certificates", "roles", "daemon"},
+    "host": {"wiring", "logs", "roles", "daemon", "banner", "looplag"},
+    "commands": {"flags", "credentials", "daemon", "roles"},
+    "cli": {"host", "commands", "flags"},
 }
 LINE = {part: number for number, line in enumerate(LAYERS) for part in line}
 

@@ -14,22 +14,31 @@ local ones first, with the credentials that the file or the base path has. Exit 
 
 from __future__ import annotations
 
+import argparse
 import json
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from predastore import credentials, daemon, roles
+from predastore import credentials, daemon, flags, roles
 from predastore.config import Auth, Config, Db
 from predastore.errors import ConfigError, PeerUnreachable
 from predastore.httpd.sigv4 import Credential
 from predastore.s3db import backup, inspection
 from predastore.s3db.api import Api
 from predastore.s3db.raft.messages import Address
+
+_EPILOG: Final = """\
+examples:
+  s3d db status -config cluster.toml
+  s3d db backup /backups/today.s3db -config cluster.toml
+  s3d db restore /backups/today.s3db -config cluster.toml -db-node 1
+"""
+_FLAGS: Final = ("config", "db-node", "base-path", "tls-cert", "tls-key")
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,53 @@ class Request:
     digest: bool = False
     ca: Path | None = None
     db_node: int = roles.ALL_LOCAL
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser of `s3d db`."""
+    made = argparse.ArgumentParser(
+        prog="s3d db",
+        usage="s3d db COMMAND [ARGUMENT] [flags]",
+        description="Operate the metadata cluster.\n\ncommands:\n" + "\n".join(usage()),
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    names = [command.name for command in COMMANDS]
+    made.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
+    made.add_argument("argument", nargs="?", metavar="ARGUMENT", help=argparse.SUPPRESS)
+    output = made.add_argument_group("Output")
+    output.add_argument("-json", "--json", action="store_true", help="status: as JSON")
+    output.add_argument(
+        "-digest", "--digest", action="store_true", help="status: with a digest of each state"
+    )
+    flags.add(made, tuple(flag for flag in flags.FLAGS if flag.name in _FLAGS))
+    made.add_argument_group("Trust").add_argument(
+        "-ca", "--ca", metavar="FILE", help="authorities that members are verified by, PEM"
+    )
+    about = made.add_argument_group("About")
+    about.add_argument("-h", "-help", "--help", action="help", help="show this and exit")
+    return made
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """`s3d db ...`; the exit code."""
+    made = parser()
+    given = vars(made.parse_intermixed_args(list(arguments)))
+    wanted = next(row for row in COMMANDS if row.name == given["command"])
+    if bool(wanted.argument) is not (given["argument"] is not None):
+        made.error(f"{wanted.name} takes {wanted.argument or 'no argument'}")
+    settings, options = flags.settled({**given, "db": "true"}, environment)
+    request = Request(
+        wanted.name,
+        given["argument"] or "",
+        as_json=given["json"],
+        digest=given["digest"],
+        ca=None if given["ca"] is None else Path(given["ca"]),
+        db_node=options.db_node,
+    )
+    return run(settings, request)
 
 
 def run(settings: Config, request: Request) -> int:

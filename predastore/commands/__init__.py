@@ -1,0 +1,41 @@
+"""The commands of `s3d` beside running it: `s3d NAME ...`, one module each.
+
+A command's module has a parser with the flags of `s3d` that it needs (predastore.flags), and a
+`main(arguments, environment)` that returns the exit code. It is imported only when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+Main = Callable[[Sequence[str], Mapping[str, str]], int]
+
+
+@dataclass(frozen=True)
+class Command:
+    """`s3d NAME ...`, its line in `s3d --help`, and what runs it."""
+
+    name: str
+    help: str
+    main: Main
+
+
+def _db(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    from predastore.commands import db
+
+    return db.main(arguments, environment)
+
+
+COMMANDS: Final = (Command("db", "operate the metadata cluster", _db),)
+
+
+def find(name: str) -> Command | None:
+    """The command of this name."""
+    return next((command for command in COMMANDS if command.name == name), None)
+
+
+def usage(prefix: str = "  ") -> list[str]:
+    """A line of help for each command."""
+    return [f"{prefix}{command.name.ljust(14)} {command.help}" for command in COMMANDS]

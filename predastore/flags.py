@@ -1,0 +1,170 @@
+"""The flags of `s3d` with their environment variables, and what they and the file come to.
+
+A flag beats its environment variable, which beats the file. Commands take the flags that they
+need, under the same names (`add`), and read them the same way (`settled`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from predastore import config
+from predastore.errors import ConfigError
+
+DEFAULT_CONFIG: Final = Path("config/server.toml")
+_TRUE: Final = ("1", "true", "yes", "on")
+_FALSE: Final = ("", "0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag: `-name` or `--name`, its environment variable, and what `--help` says of it."""
+
+    name: str
+    env: str
+    group: str
+    metavar: str
+    default: str
+    help: str
+
+
+_RUN, _WHERE, _TLS, _LOGS = "What to run", "Where", "TLS", "Logs"
+
+FLAGS: Final = (
+    Flag("config", "CONFIG", _RUN, "FILE", str(DEFAULT_CONFIG), "the configuration, TOML"),
+    Flag(
+        "backend",
+        "BACKEND",
+        _RUN,
+        "NAME",
+        "filesystem",
+        "where objects lie: filesystem (plain files, one host) or distributed (shards on nodes)",
+    ),
+    Flag(
+        "node",
+        "NODE",
+        _RUN,
+        "ID",
+        "-1",
+        "the shard node to run; -1: all of the file that are local",
+    ),
+    Flag("db", "DB_ONLY", _RUN, "", "off", "run the database server alone, without S3"),
+    Flag(
+        "db-node",
+        "DB_NODE",
+        _RUN,
+        "ID",
+        "-1",
+        "the database member to run; -1: none beside -node, else all local ones",
+    ),
+    Flag("host", "HOST", _WHERE, "ADDRESS", "0.0.0.0", "address that S3 listens on"),
+    Flag("port", "PORT", _WHERE, "NUMBER", "8443", "port that S3 listens on"),
+    Flag("base-path", "BASE_PATH", _WHERE, "DIR", "data/", "where data, keys and certificates lie"),
+    Flag("tls-cert", "TLS_CERT", _TLS, "FILE", "generated", "certificate chain, PEM"),
+    Flag("tls-key", "TLS_KEY", _TLS, "FILE", "generated", "its private key, PEM"),
+    Flag("log-level", "LOG_LEVEL", _LOGS, "LEVEL", "info", ", ".join(config.LOG_LEVELS)),
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line and the environment ask for, beside the configuration."""
+
+    node: int = -1
+    db_only: bool = False
+    db_node: int = -1
+
+
+def add(made: argparse.ArgumentParser, flags: Sequence[Flag] = FLAGS) -> None:
+    """Adds `flags` to a parser, in their groups."""
+    groups: dict[str, Any] = {}
+    for flag in flags:
+        group = groups.get(flag.group) or made.add_argument_group(flag.group)
+        groups[flag.group] = group
+        names = (f"-{flag.name}", f"--{flag.name}")
+        text = f"{flag.help} [{flag.env}] (default: {flag.default})"
+        dest = flag.name.replace("-", "_")
+        if flag.metavar:
+            group.add_argument(*names, dest=dest, metavar=flag.metavar, help=text)
+        else:
+            group.add_argument(*names, dest=dest, action="store_const", const="true", help=text)
+
+
+def settled(
+    given: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[config.Config, Options]:
+    """What the flags of a command line (by dest), the environment and the file come to;
+    ConfigError lists all that is wrong."""
+    values: dict[str, tuple[str, str]] = {}  # flag name -> (text, where it came from)
+    for flag in FLAGS:
+        text = given.get(flag.name.replace("-", "_"))
+        if text is not None:
+            values[flag.name] = (text, f"-{flag.name}")
+        elif environment.get(flag.env):
+            values[flag.name] = (environment[flag.env], f"environment variable {flag.env}")
+    problems: list[str] = []
+    options = Options(
+        node=_number(values, "node", problems),
+        db_only=_switch(values, "db", problems),
+        db_node=_number(values, "db-node", problems),
+    )
+    changes = _overrides(values, problems)
+    try:
+        loaded = _load(values.get("config"))
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *problems]) from None
+    if problems:
+        raise ConfigError(problems)
+    if "base_path" in changes:
+        loaded = config.with_base_path(loaded, changes.pop("base_path"))
+    loaded = replace(loaded, **changes)
+    if (loaded.tls_cert is None) != (loaded.tls_key is None):
+        raise ConfigError(["-tls-cert and -tls-key go together; give both or neither"])
+    if options.db_only:
+        loaded = replace(loaded, backend="distributed")
+    return config.complete(loaded), options
+
+
+def _load(named: tuple[str, str] | None) -> config.Config:
+    if named is not None:
+        return config.load(Path(named[0]))
+    if DEFAULT_CONFIG.exists():
+        return config.load(DEFAULT_CONFIG)
+    return config.Config()
+
+
+def _number(values: dict[str, tuple[str, str]], name: str, problems: list[str]) -> int:
+    text, place = values.get(name, ("-1", ""))
+    try:
+        number = int(text)
+    except ValueError:
+        number = -2
+    if number < -1:
+        problems.append(f'{place}: expected an id of the file, or -1, got "{text}"')
+    return number
+
+
+def _switch(values: dict[str, tuple[str, str]], name: str, problems: list[str]) -> bool:
+    text, place = values.get(name, ("", ""))
+    if text.lower() not in (*_TRUE, *_FALSE):
+        problems.append(f'{place}: expected true or false, got "{text}"')
+    return text.lower() in _TRUE
+
+
+def _overrides(values: dict[str, tuple[str, str]], problems: list[str]) -> dict[str, Any]:
+    """Flags that stand for a key of the file are read by that key's own reader."""
+    raw: dict[str, Any] = {}
+    for name in ("backend", "host", "port", "base-path", "tls-cert", "tls-key", "log-level"):
+        if name in values:
+            text, place = values[name]
+            value: Any = int(text) if name == "port" and text.isdigit() else text
+            key = name.replace("-", "_")
+            try:
+                raw[key] = config.TOP_FIELDS[key].read(value)
+            except ValueError as error:
+                problems.append(f"{place}: {error}")
+    return raw
