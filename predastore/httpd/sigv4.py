@@ -65,10 +65,10 @@ class Verified(NamedTuple):
     presigned: bool = False
 
 
-def verify_payload(verified: Verified, data: Buffer) -> None:
-    """SignatureError XAmzContentSHA256Mismatch where `data` is not the body that was signed."""
-    expected = verified.payload_sha256
-    if expected is not None and not compare_digest(kernel.sha256(data), expected):
+def verify_payload(data: Buffer, payload_sha256: bytes | None) -> None:
+    """SignatureError XAmzContentSHA256Mismatch where `data` is not the body that was signed
+    (`Verified.payload_sha256`)."""
+    if payload_sha256 is not None and not compare_digest(kernel.sha256(data), payload_sha256):
         _refuse_digest()
 
 

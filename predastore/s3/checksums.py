@@ -10,7 +10,6 @@ integrity").
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -148,14 +147,6 @@ def verify(data: bytes, expected: Expectation) -> None:
     for name, value in wanted.items():
         if not hmac.compare_digest(computed.digest(name), value):
             raise BodyMismatch(f"the {name} of the body is not what was declared", name)
-
-
-def verify_payload(data: bytes, payload_sha256: bytes | None) -> None:
-    """The same for x-amz-content-sha256."""
-    if payload_sha256 is not None and not hmac.compare_digest(
-        hashlib.sha256(data).digest(), payload_sha256
-    ):
-        raise S3Error("XAmzContentSHA256Mismatch")
 
 
 def is_of_payload(error: BodyMismatch, headers: Headers) -> bool:

@@ -17,6 +17,7 @@ from predastore.backend.permits import Permit
 from predastore.backend.records import BucketRecord, ObjectRecord
 from predastore.errors import S3Error
 from predastore.httpd.message import Headers, Request
+from predastore.httpd.sigv4 import verify_payload
 from predastore.s3 import checksums
 from predastore.s3.access import Need, check_account, check_bucket
 from predastore.s3.headers import parse_metadata
@@ -168,6 +169,6 @@ class Context:
         else:
             expected = Expectation(digests=checksums.content_md5(self.headers))
         data = await self.request.body.read(limit_bytes)
-        checksums.verify_payload(data, self.payload_sha256)
+        verify_payload(data, self.payload_sha256)
         checksums.verify(data, expected)
         return await parse(data, root) if data else None

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from predastore import limits
 from predastore.errors import S3Error
+from predastore.httpd.chunked import content_encoding
 from predastore.httpd.message import Headers
 
 DEFAULT_CONTENT_TYPE: Final = "binary/octet-stream"
@@ -109,12 +110,6 @@ class Metadata(NamedTuple):
     user: dict[str, str]
 
 
-def _without_aws_chunked(value: str) -> str:
-    """Content-Encoding without the transfer's own coding."""
-    kept = [one.strip() for one in value.split(",") if one.strip().lower() != "aws-chunked"]
-    return ",".join(one for one in kept if one)
-
-
 def parse_metadata(headers: Headers) -> Metadata:
     """Content-Type, the stored fields and x-amz-meta-*; MetadataTooLarge beyond S3's 2 KiB."""
     stored: dict[str, str] = {}
@@ -128,7 +123,7 @@ def parse_metadata(headers: Headers) -> Metadata:
         elif name in _STORED_RAW:
             text = value.decode("latin-1")
             if name == b"content-encoding":
-                text = _without_aws_chunked(text)
+                text = content_encoding(headers) or ""
             if text:
                 stored[_STORED_RAW[name]] = text
                 stored_bytes += len(value)

@@ -49,9 +49,9 @@ class Call:
         """The whole body, as it was signed."""
         data = await self.request.body.read(bytes_max)
         if len(data) <= HTTP_BODY_INLINE_BYTES_MAX:
-            verify_payload(self.verified, data)
+            verify_payload(data, self.verified.payload_sha256)
         else:
-            await asyncio.to_thread(verify_payload, self.verified, data)
+            await asyncio.to_thread(verify_payload, data, self.verified.payload_sha256)
         return data
 
 

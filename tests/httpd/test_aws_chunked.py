@@ -261,7 +261,7 @@ class Store:
         try:
             verified = self.verifier.verify(request)
             body = await request.body.read(1 << 30)
-            verify_payload(verified, body)
+            verify_payload(body, verified.payload_sha256)
         except SignatureError as error:
             self.failures.append(error.s3_code)
             return Response(403)
