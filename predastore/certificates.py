@@ -11,7 +11,7 @@ import datetime
 import fcntl
 import ipaddress
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -65,6 +65,28 @@ def context(files: TlsFiles) -> ssl.SSLContext:
             "give a PEM chain and its key by -tls-cert and -tls-key"
         ) from None
     return made
+
+
+class Served:
+    """The TLS context of servers, whose certificate can be replaced while they run: handshakes
+    that begin later get the new one, connections that are there stay as they are."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self.context = context(files)
+        self._current = self.context
+        self.context.sni_callback = self._choose
+
+    def _choose(self, connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+    def prepared(self, files: TlsFiles) -> Callable[[], None]:
+        """What replaces the certificate by that of `files`; StartupError where they are no good."""
+        fresh = context(files)
+
+        def replace() -> None:
+            self._current = fresh
+
+        return replace
 
 
 def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:

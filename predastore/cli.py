@@ -71,7 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings, options = resolve(given, os.environ)
         from predastore import host
 
-        return host.run(settings, options.node, options.db_only, options.db_node)
+        environment = dict(os.environ)
+        return host.run(
+            settings,
+            options.node,
+            options.db_only,
+            options.db_node,
+            reread=lambda: resolve(given, environment)[0],
+        )
     except ConfigError as error:
         for line in error.problems:
             print(f"s3d: {line}", file=sys.stderr)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +20,29 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from predastore import daemon
 from predastore.config import Auth, Config
 from predastore.errors import StartupError
+from predastore.httpd.sigv4 import Credential, signing_key
 
 FILE_NAME: Final = "credentials.json"
 _ACCOUNT_ID: Final = "000000000000"
+
+
+class Known:
+    """The credentials that requests are verified by. They are replaced all at once."""
+
+    def __init__(self, rows: Sequence[Auth]) -> None:
+        self._by_id: dict[str, Credential] = {}
+        self.replace(rows)
+
+    def find(self, access_key_id: str) -> Credential | None:
+        return self._by_id.get(access_key_id)
+
+    def replace(self, rows: Sequence[Auth]) -> None:
+        """From the next request on; keys derived from secrets that are no more are forgotten."""
+        self._by_id = {
+            row.access_key_id: Credential(row.access_key_id, row.secret_access_key, row.account_id)
+            for row in rows
+        }
+        signing_key.cache_clear()
 
 
 def ensure(base_path: Path) -> Auth:

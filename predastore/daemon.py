@@ -8,7 +8,8 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 from predastore.errors import StartupError
@@ -78,3 +79,43 @@ def notify(state: str) -> None:
     target = "\0" + address[1:] if address.startswith("@") else address
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.sendto(state.encode(), target)
+
+
+def notify_reloading() -> None:
+    """The configuration is being read again; to be followed by READY=1."""
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+
+_FIRST_INHERITED = 3  # SD_LISTEN_FDS_START
+
+
+def inherited(environment: MutableMapping[str, str] = os.environ) -> socket.socket | None:
+    """The listening socket that the service manager made for S3 (sd_listen_fds(3)), if any.
+
+    It is the one named "s3" where there are several. StartupError where none can be used.
+    """
+    count, pid = environment.get("LISTEN_FDS", ""), environment.get("LISTEN_PID", "")
+    names = environment.get("LISTEN_FDNAMES", "").split(":")
+    if not count.isdigit() or int(count) == 0 or pid != str(os.getpid()):
+        return None
+    for variable in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
+        environment.pop(variable, None)  # they are meant for this process alone
+    if int(count) > 1 and "s3" not in names:
+        raise StartupError(
+            f"the service manager passed {count} sockets; name that of S3 with "
+            "FileDescriptorName=s3, or pass it alone"
+        )
+    place = names.index("s3") if int(count) > 1 else 0
+    try:
+        found = socket.socket(fileno=_FIRST_INHERITED + place)
+        listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise StartupError(
+            f"the socket that the service manager passed can not be used ({error.strerror})"
+        ) from None
+    if not listens or found.type != socket.SOCK_STREAM or found.family == socket.AF_UNIX:
+        raise StartupError(
+            "the socket that the service manager passed does not listen for TCP; write "
+            "ListenStream= with an address and a port"
+        )
+    return found

@@ -11,11 +11,13 @@ import gc
 import logging
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvloop
 
-from predastore import banner, daemon, logs, looplag, roles
+from predastore import banner, daemon, logs, looplag, roles, watchdog
 from predastore.config import Config
 from predastore.errors import PredastoreError
 from predastore.limits import (
@@ -25,13 +27,17 @@ from predastore.limits import (
     READY_LOG_MS,
     READY_POLL_MS,
 )
+from predastore.reload import Apply
 from predastore.wiring import Parts
 
 _log = logging.getLogger(__name__)
 
 
-def run(settings: Config, node: int, db_only: bool, db_node: int) -> int:
-    """Runs the parts that the flags name until a signal; the exit code."""
+def run(
+    settings: Config, node: int, db_only: bool, db_node: int, reread: Callable[[], Config]
+) -> int:
+    """Runs the parts that the flags name until a signal; the exit code. `reread`: what flags and
+    file come to at a later time."""
     chosen = roles.choose(
         settings, node=node, db_only=db_only, db_node=db_node, is_local=roles.is_local
     )
@@ -39,16 +45,17 @@ def run(settings: Config, node: int, db_only: bool, db_node: int) -> int:
     logs.configure(settings.log_level)
     gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_main(settings, chosen))
+        return runner.run(_main(settings, chosen, reread))
 
 
-async def _main(settings: Config, chosen: roles.Roles) -> int:
+async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Config]) -> int:
     stopping = asyncio.Event()
+    parts = Parts(settings, chosen)
+    host = Host(parts)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    parts = Parts(settings, chosen)
-    host = Host(parts)
+    loop.add_signal_handler(signal.SIGHUP, host.hangup.set)
     async with contextlib.AsyncExitStack() as stack:
         await parts.open(stack)
         # What start-up made stays: full collections need not look at it again and again.
@@ -56,14 +63,14 @@ async def _main(settings: Config, chosen: roles.Roles) -> int:
         gc.freeze()
         stack.enter_context(looplag.watched())
         waiter = asyncio.create_task(stopping.wait())
-        announcer = asyncio.create_task(host.announce())
+        living = asyncio.create_task(host.live(reread))
         failed = parts.failed
-        ends: set[asyncio.Future[Any]] = {waiter, failed, announcer}
+        ends: set[asyncio.Future[Any]] = {waiter, failed, living}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if announcer.done():
-            announcer.result()  # never returns: it watches until it is cancelled
+        if living.done():
+            living.result()  # never returns: it goes on until it is cancelled
         waiter.cancel()
-        announcer.cancel()
+        living.cancel()
         daemon.notify("STOPPING=1")
         if failed.done():
             _log.error("stopping", extra={"reason": failed.result()})
@@ -79,10 +86,27 @@ class Host:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self.hangup = asyncio.Event()  # SIGHUP came
+        parts.reloader.add(("log_level",), _prepare_log_level)
 
-    async def announce(self) -> None:
-        """Waits until metadata answers, makes the buckets of the file, prints the banner; then
-        keeps an eye on whether metadata still answers."""
+    async def live(self, reread: Callable[[], Config]) -> None:
+        """Announces the process, then keeps it healthy and up to date until it is cancelled."""
+        await self._announce()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_ready())
+            tasks.create_task(self._reload_when_told(reread))
+            tasks.create_task(watchdog.run(self._parts.probes))
+
+    async def _reload_when_told(self, reread: Callable[[], Config]) -> None:
+        while True:
+            await self.hangup.wait()
+            self.hangup.clear()
+            daemon.notify_reloading()
+            await self._parts.reloader.reload(reread)
+            daemon.notify("READY=1")
+
+    async def _announce(self) -> None:
+        """Waits until metadata answers, makes the buckets of the file, prints the banner."""
         parts, loop = self._parts, asyncio.get_running_loop()
         said_s = loop.time()
         while not (await self._answers() and await self._make_buckets()):
@@ -96,9 +120,12 @@ class Host:
         sys.stdout.write(banner.text(facts))
         sys.stdout.flush()
         daemon.notify("READY=1")
+
+    async def _keep_ready(self) -> None:
+        """Keeps an eye on whether metadata still answers."""
         while True:
             await asyncio.sleep(READY_CHECK_MS / 1000)
-            parts.is_ready = await self._answers()
+            self._parts.is_ready = await self._answers()
 
     async def _answers(self) -> bool:
         """Whether metadata can be read now: a leader is known, and a majority with it."""
@@ -131,3 +158,7 @@ class Host:
         """Finishes the requests that run, up to a bound."""
         if self._parts.s3 is not None:
             await self._parts.s3.drain(DRAIN_MS_MAX / 1000)
+
+
+def _prepare_log_level(settings: Config) -> Apply:
+    return partial(logs.set_level, settings.log_level)

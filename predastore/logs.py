@@ -48,7 +48,12 @@ def configure(level: str) -> None:
     handler.setFormatter(Logfmt())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(_LEVELS[level])
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Logs of `level` and above are sent from now on."""
+    logging.getLogger().setLevel(_LEVELS[level])
     # Libraries are heard only when something is wrong: aioquic logs each packet's oddities.
     for name in ("quic", "asyncio", "pysyncobj"):
         logging.getLogger(name).setLevel(max(_LEVELS[level], logging.WARNING))

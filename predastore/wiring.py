@@ -12,8 +12,7 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from predastore import certificates, credentials, daemon, roles
@@ -24,11 +23,13 @@ from predastore.backend.state import DistributedState, LocalState
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
 from predastore.config import Auth, Config, Db, Node
+from predastore.errors import ConfigError
 from predastore.httpd.server import Server
-from predastore.httpd.sigv4 import Credential, Verifier
+from predastore.httpd.sigv4 import Verifier
 from predastore.node import server as node_server
 from predastore.node.client import NodeClient
 from predastore.node.store import Store as NodeStore
+from predastore.reload import Apply, Reloader
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3.server import S3Service
 from predastore.s3db import rest, service
@@ -36,6 +37,7 @@ from predastore.s3db.client import Client
 from predastore.s3db.member import Member
 from predastore.s3db.raft.messages import Address
 from predastore.s3db.store import Store as DbStore
+from predastore.watchdog import Probe
 
 
 class Parts:
@@ -52,6 +54,11 @@ class Parts:
         self.s3: Server | None = None
         self.is_ready = False  # what /-/health/ready says; kept by predastore.host
         self.tls_files: certificates.TlsFiles | None = None
+        self.reloader = Reloader(settings)
+        self.probes: list[Probe] = []  # of the metadata in this process: can it be read?
+        self._tls: certificates.Served | None = None
+        self._known = credentials.Known(())
+        self._known_to_members: dict[int, credentials.Known] = {}
 
     async def open(self, stack: contextlib.AsyncExitStack) -> None:
         """Opens every part; on an error what was opened is closed by `stack`."""
@@ -62,24 +69,25 @@ class Parts:
             stack.enter_context(daemon.held(member.path))
         if self.generated:
             self.auth = (credentials.ensure(settings.base_path),)
-        context = self._tls()
+        self._known.replace(self.auth)
+        self.tls_files = self._certificate(settings)
+        if self.tls_files is not None:
+            self._tls = certificates.Served(self.tls_files)
         if settings.backend == "filesystem":
             await self._open_filesystem(stack)
         else:
-            await self._open_cluster(stack, context)
+            await self._open_cluster(stack)
         if self.roles.s3:
-            await self._open_s3(stack, context)
+            await self._open_s3(stack)
+        self.reloader.add(("auth",), self._prepare_auth)
+        self.reloader.add(("tls_cert", "tls_key"), self._prepare_certificate)
 
-    def _tls(self) -> ssl.SSLContext | None:
-        settings = self.settings
+    def _certificate(self, settings: Config) -> certificates.TlsFiles | None:
         if settings.tls_cert is not None and settings.tls_key is not None:
-            files = certificates.TlsFiles(settings.tls_cert, settings.tls_key, None)
-        elif not settings.tls and not self.roles.members:
+            return certificates.TlsFiles(settings.tls_cert, settings.tls_key, None)
+        if not self.settings.tls and not self.roles.members:
             return None
-        else:
-            files = certificates.ensure(settings.base_path / "tls", self._names())
-        self.tls_files = files
-        return certificates.context(files)
+        return certificates.ensure(self.settings.base_path / "tls", self._names())
 
     def _names(self) -> list[str]:
         """Every name and address that a client may know this process by."""
@@ -92,16 +100,52 @@ class Parts:
             found |= {domain, f"*.{domain}"}
         return sorted(found - {"0.0.0.0", "::"})
 
+    # --- what a reload changes ----------------------------------------------------------------
+
+    def _prepare_certificate(self, settings: Config) -> Apply:
+        """The certificate of handshakes to come; one that was generated is renewed near its end."""
+        files = self._certificate(settings)
+        if files is None or self._tls is None:
+            return lambda: None
+        return self._tls.prepared(files)
+
+    def _prepare_auth(self, settings: Config) -> Apply:
+        auth = settings.auth or (credentials.ensure(self.settings.base_path),)
+        if self.settings.backend == "distributed":
+            self._check_cluster_key(auth)
+
+        def apply() -> None:
+            self.auth = auth
+            self._known.replace(auth)
+            for row in self.roles.members:
+                self._known_to_members[row.id].replace(self._database_credentials(row))
+
+        return apply
+
+    def _check_cluster_key(self, auth: tuple[Auth, ...]) -> None:
+        """Other processes prove themselves by the key that this one has: it stays what it is."""
+        settings, roles_ = self.settings, self.roles
+        alone = set(settings.nodes) <= set(roles_.nodes) and set(settings.db) <= set(roles_.members)
+        before = credentials.cluster_key(settings, self.auth)
+        if not alone and credentials.cluster_key(settings, auth) != before:
+            raise ConfigError(
+                [
+                    "[[auth]]: the cluster key is made of the credentials, as there is no "
+                    "[cluster] secret; write one, and restart every process with the new file"
+                ]
+            )
+
+    # --- parts --------------------------------------------------------------------------------
+
     async def _open_filesystem(self, stack: contextlib.AsyncExitStack) -> None:
         base_path = self.settings.base_path
         state = LocalState(base_path / ".predastore" / "state")
         stack.push_async_callback(state.close)
+        self.probes.append(lambda: state.get("buckets", b"-"))
         store = await FilesystemStore.open(base_path, state)
         await self._open_objects(stack, state, store)
 
-    async def _open_cluster(
-        self, stack: contextlib.AsyncExitStack, context: ssl.SSLContext | None
-    ) -> None:
+    async def _open_cluster(self, stack: contextlib.AsyncExitStack) -> None:
         settings, key = self.settings, credentials.cluster_key(self.settings, self.auth)
         name = f"s3d/{socket.gethostname()}/{os.getpid()}"
         endpoint = Endpoint(cluster_key=key, certificate=self_signed(), name=name)
@@ -115,7 +159,7 @@ class Parts:
         for row in self.roles.nodes:
             await self._open_node(stack, endpoint, row)
         for member in self.roles.members:
-            await self._open_member(stack, endpoint, member, context)
+            await self._open_member(stack, endpoint, member)
         if self.roles.s3:
             await self._open_distributed(stack, endpoint)
 
@@ -131,14 +175,11 @@ class Parts:
             await endpoint.listen(f"node/{row.id}", row.host, row.port)
 
     async def _open_member(
-        self,
-        stack: contextlib.AsyncExitStack,
-        endpoint: Endpoint,
-        row: Db,
-        context: ssl.SSLContext | None,
+        self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, row: Db
     ) -> None:
         store = DbStore(row.path / "store", durable=False)
         stack.callback(store.close)
+        self.probes.append(lambda: asyncio.to_thread(store.get, "buckets", b"-"))
         member = await Member.open(
             path=row.path / "raft",
             member_id=row.id,
@@ -157,11 +198,10 @@ class Parts:
         with daemon.listening(row.host, row.raft_port, f"[[db]] id {row.id}, raft_port"):
             await endpoint.listen(f"db/{row.id}", row.host, row.raft_port)
         client = Client(endpoint, [other.id for other in self.settings.db], prefer=row.id)
-        verifier = Verifier(
-            _lookup(self._database_credentials(row)),
-            region=self.settings.region,
-            service="s3db",
-        )
+        known = credentials.Known(self._database_credentials(row))
+        self._known_to_members[row.id] = known
+        verifier = Verifier(known.find, region=self.settings.region, service="s3db")
+        context = self._tls.context if self._tls is not None else None
         server = rest.server(
             client, member, verifier, host=row.host, port=row.port, ssl_context=context
         )
@@ -190,12 +230,11 @@ class Parts:
         self.objects.start()
         stack.push_async_callback(self.objects.close)
 
-    async def _open_s3(
-        self, stack: contextlib.AsyncExitStack, context: ssl.SSLContext | None
-    ) -> None:
+    async def _open_s3(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self.settings
         assert self.objects is not None
-        verifier = Verifier(_lookup(self.auth), region=settings.region, service="s3")
+        verifier = Verifier(self._known.find, region=settings.region, service="s3")
+        listener = daemon.inherited()
         key = credentials.token_key(settings, self.auth)
         handler = S3Service(
             self.objects,
@@ -209,21 +248,17 @@ class Parts:
             handler.handle,
             host=settings.host,
             port=settings.port,
-            ssl_context=context if settings.tls else None,
+            ssl_context=self._tls.context if self._tls is not None and settings.tls else None,
+            listener=listener,
             on_error=handler.on_error,
         )
         await server.start()
         stack.push_async_callback(server.close)
         self.s3 = server
+        if listener is not None:  # the service manager has chosen the address
+            host, port = listener.getsockname()[:2]
+            self.settings = replace(settings, host=host, port=port)
 
     def _fail(self, part: asyncio.Future[Any]) -> None:
         if not self.failed.done() and not part.cancelled():
             self.failed.set_result(str(part.exception() or part.result()))
-
-
-def _lookup(rows: tuple[Auth, ...]) -> Callable[[str], Credential | None]:
-    known = {
-        row.access_key_id: Credential(row.access_key_id, row.secret_access_key, row.account_id)
-        for row in rows
-    }
-    return known.get

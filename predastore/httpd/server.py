@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
+from typing import Any
 
 from predastore.errors import HttpError, StartupError
 from predastore.httpd.bounds import Bounds
@@ -30,7 +32,8 @@ def plain_error(request: Request | None, error: HttpError) -> Response:
 
 
 class Server:
-    """Serves `handler` on one address, with TLS where `ssl_context` is given.
+    """Serves `handler` on one address, with TLS where `ssl_context` is given; `listener`: a
+    socket that listens there already.
 
     `on_error` shapes the answer to what is not a request (request None), to an HttpError or a
     BodyMismatch (400) of the handler, and to its failures (500); its body is bytes.
@@ -43,6 +46,7 @@ class Server:
         host: str,
         port: int,
         ssl_context: ssl.SSLContext | None = None,
+        listener: socket.socket | None = None,
         on_error: ErrorHook = plain_error,
         bounds: Bounds | None = None,
     ) -> None:
@@ -52,6 +56,7 @@ class Server:
         self.loop: asyncio.AbstractEventLoop
         self._handler = handler
         self._ssl_context = ssl_context
+        self._inherited = listener
         self._on_error = on_error
         self._bounds = bounds or Bounds()
         self._connections: set[Connection] = set()
@@ -66,12 +71,14 @@ class Server:
     async def start(self) -> None:
         """Begins to listen; StartupError where the address can not be had."""
         self.loop = asyncio.get_running_loop()
+        where: dict[str, Any] = {"host": self.host, "port": self.port}
+        if self._inherited is not None:
+            where = {"sock": self._inherited}
         handshake_s = self._bounds.head_timeout_s if self._ssl_context else None
         try:
             self._listener = await self.loop.create_server(
                 self._connection,
-                self.host,
-                self.port,
+                **where,
                 ssl=self._ssl_context,
                 backlog=_BACKLOG,
                 ssl_handshake_timeout=handshake_s,

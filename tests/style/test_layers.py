@@ -22,7 +22,7 @@ LAYERS = (
     ("s3",),
     (
         *("logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag"),
-        *("flags", "wiring", "host", "commands", "cli"),
+        *("flags", "reload", "watchdog", "wiring", "host", "commands", "cli"),
     ),
 )
 BESIDE = {
@@ -32,14 +32,16 @@ BESIDE = {
     "limits": set(),
     "logs": set(),
     "credentials": {"daemon"},
+    "reload": set(),
+    "watchdog": {"daemon"},
     "certificates": {"daemon"},
     "roles": set(),
     "daemon": set(),
     "looplag": set(),
     "banner": {"roles"},
     "flags": set(),
-    "wiring": {"credentials", "certificates", "roles", "daemon"},
-    "host": {"wiring", "logs", "roles", "daemon", "banner", "looplag"},
+    "wiring": {"credentials", "certificates", "roles", "daemon", "reload", "watchdog"},
+    "host": {"wiring", "logs", "roles", "daemon", "banner", "looplag", "reload", "watchdog"},
     "commands": {"flags", "credentials", "daemon", "roles"},
     "cli": {"host", "commands", "flags"},
 }

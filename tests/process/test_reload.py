@@ -1,0 +1,130 @@
+"""What a reload takes in, what it leaves for the next start, and that it changes all or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from predastore import certificates, credentials
+from predastore.config import Auth, Config
+from predastore.errors import ConfigError, StartupError
+from predastore.reload import Apply, Reloader
+from support.loops import on_a_loop
+
+OLD = Config(log_level="info", auth=(Auth("A", "a"),))
+NEW = replace(OLD, log_level="debug", auth=(Auth("B", "b"),))
+
+
+class Part:
+    """Something with a setting."""
+
+    def __init__(self, read: Callable[[Config], object]) -> None:
+        self._read = read
+        self.value = read(OLD)
+
+    def prepare(self, settings: Config) -> Apply:
+        value = self._read(settings)
+
+        def apply() -> None:
+            self.value = value
+
+        return apply
+
+
+def refusing(_: Config) -> Apply:
+    raise StartupError("the key is no key")
+
+
+@on_a_loop
+async def test_every_hook_takes_in_what_it_prepared() -> None:
+    reloader, level, auth = Reloader(OLD), Part(lambda c: c.log_level), Part(lambda c: c.auth)
+    reloader.add(("log_level",), level.prepare)
+    reloader.add(("auth",), auth.prepare)
+    assert await reloader.reload(lambda: NEW)
+    assert (level.value, auth.value) == ("debug", NEW.auth)
+    assert reloader.settings is NEW
+
+
+@on_a_loop
+async def test_one_refusal_leaves_everything_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    reloader, level = Reloader(OLD), Part(lambda c: c.log_level)
+    reloader.add(("log_level",), level.prepare)
+    reloader.add(("tls_cert",), refusing)
+    assert not await reloader.reload(lambda: NEW)
+    assert level.value == "info"
+    assert reloader.settings is OLD
+    assert [record.__dict__["problem"] for record in caplog.records] == ["the key is no key"]
+
+
+@on_a_loop
+async def test_each_mistake_of_a_file_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def reread() -> Config:
+        raise ConfigError(["c.toml:1: no", "c.toml:2: no"])
+
+    assert not await Reloader(OLD).reload(reread)
+    assert [record.__dict__["problem"] for record in caplog.records] == [
+        "c.toml:1: no",
+        "c.toml:2: no",
+    ]
+    assert {record.levelno for record in caplog.records} == {logging.ERROR}
+
+
+@on_a_loop
+async def test_what_nobody_answers_for_waits_for_the_next_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    reloader = Reloader(OLD)
+    reloader.add(("log_level",), Part(lambda c: c.log_level).prepare)
+    assert await reloader.reload(lambda: replace(NEW, port=9000))
+    assert caplog.records[-1].__dict__["keys"] == "port auth"
+
+
+def test_credentials_are_replaced_as_a_whole() -> None:
+    known = credentials.Known([Auth("A", "a"), Auth("B", "b")])
+    known.replace([Auth("B", "other")])
+    assert known.find("A") is None
+    found = known.find("B")
+    assert found is not None
+    assert found.secret_access_key == "other"
+
+
+async def _names_served(served: certificates.Served, ca: Path) -> set[str]:
+    """The names in the certificate that a new connection is shown."""
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0, ssl=served.context)
+    port = server.sockets[0].getsockname()[1]
+    context = ssl.create_default_context(cafile=str(ca))
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    shown = writer.get_extra_info("peercert")
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+    return {name for _, name in shown["subjectAltName"]}
+
+
+@on_a_loop
+async def test_handshakes_after_a_replacement_see_the_new_certificate(tmp_path: Path) -> None:
+    served = certificates.Served(certificates.ensure(tmp_path, ["127.0.0.1"]))
+    assert await _names_served(served, tmp_path / "ca.pem") == {"127.0.0.1"}
+    replace_now = served.prepared(certificates.ensure(tmp_path, ["127.0.0.1", "new.example"]))
+    assert await _names_served(served, tmp_path / "ca.pem") == {"127.0.0.1"}
+    replace_now()
+    assert await _names_served(served, tmp_path / "ca.pem") == {"127.0.0.1", "new.example"}
+
+
+def test_a_certificate_that_is_none_is_refused_beforehand(tmp_path: Path) -> None:
+    served = certificates.Served(certificates.ensure(tmp_path, ["127.0.0.1"]))
+    (tmp_path / "half.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    with pytest.raises(StartupError, match=r"half\.pem"):
+        served.prepared(certificates.TlsFiles(tmp_path / "half.pem", tmp_path / "server.key", None))
