@@ -37,16 +37,16 @@ def delete_ops(bucket: str, key: str) -> tuple[Op, ...]:
 
 
 def repair_ops(
-    bucket: str, key: str, extent: ShardExtent, missing: Sequence[int]
+    bucket: str, key: str, extent: ShardExtent, missing: Sequence[int], part: str = ""
 ) -> tuple[Op, ...]:
-    """Puts shards that are missing from the start on the repair table."""
-    record = RepairRecord(bucket, key, extent, tuple(missing), records.now_ms())
+    """Puts shards on the repair table. `part`: as in RepairRecord."""
+    record = RepairRecord(bucket, key, extent, tuple(missing), records.now_ms(), part)
     where = records.repair_key(records.object_hash(bucket, key), extent.write_id)
     return (Put(REPAIR, where, records.encode(record)),)
 
 
-def missing_ops(bucket: str, key: str, written: Written) -> tuple[Op, ...]:
+def missing_ops(bucket: str, key: str, written: Written, part: str = "") -> tuple[Op, ...]:
     """`repair_ops` for what `written` lacks, if anything."""
     if not written.missing or not isinstance(written.extent, ShardExtent):
         return ()
-    return repair_ops(bucket, key, written.extent, written.missing)
+    return repair_ops(bucket, key, written.extent, written.missing, part)

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from predastore.backend import records
 from predastore.backend.collector import Collector
+from predastore.backend.healing.fence import Fence
 from predastore.backend.interface import ByteStore, Condition, Expectation, Written
 from predastore.backend.permits import Permit, Permits
 from predastore.backend.records import (
@@ -60,6 +61,7 @@ class Core:
         self._permits = Permits(state)
         self._collector = Collector(state, store)
         self._repairs = RepairQueue(state)
+        self._fence = Fence(state)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self) -> None:
@@ -118,6 +120,20 @@ class Core:
                     raise
                 if not _compares(condition):
                     raise S3Error("PreconditionFailed", Condition=_which(condition)) from failed
+        raise S3Error("ConditionalRequestConflict")
+
+    async def _fenced(
+        self, written: Written, commit: Callable[[Check], Awaitable[Applied]]
+    ) -> Applied:
+        """`commit`, whose first check is the one that it is given: nothing of `written` can have
+        been taken for an orphan. S3Error if it may have been."""
+        for _ in range(BACKEND_CONDITION_TRIES_MAX):
+            try:
+                return await commit(self._fence.check)
+            except PreconditionFailed as failed:
+                if failed.check:
+                    raise
+                await self._fence.renew(written.began_ms)
         raise S3Error("ConditionalRequestConflict")
 
     async def _guard(self, hash_: bytes, condition: Condition) -> tuple[Check, ...]:

@@ -66,7 +66,7 @@ class DistributedStore:
             nodes=tuple(writer.nodes) if size else (),
         )
         missing = tuple(shard for shard, node in enumerate(extent.nodes) if node == MISSING)
-        return Written(extent, missing)
+        return Written(extent, missing, writer.began_ms)
 
     def read(
         self, extent: Extent, start: int, end: int, damaged: Damaged, *, certain: bool = False

@@ -126,10 +126,12 @@ class DigestSink(Protocol):
 @dataclass(frozen=True, slots=True)
 class Written:
     """Bytes that are durable and that nothing refers to yet. `missing`: the indexes of shards
-    that could not be placed; the commit must put them on the repair table."""
+    that could not be placed; the commit must put them on the repair table. `began_ms`: before
+    that none of it was on a disk for good; 0 where what nobody refers to is not looked for."""
 
     extent: Extent
     missing: tuple[int, ...] = ()
+    began_ms: int = 0
 
 
 # Told of each shard (extent, index) that a read found missing or bad on its node.

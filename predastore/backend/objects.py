@@ -53,6 +53,7 @@ from predastore.errors import (
     S3Error,
     TooLarge,
 )
+from predastore.s3db.commands import Applied, Check
 
 
 class Objects(Buckets, Uploads):
@@ -105,10 +106,14 @@ class Objects(Buckets, Uploads):
         self, record: ObjectRecord, written: Written, condition: Condition, permit: Permit | None
     ) -> None:
         ops = (*object_ops(record), *missing_ops(record.bucket, record.key, written))
-        try:
-            applied = await self._commit_object(
-                record.bucket, record.key, ops, condition, permit=permit
+
+        async def commit(fence: Check) -> Applied:
+            return await self._commit_object(
+                record.bucket, record.key, ops, condition, (fence,), permit
             )
+
+        try:
+            applied = await self._fenced(written, commit)
         except PredastoreError as error:
             await self._discard_unless_unknown(written, error)
             raise

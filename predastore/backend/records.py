@@ -16,6 +16,7 @@ in tests/formats/ pin each one. A key is bytes; S3 names are UTF-8.
     parts    deleted:<upload id> \\0 <commit id>                GarbageRecord: parts left over, or
                                                               a whole upload that was aborted
     repair   <object hash> <16-byte write id of the extent>   RepairRecord
+    healing  what healing/records.py says                     its records
 
 The object hash is SHA-256 of "<bucket>/<key>". Upload, write and commit ids begin with 6 bytes
 of time in ms, so that those of one moment lie together and sort by age.
@@ -174,18 +175,17 @@ class GarbageRecord(msgspec.Struct, frozen=True, array_like=True, tag="g"):
 
 
 class RepairRecord(msgspec.Struct, frozen=True, array_like=True, tag="r"):
-    """`shards`: the indexes of shards of `extent` that are missing or were found bad."""
+    """`shards`: the indexes of shards of `extent` that are missing or were found bad. `part`:
+    "<upload id>/<5 digits>" of the part whose extent it is, or was until completed; else ""."""
 
     bucket: str
     key: str
     extent: ShardExtent
     shards: tuple[int, ...]
     noted_ms: int
+    part: str = ""
 
 
-Record: TypeAlias = (
-    ObjectRecord | BucketRecord | UploadRecord | PartRecord | GarbageRecord | RepairRecord
-)
 Deleted: TypeAlias = ObjectRecord | PartRecord | GarbageRecord
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -194,27 +194,20 @@ _VERSION_BYTE: Final = bytes([VERSION])
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _SUMMARY: Final = msgspec.msgpack.Decoder(Summary)
 _DELETED: Final = msgspec.msgpack.Decoder(Deleted)
-_DECODERS: Final[dict[type[msgspec.Struct], msgspec.msgpack.Decoder[msgspec.Struct]]] = {
-    kind: msgspec.msgpack.Decoder(kind)
-    for kind in (
-        ObjectRecord,
-        BucketRecord,
-        UploadRecord,
-        PartRecord,
-        GarbageRecord,
-        RepairRecord,
-    )
-}
+_DECODERS: Final[dict[type[msgspec.Struct], msgspec.msgpack.Decoder[msgspec.Struct]]] = {}
 
 
-def encode(record: Record) -> bytes:
-    """The stored form of a record."""
+def encode(record: msgspec.Struct) -> bytes:
+    """The stored form of a record, of those above or of `healing.records`."""
     return _VERSION_BYTE + _ENCODER.encode(record)
 
 
 def decode(kind: type[S], stored: bytes) -> S:
     """The record of type `kind` in `stored`; UnsupportedFormat or CorruptData."""
-    record = _decode(_DECODERS[kind], stored, kind.__name__)
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS[kind] = msgspec.msgpack.Decoder(kind)
+    record = _decode(decoder, stored, kind.__name__)
     assert isinstance(record, kind)
     return record
 

@@ -25,7 +25,7 @@ from typing import Any
 from predastore.backend.body import expect_end, fill, first_bytes
 from predastore.backend.cluster import NODE_ERRORS, Cluster
 from predastore.backend.interface import DigestSink, Source
-from predastore.backend.records import MISSING
+from predastore.backend.records import MISSING, now_ms
 from predastore.coding import erasure
 from predastore.errors import NodeFull, NotEnoughNodes, Overloaded
 from predastore.limits import (
@@ -58,6 +58,7 @@ class StripeWriter:
         self._count = erasure.stripe_count(size, cluster.code, cluster.block_bytes)
         self._left: list[tuple[int, ShardRef]] = []  # what may lie where it is not wanted
         self._full = False
+        self.began_ms = 0  # Unix time before which no shard was durable
         self._quorum = cluster.code.k + (1 if cluster.code.m else 0)
         self.nodes = cluster.ring.place(shard_hash, cluster.code.shards)
         self._spares: list[int] | None = None  # looked for when one is needed
@@ -77,6 +78,7 @@ class StripeWriter:
     async def _write_one(self, source: Source, digests: DigestSink) -> None:
         stripe = await self._receive(0, source, deque())
         try:
+            self.began_ms = now_ms()
             await self._send(stripe, *await self._code_stripe(stripe, digests))
         finally:
             self._cluster.write_budget.give(stripe.held_bytes)
@@ -228,6 +230,7 @@ class StripeWriter:
     async def _commit(self) -> None:
         """Makes the shards of an object of several stripes durable."""
         byte_count = erasure.shard_bytes(self._size, self._code, self._cluster.block_bytes)
+        self.began_ms = now_ms()
 
         async def commit(shard: int, node: int) -> None:
             ref = self._refs[shard]

@@ -46,7 +46,7 @@ from predastore.limits import (
     BACKEND_SCAN_PAGE_MAX,
     S3_PARTS_MAX,
 )
-from predastore.s3db.commands import Delete, Equals, Exists, Keep, Put, batch
+from predastore.s3db.commands import Applied, Check, Delete, Equals, Exists, Keep, Put, batch
 
 _UPLOAD_ID_CHARACTERS: Final = frozenset("0123456789abcdef")
 
@@ -130,10 +130,15 @@ class Uploads(Core):
             Keep(PARTS, where, records.deleted_key(where, records.new_id())),
             Put(PARTS, where, records.encode(part)),
             Put(PARTS, records.touch_key(upload.upload_id), records.new_id()),
-            *missing_ops(upload.bucket, upload.key, written),
+            *missing_ops(upload.bucket, upload.key, written, where.decode()),
         )
+
+        async def commit(fence: Check) -> Applied:
+            checks = (fence, Exists(UPLOADS, _key(upload)))
+            return await self._state.commit(batch(*ops, checks=checks))
+
         try:
-            applied = await self._state.commit(batch(*ops, checks=(Exists(UPLOADS, _key(upload)),)))
+            applied = await self._fenced(written, commit)
         except PreconditionFailed as error:
             await self._discard_unless_unknown(written, error)
             raise S3Error("NoSuchUpload", UploadId=upload.upload_id) from error

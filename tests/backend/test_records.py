@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from predastore.backend import records
@@ -16,7 +17,6 @@ from predastore.backend.records import (
     ObjectRecord,
     PartRecord,
     PartSize,
-    Record,
     RepairRecord,
     ShardExtent,
     Summary,
@@ -45,7 +45,7 @@ OBJECT = ObjectRecord(
     upload_id="00" * 16,
 )
 PART = PartRecord(4, FILE, 7, "0" * 32, 1_790_000_000_000, (Checksum("crc32", b"abcd"),))
-GOLDEN: dict[str, Record] = {
+GOLDEN: dict[str, msgspec.Struct] = {
     "object": OBJECT,
     "bucket": BucketRecord("bucket", "000000000001", "eu-north-1", 1_790_000_000_000, True),
     "upload": UploadRecord(
@@ -53,7 +53,7 @@ GOLDEN: dict[str, Record] = {
     ),
     "part": PART,
     "garbage": GarbageRecord((SHARDS, FILE), "00" * 16),
-    "repair": RepairRecord("bucket", "key", SHARDS, (2,), 1_790_000_000_000),
+    "repair": RepairRecord("bucket", "key", SHARDS, (2,), 1_790_000_000_000, f"{'00' * 16}/00007"),
 }
 SUMMARY = Summary(7, "0" * 32, 1_790_000_000_000, "000000000001", ("sha256",), "COMPOSITE")
 
@@ -64,6 +64,13 @@ def test_version_1_is_read_and_written_as_ever(name: str) -> None:
     record = GOLDEN[name]
     assert records.decode(type(record), stored) == record
     assert records.encode(record) == stored
+
+
+def test_a_repair_record_from_before_it_named_parts_is_read() -> None:
+    stored = records.encode(RepairRecord("bucket", "key", SHARDS, (2,), 5))
+    assert stored[1] == 0x97, "an array of the tag and six fields"
+    shorter = stored[:1] + b"\x96" + stored[2:-1]
+    assert records.decode(RepairRecord, shorter) == RepairRecord("bucket", "key", SHARDS, (2,), 5)
 
 
 def test_a_listed_entry_is_read_and_written_as_ever() -> None:

@@ -1,0 +1,117 @@
+"""What is stored about healing, in the table `healing`; encoded as all records (../records.py).
+
+key                                                        value
+lease                                                      LeaseRecord
+beat                                                       16 bytes, new with each heartbeat
+horizon                                                    HorizonRecord
+ring                                                       RingRecord
+progress                                                   ProgressRecord
+node/<5 digits>                                            NodeRecord
+moved/<shard hash> <write id> <2-byte index> <4-byte node>  MovedRecord
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+HEALING: Final = "healing"
+LEASE_KEY: Final = b"lease"
+BEAT_KEY: Final = b"beat"
+HORIZON_KEY: Final = b"horizon"
+RING_KEY: Final = b"ring"
+PROGRESS_KEY: Final = b"progress"
+NODE_PREFIX: Final = b"node/"
+MOVED_PREFIX: Final = b"moved/"
+
+
+class LeaseRecord(msgspec.Struct, frozen=True, array_like=True, tag="l"):
+    """Who heals. `holder`: drawn anew each time the lease is taken; `process`: its name in logs."""
+
+    holder: bytes
+    process: str
+    since_ms: int
+
+
+class HorizonRecord(msgspec.Struct, frozen=True, array_like=True, tag="h"):
+    """No record may begin to name a shard that may have been committed before `before_ms`: such
+    as are not named by then are being deleted. `pass_id`: of the pass that set it."""
+
+    before_ms: int
+    pass_id: bytes
+
+
+class NodeRecord(msgspec.Struct, frozen=True, array_like=True, tag="n"):
+    """`store_id`: of the node's directory, as it was when all that it should hold was looked
+    for. Another one has other contents."""
+
+    store_id: str
+    checked_ms: int
+
+
+class MovedRecord(msgspec.Struct, frozen=True, array_like=True, tag="m"):
+    """A shard that a record named until `moved_ms` and that `node` may let go of after the
+    readers' grace time."""
+
+    shard_hash: bytes
+    write_id: bytes
+    index: int
+    node: int
+    moved_ms: int
+
+
+class RingRecord(msgspec.Struct, frozen=True, array_like=True, tag="w"):
+    """How far the shards have been brought to where the ring of this `digest` wants them: the
+    walk is behind `after` in `table`; `settled`: it has come to its end. `left_count`: extents that
+    had to be left where they were, for a later walk. `moved_*`: since `begun_ms`."""
+
+    digest: bytes
+    table: str
+    after: bytes
+    settled: bool
+    left_count: int
+    moved_shards: int
+    moved_bytes: int
+    begun_ms: int
+
+
+class ProgressRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+    """What the process that heals says of itself, for whoever asks.
+
+    `*_left`: of the repair table. `stuck_shards`: of these, such as can not be rebuilt now.
+    `rate_bytes_s`: of late. `seconds_left`: at that rate; -1: unknown. `repaired_*`, `moved_*`,
+    `orphans_*`: since this process heals. `walk`: "" or what is being walked over, with
+    `walk_percent` of it done. `last_pass_ms`: the end of the last comparison of all nodes with all
+    records, or 0. `lost_nodes`: given up, as they have not answered for long.
+    """
+
+    process: str
+    at_ms: int
+    objects_left: int = 0
+    shards_left: int = 0
+    bytes_left: int = 0
+    stuck_shards: int = 0
+    rate_bytes_s: int = 0
+    seconds_left: int = -1
+    repaired_shards: int = 0
+    repaired_bytes: int = 0
+    moved_shards: int = 0
+    moved_bytes: int = 0
+    moves_left: int = 0
+    orphans_shards: int = 0
+    orphans_bytes: int = 0
+    walk: str = ""
+    walk_percent: int = 0
+    last_pass_ms: int = 0
+    ring_settled: bool = False
+    lost_nodes: tuple[int, ...] = ()
+    down_nodes: tuple[int, ...] = ()
+
+
+def node_key(node: int) -> bytes:
+    return b"%s%05d" % (NODE_PREFIX, node)
+
+
+def moved_key(shard_hash: bytes, write_id: bytes, index: int, node: int) -> bytes:
+    return MOVED_PREFIX + shard_hash + write_id + index.to_bytes(2, "big") + node.to_bytes(4, "big")
