@@ -174,6 +174,26 @@ RAFT_CHECKPOINT_MS: Final = 2_000  # what was applied that long ago is synced in
 JOURNAL_SEGMENT_BYTES_MAX: Final = 64 * MIB  # the next frame begins a new segment
 JOURNAL_FRAME_BYTES_MAX: Final = 256 * MIB  # more than all that may wait for one sync
 
+# --- gossip -----------------------------------------------------------------------------------
+
+GOSSIP_MEMBERS_MAX: Final = 512  # processes known; further ones are not taken in
+GOSSIP_TURN_MS: Final = 100  # between two looks at what is due
+GOSSIP_PROBE_MS: Final = 1_000  # one member is probed so often
+GOSSIP_PING_TIMEOUT_MS: Final = 1_000  # two slow hosts of 200 ms each way answer in 800
+GOSSIP_RELAY_TIMEOUT_MS: Final = 2_500  # a ping through another member, connecting included
+GOSSIP_RELAYS: Final = 3  # members asked to try a silent one
+GOSSIP_SUSPICION_MS: Final = 5_000  # a suspect has so long to speak up; grows with the members
+GOSSIP_SYNC_MS: Final = 5_000  # views are compared with one other so often
+GOSSIP_SYNC_TIMEOUT_MS: Final = 4_000
+GOSSIP_GAP_MS: Final = 1_500  # a turn this late means that this process was stopped, not others
+GOSSIP_SPREAD: Final = 3  # times log2 of the members: how often one piece of news is passed on
+GOSSIP_NEWS_BYTES_MAX: Final = 8 * KIB  # with one message, unless one record is larger
+GOSSIP_RECORD_BYTES_MAX: Final = 32 * KIB  # a process of some hundred nodes
+GOSSIP_SYNC_BYTES_MAX: Final = 128 * KIB  # records in one comparison; the rest comes with the next
+GOSSIP_FORGET_MS: Final = 3_600_000  # the dead are remembered so long, against old news
+GOSSIP_FACTS_MS: Final = 5_000  # free space and the like are told anew at most so often
+GOSSIP_TEXT_CHARS_MAX: Final = 200  # of a failure's reason
+
 # --- backend ----------------------------------------------------------------------------------
 
 BACKEND_CONDITION_TRIES_MAX: Final = 8  # a conditional commit that races with others

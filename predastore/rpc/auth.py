@@ -10,7 +10,7 @@ On the connection's first stream, header-only messages of rpc.framing:
 
 A proof is HMAC-SHA256 under the cluster key over a label for the role, both nonces, the SHA-256
 of the listener's TLS certificate as that end sees it, the caller's name, and the name of the
-listener that the caller wants. Hence: a replay fails on the nonce, a reflection on the label, a
+listener that the caller wants (or ANYONE, of whoever listens at an address). Hence: a replay fails on the nonce, a reflection on the label, a
 man in the middle with a certificate of his own on the hash, the wrong listener on the name.
 Who holds the cluster key may claim any name: names tell members apart, the key admits them.
 
@@ -28,6 +28,7 @@ import msgspec
 from predastore.errors import PeerRefused
 from predastore.rpc.framing import encode_prefix, encode_struct
 
+ANYONE = "anyone"  # wanted by who knows an address only: whoever listens there, with the key
 _NONCE_BYTES = 32
 _CALLER = b"predastore rpc 1 caller"
 _LISTENER = b"predastore rpc 1 listener"
@@ -107,7 +108,7 @@ class Listener:
 
     def challenge(self, hello: Hello) -> Challenge:
         _check_nonce(hello.nonce)
-        if hello.wanted != self._served:
+        if hello.wanted not in (self._served, ANYONE):
             raise PeerRefused(f"{hello.wanted!r} is not here")
         self._hello = hello
         return self._challenge

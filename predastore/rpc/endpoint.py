@@ -17,6 +17,7 @@ from predastore.errors import PeerUnreachable
 from predastore.limits import RPC_TIMEOUT_MS_MAX
 from predastore.rpc import pipe, quic_client
 from predastore.rpc.admission import Admission
+from predastore.rpc.auth import ANYONE
 from predastore.rpc.certificate import Certificate
 from predastore.rpc.deadlines import Deadlines
 from predastore.rpc.framing import Buffer, decode_response, encode_struct, payload_length
@@ -84,6 +85,13 @@ class Endpoint:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
+    def add_seed(self, host: str, port: int) -> str:
+        """Whoever listens at an address: the name to call it by. It proves the cluster key as
+        everybody does; which peer it is, its answers tell."""
+        name = f"{ANYONE} at {host}:{port}"
+        self.add_peer(name, host, port)
+        return name
+
     def _peer(self, name: str) -> Peer:
         peer = self._remote.get(name)
         if peer is None:
@@ -100,7 +108,7 @@ class Endpoint:
             configuration=self._configuration,
             cluster_key=self._cluster_key,
             name=self.name,
-            wanted=name,
+            wanted=ANYONE if name.startswith(f"{ANYONE} at ") else name,
         )
 
     async def call(

@@ -17,7 +17,7 @@ LAYERS = (
     ("errors", "limits", "config", "syscalls"),
     ("coding",),
     ("httpd", "rpc"),
-    ("node", "s3db"),
+    ("node", "s3db", "gossip"),
     ("backend",),
     ("s3",),
     (

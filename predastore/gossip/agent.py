@@ -1,0 +1,179 @@
+"""Gossip on the event loop: the core's calls over rpc, and others' requests to the core.
+
+The methods are served under every name that the process listens by, so gossip needs no port. A
+process that listens nowhere (a gateway alone) takes part as well: it can not be probed, so it
+says nothing of itself, and only asks. Seeds are addresses of whoever answers there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from predastore.errors import PredastoreError
+from predastore.gossip.core import Call, Core
+from predastore.gossip.messages import (
+    Facts,
+    Ping,
+    Pong,
+    Record,
+    Relay,
+    Relayed,
+    Reply,
+    Status,
+    Sync,
+    Synced,
+    View,
+    Viewed,
+)
+from predastore.limits import GOSSIP_PING_TIMEOUT_MS, GOSSIP_TURN_MS
+from predastore.rpc import CallContext, Endpoint, Method, Service
+from predastore.rpc import Reply as RpcReply
+
+logger = logging.getLogger(__name__)
+
+PING, RELAY, SYNC, VIEW = "gossip.ping", "gossip.relay", "gossip.sync", "gossip.view"
+
+
+class Agent:
+    """`own`: the name and the first facts of this process. `heard(record)` is called with each
+    change of another's record, before any call to it."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        name: str,
+        facts: Facts,
+        seeds: Sequence[tuple[str, int]] = (),
+        *,
+        heard: Callable[[Record], None] = lambda record: None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._loop = asyncio.get_running_loop()
+        self._listener = heard
+        names = [endpoint.add_seed(host, port) for host, port in seeds]
+        own = Record(name, int(time.time() * 1000), Status.ALIVE, facts)
+        self.core = Core(
+            own, names, now=self._loop.time(), draw=random.Random(), heard=self._changed
+        )
+        self._calls: set[asyncio.Task[None]] = set()
+        self._turns: asyncio.Task[None] | None = None
+        self._warned_of: Record | None = None
+
+    @property
+    def records(self) -> list[Record]:
+        """Everybody that is known, this process among them."""
+        return self.core.roster.all()
+
+    def say(self, facts: Facts) -> None:
+        """New facts of this process, if they are new."""
+        if facts != self.core.roster.own.facts:
+            self.core.say(facts)
+
+    def start(self) -> None:
+        self._turns = self._loop.create_task(self._run())
+
+    async def close(self) -> None:
+        """Says good-bye, and takes no further part."""
+        if self._turns is not None:
+            self._turns.cancel()
+            await asyncio.wait([self._turns])
+            self._make(self.core.leave())
+            if self._calls:
+                await asyncio.wait(self._calls, timeout=GOSSIP_PING_TIMEOUT_MS / 1000)
+        for call in list(self._calls):
+            call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls)
+
+    async def _run(self) -> None:
+        while True:
+            self._make(self.core.turn(self._loop.time()))
+            rival = self.core.rival
+            if rival is not None and rival.facts != (self._warned_of and self._warned_of.facts):
+                self._warned_of = rival
+                logger.warning(
+                    "another process goes by the name of this one, or did before it was started "
+                    "here; if it still runs, stop one of the two",
+                    extra={"name": rival.name, "host": rival.facts.host, "port": rival.facts.port},
+                )
+            await asyncio.sleep(GOSSIP_TURN_MS / 1000)
+
+    # --- calls to others ----------------------------------------------------------------------
+
+    def _make(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            task = self._loop.create_task(self._one(call))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+
+    async def _one(self, call: Call) -> None:
+        request = call.request
+        try:
+            reply: Reply
+            if isinstance(request, Ping):
+                reply = await self._ping(call.to, request, call.timeout_ms)
+            elif isinstance(request, Relay):
+                reply, _ = await self._endpoint.call(
+                    call.to, RELAY, request, Relayed, timeout_ms=call.timeout_ms
+                )
+            else:
+                reply, _ = await self._endpoint.call(
+                    call.to, SYNC, request, Synced, timeout_ms=call.timeout_ms
+                )
+        except PredastoreError as error:
+            logger.debug("gossip: no answer", extra={"peer": call.to, "error": str(error)})
+            self._make(self.core.failed(call, self._loop.time()))
+        else:
+            self._make(self.core.answered(call, reply, self._loop.time()))
+
+    async def _ping(self, name: str, request: Ping, timeout_ms: int) -> Pong:
+        pong, _ = await self._endpoint.call(name, PING, request, Pong, timeout_ms=timeout_ms)
+        return pong
+
+    # --- calls of others ----------------------------------------------------------------------
+
+    def service(self) -> Service:
+        """To be served under each name that this process listens by."""
+        return {
+            PING: Method(Ping, Pong, self._on_ping, 0),
+            RELAY: Method(Relay, Relayed, self._on_relay, 0),
+            SYNC: Method(Sync, Synced, self._on_sync, 0),
+            VIEW: Method(View, Viewed, self._on_view, 0),
+        }
+
+    async def _on_ping(self, request: Ping, _: memoryview, __: CallContext) -> RpcReply:
+        return RpcReply(self.core.received(request, self._loop.time()))
+
+    async def _on_sync(self, request: Sync, _: memoryview, __: CallContext) -> RpcReply:
+        return RpcReply(self.core.received(request, self._loop.time()))
+
+    async def _on_relay(self, request: Relay, _: memoryview, __: CallContext) -> RpcReply:
+        ping = self.core.relay(request, self._loop.time())
+        pong: Pong | None = None
+        if ping is not None:
+            try:
+                pong = await self._ping(request.target, ping, GOSSIP_PING_TIMEOUT_MS)
+            except PredastoreError as error:
+                logger.debug(
+                    "gossip: no answer", extra={"peer": request.target, "error": str(error)}
+                )
+        return RpcReply(self.core.relayed(pong, self._loop.time()))
+
+    async def _on_view(self, _: View, __: memoryview, ___: CallContext) -> RpcReply:
+        return RpcReply(Viewed(self.core.roster.own, tuple(self.records)))
+
+    # --- news ---------------------------------------------------------------------------------
+
+    def _changed(self, old: Record, new: Record) -> None:
+        if old is new or old.status is not new.status:
+            logger.info(
+                "gossip: %s is %s",
+                new.name,
+                "here" if new.status is Status.ALIVE else new.status.name.lower(),
+                extra={"host": new.facts.host, "port": new.facts.port},
+            )
+        self._listener(new)
