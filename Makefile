@@ -3,6 +3,7 @@
 # make lint       ruff, mypy, the layer and style tests
 # make bench      the benchmark table; BENCH=prefix picks rows, BENCH_OUT=file writes JSON
 # make simulate   the metadata cluster under faults in virtual time; SEEDS=n, from FIRST=n on
+# make simulate-quic  two ends of QUIC in bad weather, in virtual time; SEEDS and FIRST as above
 # make clean      removes what was built (data/ stays)
 #
 # Each installs what it needs: Debian packages when root, else it prints the line to type.
@@ -18,7 +19,7 @@ FIRST  ?= 0
 
 KERNELS := setup.py $(wildcard predastore/_fast/*.pyx predastore/_fast/*.h predastore/_fast/*.pxd)
 
-.PHONY: run test lint bench simulate clean build dev
+.PHONY: run test lint bench simulate simulate-quic clean build dev
 
 run: build
 	@exec $(BIN)/s3d -config config/dev.toml $(ARGS)
@@ -37,6 +38,9 @@ bench: dev $(VENV)/.bench
 
 simulate: dev
 	$(BIN)/python -m tests.s3db.simulator --seeds $(SEEDS) --first $(FIRST) --jobs 2
+
+simulate-quic: dev
+	$(BIN)/python -m tests.rpc.simulator --seeds $(SEEDS) --first $(FIRST) --jobs 2
 
 clean:
 	rm -rf build dist *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
