@@ -1,27 +1,32 @@
-"""Is a history of a register linearizable? (Wing and Gong's search, with Lowe's memory.)
+"""Is a history of a small map linearizable? (Wing and Gong's search, with Lowe's memory.)
 
-Linearizability is local (Herlihy and Wing 1990): a history is linearizable if, for each key, its
-operations on that key are; so each key is searched alone.
+Linearizability is local (Herlihy and Wing 1990): a history is linearizable if, for each object,
+its operations on that object are. An object here is a key, or all keys that one scan reads; so
+keys that no scan binds together are searched alone.
 
-Every write has a value of its own, and both gets and compare-and-sets report the value that they
-found. So a write whose outcome is unknown, and whose value nobody ever found, can be left out:
-taking it out of any linearization leaves one.
+Every write but a delete has a value of its own. An operation whose outcome is unknown may have
+been done at any time after it began, or not at all. The search does one only just before an
+operation that it explains: in any linearization, one that nothing after it observes can be left
+out, and one that is observed later can be moved back to just before that.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 NEVER = float("inf")
 
+State = tuple[int | None, ...]
+
 
 @dataclass
 class Operation:
-    """`kind`: get (found), put (value), or cas (expected -> value; found, done).
+    """`kind`: get (found), put (value), delete, cas (expected -> value; found, done), or scan
+    (rows: all that is there of the keys that begin with `key`).
 
-    `returned` is NEVER where the outcome is unknown; such a cas may have been done or not.
+    `returned` is NEVER where the outcome is unknown.
     """
 
     key: str
@@ -31,62 +36,121 @@ class Operation:
     value: int | None = None
     expected: int | None = None
     found: int | None = None
+    rows: Mapping[str, int] | None = None
 
     @property
     def is_known(self) -> bool:
         return self.returned != NEVER
 
-    def apply(self, state: int | None) -> tuple[bool, int | None]:
-        """(is this a legal step from `state`, the state after it)."""
-        if self.kind == "put":
-            return True, self.value
-        if self.is_known and self.found != state:
-            return False, state
-        if self.kind == "cas" and state == self.expected:
-            return True, self.value
-        return True, state
+    @property
+    def changes(self) -> bool:
+        return self.kind not in ("get", "scan")
 
 
 def first_violation(history: Iterable[Operation]) -> str | None:
-    """The key whose operations are not linearizable; None if all are."""
-    by_key: dict[str, list[Operation]] = defaultdict(list)
+    """The key, or scanned prefix, whose operations are not linearizable; None if all are."""
+    history = list(history)
+    prefixes = sorted({op.key for op in history if op.kind == "scan"}, key=len)
+
+    def place(key: str) -> str:
+        return next((prefix for prefix in prefixes if key.startswith(prefix)), key)
+
+    by_place: dict[str, list[Operation]] = defaultdict(list)
     for operation in history:
-        by_key[operation.key].append(operation)
-    for key, operations in by_key.items():
+        by_place[place(operation.key)].append(operation)
+    for name, operations in by_place.items():
         if not is_linearizable(operations):
-            return key
+            return name
     return None
 
 
 def is_linearizable(operations: list[Operation]) -> bool:
-    """Whether some order of the operations of one register explains all that they found."""
-    found = {operation.found for operation in operations if operation.is_known}
-    relevant = [
-        operation
-        for operation in operations
-        if operation.is_known or (operation.kind != "get" and operation.value in found)
-    ]
-    relevant.sort(key=lambda operation: operation.invoked)
-    count = len(relevant)
-    must = sum(1 << i for i in range(count) if relevant[i].is_known)
-    seen: set[tuple[int, int | None]] = set()
-    stack: list[tuple[int, int | None]] = [(0, None)]
-    while stack:
-        done, state = stack.pop()
-        if done & must == must:
-            return True
-        if (done, state) in seen:
-            continue
-        seen.add((done, state))
-        horizon = NEVER  # nothing invoked after the first return of what is not done can be next
-        for i in range((~done & (done + 1)).bit_length() - 1, count):
-            operation = relevant[i]
+    """Whether some order of the operations of one object explains all that they found."""
+    return _Search(operations).succeeds()
+
+
+class _Search:
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        operations = sorted(operations, key=lambda operation: operation.invoked)
+        self._known = [op for op in operations if op.is_known]
+        self._unknown = [op for op in operations if not op.is_known and op.changes]
+        keys = {op.key for op in operations if op.kind != "scan"}
+        keys.update(key for op in self._known for key in op.rows or ())
+        self._place = {key: position for position, key in enumerate(sorted(keys))}
+        self._wants = [tuple(self._needed(op)) for op in self._known]
+
+    def _needed(self, operation: Operation) -> Iterator[tuple[int, int | None]]:
+        """(position, value) of all that a known operation found."""
+        if operation.kind == "scan":
+            assert operation.rows is not None
+            for key, position in self._place.items():
+                if key.startswith(operation.key):
+                    yield position, operation.rows.get(key)
+        elif operation.kind in ("get", "cas"):
+            yield self._place[operation.key], operation.found
+
+    def succeeds(self) -> bool:
+        every = (1 << len(self._known)) - 1
+        seen: set[tuple[int, int, State]] = set()
+        stack: list[tuple[int, int, State]] = [(0, 0, (None,) * len(self._place))]
+        while stack:
+            step = stack.pop()
+            done, tried, state = step
+            if done == every:
+                return True
+            if step in seen:
+                continue
+            seen.add(step)
+            candidates, horizon = self._candidates(done)
+            for i in self._helpers(tried, state, candidates, horizon):
+                stack.append((done, tried | 1 << i, self._after(self._unknown[i], state)))
+            for i in reversed(candidates):  # those that returned first are tried first
+                if all(state[position] == value for position, value in self._wants[i]):
+                    stack.append((done | 1 << i, tried, self._after(self._known[i], state)))
+        return False
+
+    def _candidates(self, done: int) -> tuple[list[int], float]:
+        """Known operations that may be next: nothing that is not done returned before they
+        began. And that first return of what is not done."""
+        horizon = NEVER
+        found = []
+        for i in range((~done & (done + 1)).bit_length() - 1, len(self._known)):
+            operation = self._known[i]
             if operation.invoked > horizon:
                 break
-            if done >> i & 1:
-                continue
-            horizon = min(horizon, operation.returned)
-            legal, after = operation.apply(state)
-            if legal:
-                stack.append((done | 1 << i, after))
-    return False
+            if not done >> i & 1:
+                found.append(i)
+                horizon = min(horizon, operation.returned)
+        found = [i for i in found if self._known[i].invoked <= horizon]
+        return sorted(found, key=lambda i: self._known[i].returned), horizon
+
+    def _helpers(
+        self, tried: int, state: State, candidates: list[int], horizon: float
+    ) -> Iterator[int]:
+        """Unknown operations that lead to what a candidate found, at once or by way of others."""
+        wanted = {want for i in candidates for want in self._wants[i] if state[want[0]] != want[1]}
+        chosen: set[int] = set()
+        grew = True
+        while grew:
+            grew = False
+            for i, operation in enumerate(self._unknown):
+                position = self._place[operation.key]
+                may = operation.invoked <= horizon and not tried >> i & 1 and i not in chosen
+                if not may or (position, operation.value) not in wanted:
+                    continue
+                chosen.add(i)
+                if operation.kind == "cas" and state[position] != operation.expected:
+                    wanted.add((position, operation.expected))
+                    grew = True
+        for i in chosen:
+            operation = self._unknown[i]
+            if operation.kind != "cas" or state[self._place[operation.key]] == operation.expected:
+                yield i
+
+    def _after(self, operation: Operation, state: State) -> State:
+        if not operation.changes:
+            return state
+        position = self._place[operation.key]
+        if operation.kind == "cas" and state[position] != operation.expected:
+            return state
+        return (*state[:position], operation.value, *state[position + 1 :])

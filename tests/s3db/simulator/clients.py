@@ -1,10 +1,13 @@
-"""Clients that get, put and compare-and-set, and write down what they saw, and when."""
+"""Clients that get, scan, put, delete and compare-and-set, and write down what they saw, and when.
+
+A write that was not answered in time may be sent again as the same request, perhaps elsewhere.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .checker import Operation
 from .machine import Command, encode
@@ -13,8 +16,10 @@ if TYPE_CHECKING:
     from .world import World
 
 KEYS = ("a", "b", "c")
+KINDS = ("get", "get", "get", "put", "put", "cas", "cas", "delete", "scan")
 TIMEOUT_S = 0.7
 RETRY_S = 0.05
+AGAIN = 0.6  # how often a write whose outcome is unknown is sent again
 
 
 class Client:
@@ -24,7 +29,7 @@ class Client:
         self.world = world
         self.number = number
         self._member = world.rng.choice(list(world.members))
-        self._values = 0
+        self._count = 0
         self._seen: dict[str, int | None] = {}
         self._attempt = 0
         self._finishing = False
@@ -40,11 +45,11 @@ class Client:
     def _next(self) -> None:
         rng = self.world.rng
         key = rng.choice(KEYS)
-        kind = "put" if self._finishing else rng.choice(["get", "get", "put", "cas"])
-        operation = Operation(key, kind, self.world.now)
-        if kind != "get":
-            self._values += 1
-            operation.value = self.number * 1_000_000 + self._values
+        kind = "put" if self._finishing else rng.choice(KINDS)
+        operation = Operation("" if kind == "scan" else key, kind, self.world.now)
+        self._count += 1
+        if kind in ("put", "cas"):
+            operation.value = self.number * 1_000_000 + self._count
         if kind == "cas":
             operation.expected = self._seen.get(key)
         self.world.history.append(operation)
@@ -55,6 +60,16 @@ class Client:
         attempt = self._attempt
         rng = self.world.rng
         member = self.world.members[self._member]
+        command = encode(
+            Command(
+                operation.kind,
+                operation.key,
+                operation.value,
+                operation.expected,
+                self.number,
+                self._count,
+            )
+        )
 
         def once(function: Callable[..., None], *arguments: object) -> None:
             """Only the first answer to the present attempt counts."""
@@ -68,23 +83,23 @@ class Client:
             )
 
         def deliver() -> None:
-            if operation.kind == "get":
-                member.later(0, partial(member.read, operation.key, answer(self._read)))
+            if operation.changes:
+                member.later(0, partial(member.propose, command, answer(self._wrote)))
             else:
-                assert operation.value is not None
-                command = Command(
-                    operation.kind, operation.key, operation.value, operation.expected
-                )
-                member.later(0, partial(member.propose, encode(command), answer(self._wrote)))
+                look = partial(_look, operation)
+                member.later(0, partial(member.read, look, answer(self._read)))
 
         self.world.at(rng.uniform(0.0002, 0.002), deliver)
         self.world.at(TIMEOUT_S, partial(once, self._expired))
 
-    def _read(self, operation: Operation, last: bool, answered: bool, value: int | None) -> None:
+    def _read(self, operation: Operation, last: bool, answered: bool, found: Any) -> None:
         if not answered:
             self._elsewhere(operation, last, None)
             return
-        operation.found = value
+        if operation.kind == "scan":
+            operation.rows = found
+        else:
+            operation.found = found
         self._completed(operation, last)
 
     def _wrote(self, operation: Operation, last: bool, what: str, detail: int | None) -> None:
@@ -98,9 +113,11 @@ class Client:
 
     def _completed(self, operation: Operation, last: bool) -> None:
         operation.returned = self.world.now
-        if operation.kind == "get":
+        if operation.rows is not None:
+            self._seen.update({key: operation.rows.get(key) for key in KEYS})
+        elif operation.kind == "get":
             self._seen[operation.key] = operation.found
-        elif operation.kind == "put" or operation.found == operation.expected:
+        elif operation.kind != "cas" or operation.found == operation.expected:
             self._seen[operation.key] = operation.value
         if last:
             self.is_finished = True
@@ -115,6 +132,13 @@ class Client:
         self.world.at(RETRY_S * self.world.rng.random(), partial(self._try, operation, last))
 
     def _expired(self, operation: Operation, last: bool) -> None:
-        """A write's outcome is unknown for ever; go on with something new."""
+        """The outcome is unknown: the same request again, or something new, and it stays so."""
         self._member = self.world.rng.choice(list(self.world.members))
-        self._next()
+        if self.world.rng.random() < AGAIN:
+            self.world.at(RETRY_S * self.world.rng.random(), partial(self._try, operation, last))
+        else:
+            self._next()
+
+
+def _look(operation: Operation, values: Mapping[str, int]) -> Any:
+    return dict(values) if operation.kind == "scan" else values.get(operation.key)

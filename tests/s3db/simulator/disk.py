@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-SECTOR_BYTES = 512
+SECTOR_BYTES = 32  # finer than those of disks, so that small frames are torn as well
 
 
 class _Inode:

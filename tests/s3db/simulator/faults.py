@@ -10,20 +10,22 @@ from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.driver import Driver
 from predastore.s3db.raft.leadership import Leadership
 from predastore.s3db.raft.log import Log
-from predastore.s3db.raft.membership import majority_value
+from predastore.s3db.raft.membership import Membership, majority_value
 from predastore.s3db.raft.messages import (
     NOBODY,
     Append,
     AppendReply,
+    Configuration,
     Entry,
     HardState,
     Message,
     Record,
+    SnapshotChunk,
     VoteReply,
 )
-from predastore.s3db.raft.state import Bounds, ReadState, Ready, Role, Timing
+from predastore.s3db.raft.state import Bounds, ReadState, Ready, Recovered, Role, Timing
 
-from .world import ECHOES, POWER_CUTS, STORMY, Scenario
+from .world import ECHOES, LOST_DISKS, POWER_CUTS, STORMY, Scenario
 
 
 class TruncatesOnEveryAppend(Core):
@@ -47,8 +49,16 @@ class CountsStaleAcknowledgements(Core):
             super()._meet_lower_term(message)
 
 
+class NeverSyncs(Driver):
+    """pysyncobj: no fsync, no fdatasync, ever."""
+
+    def __init__(self, core: Core, actions: Any) -> None:
+        super().__init__(core, actions)
+        vars(actions.journal)["sync"] = lambda: None
+
+
 class SendsBeforeSync(Driver):
-    """pysyncobj never syncs; here: what depends on a sync is said before it."""
+    """What depends on a sync is said before it."""
 
     def turn(self) -> None:
         real_ready = self.core.ready
@@ -156,6 +166,25 @@ class CommitsUnverifiedTail(Core):
         self.commit = max(self.commit, min(message.commit, self.log.last_index))
 
 
+class SnapshotCommitsUnverifiedTail(Core):
+    """pysyncobj: a snapshot message moves the commit index over a log that was not compared."""
+
+    def receive_chunk(self, message: SnapshotChunk) -> None:
+        self.commit = max(self.commit, min(message.marker.index, self.log.last_index))
+        super().receive_chunk(message)
+
+
+class ForgetsMembership(Core):
+    """pysyncobj: membership is not replayed: after a start it is that of the beginning."""
+
+    def __init__(self, member_id: int, recovered: Recovered, **options: Any) -> None:
+        super().__init__(member_id, recovered, **options)
+        base = self.membership.at(self.log.base_index)
+        known = {member_id, *(i for _, c in self.membership._history for i in c.members())}
+        first = Configuration(tuple(sorted(known)), (), base.addresses)
+        self.membership = Membership(self.log.base_index, first)
+
+
 def _without_hard_state(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if not isinstance(record, HardState)]
 
@@ -245,7 +274,36 @@ CASES: Mapping[type[Core] | type[Driver], tuple[Mapping[str, Any], int]] = {
         0,
     ),
     SendsBeforeSync: (POWER_CUTS, 0),
+    NeverSyncs: (POWER_CUTS, 0),
     NeverWritesItsTerm: ({}, 0),
+    SnapshotCommitsUnverifiedTail: (
+        {
+            "clients": 8,
+            "delay_s": (0.001, 0.02),
+            "loss": 0.1,
+            "strike_s": (0.02, 0.3),
+            "timing": _QUICK,
+            "weights": {**_NEVER, "isolate_leader": 10, "partition": 6, "mend": 10, "cut_logs": 16},
+        },
+        0,
+    ),
+    ForgetsMembership: (
+        {
+            "members": 5,
+            "clients": 8,
+            "strike_s": (0.02, 0.2),
+            "timing": _QUICK,
+            "weights": {"change_members": 16, "partition": 6, "crash_one": 8, "mend": 8},
+        },
+        0,
+    ),
+}
+
+# Faults outside of core and driver, by the scenario that has them.
+OTHERS: Mapping[str, Scenario] = {
+    "pysyncobj: dump and journal do not meet, and the journal is cleared": Scenario(careless=True),
+    "a request that is sent again is applied again": Scenario(**STORMY, remembers=False),
+    "a lost disk votes again": Scenario(**LOST_DISKS, forgetful=True),
 }
 
 

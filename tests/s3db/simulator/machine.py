@@ -1,4 +1,7 @@
-"""The state machine of the simulation: a few registers, durable only where synced."""
+"""The state machine of the simulation: a few registers, durable only where synced.
+
+A request is applied once: the last request of each client is kept, with what it found (Raft 6.3).
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,20 @@ from predastore.s3db.raft.messages import COMMAND, Entry
 
 
 class Command(msgspec.Struct, array_like=True, frozen=True):
-    kind: str  # put or cas
+    """Operation `number` of `client`, which counts them."""
+
+    kind: str  # put, delete or cas
     key: str
-    value: int
+    value: int | None
     expected: int | None
+    client: int
+    number: int
 
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Command)
+
+Requests = dict[int, tuple[int, int | None]]  # client -> (number, what it found)
 
 
 def encode(command: Command) -> bytes:
@@ -26,11 +35,14 @@ def encode(command: Command) -> bytes:
 
 
 class Machine:
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, *, remembers: bool) -> None:
+        """`remembers`: which requests were applied; without, a retried one is applied twice."""
         self._rng = rng
+        self._remembers = remembers
         self.applied_index = 0
         self.values: dict[str, int] = {}
-        self._durable: tuple[int, dict[str, int]] = (0, {})
+        self._requests: Requests = {}
+        self.sync()
 
     def apply(self, entry: Entry) -> int | None:
         """What was found at the key before."""
@@ -39,28 +51,37 @@ class Machine:
         if entry.kind != COMMAND:
             return None
         command = _DECODER.decode(entry.data)
+        number, found = self._requests.get(command.client, (0, None))
+        if self._remembers and command.number <= number:
+            return found
         found = self.values.get(command.key)
-        if command.kind == "put" or found == command.expected:
+        self._requests[command.client] = (command.number, found)
+        if command.kind == "delete":
+            self.values.pop(command.key, None)
+        elif command.kind == "put" or found == command.expected:
+            assert command.value is not None
             self.values[command.key] = command.value
         return found
 
     def sync(self) -> None:
-        self._durable = (self.applied_index, dict(self.values))
+        self._durable = (self.applied_index, dict(self.values), dict(self._requests))
 
     def crash(self) -> None:
         """What was not synced may be there or not, as a whole."""
         if self._rng.random() < 0.5:
-            self.applied_index, self.values = self._durable[0], dict(self._durable[1])
+            index, values, requests = self._durable
+            self.applied_index, self.values, self._requests = index, dict(values), dict(requests)
         self.sync()
 
     def digest(self) -> str:
-        return repr(sorted(self.values.items()))
+        return repr((sorted(self.values.items()), sorted(self._requests.items())))
 
     def dump(self) -> bytes:
-        return _ENCODER.encode((self.applied_index, self.values))
+        return _ENCODER.encode((self.applied_index, self.values, self._requests))
 
     def load(self, data: bytes) -> None:
         """Take over a dump, durably."""
-        loaded: Any = msgspec.msgpack.decode(data)
+        loaded: Any = msgspec.msgpack.decode(data, strict=False)
         self.applied_index, self.values = loaded[0], loaded[1]
+        self._requests = {client: (number, found) for client, (number, found) in loaded[2].items()}
         self.sync()

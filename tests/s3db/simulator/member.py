@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from predastore._fast.crc import crc32c
 from predastore.errors import NoLeader, NotLeader, Overloaded, PredastoreError
@@ -28,7 +28,8 @@ CHUNK_BYTES = 16
 LOG_KEPT = 8  # entries kept when the log is cut
 
 WriteReply = Callable[[str, int | None], None]  # ("done", found), ("refused", leader), ("unknown",)
-ReadReply = Callable[[bool, int | None], None]  # (answered, value)
+Look = Callable[[Mapping[str, int]], Any]  # at the registers
+ReadReply = Callable[[bool, Any], None]  # (answered, what was found)
 
 
 class SimMember:
@@ -37,7 +38,7 @@ class SimMember:
         self.id = member
         self.rng = random.Random(world.rng.random())
         self.disk = SimDisk(self.rng)
-        self.machine = Machine(self.rng)
+        self.machine = self._new_machine()
         self.is_up = False
         self.paused_until = 0.0
         self.sync_s = world.scenario.sync_s
@@ -47,6 +48,9 @@ class SimMember:
         self.is_formed = True
         self._life = 0
 
+    def _new_machine(self) -> Machine:
+        return Machine(self.rng, remembers=self.world.scenario.remembers)
+
     # --- life ---------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -54,7 +58,7 @@ class SimMember:
         self.is_up = True
         self._armed = float("inf")
         self._callers: dict[int, tuple[int, WriteReply]] = {}
-        self._reads: list[tuple[int, str, ReadReply]] = []
+        self._reads: list[tuple[int, Look, ReadReply]] = []
         self.assembly = Assembly()
         self._received = bytearray()
         self._arriving: Marker | None = None
@@ -98,7 +102,7 @@ class SimMember:
         self.disk.lose()
         self.disks_lost += 1
         self.is_formed = False
-        self.machine = Machine(self.rng)
+        self.machine = self._new_machine()
         self.installing = None
 
     def _join(self) -> None:
@@ -192,10 +196,10 @@ class SimMember:
             self._callers[index] = (self.core.term, reply)
             self._turn()
 
-    def read(self, key: str, reply: ReadReply) -> None:
+    def read(self, look: Look, reply: ReadReply) -> None:
         """Linearizable, here: by the own read index, or the leader's."""
         if self.core.leadership is not None:
-            self._ask(partial(self._indexed, key, reply))
+            self._ask(partial(self._indexed, look, reply))
             return
         leader = self.core.leader
         if leader is None:
@@ -206,7 +210,7 @@ class SimMember:
 
         def indexed(index: int | None) -> None:
             for delay in network.delays(leader, self.id)[:1]:
-                self.world.at(delay, lambda: back(partial(self._indexed, key, reply, index)))
+                self.world.at(delay, lambda: back(partial(self._indexed, look, reply, index)))
 
         for delay in network.delays(self.id, leader)[:1]:
             self.world.at(delay, lambda: target.later(0, partial(target._ask, indexed)))
@@ -219,13 +223,13 @@ class SimMember:
         else:
             self._turn()
 
-    def _indexed(self, key: str, reply: ReadReply, index: int | None) -> None:
+    def _indexed(self, look: Look, reply: ReadReply, index: int | None) -> None:
         if index is None:
             reply(False, None)
         elif index <= self.driver.applied_index:
-            reply(True, self.machine.values.get(key))
+            reply(True, look(self.machine.values))
         else:
-            self._reads.append((index, key, reply))
+            self._reads.append((index, look, reply))
 
     # --- actions of the driver ----------------------------------------------------------------
 
@@ -260,8 +264,8 @@ class SimMember:
     def _answer_applied(self) -> None:
         ready = [read for read in self._reads if read[0] <= self.driver.applied_index]
         self._reads = [read for read in self._reads if read[0] > self.driver.applied_index]
-        for _, key, answer in ready:
-            answer(True, self.machine.values.get(key))
+        for _, look, answer in ready:
+            answer(True, look(self.machine.values))
 
     def answer_reads(self, reads: Sequence[ReadState]) -> None:
         for read in reads:
@@ -269,8 +273,10 @@ class SimMember:
 
     def cut_log(self) -> None:
         """Sync the state machine, and forget most of the log behind it."""
-        self.machine.sync()
-        index = self.driver.applied_index - LOG_KEPT
+        scenario = self.world.scenario
+        if not scenario.careless:
+            self.machine.sync()
+        index = self.driver.applied_index - (0 if scenario.careless else LOG_KEPT)
         if index > self.core.log.base_index:
             self.core.compact(index)
             self._turn()

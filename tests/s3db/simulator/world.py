@@ -51,6 +51,8 @@ class Scenario:
     fell_leaders: float = 0.0  # how often a leader does once it has applied something
     promotes: bool = False  # leaders let learners vote as soon as they may
     forgetful: bool = False  # a fault: who has lost its disk comes back as the voter it was
+    remembers: bool = True  # without, a fault: a request that is sent again is applied again
+    careless: bool = False  # a fault: the journal is cut behind what no disk holds yet
     weights: Mapping[str, int] = field(default_factory=dict)
     timing: Timing = PRODUCT_TIMING
     bounds: Bounds = PRODUCT_BOUNDS
@@ -210,7 +212,7 @@ class World:
             raise Violation(f"a member stopped: {error}") from error
         key = first_violation(self.history)
         if key is not None:
-            raise Violation(f"the history of key {key!r} is not linearizable")
+            raise Violation(f"the history of {key or 'all keys'!r} is not linearizable")
 
     def _settle(self) -> None:
         """With all faults gone, every client gets work done, and the members agree."""
