@@ -3,6 +3,7 @@
 # make lint       ruff, mypy, the layer and style tests
 # make bench      the benchmark table; BENCH=prefix picks rows, BENCH_OUT=file writes JSON
 # make simulate   the metadata cluster under faults in virtual time; SEEDS=n, from FIRST=n on
+# make faults     three members as processes, killed, stopped and cut off for SECONDS=n
 # make simulate-quic  two ends of QUIC in bad weather, in virtual time; SEEDS and FIRST as above
 # make clean      removes what was built (data/ stays)
 #
@@ -16,10 +17,11 @@ BENCH  ?=
 BENCH_OUT ?=
 SEEDS  ?= 1000
 FIRST  ?= 0
+SECONDS ?= 120
 
 KERNELS := setup.py $(wildcard predastore/_fast/*.pyx predastore/_fast/*.h predastore/_fast/*.pxd)
 
-.PHONY: run test lint bench simulate simulate-quic clean build dev
+.PHONY: run test lint bench simulate faults simulate-quic clean build dev
 
 run: build
 	@exec $(BIN)/s3d -config config/dev.toml $(ARGS)
@@ -38,6 +40,9 @@ bench: dev $(VENV)/.bench
 
 simulate: dev
 	$(BIN)/python -m tests.s3db.simulator --seeds $(SEEDS) --first $(FIRST) --jobs 2
+
+faults: dev
+	S3DB_FAULT_SECONDS=$(SECONDS) $(BIN)/python -m pytest -q -s --timeout 1200 tests/e2e/test_s3db_faults.py
 
 simulate-quic: dev
 	$(BIN)/python -m tests.rpc.simulator --seeds $(SEEDS) --first $(FIRST) --jobs 2
