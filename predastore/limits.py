@@ -109,6 +109,10 @@ NODE_INDEX_LAYER_SHARDS_MAX: Final = 8_192  # changes kept in memory before they
 NODE_INDEX_LAYER_BYTES_MAX: Final = 8 * MIB
 NODE_CHECKPOINT_BYTES_MAX: Final = 256 * MIB  # of log that a start after a crash has to read again
 NODE_DAMAGE_REPORTS_MAX: Final = 100  # log lines of one recovery
+NODE_BAD_BLOCKS_MAX: Final = 1_048_576  # remembered; about 100 bytes each, once disks rot
+NODE_PAGE_SHARDS_MAX: Final = 4_096  # of one answer of node.shards: about 90 bytes each
+NODE_PAGE_BLOCKS_MAX: Final = 16_384  # of one answer of shard.locate: about 16 bytes each
+NODE_PAGE_STRIPES_MAX: Final = 262_144  # of one answer of node.bad; one shard always fits
 
 # --- s3db -------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
 from predastore.errors import NodeError, NodeFull
+from predastore.failpoints import failpoint
 from predastore.limits import (
     NODE_FOOTER_PART_BYTES,
     NODE_SMALL_BATCH_BYTES,
@@ -155,7 +156,9 @@ class Appender:
         flushed. NodeFull, OSError as `flush`; it may be tried again after NodeFull."""
         if not self._sealed:
             self._seal()
+        failpoint("node.segment.sealed")
         self.begin(self.number + 1)
+        failpoint("node.segment.begun")
 
     def _seal(self) -> None:
         self.footer()

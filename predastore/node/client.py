@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from predastore.node import messages
-from predastore.node.messages import Done, NodeStatus, ShardStat
+from predastore.node.messages import (
+    BadShards,
+    Done,
+    NodeStatus,
+    ShardPlaces,
+    ShardRows,
+    ShardStat,
+)
 from predastore.node.shard import ShardRef
 from predastore.rpc import Buffer, Endpoint
 
@@ -87,3 +94,30 @@ class NodeClient:
             peer_name(node), "node.status", messages.Status(), NodeStatus, timeout_ms=timeout_ms
         )
         return status
+
+    async def locate(
+        self, node: int, ref: ShardRef, first: int = 0, *, timeout_ms: int
+    ) -> ShardPlaces:
+        """Where the blocks of a shard are, from stripe `first` on."""
+        request = messages.Locate(ref, first)
+        found, _ = await self._endpoint.call(
+            peer_name(node), "shard.locate", request, ShardPlaces, timeout_ms=timeout_ms
+        )
+        return found
+
+    async def shards(self, node: int, after: bytes, limit: int, *, timeout_ms: int) -> ShardRows:
+        """Up to `limit` shards in the order of their keys, beyond the key `after` (empty: from
+        the first on)."""
+        request = messages.ListShards(after, limit)
+        found, _ = await self._endpoint.call(
+            peer_name(node), "node.shards", request, ShardRows, timeout_ms=timeout_ms
+        )
+        return found
+
+    async def bad(self, node: int, after: bytes, limit: int, *, timeout_ms: int) -> BadShards:
+        """As `shards`, those with blocks that are known to be bad."""
+        request = messages.ListBad(after, limit)
+        found, _ = await self._endpoint.call(
+            peer_name(node), "node.bad", request, BadShards, timeout_ms=timeout_ms
+        )
+        return found

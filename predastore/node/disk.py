@@ -45,6 +45,9 @@ class Disk(Protocol):
     def free_bytes(self, path: Path) -> int:
         """What can still be written on the file system of `path`."""
 
+    def total_bytes(self, path: Path) -> int:
+        """The size of the file system of `path`."""
+
 
 class RealDisk:
     """The operating system's."""
@@ -88,3 +91,7 @@ class RealDisk:
     def free_bytes(self, path: Path) -> int:
         state = os.statvfs(path)
         return state.f_bavail * state.f_frsize
+
+    def total_bytes(self, path: Path) -> int:
+        state = os.statvfs(path)
+        return state.f_blocks * state.f_frsize

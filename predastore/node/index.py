@@ -9,7 +9,7 @@ checkpoint are read from the log again (recovery.py). If lmdb is missing, does n
 another store's, or does not fit the segments, it is deleted and built from the segments.
 
 lmdb tables: `shards` key -> entry (shard.py); `segments` number, 4 bytes big endian -> use
-(usage.py); `meta` "state" -> msgpack of `_State`.
+(usage.py); `bad` key -> its bad stripes (badblocks.py); `meta` "state" -> msgpack of `_State`.
 
 Threads: one writer changes it (`apply`, `freeze`); `write_frozen` may run in another thread, one
 at a time; anybody may look up. A lookup goes active layer, frozen layer, lmdb, and a layer is
@@ -18,8 +18,12 @@ dropped only after lmdb has it, so nothing is ever missed.
 
 from __future__ import annotations
 
+import heapq
 import shutil
 import struct
+import threading
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,12 +35,20 @@ from predastore.limits import (
     NODE_INDEX_LAYER_BYTES_MAX,
     NODE_INDEX_LAYER_SHARDS_MAX,
     NODE_INDEX_MAP_BYTES,
+    NODE_PAGE_SHARDS_MAX,
 )
+from predastore.node.badblocks import BadBlocks
 from predastore.node.segment import Change
-from predastore.node.shard import KEY_BYTES, counts, with_commit_segment
+from predastore.node.shard import (
+    KEY_BYTES,
+    Location,
+    as_indexed,
+    counts,
+    location,
+)
 from predastore.node.usage import SegmentUse, Usage
 
-FORMAT = 1
+FORMAT = 2
 _STATE = b"state"
 
 
@@ -61,6 +73,7 @@ class Frozen(msgspec.Struct, frozen=True):
 
     changes: dict[bytes, bytes | None]
     uses: dict[int, bytes | None]
+    bad: dict[bytes, bytes | None]
     state: bytes
 
 
@@ -71,11 +84,15 @@ class Index:
         self._environment = environment
         self._shards = environment.open_db(b"shards")
         self._segments = environment.open_db(b"segments")
+        self._bad = environment.open_db(b"bad")
         self._meta = environment.open_db(b"meta")
         self._store_id = store_id
         self._layers: tuple[dict[bytes, bytes | None], dict[bytes, bytes | None]] = ({}, {})
         self._active_bytes = 0
+        self._marking = threading.Lock()
+        self._opened_s = int(time.time())
         self.usage = Usage()
+        self.bad = BadBlocks()
         self.shard_count = 0
         self.checkpoint: Checkpoint | None = None
         self._load()
@@ -91,6 +108,8 @@ class Index:
             for number, use in transaction.cursor(db=self._segments):
                 decoded = SegmentUse.decode(bytes(use))
                 self.usage.segments[int.from_bytes(number, "big")] = decoded
+            for key, stripes in transaction.cursor(db=self._bad):
+                self.bad.load(bytes(key), bytes(stripes))
         self.shard_count = state.shard_count
         self.checkpoint = state.checkpoint
 
@@ -104,10 +123,38 @@ class Index:
                 found = transaction.get(key, db=self._shards)
                 return None if found is None else bytes(found)
         except lmdb.Error as error:
-            raise StoreFailed(
-                f"the node's index can not be read ({error}); stop the node, delete its index "
-                "folder, and start it: the index is built again from the segments"
-            ) from error
+            raise _unreadable(error) from error
+
+    def page(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` shards in the order of their keys, beyond `after`, with their entries."""
+        # In this order: what leaves a layer is in lmdb by then.
+        overlay: dict[bytes, bytes | None] = {}
+        for layer in reversed(self._layers):
+            overlay |= layer
+        changed = heapq.nsmallest(limit, (key for key in overlay if key > after))
+        found: list[tuple[bytes, bytes]] = []
+        try:
+            with self._environment.begin() as transaction:
+                cursor = transaction.cursor(db=self._shards)
+                stored = cursor.iternext() if cursor.set_range(after + b"\0") else iter(())
+                for key, entry in heapq.merge(
+                    stored, ((key, None) for key in changed), key=lambda item: item[0]
+                ):
+                    value = overlay.get(key, entry)
+                    if value is not None and (not found or found[-1][0] != key):
+                        found.append((key, value))
+                        if len(found) == limit:
+                            break
+        except lmdb.Error as error:
+            raise _unreadable(error) from error
+        return found
+
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every shard and its entry, in pages; what changes meanwhile may be in it or not."""
+        after = b""
+        while rows := self.page(after, NODE_PAGE_SHARDS_MAX):
+            yield from rows
+            after = rows[-1][0]
 
     def apply(self, change: Change, segment: int) -> None:
         """Takes in what a durable record in `segment` says."""
@@ -115,18 +162,30 @@ class Index:
         if old is not None:
             self.usage.remove(old)
             self.shard_count -= 1
+        entry = None
         if change.entry is not None:
-            entry = with_commit_segment(change.entry, segment)
+            entry = as_indexed(change.entry, segment, self._opened_s)
             self.usage.add(entry)
             self.shard_count += 1
-            self._set(change.key, entry)
-        elif old is not None:
-            self.usage.tombstone(segment, counts(old).commit_segment)
-            self._set(change.key, None)
+        if old is not None:
+            self.usage.supersede(segment, counts(old).commit_segment)
+        if old is not None or entry is not None:
+            self._set(change.key, old, entry)
 
-    def _set(self, key: bytes, entry: bytes | None) -> None:
-        self._layers[0][key] = entry
-        self._active_bytes += KEY_BYTES + len(entry or b"")
+    def _set(self, key: bytes, old: bytes | None, entry: bytes | None) -> None:
+        with self._marking:
+            self._layers[0][key] = entry
+            self._active_bytes += KEY_BYTES + len(entry or b"")
+            if key in self.bad:
+                self.bad.clear(key, _moved(old, entry, self.bad.stripes(key)))
+
+    def mark_bad(self, key: bytes, stripe: int, place: Location) -> bool:
+        """A block is bad; unless it has been replaced, or was known already."""
+        with self._marking:
+            entry = self.get(key)
+            if entry is None or location(entry, stripe) != place:
+                return False
+            return self.bad.mark(key, [stripe]) > 0
 
     @property
     def layer_load(self) -> float:
@@ -149,7 +208,7 @@ class Index:
         self._active_bytes = 0
         state = _State(FORMAT, self._store_id, checkpoint, self.shard_count)
         self.checkpoint = checkpoint
-        return Frozen(active, uses, msgspec.msgpack.encode(state))
+        return Frozen(active, uses, self.bad.take_changes(), msgspec.msgpack.encode(state))
 
     def write_frozen(self, frozen: Frozen) -> None:
         """Writes and syncs, all or nothing. NodeFull if there is no room: to be tried again.
@@ -169,6 +228,11 @@ class Index:
                         transaction.delete(name, db=self._segments)
                     else:
                         transaction.put(name, use, db=self._segments)
+                for key, stripes in frozen.bad.items():
+                    if stripes is None:
+                        transaction.delete(key, db=self._bad)
+                    else:
+                        transaction.put(key, stripes, db=self._bad)
                 transaction.put(_STATE, frozen.state, db=self._meta)
         except lmdb.DiskError as error:
             raise NodeFull(f"no room for the node's index: {error}") from error
@@ -180,6 +244,20 @@ class Index:
         self._environment.close()
 
 
+def _moved(old: bytes | None, entry: bytes | None, stripes: frozenset[int]) -> list[int] | None:
+    """Which of these stripes are somewhere else now; None: all of the shard is."""
+    if old is None or entry is None:
+        return None
+    return [stripe for stripe in stripes if location(old, stripe) != location(entry, stripe)]
+
+
+def _unreadable(error: lmdb.Error) -> StoreFailed:
+    return StoreFailed(
+        f"the node's index can not be read ({error}); stop the node, delete its index folder, and "
+        "start it: the index is built again from the segments"
+    )
+
+
 def open_index(path: Path, store_id: str) -> Index:
     """The index in a folder, made if there is none. FormatError if what is there is no index of
     this store; `discard_index` and open again."""
@@ -187,7 +265,7 @@ def open_index(path: Path, store_id: str) -> Index:
     environment: lmdb.Environment | None = None
     try:
         environment = lmdb.open(
-            str(path), map_size=NODE_INDEX_MAP_BYTES, max_dbs=3, max_spare_txns=4
+            str(path), map_size=NODE_INDEX_MAP_BYTES, max_dbs=4, max_spare_txns=4
         )
         return Index(environment, store_id)
     except (lmdb.Error, msgspec.MsgspecError, FormatError, struct.error) as error:

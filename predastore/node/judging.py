@@ -10,7 +10,8 @@ may end in writes that were never synced, whole, torn, or in part. So there:
 - a shard is taken in if its commit and all its blocks are whole. If they are not, and the bad
   ones had been synced (`synced`, see _fast/frame.pyx), this is damage to a shard that may have
   been acknowledged: it is taken in, reads of the bad blocks fail, and repair has the rest.
-  Otherwise it was torn before it was acknowledged: it is in `Reading.dropped`.
+  Otherwise it was torn before it was acknowledged: it is in `Reading.dropped`. A shard that was
+  moved or mended by that commit goes on as it was before.
 
 Every other segment was synced before the next one was made: what is bad there is damage.
 """
@@ -18,7 +19,7 @@ Every other segment was synced before the next one was made: what is bad there i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from predastore._fast import frame
@@ -54,7 +55,8 @@ class Report:
 @dataclass
 class Reading:
     """How a segment ends. `synced`: what its records say of that. `unlisted`: changes that no
-    footer record lists yet. `dropped`: keys of shards that need a tombstone."""
+    footer record lists yet. `dropped`: keys of shards whose last commit does not count; what was
+    before it has to be said again. `bad`: blocks of shards that were taken in."""
 
     end: int
     last_footer: int
@@ -62,6 +64,7 @@ class Reading:
     sealed: bool = False
     unlisted: list[Change] = field(default_factory=list)
     dropped: list[bytes] = field(default_factory=list)
+    bad: list[tuple[bytes, int, Location]] = field(default_factory=list)
 
 
 class _Judge:
@@ -76,8 +79,8 @@ class _Judge:
         self._newest = newest
         self._synced = reading.end if newest else _ALL_SYNCED
         self._bad: list[tuple[int, int]] = []
-        # Changes of shards with bad records, and where the last bad one ends.
-        self._suspects: dict[bytes, tuple[Change, int]] = {}
+        # Changes of shards with bad records, in order, and where the last bad record ends.
+        self._suspects: dict[bytes, list[tuple[Change, int]]] = {}
         # Blocks that are whole shards, bad, with nothing good after them so far.
         self._trailing: list[tuple[Change, int]] = []
 
@@ -117,7 +120,7 @@ class _Judge:
 
     def _suspect(self, change: Change, bad_end: int) -> None:
         self._reading.unlisted.append(change)
-        self._suspects[change.key] = (change, bad_end)
+        self._suspects.setdefault(change.key, []).append((change, bad_end))
 
     def _change(self, change: Change) -> Change:
         self._reading.unlisted.append(change)
@@ -142,14 +145,14 @@ class _Judge:
 
     def _bad_end(self, entry: bytes) -> int:
         """Where the last bad block of a shard ends, in this segment; 0 if there is none."""
-        last = 0
-        for place in locations(entry):
-            end = place.offset + frame.record_bytes(place.length)
+        return max((_end(place) for _, place in self._bad_blocks(entry)), default=0)
+
+    def _bad_blocks(self, entry: bytes) -> Iterator[tuple[int, Location]]:
+        for stripe, place in enumerate(locations(entry)):
             if place.segment == self._header.number and any(
-                start < end and place.offset < stop for start, stop in self._bad
+                start < _end(place) and place.offset < stop for start, stop in self._bad
             ):
-                last = max(last, end)
-        return last
+                yield stripe, place
 
     def finish(self, report: Report) -> list[Change]:
         """The changes of suspects that are to be taken in."""
@@ -159,14 +162,21 @@ class _Judge:
             else:
                 report.torn_bytes += end - start
         taken = []
-        for key, (change, bad_end) in self._suspects.items():
-            if bad_end <= self._synced:
-                taken.append(change)
-            else:
+        for key, suspects in self._suspects.items():
+            whole = [change for change, bad_end in suspects if bad_end <= self._synced]
+            taken += whole
+            if whole and whole[-1].entry is not None:
+                found = self._bad_blocks(whole[-1].entry)
+                self._reading.bad += [(key, stripe, place) for stripe, place in found]
+            if suspects[-1][1] > self._synced:
                 self._reading.dropped.append(key)
         report.dropped_shards += len(self._reading.dropped)
         self._reading.synced = self._synced
         return taken
+
+
+def _end(place: Location) -> int:
+    return place.offset + frame.record_bytes(place.length)
 
 
 def _key_of(record: frame.Record) -> bytes:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from predastore.errors import NodeFull, PredastoreError
+from predastore.failpoints import failpoint
 from predastore.limits import (
     NODE_BATCH_BYTES_MAX,
     NODE_BATCH_RECORDS_MAX,
@@ -28,7 +29,7 @@ from predastore.node.disk import Disk
 from predastore.node.index import Checkpoint, Frozen, Index
 from predastore.node.pending import Pending
 from predastore.node.segment import Change, footer_change_bytes
-from predastore.node.shard import Location
+from predastore.node.shard import Location, as_indexed
 from predastore.rpc import Buffer
 
 
@@ -59,8 +60,10 @@ class Log:
         appender: Appender,
         index: Index,
         now_ms: Callable[[], int],
+        now_s: Callable[[], int],
         reserve_bytes: int,
     ) -> None:
+        self.now_s = now_s
         self._folder = folder
         self._disk = disk
         self._appender = appender
@@ -80,10 +83,15 @@ class Log:
     # --- for operations -------------------------------------------------------------------
 
     def entry(self, key: bytes) -> bytes | None:
-        """The entry of a shard that is committed, or will be when `settle` returns."""
+        """The entry of a shard that is committed, or will be when `settle` returns; as the index
+        has it."""
         if key in self._latest:
             return self._latest[key]
         return self._index.get(key)
+
+    def bad_stripes(self, key: bytes) -> frozenset[int]:
+        """Blocks of a committed shard that are known to be bad, and not about to be replaced."""
+        return frozenset() if key in self._latest else self._index.bad.stripes(key)
 
     def block(self, key: bytes, stripe: int, block: Buffer, crc: int) -> Location:
         """A block of a shard to be committed later."""
@@ -115,7 +123,7 @@ class Log:
         change = Change(key, entry)
         self._appender.list_change(change)
         self._changes.append((change, self._appender.number))
-        self._latest[key] = entry
+        self._latest[key] = _indexed(change, self._appender.number)
 
     def _place(self, payload_bytes: int, entry_bytes: int) -> None:
         """Makes sure that the next record may be staged."""
@@ -169,7 +177,7 @@ class Log:
             for operation in self._staged:
                 operation.error = NodeFull(str(error))
             del self._changes[self._flushed_changes :]
-            self._latest = {change.key: change.entry for change, _ in self._changes}
+            self._latest = {change.key: _indexed(change, at) for change, at in self._changes}
             self.pending.forget(self._touched)
             raise
         finally:
@@ -184,9 +192,12 @@ class Log:
         """Syncs what was run, if any of it has to be durable, and lets it take effect."""
         if not self._changes:
             return
+        failpoint("node.batch.written")
         self._appender.sync()
+        failpoint("node.batch.synced")
         for change, segment in self._changes:
             self._index.apply(change, segment)
+        failpoint("node.batch.applied")
         self._changes.clear()
         self._latest.clear()
         self._flushed_changes = 0
@@ -212,3 +223,7 @@ class Log:
 
     def close(self) -> None:
         self._appender.close()
+
+
+def _indexed(change: Change, segment: int) -> bytes | None:
+    return None if change.entry is None else as_indexed(change.entry, segment, 0)

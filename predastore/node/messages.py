@@ -68,7 +68,9 @@ class Status(msgspec.Struct, frozen=True, array_like=True):
 class NodeStatus(msgspec.Struct, frozen=True, array_like=True):
     """`used_bytes`: of all segments, dead space included; `free_bytes`: what may still be put.
     `failure`: why nothing is written any more, or empty. `corrupt_reads`: blocks that failed their
-    CRC since the start; `damaged_places`: what the start found."""
+    CRC since the start; `damaged_places`: what the start found. `live_bytes`: of blocks of shards
+    that are there, with their headers; `dead_bytes`: the rest of the segments. `bad_shards`: those
+    with blocks known to be bad. `disk_free_bytes`, `disk_total_bytes`: of the file system."""
 
     id: int
     used_bytes: int
@@ -78,3 +80,79 @@ class NodeStatus(msgspec.Struct, frozen=True, array_like=True):
     failure: str = ""
     corrupt_reads: int = 0
     damaged_places: int = 0
+    live_bytes: int = 0
+    dead_bytes: int = 0
+    bad_shards: int = 0
+    disk_free_bytes: int = 0
+    disk_total_bytes: int = 0
+
+
+class ListShards(msgspec.Struct, frozen=True, array_like=True):
+    """node.shards. `after`: a shard's key (shard.py), or empty; `limit`: rows of the answer, at
+    most NODE_PAGE_SHARDS_MAX."""
+
+    after: bytes
+    limit: int
+
+
+class ShardRow(msgspec.Struct, frozen=True, array_like=True):
+    """A committed shard. `written_ms`: when it was committed, since 1970, to the second; of one
+    whose time was lost, when the node was started after that. `bad`: some of it is known to be."""
+
+    ref: ShardRef
+    block_count: int
+    byte_count: int
+    written_ms: int
+    bad: bool
+
+
+class ShardRows(msgspec.Struct, frozen=True, array_like=True):
+    """In the order of keys. `more`: go on after the key of the last."""
+
+    rows: list[ShardRow]
+    more: bool
+
+
+class ListBad(msgspec.Struct, frozen=True, array_like=True):
+    """node.bad; as ListShards."""
+
+    after: bytes
+    limit: int
+
+
+class BadShard(msgspec.Struct, frozen=True, array_like=True):
+    """A shard with blocks that are known to be bad: damaged, or lost."""
+
+    ref: ShardRef
+    stripes: list[int]
+
+
+class BadShards(msgspec.Struct, frozen=True, array_like=True):
+    """As ShardRows; at most NODE_PAGE_STRIPES_MAX stripes, unless one shard has more."""
+
+    rows: list[BadShard]
+    more: bool
+
+
+class Locate(msgspec.Struct, frozen=True, array_like=True):
+    """shard.locate. `first`: of the stripes that are asked for."""
+
+    ref: ShardRef
+    first: int = 0
+
+
+class BlockPlace(msgspec.Struct, frozen=True, array_like=True):
+    """Where a block's bytes are: segments/<segment>.seg, from `offset` on. `bad`: known to be."""
+
+    segment: int
+    offset: int
+    length: int
+    bad: bool
+
+
+class ShardPlaces(msgspec.Struct, frozen=True, array_like=True):
+    """Of each block, by stripe, from the first that was asked for; `more`: the shard has others
+    after these, which are NODE_PAGE_BLOCKS_MAX then."""
+
+    blocks: list[BlockPlace]
+    more: bool

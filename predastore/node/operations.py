@@ -15,7 +15,14 @@ from predastore._fast.crc import crc32c
 from predastore.errors import CorruptData, NodeError, PredastoreError
 from predastore.limits import NODE_SHARD_BLOCKS_MAX
 from predastore.node.log import Log
-from predastore.node.shard import Location, counts, encode_entry, locations, show_key
+from predastore.node.shard import (
+    as_committed,
+    counts,
+    encode_entry,
+    locations,
+    show_key,
+    written_s,
+)
 from predastore.rpc import Buffer
 
 
@@ -70,14 +77,16 @@ class Put(Operation):
     def stage(self, log: Log) -> None:
         _verify(self._key, self._block, self._crc)
         committed = log.entry(self._key)
-        if committed is None:
-            log.sole_block(self._key, self._block, self._crc, _sole_entry)
-        elif _contents(committed) != [(len(self._block), self._crc)]:
-            raise _differs(self._key)
-
-
-def _sole_entry(place: Location) -> bytes:
-    return encode_entry(0, [place])
+        when_s = log.now_s()
+        if committed is not None:
+            if _contents(committed) != [(len(self._block), self._crc)]:
+                raise _differs(self._key)
+            if not log.bad_stripes(self._key):
+                return
+            when_s = written_s(committed)
+        log.sole_block(
+            self._key, self._block, self._crc, lambda place: encode_entry(when_s, [place])
+        )
 
 
 class Append(Operation):
@@ -105,7 +114,8 @@ class Append(Operation):
 
 
 class Commit(Operation):
-    """All blocks of a shard are there: it exists from now on."""
+    """All blocks of a shard are there: it exists from now on. Of one that exists, the bad blocks
+    are replaced by those that were appended; these have to be what they were."""
 
     def __init__(
         self, future: asyncio.Future[None], key: bytes, block_count: int, byte_count: int
@@ -115,16 +125,27 @@ class Commit(Operation):
 
     def stage(self, log: Log) -> None:
         committed = log.entry(self._key)
-        if committed is not None and self._key not in log.pending:
-            if counts(committed)[1:] != (self._block_count, self._byte_count):
-                raise _differs(self._key)
-            return
-        entry = log.pending.entry(self._key, self._block_count, self._byte_count)
         if committed is None:
+            entry = log.pending.entry(self._key, self._block_count, self._byte_count, log.now_s())
             log.commit(self._key, entry)
-        elif _contents(committed) != _contents(entry):
-            raise _differs(self._key)
+        else:
+            self._replace(log, committed)
         log.pending.forget([self._key])
+
+    def _replace(self, log: Log, committed: bytes) -> None:
+        if counts(committed)[1:] != (self._block_count, self._byte_count):
+            raise _differs(self._key)
+        places = list(locations(committed))
+        bad = log.bad_stripes(self._key)
+        replaced = False
+        for stripe, place in log.pending.blocks(self._key).items():
+            if stripe >= len(places) or places[stripe][2:] != place[2:]:
+                raise _differs(self._key)
+            if stripe in bad:
+                places[stripe] = place
+                replaced = True
+        if replaced:
+            log.commit(self._key, as_committed(committed, places))
 
 
 class Delete(Operation):

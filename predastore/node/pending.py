@@ -48,10 +48,14 @@ class Pending:
         shard.touched_ms = self._now_ms()
         self._shards.move_to_end(key)
 
-    def entry(self, key: bytes, block_count: int, byte_count: int) -> bytes:
-        """What a commit of the shard writes. NodeError if it is not whole."""
+    def blocks(self, key: bytes) -> dict[int, Location]:
+        """What was appended to a shard, by stripe."""
         shard = self._shards.get(key)
-        blocks = shard.blocks if shard else {}
+        return shard.blocks if shard else {}
+
+    def entry(self, key: bytes, block_count: int, byte_count: int, written_s: int) -> bytes:
+        """What a commit of the shard writes. NodeError if it is not whole."""
+        blocks = self.blocks(key)
         if block_count < 1 or len(blocks) != block_count or max(blocks) != block_count - 1:
             missing = next(
                 (str(stripe) for stripe in range(block_count) if stripe not in blocks), "none"
@@ -67,7 +71,7 @@ class Pending:
                 f"shard {show_key(key)} can not be committed: its blocks have {found} bytes, "
                 f"{byte_count} were announced"
             )
-        return encode_entry(0, places)
+        return encode_entry(written_s, places)
 
     def forget(self, keys: Iterable[bytes]) -> None:
         for key in keys:

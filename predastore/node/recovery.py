@@ -34,6 +34,7 @@ from predastore.node.segment import (
     segment_numbers,
     segment_path,
 )
+from predastore.node.shard import as_committed, locations
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ def _fits(index: Index, folder: Path, numbers: Iterable[int]) -> bool:
         return False
     if segment_path(folder, checkpoint.segment).stat().st_size < checkpoint.offset:
         return False
-    return all(number in here for number, use in index.usage.segments.items() if use.live)
+    # Lost blocks can be noted; what a lost commit said can not be known.
+    return all(number in here for number, use in index.usage.segments.items() if use.live_commits)
 
 
 class _Recovery:
@@ -114,7 +116,8 @@ class _Recovery:
     def run(self, numbers: list[int]) -> None:
         usage = self._index.usage
         for gone in usage.segments.keys() - set(numbers):
-            usage.forget(gone)
+            if not usage.segments[gone].live:
+                usage.forget(gone)
         dropped: list[bytes] = []
         for number in numbers:
             usage.segment(number)
@@ -124,7 +127,18 @@ class _Recovery:
             self._appender.begin(max(numbers, default=0) + 1)
             usage.segment(self._appender.number)
         self._revoke(dropped)
+        self._note_lost(usage.segments.keys() - {*numbers, self._appender.number})
         self._write_index()
+
+    def _note_lost(self, lost: set[int]) -> None:
+        """Blocks of live shards in segments that are gone are bad."""
+        if not lost:
+            return
+        logger.error("segments are lost", extra={"segments": sorted(lost)})
+        for key, entry in self._index.entries():
+            for stripe, place in enumerate(locations(entry)):
+                if place.segment in lost:
+                    self._index.mark_bad(key, stripe, place)
 
     def _read(self, number: int, *, newest: bool) -> list[bytes]:
         """Takes in one segment; the keys of shards that need a tombstone, none but in the newest,
@@ -162,6 +176,8 @@ class _Recovery:
                     kept = True
             else:
                 self._report.damage(number, size, "no footer")
+            for key, stripe, place in reading.bad:
+                self._index.mark_bad(key, stripe, place)
             return reading.dropped
         finally:
             if not kept:
@@ -217,14 +233,18 @@ class _Recovery:
             self._index.write_frozen(self._index.freeze(self._checkpoint))
 
     def _revoke(self, dropped: list[bytes]) -> None:
-        """Tombstones, in the segment of what they revoke, even if it becomes larger than segments
-        are to be: whatever a power cut leaves of them, that segment is judged again, until all
-        are durable, which `_write_index` sees to. Until then no record says that what was torn
-        is synced."""
+        """Tombstones, or the commits from before, in the segment of what they revoke, even if it
+        becomes larger than segments are to be: whatever a power cut leaves of them, that segment
+        is judged again, until all are durable, which `_write_index` sees to. Until then no record
+        says that what was torn is synced."""
         number = self._appender.number
         for key in dropped:
-            change = Change(key, None)
-            self._appender.tombstone(key)
+            before = self._index.get(key)
+            change = Change(key, None if before is None else as_committed(before))
+            if change.entry is None:
+                self._appender.tombstone(key)
+            else:
+                self._appender.commit(key, change.entry)
             self._appender.list_change(change)
             self._appender.flush()
             self._index.apply(change, number)
@@ -238,5 +258,5 @@ class _Recovery:
             return  # the index stays in memory; reads work
         self._appender.sync()
         place = Checkpoint(self._appender.number, self._appender.end, self._appender.last_footer)
-        if place != self._index.checkpoint:
+        if place != self._index.checkpoint or self._index.bad.changed:
             self._index.write_frozen(self._index.freeze(place))

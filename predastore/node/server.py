@@ -47,6 +47,15 @@ class _Handlers:
     async def status(self, _: messages.Status, __: memoryview, ___: CallContext) -> Reply:
         return Reply(await self._store.status())
 
+    async def shards(self, request: messages.ListShards, _: memoryview, __: CallContext) -> Reply:
+        return Reply(await self._store.shards(request.after, request.limit))
+
+    async def bad(self, request: messages.ListBad, _: memoryview, __: CallContext) -> Reply:
+        return Reply(self._store.bad(request.after, request.limit))
+
+    async def locate(self, request: messages.Locate, _: memoryview, __: CallContext) -> Reply:
+        return Reply(await self._store.locate(request.ref, request.first))
+
 
 def service(store: Store) -> Service:
     """The methods that a node offers under its peer name ("node/3")."""
@@ -60,5 +69,8 @@ def service(store: Store) -> Service:
         "shard.stat": Method(messages.Stat, messages.ShardStat, to.stat, 0),
         "shard.delete": Method(messages.Delete, done, to.delete, 0),
         "shard.abort": Method(messages.Abort, done, to.abort, 0),
+        "shard.locate": Method(messages.Locate, messages.ShardPlaces, to.locate, 0),
         "node.status": Method(messages.Status, messages.NodeStatus, to.status, 0),
+        "node.shards": Method(messages.ListShards, messages.ShardRows, to.shards, 0),
+        "node.bad": Method(messages.ListBad, messages.BadShards, to.bad, 0),
     }

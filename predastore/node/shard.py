@@ -6,7 +6,7 @@ An entry says where the blocks of a committed shard are. It is the payload of it
 the value of its key in the index, and part of a footer; little endian:
 
     at  bytes  field
-     0      4  number of the segment that holds the commit (0 in the commit record itself)
+     0      4  when it was committed, in seconds since 1970; 0: not known
      4      4  block count n
      8      8  byte count of all blocks
     16   20 n  of each block, by stripe:
@@ -14,6 +14,9 @@ the value of its key in the index, and part of a footer; little endian:
                  4  number of its segment
                  4  payload length in bytes
                  4  CRC32C of the payload
+
+In the index, the first field is the number of the segment that holds the commit instead, and the
+time stands at the end.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ KEY_BYTES = OBJECT_HASH_BYTES + WRITE_ID_BYTES + 2
 
 ENTRY_HEADER = Struct("<IIQ")
 LOCATION = Struct("<QIII")
+_TIME_BYTES = 4
 
 
 class ShardRef(msgspec.Struct, frozen=True, array_like=True):
@@ -68,7 +72,7 @@ class Location(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """The head of an entry."""
+    """The head of an entry of the index."""
 
     commit_segment: int
     block_count: int
@@ -80,21 +84,43 @@ def split_key(key: bytes) -> tuple[bytes, bytes, int]:
     return key[:32], key[32:48], int.from_bytes(key[48:], "big")
 
 
+def ref_of_key(key: bytes) -> ShardRef:
+    return ShardRef(*split_key(key))
+
+
 def show_key(key: bytes) -> str:
     """A shard as a message names it."""
     return f"{key[:8].hex()}../{key[32:48].hex()}#{int.from_bytes(key[48:], 'big')}"
 
 
-def encode_entry(commit_segment: int, locations: Sequence[Location]) -> bytes:
+def encode_entry(written_s: int, locations: Sequence[Location]) -> bytes:
+    """An entry as a commit record has it."""
     byte_count = sum(location.length for location in locations)
-    return ENTRY_HEADER.pack(commit_segment, len(locations), byte_count) + b"".join(
+    return ENTRY_HEADER.pack(written_s, len(locations), byte_count) + b"".join(
         LOCATION.pack(*location) for location in locations
     )
 
 
-def with_commit_segment(entry: bytes, segment: int) -> bytes:
-    """An entry as the index has it, from one as a commit record has it."""
-    return segment.to_bytes(4, "little") + entry[4:]
+def as_indexed(entry: bytes, segment: int, unknown_s: int) -> bytes:
+    """An entry as the index has it, from one as a commit record has it. `unknown_s`: the time to
+    be taken for one that is not known."""
+    time = entry[:_TIME_BYTES]
+    if not any(time):
+        time = unknown_s.to_bytes(_TIME_BYTES, "little")
+    return segment.to_bytes(4, "little") + entry[4:] + time
+
+
+def as_committed(indexed: bytes, places: Sequence[Location] | None = None) -> bytes:
+    """An entry as a commit record has it, from one of the index; with other places for its
+    blocks, if they are given."""
+    if places is None:
+        return indexed[-_TIME_BYTES:] + indexed[4:-_TIME_BYTES]
+    return encode_entry(written_s(indexed), places)
+
+
+def written_s(indexed: bytes) -> int:
+    """When the shard of an entry of the index was committed, in seconds since 1970."""
+    return int.from_bytes(indexed[-_TIME_BYTES:], "little")
 
 
 def counts(entry: bytes | memoryview) -> Counts:
@@ -109,7 +135,8 @@ def location(entry: bytes | memoryview, stripe: int) -> Location | None:
 
 
 def locations(entry: bytes) -> Iterator[Location]:
-    return map(Location._make, LOCATION.iter_unpack(entry[ENTRY_HEADER.size :]))
+    end = ENTRY_HEADER.size + counts(entry).block_count * LOCATION.size
+    return map(Location._make, LOCATION.iter_unpack(memoryview(entry)[ENTRY_HEADER.size : end]))
 
 
 def check_entry(entry: bytes) -> bool:

@@ -10,6 +10,8 @@ that. What is promised:
 - `put`, `commit` and `delete` are durable when they return; `append` is when the commit is.
 - A block is given out only if it matches the CRC that came with it, else ShardCorrupt.
 - Every operation may be repeated; the same shard with other contents is refused (NodeError).
+- Blocks found to be bad are remembered (`bad`). The same shard put, or appended to and committed,
+  again replaces them, and nothing else of it; its good blocks are readable all the time.
 - A full disk refuses `put` and `append` (NodeFull) while there is still room for the rest.
 - After an I/O error, nothing is written any more (StoreFailed); reads go on.
 
@@ -19,6 +21,7 @@ All methods belong to the event loop that opened the store.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -35,6 +38,9 @@ from predastore.errors import (
 from predastore.limits import (
     BLOCK_BYTES_MAX,
     NODE_DELETE_REFS_MAX,
+    NODE_PAGE_BLOCKS_MAX,
+    NODE_PAGE_SHARDS_MAX,
+    NODE_PAGE_STRIPES_MAX,
     NODE_RESERVE_BYTES,
     NODE_SEGMENT_BYTES_DEFAULT,
     NODE_SEGMENT_BYTES_MAX,
@@ -47,11 +53,29 @@ from predastore.node.identity import SEGMENTS, DirectoryLock, establish
 from predastore.node.index import Index
 from predastore.node.judging import Report
 from predastore.node.log import Log
-from predastore.node.messages import NodeStatus, ShardStat
+from predastore.node.messages import (
+    BadShard,
+    BadShards,
+    BlockPlace,
+    NodeStatus,
+    ShardPlaces,
+    ShardRow,
+    ShardRows,
+    ShardStat,
+)
 from predastore.node.reader import Reader
 from predastore.node.recovery import recover
 from predastore.node.segment import segment_numbers, segment_path
-from predastore.node.shard import Location, ShardRef, counts, location, show_key
+from predastore.node.shard import (
+    Location,
+    ShardRef,
+    counts,
+    location,
+    locations,
+    ref_of_key,
+    show_key,
+    written_s,
+)
 from predastore.node.writer import Writer
 from predastore.rpc import Buffer
 
@@ -60,6 +84,10 @@ logger = logging.getLogger(__name__)
 
 def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
+
+
+def _now_s() -> int:
+    return int(time.time())
 
 
 @dataclass(frozen=True)
@@ -122,6 +150,7 @@ class Store:
             appender=opened.appender,
             index=opened.index,
             now_ms=_now_ms,
+            now_s=_now_s,
             reserve_bytes=reserve_bytes,
         )
         self._writer = Writer(log, opened.index, opened.disk, folder, unlinked=self._reader.forget)
@@ -173,7 +202,8 @@ class Store:
 
     async def commit(self, ref: ShardRef, block_count: int, byte_count: int) -> None:
         """NodeError unless the blocks 0 to block_count - 1 were appended since the store was
-        opened, and have so many bytes."""
+        opened, and have so many bytes. Of a shard that is there, the bad blocks that were appended
+        are replaced; no others need to have been."""
         key = self._key(ref)
         await self._writer.run(operations.Commit(self._future(), key, block_count, byte_count))
 
@@ -212,6 +242,7 @@ class Store:
             block = await self._read(key, stripe, place)
         except ShardCorrupt as error:
             self._corrupt_reads += 1
+            await asyncio.to_thread(self._index.mark_bad, key, stripe, place)
             logger.error(
                 "block is damaged",
                 extra={"node": self.node_id, "shard": show_key(key), "reason": str(error)},
@@ -248,27 +279,86 @@ class Store:
         found = counts(self._entry(self._key(ref)))
         return ShardStat(found.block_count, found.byte_count)
 
+    # --- looking at it --------------------------------------------------------------------
+
+    async def locate(self, ref: ShardRef, first: int = 0) -> ShardPlaces:
+        """Where the blocks of a shard are, from stripe `first` on. ShardNotFound."""
+        key = self._key(ref)
+        entry = self._entry(key)
+        bad = self._index.bad.stripes(key)
+        end = first + NODE_PAGE_BLOCKS_MAX
+        places = itertools.islice(enumerate(locations(entry)), max(first, 0), end)
+        return ShardPlaces(
+            [
+                BlockPlace(place.segment, place.payload_offset, place.length, stripe in bad)
+                for stripe, place in places
+            ],
+            counts(entry).block_count > end,
+        )
+
+    async def shards(self, after: bytes, limit: int) -> ShardRows:
+        """Up to `limit` committed shards in the order of their keys, beyond the key `after`."""
+        limit = min(max(limit, 1), NODE_PAGE_SHARDS_MAX)
+        found = await asyncio.to_thread(self._index.page, after, limit + 1)
+        rows = []
+        for key, entry in found[:limit]:
+            head = counts(entry)
+            rows.append(
+                ShardRow(
+                    ref_of_key(key),
+                    head.block_count,
+                    head.byte_count,
+                    written_s(entry) * 1000,
+                    key in self._index.bad,
+                )
+            )
+        return ShardRows(rows, len(found) > limit)
+
+    def bad(self, after: bytes, limit: int) -> BadShards:
+        """Up to `limit` shards with blocks known to be bad, as `shards`."""
+        limit = min(max(limit, 1), NODE_PAGE_SHARDS_MAX)
+        found = self._index.bad.page(after, limit + 1)
+        rows: list[BadShard] = []
+        total = 0
+        for key, stripes in found[:limit]:
+            total += len(stripes)
+            if rows and total > NODE_PAGE_STRIPES_MAX:
+                break
+            rows.append(BadShard(ref_of_key(key), stripes))
+        return BadShards(rows, len(found) > len(rows))
+
     async def status(self) -> NodeStatus:
-        sizes, free_bytes = await asyncio.to_thread(self._measure)
+        sizes, free_bytes, total_bytes = await asyncio.to_thread(self._measure)
+        used_bytes = sum(sizes)
+        live_bytes = self._index.usage.live_bytes
         return NodeStatus(
             id=self.node_id,
-            used_bytes=sum(sizes),
+            used_bytes=used_bytes,
             free_bytes=max(0, free_bytes - self._reserve_bytes),
             segment_count=len(sizes),
             shard_count=self._index.shard_count,
             failure=self._writer.failure or "",
             corrupt_reads=self._corrupt_reads,
             damaged_places=self.recovery.damaged,
+            live_bytes=live_bytes,
+            dead_bytes=max(0, used_bytes - live_bytes),
+            bad_shards=len(self._index.bad),
+            disk_free_bytes=free_bytes,
+            disk_total_bytes=total_bytes,
         )
 
-    def _measure(self) -> tuple[list[int], int]:
+    def _measure(self) -> tuple[list[int], int, int]:
         sizes = []
         for number in segment_numbers(self._folder):
             try:
                 sizes.append(segment_path(self._folder, number).stat().st_size)
             except FileNotFoundError:
                 continue  # unlinked since it was listed
-        return sizes, self._disk.free_bytes(self._folder)
+        return (
+            sizes,
+            self._disk.free_bytes(self._folder),
+            self._disk.total_bytes(self._folder),
+        )
 
 
 def _require_block(block: Buffer) -> None:

@@ -1,12 +1,12 @@
 """What each segment still holds that is needed, and so which segments can be unlinked.
 
-A segment is needed while it holds a block or the commit of a live shard, or a tombstone whose
-shard's commit still stands in an older segment: without the tombstone, a rebuild of the index
-would bring that shard back. Whole segments that are not needed can go; rewriting those that are
-needed only a little is another matter.
+A segment is needed while it holds a block or the commit of a live shard, or a tombstone or commit
+whose shard has a commit in an older segment too: without the newer record, a rebuild of the index
+would bring the older one back. Segments that are not needed are unlinked; those that are needed
+only a little are rewritten (compaction.py).
 
 Stored per segment, little endian: live bytes (8), live commits (4), then 4 bytes for each segment
-that a tombstone in this one is for.
+that this one supersedes.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _NUMBER = Struct("<I")
 
 class SegmentUse:
     """`live_bytes`: of block records of live shards; `live_commits`: shards committed here;
-    `tombstones_for`: segments with a commit that a tombstone here revokes."""
+    `supersedes`: older segments with a commit that a record here revokes or replaces."""
 
-    __slots__ = ("live_bytes", "live_commits", "tombstones_for")
+    __slots__ = ("live_bytes", "live_commits", "supersedes")
 
     def __init__(
-        self, live_bytes: int = 0, live_commits: int = 0, tombstones_for: Collection[int] = ()
+        self, live_bytes: int = 0, live_commits: int = 0, supersedes: Collection[int] = ()
     ) -> None:
         self.live_bytes = live_bytes
         self.live_commits = live_commits
-        self.tombstones_for = set(tombstones_for)
+        self.supersedes = set(supersedes)
 
     @property
     def live(self) -> bool:
@@ -40,7 +40,7 @@ class SegmentUse:
 
     def encode(self) -> bytes:
         return _HEAD.pack(self.live_bytes, self.live_commits) + b"".join(
-            map(_NUMBER.pack, sorted(self.tombstones_for))
+            map(_NUMBER.pack, sorted(self.supersedes))
         )
 
     @classmethod
@@ -62,6 +62,11 @@ class Usage:
         self.changed.add(number)
         return self.segments.setdefault(number, SegmentUse())
 
+    @property
+    def live_bytes(self) -> int:
+        """Of the block records of all live shards. Any thread may ask."""
+        return sum(use.live_bytes for use in list(self.segments.values()))
+
     def add(self, entry: bytes) -> None:
         """A shard lives."""
         self._count(entry, 1)
@@ -78,10 +83,11 @@ class Usage:
             self.segment(number).live_bytes += sign * size
         self.segment(counts(entry).commit_segment).live_commits += sign
 
-    def tombstone(self, segment: int, commit_segment: int) -> None:
-        """A tombstone in `segment` revokes a commit in `commit_segment`."""
-        if segment != commit_segment:
-            self.segment(segment).tombstones_for.add(commit_segment)
+    def supersede(self, segment: int, commit_segment: int) -> None:
+        """A record in `segment` revokes or replaces a commit in `commit_segment`, an older one;
+        or, where a start reads records again, a newer one: then it does not count."""
+        if segment > commit_segment:
+            self.segment(segment).supersedes.add(commit_segment)
 
     def dead(self, busy: Collection[int]) -> list[int]:
         """Segments that nothing needs, oldest first. `busy`: those that are being written to, or
@@ -89,12 +95,19 @@ class Usage:
         found = []
         for number in sorted(self.segments):
             use = self.segments[number]
-            needed = use.live or not use.tombstones_for.isdisjoint(self.segments)
+            needed = use.live or not use.supersedes.isdisjoint(self.segments)
             if not needed and number not in busy:
                 found.append(number)
         return found
 
     def forget(self, number: int) -> None:
-        """A segment was unlinked."""
-        del self.segments[number]
+        """A segment was unlinked. What it superseded is superseded by those that superseded it:
+        a shard may have commits in more than two segments."""
+        gone = self.segments.pop(number)
         self.changed.add(number)
+        inherited = gone.supersedes & self.segments.keys()
+        for other, use in self.segments.items():
+            if number in use.supersedes:
+                use.supersedes.discard(number)
+                use.supersedes |= inherited
+                self.changed.add(other)

@@ -20,9 +20,11 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from predastore.errors import NodeFull, Overloaded, StoreFailed
+from predastore.failpoints import failpoint
 from predastore.limits import NODE_QUEUE_BYTES_MAX, NODE_QUEUE_OPERATIONS_MAX
 from predastore.node.budget import Budget
 from predastore.node.disk import Disk
@@ -216,6 +218,7 @@ class Writer:
             # fit the segments any more, and is built again.
             self._unlink(turn.dead)
             self._index.write_frozen(turn.frozen)
+        failpoint("node.index.written")
         self._unlink(turn.dead)
 
     def _unlink(self, dead: list[int]) -> None:
@@ -224,9 +227,11 @@ class Writer:
         gone = dead.copy()
         while dead:
             # One by one: a tombstone must never be gone before the commit that it revokes.
-            self._disk.unlink(segment_path(self._folder, dead[0]))
+            with suppress(FileNotFoundError):  # it was lost, and what was in it has been replaced
+                self._disk.unlink(segment_path(self._folder, dead[0]))
             del dead[0]
             self._disk.sync_folder(self._folder)
+            failpoint("node.segment.unlinked")
         logger.info("segments unlinked", extra={"segments": gone})
         self._in_loop(lambda: self._unlinked(gone))
 

@@ -94,3 +94,15 @@ def records_of(segment: Path) -> list[frame.Record]:
     finally:
         os.close(descriptor)
     return [item for item in found if not isinstance(item, Gap)]
+
+
+async def damage_block(store: Store, path: Path, ref: ShardRef, stripe: int) -> None:
+    """Flips a bit of a block, in place: the store may have the file open."""
+    place = (await store.locate(ref)).blocks[stripe]
+    file = os.open(path / "segments" / f"{place.segment:08d}.seg", os.O_RDWR)
+    try:
+        at = place.offset + place.length // 2
+        (byte,) = os.pread(file, 1, at)
+        os.pwrite(file, bytes([byte ^ 4]), at)
+    finally:
+        os.close(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,18 @@ async def exercise(client: NodeClient, node: int) -> None:
     assert (status.id, status.shard_count, status.failure) == (3, 1, "")
     assert status.used_bytes > 600_000
     assert status.free_bytes > 0
+    assert status.used_bytes == status.live_bytes + status.dead_bytes
+    assert 600_005 < status.live_bytes < 601_000
+    assert 0 < status.disk_free_bytes <= status.disk_total_bytes
+    rows = await client.shards(node, b"", 10, timeout_ms=T)
+    assert [(row.ref, row.block_count, row.byte_count, row.bad) for row in rows.rows] == [
+        (ref_of(1), 3, 600_005, False)
+    ]
+    assert abs(rows.rows[0].written_ms - time.time() * 1000) < 60_000
+    assert not (await client.shards(node, ref_of(1).key(), 10, timeout_ms=T)).rows
+    places = await client.locate(node, ref_of(1), 1, timeout_ms=T)
+    assert [(place.length, place.bad) for place in places.blocks] == [(300_000, False), (5, False)]
+    assert not (await client.bad(node, b"", 10, timeout_ms=T)).rows
 
 
 def test_a_node_in_this_process_is_reached_through_the_pipe(tmp_path: Path) -> None:
@@ -113,6 +126,9 @@ def test_a_corrupt_block_is_a_corrupt_shard_at_the_client_too(tmp_path: Path) ->
             segment.write_bytes(content)
             with pytest.raises(ShardCorrupt):
                 await client.read(3, ref_of(1), 0, 0, 10, timeout_ms=T)
+            (row,) = (await client.bad(3, b"", 10, timeout_ms=T)).rows
+            assert (row.ref, row.stripes) == (ref_of(1), [0])
+            assert (await client.shards(3, b"", 10, timeout_ms=T)).rows[0].bad
             await here.close()
 
     run(main())

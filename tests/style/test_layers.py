@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "predastore"
 # in BESIDE.
 LAYERS = (
     ("_fast",),
-    ("errors", "limits", "config", "syscalls"),
+    ("errors", "limits", "config", "syscalls", "failpoints"),
     ("coding",),
     ("httpd", "rpc"),
     ("node", "s3db", "gossip"),
@@ -28,6 +28,7 @@ LAYERS = (
 BESIDE = {
     "config": {"errors", "limits"},
     "syscalls": {"errors", "limits"},
+    "failpoints": set(),
     "errors": set(),
     "limits": set(),
     "logs": set(),
