@@ -105,6 +105,12 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def command() -> list[str]:
+    """What runs `s3d`: the binary that S3D names, else this interpreter with this source."""
+    binary = os.environ.get("S3D")
+    return [str(Path(binary).resolve())] if binary else [sys.executable, "-m", "predastore"]
+
+
 @contextlib.contextmanager
 def s3d(
     folder: Path, *, tls: bool = False, environment: Mapping[str, str] | None = None
@@ -116,7 +122,7 @@ def s3d(
     with (folder / "s3d.log").open("wb") as log:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "predastore.cli"),
+                *command(),
                 *("-config", str(file), "-base-path", str(folder / "data")),
             ],
             stdin=subprocess.DEVNULL,

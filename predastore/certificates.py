@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from predastore import daemon
-from predastore.errors import StartupError
+from predastore.errors import ConfigError, StartupError
 
 _CA_DAYS: Final = 3650
 _SERVER_DAYS: Final = 397  # what browsers and some SDKs accept at most
 _RENEW_DAYS: Final = 30
+_GIVE: Final = "give a PEM chain and its key by -tls-cert and -tls-key"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,44 @@ class Served:
             self._current = fresh
 
         return replace
+
+
+def check(cert: Path | None, key: Path | None) -> None:
+    """ConfigError where a given certificate can not be used now: unreadable, expired, not of this
+    key. Nothing is said of generated ones (None)."""
+    if cert is None or key is None:
+        return
+    try:
+        chain = x509.load_pem_x509_certificates(cert.read_bytes())
+    except OSError as error:
+        raise ConfigError([f"{cert}: can not be read ({error.strerror}); {_GIVE}"]) from None
+    except ValueError:
+        raise ConfigError([f"{cert}: no certificate in PEM form; {_GIVE}"]) from None
+    try:
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+    except OSError as error:
+        raise ConfigError([f"{key}: can not be read ({error.strerror}); {_GIVE}"]) from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ConfigError([f"{key}: no private key in PEM form without a password; {_GIVE}"]) from (
+            None
+        )
+    now, own = datetime.datetime.now(datetime.UTC), chain[0]
+    problems = []
+    if own.public_key() != private.public_key():
+        problems.append(f"{key}: not the key of {cert}; give the two that belong together")
+    if own.not_valid_after_utc < now:
+        problems.append(f"{cert}: expired at {_stamp(own.not_valid_after_utc)}; renew it")
+    if own.not_valid_before_utc > now:
+        problems.append(
+            f"{cert}: not valid before {_stamp(own.not_valid_before_utc)}; set this host's clock, "
+            "or wait"
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _stamp(moment: datetime.datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:

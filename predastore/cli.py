@@ -1,7 +1,6 @@
 """The `s3d` command: `s3d [flags]` runs it, `s3d NAME ...` is a command of predastore.commands.
 
-Exit codes: 0 after a clean stop, 1 when the process could not go on, 2 when flags or configuration
-are wrong (nothing was touched).
+Exit codes are in EXITS; after 2 nothing was touched.
 """
 
 from __future__ import annotations
@@ -12,8 +11,28 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from predastore import __version__, commands, config, flags
-from predastore.errors import ConfigError, PredastoreError
+from predastore import __commit__, __version__, commands, config, flags
+from predastore.errors import (
+    ConfigError,
+    InUse,
+    NoRoom,
+    NotPermitted,
+    OtherVersion,
+    PredastoreError,
+    UnsupportedFormat,
+)
+
+# (code, what it means, the errors that lead to it); the first row that fits an error holds. Those
+# over 2 are of sysexits(3).
+EXITS: Final[tuple[tuple[int, str, tuple[type[PredastoreError], ...]], ...]] = (
+    (0, "done, or stopped by SIGTERM or SIGINT", ()),
+    (2, "flags, configuration or certificate are wrong; nothing was touched", (ConfigError,)),
+    (65, "the data is of another version (EX_DATAERR)", (OtherVersion, UnsupportedFormat)),
+    (69, "a port or a directory is in use by another process (EX_UNAVAILABLE)", (InUse,)),
+    (73, "no space for what has to be written (EX_CANTCREAT)", (NoRoom,)),
+    (77, "no permission for a file, a directory or a port (EX_NOPERM)", (NotPermitted,)),
+    (1, "could not start, could not go on, or the command was not done", (PredastoreError,)),
+)
 
 _EPILOG: Final = """\
 Each flag may also be given by the environment variable that stands in brackets. A flag beats the
@@ -48,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "-version",
         "--version",
         action="version",
-        version=f"s3d {__version__}",
+        version=f"s3d {__version__}" + (f" (commit {__commit__})" if __commit__ else ""),
         help="show the version",
     )
     return made
@@ -79,13 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.db_node,
             reread=lambda: resolve(given, environment)[0],
         )
-    except ConfigError as error:
-        for line in error.problems:
-            print(f"s3d: {line}", file=sys.stderr)
-        return 2
     except PredastoreError as error:
-        print(f"s3d: {error}", file=sys.stderr)
-        return 1
+        lines = error.problems if isinstance(error, ConfigError) else [str(error)]
+        for line in lines:
+            print(f"s3d: {line}", file=sys.stderr)
+        return next(code for code, _, kinds in EXITS if isinstance(error, kinds))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-from predastore.errors import StartupError
+from predastore.errors import InUse, StartupError
 
 
 @contextlib.contextmanager
@@ -22,15 +22,16 @@ def held(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         lock = (directory / ".lock").open("w")
     except OSError as error:
-        raise StartupError(
-            f"{directory} can not be used ({error.strerror}); mend its permissions, or name "
-            "another with -base-path"
+        raise StartupError.because(
+            error,
+            f"{directory} can not be used ({error.strerror}); mend that, or name another with "
+            "-base-path",
         ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StartupError(
+            raise InUse(
                 f"{directory} is in use by another s3d; stop that one, or name another directory "
                 "with -base-path"
             ) from None
@@ -61,13 +62,14 @@ def listening(host: str, port: int, place: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise StartupError(
+            raise InUse(
                 f"{host} port {port} is in use by another process; stop that one, or write "
                 f"another port ({place})"
             ) from None
-        raise StartupError(
+        raise StartupError.because(
+            error,
             f"{host} port {port} can not be listened on ({error.strerror or error}); write an "
-            f"address of this host ({place})"
+            f"address of this host ({place})",
         ) from None
 
 

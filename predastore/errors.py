@@ -6,7 +6,11 @@ it crosses a process boundary (see `to_wire`, `from_wire`).
 
     PredastoreError
     +-- ConfigError            the configuration can not be used; `problems`, one line each
-    +-- StartupError           the process can not start (data in use, foreign data, port taken)
+    +-- StartupError           the process can not start (foreign data, an address not of here)
+    |   +-- InUse              a port or a directory that another process has
+    |   +-- NotPermitted       no permission for what it has to read, write or listen on
+    |   +-- NoRoom             no space for what has to be written
+    |   +-- OtherVersion       data that another version wrote
     +-- FormatError            bytes that are not what they should be
     |   +-- CorruptData        a CRC or digest does not match
     |   +-- UnsupportedFormat  written by another version
@@ -40,6 +44,7 @@ it crosses a process boundary (see `to_wire`, `from_wire`).
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 
@@ -65,6 +70,37 @@ class ConfigError(PredastoreError):
 
 class StartupError(PredastoreError):
     code = "startup"
+
+    @staticmethod
+    def because(error: OSError, message: str) -> StartupError:
+        """`message` as the kind of StartupError that fits the errno of `error`."""
+        return _KINDS.get(error.errno or 0, StartupError)(message)
+
+
+class InUse(StartupError):
+    code = "startup-in-use"
+
+
+class NotPermitted(StartupError):
+    code = "startup-not-permitted"
+
+
+class NoRoom(StartupError):
+    code = "startup-no-room"
+
+
+class OtherVersion(StartupError):
+    code = "startup-other-version"
+
+
+_KINDS: dict[int, type[StartupError]] = {
+    errno.EADDRINUSE: InUse,
+    errno.EACCES: NotPermitted,
+    errno.EPERM: NotPermitted,
+    errno.EROFS: NotPermitted,
+    errno.ENOSPC: NoRoom,
+    errno.EDQUOT: NoRoom,
+}
 
 
 class FormatError(PredastoreError):
@@ -240,7 +276,7 @@ def _walk(cls: type[PredastoreError]) -> dict[str, type[PredastoreError]]:
     return found
 
 
-_LOCAL_ONLY = {"config", "startup", "http", "s3"}
+_LOCAL_ONLY = {"config", "http", "s3", *_walk(StartupError)}
 _BY_CODE = {code: cls for code, cls in _walk(PredastoreError).items() if code not in _LOCAL_ONLY}
 
 

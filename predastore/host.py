@@ -17,9 +17,9 @@ from typing import Any
 
 import uvloop
 
-from predastore import banner, daemon, logs, looplag, roles, watchdog
+from predastore import banner, certificates, daemon, logs, looplag, roles, watchdog
 from predastore.config import Config
-from predastore.errors import PredastoreError
+from predastore.errors import PredastoreError, StartupError
 from predastore.limits import (
     DRAIN_MS_MAX,
     GC_THRESHOLDS,
@@ -42,6 +42,7 @@ def run(
         settings, node=node, db_only=db_only, db_node=db_node, is_local=roles.is_local
     )
     roles.check_shared_keys(settings, chosen, roles.is_local)
+    certificates.check(settings.tls_cert, settings.tls_key)
     logs.configure(settings.log_level)
     gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -57,7 +58,13 @@ async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Conf
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, host.hangup.set)
     async with contextlib.AsyncExitStack() as stack:
-        await parts.open(stack)
+        try:
+            await parts.open(stack)
+        except OSError as error:
+            what = f"{error.filename}: " if error.filename is not None else ""
+            raise StartupError.because(
+                error, f"can not start: {what}{error.strerror or error}"
+            ) from error
         # What start-up made stays: full collections need not look at it again and again.
         gc.collect()
         gc.freeze()

@@ -28,7 +28,23 @@ def _db(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     return db.main(arguments, environment)
 
 
-COMMANDS: Final = (Command("db", "operate the metadata cluster", _db),)
+def _check_config(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    from predastore.commands import check_config
+
+    return check_config.main(arguments, environment)
+
+
+def _licenses(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    from predastore.commands import licenses
+
+    return licenses.main(arguments, environment)
+
+
+COMMANDS: Final = (
+    Command("db", "operate the metadata cluster", _db),
+    Command("check-config", "FILE: say what is wrong with a configuration", _check_config),
+    Command("licenses", "show the licences of all that s3d is made of", _licenses),
+)
 
 
 def find(name: str) -> Command | None:

@@ -84,9 +84,10 @@ class Server:
                 ssl_handshake_timeout=handshake_s,
             )
         except OSError as error:
-            raise StartupError(
+            raise StartupError.because(
+                error,
                 f"can not listen on {self.host}:{self.port}: {error.strerror or error}; "
-                "stop what uses it, or choose another address"
+                "stop what uses it, or choose another address",
             ) from error
         self.port = self._listener.sockets[0].getsockname()[1]
         self._timer = self.loop.call_later(self._bounds.tick_s, self._tick)

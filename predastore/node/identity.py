@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from predastore.errors import StartupError
+from predastore.errors import InUse, OtherVersion, StartupError
 from predastore.limits import NODE_FORMAT_VERSION
 
 FILE_NAME = "node.id"
@@ -41,7 +41,7 @@ class DirectoryLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._descriptor)
-            raise StartupError(
+            raise InUse(
                 f"{path} is in use by another process; stop that one, or give this node a "
                 "directory of its own"
             ) from None
@@ -80,7 +80,7 @@ def _read(file: Path) -> Identity:
 
 def _verified(file: Path, found: Identity, node_id: int, cluster_id: str) -> Identity:
     if found.format != NODE_FORMAT_VERSION:
-        raise StartupError(
+        raise OtherVersion(
             f"{file} has format {found.format}, this program reads {NODE_FORMAT_VERSION}; run the "
             "version that wrote it"
         )

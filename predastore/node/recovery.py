@@ -17,7 +17,15 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from predastore.errors import CorruptData, FormatError, NodeFull, StartupError, UnsupportedFormat
+from predastore.errors import (
+    CorruptData,
+    FormatError,
+    NodeFull,
+    NoRoom,
+    OtherVersion,
+    StartupError,
+    UnsupportedFormat,
+)
 from predastore.node.appender import Appender
 from predastore.node.disk import Disk
 from predastore.node.identity import INDEX, SEGMENTS, Identity
@@ -54,10 +62,10 @@ def recover(path: Path, identity: Identity, disk: Disk, appender: Appender) -> t
         recovery.run(numbers)
     except UnsupportedFormat as error:
         index.close()
-        raise StartupError(f"{folder}: {error}; run the version that wrote it") from error
+        raise OtherVersion(f"{folder}: {error}; run the version that wrote it") from error
     except NodeFull as error:
         index.close()
-        raise StartupError(f"{folder}: {error}; free some space and start again") from error
+        raise NoRoom(f"{folder}: {error}; free some space and start again") from error
     except BaseException:
         index.close()
         raise

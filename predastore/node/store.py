@@ -108,7 +108,7 @@ def _open(
         path.mkdir(parents=True, exist_ok=True)
         lock = DirectoryLock(path)
     except OSError as error:
-        raise StartupError(f"{path} can not be used: {error}") from error
+        raise StartupError.because(error, f"{path} can not be used: {error}") from error
     appender = Appender(
         path / SEGMENTS,
         disk,
@@ -122,7 +122,9 @@ def _open(
     except BaseException as error:
         appender.close()
         lock.release()
-        if isinstance(error, (OSError, StoreFailed)):
+        if isinstance(error, OSError):
+            raise StartupError.because(error, f"{path} can not be used: {error}") from error
+        if isinstance(error, StoreFailed):
             raise StartupError(f"{path} can not be used: {error}") from error
         raise
     logger.info("node store opened", extra={"node": node_id, "recovery": vars(report)})

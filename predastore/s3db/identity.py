@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from predastore.errors import StartupError
+from predastore.errors import OtherVersion, StartupError
 from predastore.s3db.raft.disk import OsDisk
 
 FILE_NAME: Final = "member.id"
@@ -50,7 +50,7 @@ def read(directory: Path) -> Identity | None:
 
 def _check(file: Path, found: Identity, member: int, cluster_id: str) -> None:
     if found.format != FORMAT:
-        raise StartupError(
+        raise OtherVersion(
             f"{file} has format {found.format}, this program reads {FORMAT}; run the version that "
             "wrote it"
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import S3d, development, fresh_network
+from support.processes import S3d, development, fresh_network, s3d_command
 from support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 def s3d(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).resolve().parents[2]
     return subprocess.run(
-        [sys.executable, "-m", "predastore.cli", *arguments],
+        [*s3d_command(), *arguments],
         cwd=folder,
         env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
         capture_output=True,
@@ -94,7 +94,7 @@ def test_a_second_process_on_the_same_data_is_refused(tmp_path: Path) -> None:
         done = s3d(
             tmp_path, "-config", "dev.toml", "-host", other, "-base-path", str(server.base_path)
         )
-        assert done.returncode == 1
+        assert done.returncode == 69
         assert "in use" in done.stderr
         assert server.healthy("live")
 
@@ -102,7 +102,7 @@ def test_a_second_process_on_the_same_data_is_refused(tmp_path: Path) -> None:
 def test_a_taken_port_is_a_clear_error(tmp_path: Path) -> None:
     with development(tmp_path) as server:
         done = s3d(tmp_path, "-base-path", str(tmp_path / "second"), "-host", server.host)
-        assert done.returncode == 1
+        assert done.returncode == 69
         assert re.search(r"8443: .*in use; stop what uses it, or choose", done.stderr), done.stderr
 
 

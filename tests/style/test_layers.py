@@ -22,7 +22,7 @@ LAYERS = (
     ("s3",),
     (
         *("logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag"),
-        *("flags", "reload", "watchdog", "wiring", "host", "commands", "cli"),
+        *("flags", "reload", "watchdog", "wiring", "host", "commands", "cli", "__main__"),
     ),
 )
 BESIDE = {
@@ -42,9 +42,20 @@ BESIDE = {
     "banner": {"roles"},
     "flags": set(),
     "wiring": {"credentials", "certificates", "roles", "daemon", "reload", "watchdog"},
-    "host": {"wiring", "logs", "roles", "daemon", "banner", "looplag", "reload", "watchdog"},
-    "commands": {"flags", "credentials", "daemon", "roles"},
+    "host": {
+        "wiring",
+        "certificates",
+        "logs",
+        "roles",
+        "daemon",
+        "banner",
+        "looplag",
+        "reload",
+        "watchdog",
+    },
+    "commands": {"flags", "credentials", "certificates", "daemon", "roles"},
     "cli": {"host", "commands", "flags"},
+    "__main__": {"cli"},
 }
 LINE = {part: number for number, line in enumerate(LAYERS) for part in line}
 

@@ -7,7 +7,6 @@ import os
 import signal
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from predastore.httpd.sigv4 import Credential
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db.api import Api
 from predastore.s3db.client import Client
-from support.processes import fresh_network
+from support.processes import fresh_network, s3d_command
 from support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +70,7 @@ class DbProcess:
 
     def _command(self, *arguments: str) -> list[str]:
         shared = ["-config", str(self.file), "-base-path", str(self.base_path)]
-        return [sys.executable, "-m", "predastore.cli", *arguments, *shared]
+        return [*s3d_command(), *arguments, *shared]
 
     def db(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`s3d db ...` on this host."""

@@ -31,6 +31,12 @@ PORT = 8443
 START_S = 60.0
 
 
+def s3d_command() -> list[str]:
+    """What runs `s3d`: the binary that S3D names, else this interpreter with this source."""
+    binary = os.environ.get("S3D")
+    return [str(Path(binary).resolve())] if binary else [sys.executable, "-m", "predastore"]
+
+
 def fresh_network() -> str:
     """The first three bytes of an address range that no other test uses."""
     return f"127.{random.randrange(10, 250)}.{random.randrange(1, 250)}"
@@ -64,7 +70,7 @@ class S3d:
 
     def start(self, *, ready: bool = True) -> S3d:
         folder = self.base_path.parent
-        command = [sys.executable, "-m", "predastore.cli", "-host", self.host, *self.arguments]
+        command = [*s3d_command(), "-host", self.host, *self.arguments]
         with (
             (folder / f"{self.name}.stdout").open("ab") as out,
             (folder / f"{self.name}.stderr").open("ab") as err,

@@ -1,0 +1,66 @@
+"""`make binary`, second half: dist/s3d, one file made of build/binary/s3d.dist.
+
+The launcher (launcher.c has the layout), the files as one zstd frame, an index, a trailer. The
+same folder gives the same bytes: files are sorted, and neither times nor owners are kept.
+"""
+
+import hashlib
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import zstandard
+
+ROOT = Path(__file__).resolve().parents[1]
+DIST = ROOT / "build" / "binary" / "s3d.dist"
+LEVEL = 19
+WINDOW_LOG = 23  # 8 MiB: what zstd decoders take without being asked to
+
+
+def launcher(target: Path) -> None:
+    """Compiles launcher.c, with zstd's decoder in it."""
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIE", "-pie", "-s"]
+    flags += ["-D_FORTIFY_SOURCE=2", "-fstack-protector-strong", "-Wl,-z,relro,-z,now"]
+    source = str(ROOT / "packaging" / "launcher.c")
+    command = [os.environ.get("CC", "gcc"), *flags, source, "-l:libzstd.a", "-o", str(target)]
+    subprocess.run(command, check=True)
+
+
+def main() -> int:
+    folder = ROOT / "build" / "binary" / "launcher"
+    folder.mkdir(parents=True, exist_ok=True)
+    launcher(folder / "launcher")
+    files = sorted(file for file in DIST.rglob("*") if file.is_file())
+    index, contents = b"", []
+    for file in files:
+        name, content = file.relative_to(DIST).as_posix().encode(), file.read_bytes()
+        is_executable = file.stat().st_mode & 0o100 != 0
+        index += struct.pack("<QHH", len(content), is_executable, len(name)) + name
+        contents.append(content)
+    unpacked = b"".join(contents)
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        LEVEL, window_log=WINDOW_LOG, write_checksum=True, write_content_size=True
+    )
+    payload = zstandard.ZstdCompressor(compression_params=parameters).compress(unpacked)
+    start = (folder / "launcher").read_bytes()
+    digest = hashlib.sha256(payload + index).hexdigest()[:32].encode()
+    trailer = b"S3DONE01" + struct.pack(
+        "<QQQQ", len(start), len(payload), len(index), len(unpacked)
+    )
+    target = ROOT / "dist" / "s3d"
+    target.parent.mkdir(exist_ok=True)
+    fresh = target.with_name(".s3d.new")
+    fresh.write_bytes(start + payload + index + trailer + digest)
+    fresh.chmod(0o755)
+    fresh.rename(target)
+    sys.stdout.write(
+        f"dist/s3d: {target.stat().st_size / 1e6:.1f} MB, "
+        f"{len(unpacked) / 1e6:.1f} MB in {len(files)} files when unpacked\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

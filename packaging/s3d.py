@@ -1,0 +1,7 @@
+"""The main program of the binary: what `python -m predastore` runs."""
+
+import sys
+
+from predastore.cli import main
+
+sys.exit(main())

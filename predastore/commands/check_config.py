@@ -1,0 +1,59 @@
+"""`s3d check-config FILE`: what `s3d` would say of a configuration, without starting anything.
+
+Reads what `s3d` reads (flags and environment too) and the certificate that is named. Nothing is
+written, no data directory is touched and no port is opened. Exit codes: 0 fine, 2 not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+
+from predastore import certificates, flags, roles
+from predastore.config import Config
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser of `s3d check-config`."""
+    made = argparse.ArgumentParser(
+        prog="s3d check-config",
+        usage="s3d check-config FILE [flags]",
+        description="Checks a configuration and the certificate that it names. Nothing is touched.",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    made.add_argument("file", metavar="FILE", help="the configuration, TOML")
+    flags.add(made, tuple(flag for flag in flags.FLAGS if flag.name != "config"))
+    about = made.add_argument_group("About")
+    about.add_argument("-h", "-help", "--help", action="help", help="show this and exit")
+    return made
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """`s3d check-config FILE`; the exit code. ConfigError lists all that is wrong."""
+    given = vars(parser().parse_intermixed_args(list(arguments)))
+    file = given.pop("file")
+    settings, options = flags.settled({**given, "config": file}, environment)
+    chosen = roles.choose(
+        settings,
+        node=options.node,
+        db_only=options.db_only,
+        db_node=options.db_node,
+        is_local=roles.is_local,
+    )
+    roles.check_shared_keys(settings, chosen, roles.is_local)
+    certificates.check(settings.tls_cert, settings.tls_key)
+    sys.stdout.write(f"{file}: fine; this host would run {_summary(settings, chosen)}\n")
+    return 0
+
+
+def _summary(settings: Config, chosen: roles.Roles) -> str:
+    parts = []
+    if chosen.s3:
+        parts.append(f"S3 on {settings.host} port {settings.port} ({settings.backend})")
+    for row in chosen.nodes:
+        parts.append(f"node {row.id} in {row.path}")
+    for member in chosen.members:
+        parts.append(f"database member {member.id} in {member.path}")
+    return ", ".join(parts) or "nothing"
