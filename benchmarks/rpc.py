@@ -1,243 +1,209 @@
-"""Calls through the pipe and over QUIC, the latter to a process of its own.
+"""Calls through the pipe, and over QUIC between two processes on the loopback.
 
-Round trips carry 64 bytes each way; transfers are blocks of 1 MiB in requests, eight at a time.
-Yardsticks: awaiting the handler, a bare UDP echo, a memory copy, stock aioquic (one stream of
-16 MiB, its own defaults), and the pipe itself.
+    rpc.pipe.call             us      a call in this process, against awaiting the handler
+    rpc.quic_1400             MB/s    payloads of 1 MiB, eight at a time, in datagrams of 1,400
+    rpc.quic_1400.fetch       MB/s    the same towards the caller
+    rpc.quic_8900[.fetch]     MB/s    the same in datagrams of 8,900 bytes
+    rpc.quic_1400.call        us      round trip of 100 bytes each way
+    rpc.quic_1400.calls_200   /s      the same with 200 in flight
+    rpc.quic_1400.bulk_call   ms      the same, one at a time, while a transfer goes on: median
+
+Yardsticks: the same with stock aioquic in the engine's place (PREDASTORE_QUIC=aioquic), and for
+bulk what UDP with segmentation offload and AES-128-GCM on each packet moves (udp_ceiling.c), for
+round trips a bare UDP echo. All take turns in each of ROUNDS rounds; rows are medians.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Final
 
-import msgspec
 import uvloop
-from aioquic.asyncio.client import connect
-from aioquic.asyncio.protocol import QuicConnectionProtocol
-from aioquic.asyncio.server import serve
-from aioquic.quic import events
-from aioquic.quic.configuration import QuicConfiguration
 
-from benchmarks.measure import Row, Timing, row, timing
+from benchmarks.measure import Row, paired, row
+from benchmarks.programs import built
+from benchmarks.rpc_process import ASK, KEY, Ask, running
 from predastore.rpc import CallContext, Endpoint, Method, Reply, self_signed
-from predastore.rpc.quic_core import client_configuration, server_configuration
 
-KEY = b"benchmark"
-BLOCK = bytes(1 << 20)
-BLOCKS = 16
-IN_FLIGHT = 8
-CALLERS = 100
-ROUNDS = 5
-TIMEOUT_MS = 60_000
+ROUNDS: Final = 5
+SIZES: Final = (1400, 8900)
+STOCK: Final = "stock aioquic in its place"
+CEILING_MB: Final = 400
+ECHOES: Final = 400
 
-Step = Callable[[], Awaitable[object]]
-
-
-class Ask(msgspec.Struct, frozen=True):
-    data: bytes
-
-
-async def echo(ask: Ask, payload: memoryview, context: CallContext) -> Reply:
-    return Reply(ask)
-
-
-METHOD = Method(Ask, Ask, echo, len(BLOCK))
-ASK = Ask(bytes(64))
+# What is measured at 1,400 bytes only: it does not depend on the size.
+SMALL: Final = (
+    ("call", "call", "us", 1e6),
+    ("calls", "calls_200", "/s", 1.0),
+    ("bulk_call", "bulk_call", "ms", 1e3),
+)
 
 
 def rows() -> list[Row]:
-    command = [sys.executable, "-m", "benchmarks.rpc"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        ports = [int(port) for port in server.stdout.readline().split()]
-        return uvloop.run(_rows(*ports))  # leaving the block ends the server's input, and it
-
-
-async def _rows(port: int, stock_port: int, udp_port: int) -> list[Row]:
-    endpoint = Endpoint(cluster_key=KEY, certificate=self_signed(), name="bench")
-    endpoint.serve("node/0", {"echo": METHOD})
-    endpoint.add_peer("node/1", "127.0.0.1", port)
-    try:
-        return await _measured(endpoint, stock_port, udp_port)
-    finally:
-        await endpoint.close()
-
-
-async def _measured(endpoint: Endpoint, stock_port: int, udp_port: int) -> list[Row]:
-    def one(peer: str) -> Step:
-        return lambda: endpoint.call(peer, "echo", ASK, Ask, timeout_ms=TIMEOUT_MS)
-
-    found = [
-        await _round_trips("rpc.pipe.call", one("node/0"), 2000, "await the handler", _handler),
-    ]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.setblocking(False)
-        udp.connect(("127.0.0.1", udp_port))
-
-        async def bounce() -> None:
-            udp.send(ASK.data)
-            await asyncio.get_running_loop().sock_recv(udp, 100)
-
-        found.append(await _round_trips("rpc.quic.call", one("node/1"), 300, "UDP echo", bounce))
-    found.append(await _concurrent(one("node/1")))
-    found += await _transfers(endpoint, stock_port)
+    prefix = os.environ.get("BENCH", "")
+    found: list[Row] = []
+    if "rpc.pipe".startswith(prefix) or prefix.startswith("rpc.pipe"):
+        found.append(_pipe_row())
+    if "rpc.quic".startswith(prefix) or prefix.startswith("rpc.quic"):
+        found += _quic_rows()
     return found
 
 
-async def _handler() -> None:
-    await echo(ASK, memoryview(b""), CallContext("local", 0.0))
+# --- the pipe ------------------------------------------------------------------------------------
 
 
-async def _paired(mine: Step, other: Step) -> tuple[Timing, Timing]:
-    samples: tuple[list[float], list[float]] = ([], [])
-    await mine()
-    await other()
-    for _ in range(ROUNDS):
-        for which, step in enumerate((mine, other)):
-            began = time.perf_counter()
-            await step()
-            samples[which].append(time.perf_counter() - began)
-    return timing(samples[0]), timing(samples[1])
+async def _echo(ask: Ask, payload: memoryview, context: CallContext) -> Reply:
+    return Reply(ask)
 
 
-def _times(step: Step, count: int) -> Step:
-    async def repeated() -> None:
-        for _ in range(count):
-            await step()
+def _pipe_row() -> Row:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        endpoint = runner.run(_piped())
 
-    return repeated
+        async def calls() -> None:
+            for _ in range(ECHOES):
+                await endpoint.call("node/0", "echo", ASK, Ask, timeout_ms=60_000)
 
+        async def handled() -> None:
+            for _ in range(ECHOES):
+                await _echo(ASK, memoryview(b""), CallContext("local", 0.0))
 
-async def _round_trips(name: str, step: Step, count: int, yardstick: str, other: Step) -> Row:
-    mine, bare = await _paired(_times(step, count), _times(other, count))
+        mine, bare = paired(lambda: runner.run(calls()), lambda: runner.run(handled()))
+        runner.run(endpoint.close())
     return row(
-        name,
-        mine.median_s / count * 1e6,
+        "rpc.pipe.call",
+        mine.median_s / ECHOES * 1e6,
         "us",
         spread=mine.spread,
-        yardstick=yardstick,
-        yardstick_value=bare.median_s / count * 1e6,
+        yardstick="await the handler",
+        yardstick_value=bare.median_s / ECHOES * 1e6,
     )
 
 
-async def _concurrent(step: Step) -> Row:
-    count = 20
-
-    async def many() -> None:
-        await asyncio.gather(*(_times(step, count)() for _ in range(CALLERS)))
-
-    mine, alone = await _paired(many, _times(step, 300))
-    return row(
-        f"rpc.quic.calls.{CALLERS}",
-        mine.per_second(CALLERS * count),
-        "calls/s",
-        spread=mine.spread,
-        yardstick="one caller",
-        yardstick_value=alone.per_second(300),
-    )
+async def _piped() -> Endpoint:
+    endpoint = Endpoint(cluster_key=KEY, certificate=self_signed(), name="bench")
+    endpoint.serve("node/0", {"echo": Method(Ask, Ask, _echo, 0)})
+    return endpoint
 
 
-def _blocks(endpoint: Endpoint, peer: str) -> Step:
-    async def sender(numbers: range) -> None:
-        for _ in numbers:
-            await endpoint.call(peer, "echo", ASK, Ask, [BLOCK], timeout_ms=TIMEOUT_MS)
+# --- QUIC ----------------------------------------------------------------------------------------
 
-    async def transfer() -> None:
-        await asyncio.gather(
-            *(sender(range(start, BLOCKS, IN_FLIGHT)) for start in range(IN_FLIGHT))
-        )
-
-    return transfer
+Samples = dict[str, list[float]]
 
 
-async def _transfers(endpoint: Endpoint, stock_port: int) -> list[Row]:
-    megabytes = BLOCKS * len(BLOCK) / 1e6
-    over_quic = _blocks(endpoint, "node/1")
-    in_pipe = _blocks(endpoint, "node/0")
+def _quic_rows() -> list[Row]:
+    samples: Samples = defaultdict(list)
+    with contextlib.ExitStack() as stack:
+        ceiling = stack.enter_context(built("udp_ceiling", "crypto"))
+        echo = stack.enter_context(_udp_echo())
+        pairs = {
+            (engine, size): stack.enter_context(running(size, environment))
+            for engine, environment in (("mine", {}), ("stock", {"PREDASTORE_QUIC": "aioquic"}))
+            for size in SIZES
+        }
+        for _ in range(ROUNDS):
+            for size in SIZES:
+                samples[f"ceiling {size}"].append(_ceiling(ceiling, size))
+                for engine in ("mine", "stock"):
+                    for kind in ("transfer", "fetch"):
+                        figure = pairs[engine, size].measure(kind)
+                        samples[f"{engine} {size} {kind}"].append(figure)
+            samples["echo"].append(echo())
+            for engine in ("mine", "stock"):
+                for kind, *_ in SMALL:
+                    figure = pairs[engine, SIZES[0]].measure(kind)
+                    samples[f"{engine} {kind}"].append(figure)
+    return [*_bulk_rows(samples), *_small_rows(samples)]
 
-    async def stock() -> None:
-        await _stock_transfer(stock_port)
 
+def _bulk_rows(samples: Samples) -> list[Row]:
     found = []
-    for yardstick, other in (("the pipe", in_pipe), ("stock aioquic", stock)):
-        mine, bare = await _paired(over_quic, other)
-        found.append(
-            row(
-                "rpc.quic.transfer",
-                mine.per_second(megabytes),
-                "MB/s",
-                spread=mine.spread,
-                yardstick=yardstick,
-                yardstick_value=bare.per_second(megabytes),
-            )
-        )
+    for size in SIZES:
+        for kind, suffix in (("transfer", ""), ("fetch", ".fetch")):
+            mine = samples[f"mine {size} {kind}"]
+            for what, other in (
+                ("UDP and AES-128-GCM alone", samples[f"ceiling {size}"]),
+                (STOCK, samples[f"stock {size} {kind}"]),
+            ):
+                found.append(_row(f"rpc.quic_{size}{suffix}", "MB/s", mine, what, other))
     return found
 
 
-class _Stock(QuicConnectionProtocol):
-    """Sends all it has, and is done when the peer says so; the peer answers at the end."""
-
-    done: asyncio.Future[None] | None = None
-
-    def quic_event_received(self, event: events.QuicEvent) -> None:
-        if isinstance(event, events.StreamDataReceived) and event.end_stream:
-            if self.done is None:
-                self._quic.send_stream_data(event.stream_id, b"!", end_stream=True)
-                self.transmit()
-            else:
-                self.done.set_result(None)
-
-
-async def _stock_transfer(port: int) -> None:
-    ours = client_configuration()
-    stock = QuicConfiguration(alpn_protocols=ours.alpn_protocols, verify_mode=ours.verify_mode)
-    async with connect(
-        "127.0.0.1", port, configuration=stock, create_protocol=_Stock
-    ) as connection:
-        assert isinstance(connection, _Stock)
-        connection.done = asyncio.get_running_loop().create_future()
-        connection._quic.send_stream_data(0, BLOCK * BLOCKS, end_stream=True)
-        connection.transmit()
-        await connection.done
+def _small_rows(samples: Samples) -> list[Row]:
+    name = f"rpc.quic_{SIZES[0]}"
+    found = []
+    for kind, suffix, unit, factor in SMALL:
+        mine, stock = (
+            [factor * sample for sample in samples[f"{engine} {kind}"]]
+            for engine in ("mine", "stock")
+        )
+        if kind == "call":
+            echo = [factor * sample for sample in samples["echo"]]
+            found.append(_row(f"{name}.{suffix}", unit, mine, "UDP echo", echo))
+        found.append(_row(f"{name}.{suffix}", unit, mine, STOCK, stock))
+    return found
 
 
-class _UdpEcho(asyncio.DatagramProtocol):
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def datagram_received(self, data: bytes, address: Any) -> None:
-        self._transport.sendto(data, address)
-
-
-async def _serve() -> None:
-    """The other process: prints its ports, and ends with its standard input."""
-    certificate = self_signed()
-    endpoint = Endpoint(cluster_key=KEY, certificate=certificate, name="bench-server")
-    endpoint.serve("node/1", {"echo": METHOD})
-    port = await endpoint.listen("node/1", "127.0.0.1", 0)
-    ours = server_configuration(certificate)
-    stock = QuicConfiguration(
-        is_client=False,
-        alpn_protocols=ours.alpn_protocols,
-        certificate=ours.certificate,
-        private_key=ours.private_key,
+def _row(name: str, unit: str, mine: list[float], yardstick: str, other: list[float]) -> Row:
+    value = statistics.median(mine)
+    return row(
+        name,
+        value,
+        unit,
+        spread=(max(mine) - min(mine)) / value,
+        yardstick=yardstick,
+        yardstick_value=statistics.median(other),
     )
-    server = await serve("127.0.0.1", 0, configuration=stock, create_protocol=_Stock)
-    assert server._transport is not None
-    loop = asyncio.get_running_loop()
-    udp, _ = await loop.create_datagram_endpoint(_UdpEcho, local_addr=("127.0.0.1", 0))
-    others = [made.get_extra_info("sockname")[1] for made in (server._transport, udp)]
-    print(port, *others, flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
-    await endpoint.close()
-    server.close()
-    udp.close()
 
 
-if __name__ == "__main__":
-    uvloop.run(_serve())
+def _ceiling(program: str, datagram_bytes: int) -> float:
+    """MB/s."""
+    done = subprocess.run(
+        [program, str(datagram_bytes), str(CEILING_MB)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return float(done.stdout)
+
+
+@contextlib.contextmanager
+def _udp_echo() -> Iterator[Callable[[], float]]:
+    """Seconds of a round trip of 100 bytes to another process, through blocking sockets."""
+    program = (
+        "import socket\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "s.bind(('127.0.0.1', 0))\n"
+        "print(s.getsockname()[1], flush=True)\n"
+        "while True: s.sendto(*s.recvfrom(200))\n"
+    )
+    command = [sys.executable, "-c", program]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+    ):
+        assert process.stdout is not None
+        udp.connect(("127.0.0.1", int(process.stdout.readline())))
+        udp.settimeout(10)
+
+        def measured() -> float:
+            began = time.perf_counter()
+            for _ in range(ECHOES):
+                udp.send(ASK.data)
+                udp.recv(200)
+            return (time.perf_counter() - began) / ECHOES
+
+        try:
+            yield measured
+        finally:
+            process.kill()
