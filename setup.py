@@ -13,7 +13,8 @@ DEBUG = os.environ.get("PREDASTORE_DEBUG") == "1"
 WARNINGS = ["-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-Wno-unused-parameter"]
 CFLAGS = ["-std=c11", *WARNINGS, *(["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-DNDEBUG"])]
 
-KERNELS = ["chunked", "crc", "frame", "gf256", "sigv4"]
+KERNELS = ["chunked", "crc", "frame", "gf256", "quic", "sigv4"]
+LIBRARIES = {"quic": ["crypto"]}  # libcrypto of OpenSSL 3
 
 EXTENSIONS = [
     Extension(
@@ -21,6 +22,7 @@ EXTENSIONS = [
         [f"predastore/_fast/{name}.pyx"],
         include_dirs=["predastore/_fast"],
         extra_compile_args=CFLAGS,
+        libraries=LIBRARIES.get(name, []),
     )
     for name in KERNELS
 ]

@@ -1,0 +1,450 @@
+# cython: language_level=3
+"""The 1-RTT data plane of a QUIC connection: the boundary between Python and quic_*.h.
+
+The headers do the work on C structs alone; what is long enough runs without the GIL. This file
+keeps the connection alive, copies what came in order into bytes objects, and turns the times
+between seconds and nanoseconds. An Engine belongs to one thread.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_SIMPLE,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.math cimport INFINITY, llrint
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+cdef extern from "quic_api.h":
+    enum:
+        PQ_AES_128_GCM, PQ_AES_256_GCM, PQ_CHACHA20_POLY1305
+        PQ_DATAGRAM_MIN, PQ_DATAGRAM_MAX, PQ_BATCH, PQ_CID_MAX, PQ_CIDS_MAX
+        PQ_V_RESET, PQ_V_STOP, PQ_V_CONTROL, PQ_V_ACK, PQ_V_CID, PQ_V_FOREIGN
+    int64_t PQ_NEVER
+    uint64_t PQ_UNKNOWN
+    uint32_t PQ_NO_PIECE
+    struct pq_chunk:
+        pass
+    struct pq_piece:
+        const uint8_t *data
+        uint32_t length, next
+        pq_chunk *chunk
+    struct pq_event:
+        int kind
+        uint64_t number, value
+        const uint8_t *data
+        size_t length
+    struct pq_stream:
+        uint64_t id, base, end, limit, delivered, highest, final_size, stop_code
+        pq_stream *ready_next
+        uint8_t urgent, queued, received_all, told_end, in_ready, stop, stop_pending
+        uint32_t piece_first, piece_last
+    struct pq_cubic:
+        uint64_t window
+    struct pq_conn:
+        int failed, forward_acks, update_wanted, ping_pending
+        uint64_t error, error_frame, key_packets_max, next, in_flight, queued_bytes, window
+        uint64_t peer_max_data, peer_max_streams, next_stream, next_peer_stream, streams_blocked_at
+        uint64_t received, packets_sent, packets_received, packets_lost, packets_spurious, ptos
+        uint64_t key_updates, undecryptable, duplicates, memory
+        const char *reason
+        int64_t last_received, unanswered_since, rtt, rtt_min
+        int streams_blocked_pending, is_client
+        size_t mtu, mtu_max
+        pq_cubic cubic
+        uint32_t stream_count, piece_count, event_count, foreign_count
+        pq_stream *ready
+        pq_piece *pieces
+        pq_event *events
+    struct pq_setup:
+        int is_client, cipher, version, key_phase, ack_exponent
+        const uint8_t *send_secret
+        const uint8_t *receive_secret
+        uint64_t next, floor, window, streams_max, own_stream_max, peer_max_data
+        uint64_t peer_stream_max_local, peer_stream_max_remote, peer_streams_max
+        int64_t now, rtt, peer_ack_delay
+        size_t mtu, mtu_max
+    int pq_open_conn(pq_conn *c, const pq_setup *setup) nogil
+    void pq_close_conn(pq_conn *c) nogil
+    size_t pq_secret_bytes(int cipher) nogil
+    int pq_add_cid(pq_conn *c, uint64_t number, const uint8_t *cid, size_t n) nogil
+    void pq_remove_cid(pq_conn *c, uint64_t number) nogil
+    int pq_set_peer_cid(pq_conn *c, const uint8_t *cid, size_t n) nogil
+    int pq_received_before(pq_conn *c, uint64_t lo, uint64_t hi) nogil
+    int pq_skip_to(pq_conn *c, uint64_t next, int64_t now) nogil
+    int pq_grant(pq_conn *c, uint64_t window, uint64_t streams) nogil
+    int pq_adopt(pq_conn *c, uint64_t id, uint64_t delivered, uint64_t final_size) nogil
+    void pq_stop(pq_conn *c, pq_stream *s, uint64_t code) nogil
+    int pq_seal_packet(pq_conn *c, uint8_t *packet, size_t header, size_t n, uint64_t number) nogil
+    void pq_receive(pq_conn *c, uint8_t *data, size_t n, size_t segment, int64_t now) nogil
+    size_t pq_send(pq_conn *c, uint8_t *out, size_t room, size_t *segment, int64_t now) nogil
+    int64_t pq_timeout(const pq_conn *c) nogil
+    void pq_recovery_due(pq_conn *c, int64_t now) nogil
+    pq_stream *pq_stream_find(const pq_conn *c, uint64_t id) nogil
+    pq_stream *pq_stream_new(pq_conn *c, uint64_t id) nogil
+    int pq_can_write(const pq_stream *s) nogil
+    int pq_stream_write(pq_conn *c, pq_stream *s, const uint8_t *p, size_t n, int fin) nogil
+    void pq_stream_reset(pq_conn *c, pq_stream *s, uint64_t code) nogil
+    void pq_stream_settle(pq_conn *c, pq_stream *s) nogil
+    void pq_consume(pq_conn *c, uint64_t n) nogil
+    void pq_chunk_free(pq_conn *c, pq_chunk *chunk) nogil
+
+AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305 = (
+    PQ_AES_128_GCM, PQ_AES_256_GCM, PQ_CHACHA20_POLY1305
+)
+DATAGRAM_BYTES_MAX = PQ_DATAGRAM_MAX
+BATCH_BYTES = PQ_BATCH
+DATA, RESET, STOP, CONTROL, ACK, CONNECTION_ID, FOREIGN, ERROR = range(8)
+
+cdef enum:
+    EVENT_DATA, EVENT_RESET, EVENT_STOP, EVENT_CONTROL, EVENT_ACK, EVENT_CID, EVENT_FOREIGN
+    EVENT_ERROR
+    LONG_ENOUGH = 8192  # bytes for which giving up the GIL is worth its while
+
+cdef inline int64_t _ns(double seconds):
+    return llrint(seconds * 1e9)
+
+
+cdef inline double _s(int64_t ns):
+    return INFINITY if ns == PQ_NEVER else ns / 1e9
+
+
+cdef class Engine:
+    cdef pq_conn *c
+    cdef list happened
+    cdef bint told_error
+
+    def __cinit__(self):
+        self.c = <pq_conn *>calloc(1, sizeof(pq_conn))
+        if self.c == NULL:
+            raise MemoryError
+        self.happened = []
+
+    def __dealloc__(self):
+        if self.c != NULL:
+            pq_close_conn(self.c)
+            free(self.c)
+
+    def __init__(
+        self, *, bint is_client, int cipher, int version, bytes send_secret not None,
+        bytes receive_secret not None, int key_phase, list own_connection_ids not None,
+        bytes peer_connection_id not None, uint64_t next_packet_number, list received not None,
+        uint64_t received_floor, double now, double round_trip, size_t datagram_bytes,
+        size_t datagram_bytes_max, uint64_t window_bytes, uint64_t streams_max,
+        uint64_t own_stream_bytes_max, uint64_t peer_bytes_max,
+        uint64_t peer_stream_bytes_max_local, uint64_t peer_stream_bytes_max_remote,
+        uint64_t peer_streams_max, int peer_ack_delay_exponent, double peer_ack_delay_max,
+    ):
+        cdef pq_setup setup
+        cdef uint64_t low, high
+        if cipher < PQ_AES_128_GCM or cipher > PQ_CHACHA20_POLY1305 or version not in (1, 2):
+            raise ValueError("unknown cipher or version")
+        cdef size_t secret_bytes = pq_secret_bytes(cipher)
+        if len(send_secret) != secret_bytes or len(receive_secret) != secret_bytes:
+            raise ValueError(f"a secret of this cipher has {secret_bytes} bytes")
+        if not 0 <= peer_ack_delay_exponent <= 20 or not own_connection_ids:
+            raise ValueError("an ack delay exponent of 0 to 20, and a connection id, are needed")
+        if not PQ_DATAGRAM_MIN <= datagram_bytes <= datagram_bytes_max <= PQ_DATAGRAM_MAX:
+            raise ValueError(f"datagrams have {PQ_DATAGRAM_MIN} to {PQ_DATAGRAM_MAX} bytes")
+        memset(&setup, 0, sizeof(setup))
+        setup.is_client, setup.cipher, setup.version = is_client, cipher, version
+        setup.key_phase, setup.ack_exponent = key_phase & 1, peer_ack_delay_exponent
+        setup.send_secret = send_secret
+        setup.receive_secret = receive_secret
+        setup.next, setup.floor = next_packet_number, received_floor
+        setup.window, setup.streams_max = window_bytes, streams_max
+        setup.own_stream_max, setup.peer_max_data = own_stream_bytes_max, peer_bytes_max
+        setup.peer_stream_max_local = peer_stream_bytes_max_local
+        setup.peer_stream_max_remote = peer_stream_bytes_max_remote
+        setup.peer_streams_max = peer_streams_max
+        setup.now, setup.rtt = _ns(now), _ns(round_trip)
+        setup.peer_ack_delay = _ns(peer_ack_delay_max)
+        setup.mtu, setup.mtu_max = datagram_bytes, datagram_bytes_max
+        if not pq_open_conn(self.c, &setup):
+            raise MemoryError("no keys, or no memory")
+        for number, connection_id in own_connection_ids:
+            self.add_connection_id(number, connection_id)
+        self.set_peer_connection_id(peer_connection_id)
+        for low, high in received:
+            if not pq_received_before(self.c, low, high):
+                raise MemoryError
+
+    # Datagrams
+
+    def receive(self, data not None, double now, size_t segment_bytes=0):
+        cdef Py_buffer view
+        cdef uint8_t *copy = NULL
+        cdef uint8_t *packet
+        cdef int64_t at = _ns(now)
+        cdef size_t n
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            n = view.len
+            packet = <uint8_t *>view.buf
+            if view.readonly:
+                copy = <uint8_t *>malloc(n + 1)
+                if copy == NULL:
+                    raise MemoryError
+                memcpy(copy, view.buf, n)
+                packet = copy
+            self.c.foreign_count = 0
+            if not self.c.failed:
+                if n >= LONG_ENOUGH:
+                    with nogil:
+                        pq_receive(self.c, packet, n, segment_bytes, at)
+                else:
+                    pq_receive(self.c, packet, n, segment_bytes, at)
+            self._collect()
+        finally:
+            free(copy)
+            PyBuffer_Release(&view)
+
+    cdef _collect(self):
+        """Events of the datagram at hand, whose buffer the owner has back after this."""
+        cdef pq_conn *c = self.c
+        cdef pq_stream *s = c.ready
+        cdef pq_stream *turned = NULL
+        cdef pq_stream *following
+        cdef pq_event *event
+        cdef uint32_t i
+        while s != NULL:  # they were put in front of each other
+            following = s.ready_next
+            s.ready_next = turned
+            turned = s
+            s = following
+        c.ready = NULL
+        while turned != NULL:
+            s = turned
+            turned = s.ready_next
+            s.in_ready = 0
+            self._data(s)
+            pq_stream_settle(c, s)
+        c.piece_count = 0
+        for i in range(c.event_count):
+            event = &c.events[i]
+            data = PyBytes_FromStringAndSize(<const char *>event.data, event.length)
+            self.happened.append((EVENT_RESET + event.kind, event.number, data, event.value))
+        c.event_count = 0
+
+    cdef _data(self, pq_stream *s):
+        cdef size_t total = 0
+        cdef uint32_t i = s.piece_first
+        cdef pq_piece *piece
+        cdef char *out
+        cdef bint end = s.received_all and not s.told_end
+        while i != PQ_NO_PIECE:
+            total += self.c.pieces[i].length
+            i = self.c.pieces[i].next
+        data = PyBytes_FromStringAndSize(NULL, total)
+        out = PyBytes_AS_STRING(data)
+        i = s.piece_first
+        while i != PQ_NO_PIECE:
+            piece = &self.c.pieces[i]
+            memcpy(out, piece.data, piece.length)
+            out += piece.length
+            if piece.chunk != NULL:
+                pq_chunk_free(self.c, piece.chunk)
+            i = piece.next
+        s.piece_first = s.piece_last = PQ_NO_PIECE
+        if end:
+            s.told_end = 1
+        if total or end:
+            self.happened.append((EVENT_DATA, s.id, data, <int>end))
+
+    def events(self):
+        happened = self.happened
+        if self.c.failed and not self.told_error:
+            self.told_error = True
+            happened.append((EVENT_ERROR, self.c.error_frame, self.c.reason, self.c.error))
+        if happened:
+            self.happened = []
+        return happened
+
+    def send(self, out not None, double now):
+        cdef Py_buffer view
+        cdef size_t n, segment = 0
+        cdef int64_t at = _ns(now)
+        PyObject_GetBuffer(out, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        try:
+            if view.len < PQ_BATCH:
+                raise ValueError(f"a batch needs {PQ_BATCH} bytes")
+            if self.c.queued_bytes >= LONG_ENOUGH:
+                with nogil:
+                    n = pq_send(self.c, <uint8_t *>view.buf, PQ_BATCH, &segment, at)
+            else:
+                n = pq_send(self.c, <uint8_t *>view.buf, PQ_BATCH, &segment, at)
+        finally:
+            PyBuffer_Release(&view)
+        return n, segment
+
+    def datagrams(self, double now):
+        out = bytearray(PQ_BATCH)
+        found = []
+        while True:
+            n, segment = self.send(out, now)
+            if not n:
+                return found
+            found += [bytes(out[at : min(at + segment, n)]) for at in range(0, n, segment)]
+
+    def timeout(self):
+        return _s(pq_timeout(self.c))
+
+    def on_timeout(self, double now):
+        if not self.c.failed:
+            pq_recovery_due(self.c, _ns(now))
+
+    # Streams
+
+    cdef pq_stream *_stream(self, uint64_t stream_id):
+        return pq_stream_find(self.c, stream_id)
+
+    def can_open(self):
+        if self.c.next_stream < self.c.peer_max_streams:
+            return True
+        if self.c.streams_blocked_at != self.c.peer_max_streams + 1:
+            self.c.streams_blocked_at = self.c.peer_max_streams + 1
+            self.c.streams_blocked_pending = 1
+        return False
+
+    def open_stream(self):
+        if self.c.next_stream >= self.c.peer_max_streams:
+            raise ValueError("the peer allows no more streams")
+        cdef uint64_t stream_id = self.c.next_stream << 2 | (not self.c.is_client)
+        if pq_stream_new(self.c, stream_id) == NULL:
+            raise MemoryError
+        self.c.next_stream += 1
+        return stream_id
+
+    def adopt_stream(self, uint64_t stream_id, uint64_t delivered, int64_t final_size):
+        if stream_id & 2 or (stream_id & 1) == (not self.c.is_client):
+            raise ValueError("not a stream of the peer's")
+        if not pq_adopt(
+            self.c, stream_id, delivered, PQ_UNKNOWN if final_size < 0 else <uint64_t>final_size
+        ):
+            raise ValueError("a stream beyond the limits")
+
+    def write(self, uint64_t stream_id, data not None, bint end, bint urgent):
+        cdef Py_buffer view
+        cdef int written
+        cdef pq_stream *s = self._stream(stream_id)
+        if s == NULL or not pq_can_write(s):
+            raise ValueError(f"stream {stream_id} can not be written to")
+        if not s.queued:
+            s.urgent = urgent
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            written = pq_stream_write(self.c, s, <const uint8_t *>view.buf, view.len, end)
+        finally:
+            PyBuffer_Release(&view)
+        if not written:
+            raise MemoryError
+
+    def can_write(self, uint64_t stream_id):
+        cdef pq_stream *s = self._stream(stream_id)
+        return s != NULL and bool(pq_can_write(s))
+
+    def unacked_bytes(self, uint64_t stream_id):
+        cdef pq_stream *s = self._stream(stream_id)
+        return 0 if s == NULL else s.end - s.base
+
+    def reset(self, uint64_t stream_id, uint64_t error_code):
+        cdef pq_stream *s = self._stream(stream_id)
+        if s != NULL:
+            pq_stream_reset(self.c, s, error_code)
+
+    def stop(self, uint64_t stream_id, uint64_t error_code):
+        cdef pq_stream *s = self._stream(stream_id)
+        if s != NULL:
+            pq_stop(self.c, s, error_code)
+
+    def consume(self, uint64_t size_bytes):
+        pq_consume(self.c, size_bytes)
+
+    def grant(self, uint64_t window_bytes, uint64_t streams_max):
+        if not pq_grant(self.c, window_bytes, streams_max):
+            raise ValueError("a bound can not be lowered")
+
+    # Connection
+
+    def ping(self):
+        self.c.ping_pending = 1
+
+    def update_keys(self):
+        self.c.update_wanted = 1
+
+    def set_peer_connection_id(self, bytes connection_id not None):
+        if not pq_set_peer_cid(self.c, connection_id, len(connection_id)):
+            raise ValueError("a connection id that is too long")
+
+    def add_connection_id(self, uint64_t sequence_number, bytes connection_id not None):
+        if not pq_add_cid(self.c, sequence_number, connection_id, len(connection_id)):
+            raise ValueError("too many connection ids, or of another length")
+
+    def remove_connection_id(self, uint64_t sequence_number):
+        pq_remove_cid(self.c, sequence_number)
+
+    def seal(self, bytes header not None, bytes payload not None, uint64_t packet_number):
+        cdef size_t head = len(header), n = len(payload)
+        if head < 2 or n < 4:
+            raise ValueError("no packet")
+        packet = bytearray(header + payload + bytes(16))
+        cdef uint8_t[::1] view = packet
+        if not pq_seal_packet(self.c, &view[0], head, n, packet_number):
+            raise ValueError("the packet was not encrypted")
+        return bytes(packet)
+
+    def stats(self):
+        cdef pq_conn *c = self.c
+        return {
+            "packets_sent": c.packets_sent, "packets_received": c.packets_received,
+            "packets_lost": c.packets_lost, "packets_spurious": c.packets_spurious,
+            "pto_count": c.ptos, "bytes_in_flight": c.in_flight, "window": c.cubic.window,
+            "round_trip_ns": c.rtt, "round_trip_min_ns": c.rtt_min, "streams": c.stream_count,
+            "key_updates": c.key_updates, "undecryptable": c.undecryptable,
+            "duplicates": c.duplicates, "datagram_bytes": c.mtu, "memory_bytes": c.memory,
+            "queued_bytes": c.queued_bytes,
+        }
+
+    @property
+    def last_received(self):
+        return _s(self.c.last_received)
+
+    @property
+    def unanswered_since(self):
+        return _s(self.c.unanswered_since)
+
+    @property
+    def next_packet_number(self):
+        return self.c.next
+
+    @next_packet_number.setter
+    def next_packet_number(self, uint64_t number):
+        if not pq_skip_to(self.c, number, self.c.last_received):
+            raise ValueError("packet numbers only rise")
+
+    @property
+    def forward_acks(self):
+        return bool(self.c.forward_acks)
+
+    @forward_acks.setter
+    def forward_acks(self, bint value):
+        self.c.forward_acks = value
+
+    @property
+    def key_packets_max(self):
+        return self.c.key_packets_max
+
+    @key_packets_max.setter
+    def key_packets_max(self, uint64_t value):
+        self.c.key_packets_max = value
+
+    @property
+    def datagram_bytes(self):
+        return self.c.mtu
+
+    @property
+    def datagram_bytes_max(self):
+        return self.c.mtu_max
