@@ -131,7 +131,8 @@ class Index:
         overlay: dict[bytes, bytes | None] = {}
         for layer in reversed(self._layers):
             overlay |= layer
-        changed = heapq.nsmallest(limit, (key for key in overlay if key > after))
+        there = (key for key, value in overlay.items() if value is not None and key > after)
+        changed = heapq.nsmallest(limit, there)  # what was deleted takes no place among them
         found: list[tuple[bytes, bytes]] = []
         try:
             with self._environment.begin() as transaction:

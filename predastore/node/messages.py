@@ -70,7 +70,8 @@ class NodeStatus(msgspec.Struct, frozen=True, array_like=True):
     `failure`: why nothing is written any more, or empty. `corrupt_reads`: blocks that failed their
     CRC since the start; `damaged_places`: what the start found. `live_bytes`: of blocks of shards
     that are there, with their headers; `dead_bytes`: the rest of the segments. `bad_shards`: those
-    with blocks known to be bad. `disk_free_bytes`, `disk_total_bytes`: of the file system."""
+    with blocks known to be bad. `disk_free_bytes`, `disk_total_bytes`: of the file system.
+    `store_id`: drawn when the directory was made; another one has other contents."""
 
     id: int
     used_bytes: int
@@ -85,6 +86,7 @@ class NodeStatus(msgspec.Struct, frozen=True, array_like=True):
     bad_shards: int = 0
     disk_free_bytes: int = 0
     disk_total_bytes: int = 0
+    store_id: str = ""
 
 
 class ListShards(msgspec.Struct, frozen=True, array_like=True):

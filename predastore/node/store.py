@@ -98,6 +98,7 @@ class _Opened:
     appender: Appender
     index: Index
     report: Report
+    store_id: str
 
 
 def _open(
@@ -128,7 +129,7 @@ def _open(
             raise StartupError(f"{path} can not be used: {error}") from error
         raise
     logger.info("node store opened", extra={"node": node_id, "recovery": vars(report)})
-    return _Opened(node_id, lock, disk, appender, index, report)
+    return _Opened(node_id, lock, disk, appender, index, report, identity.store_id)
 
 
 class Store:
@@ -137,6 +138,7 @@ class Store:
     def __init__(self, path: Path, opened: _Opened, *, reserve_bytes: int) -> None:
         folder = path / SEGMENTS
         self.node_id = opened.node_id
+        self._store_id = opened.store_id
         self.recovery = opened.report
         self._folder = folder
         self._lock = opened.lock
@@ -347,6 +349,7 @@ class Store:
             bad_shards=len(self._index.bad),
             disk_free_bytes=free_bytes,
             disk_total_bytes=total_bytes,
+            store_id=self._store_id,
         )
 
     def _measure(self) -> tuple[list[int], int, int]:

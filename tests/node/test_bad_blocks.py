@@ -252,6 +252,32 @@ def test_shards_are_listed_in_pages_in_the_order_of_their_keys(
     run(main())
 
 
+def test_a_page_misses_no_new_shard_behind_many_that_were_just_deleted(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            refs = sorted((ref_of(number) for number in range(20)), key=ShardRef.key)
+            for ref in (*refs[:10], refs[15]):
+                await put(store, ref, b"x")
+        async with opened(tmp_path) as store:  # these are in lmdb now, what follows is not
+            await store.delete(refs[:10])
+            await put(store, refs[12], b"x")
+            page = await store.shards(b"", 2)
+            assert [row.ref for row in page.rows] == [refs[12], refs[15]]
+
+    run(main())
+
+
+def test_the_id_of_a_store_is_drawn_with_its_directory(tmp_path: Path) -> None:
+    async def main() -> None:
+        ids = []
+        for path in (tmp_path / "a", tmp_path / "a", tmp_path / "b"):
+            async with opened(path) as store:
+                ids.append((await store.status()).store_id)
+        assert ids[0] == ids[1] != ids[2]
+
+    run(main())
+
+
 def test_a_block_is_where_locate_says(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path) as store:
