@@ -10,8 +10,9 @@ On the connection's first stream, header-only messages of rpc.framing:
 
 A proof is HMAC-SHA256 under the cluster key over a label for the role, both nonces, the SHA-256
 of the listener's TLS certificate as that end sees it, the caller's name, and the name of the
-listener that the caller wants (or ANYONE, of whoever listens at an address). Hence: a replay fails on the nonce, a reflection on the label, a
-man in the middle with a certificate of his own on the hash, the wrong listener on the name.
+listener that the caller wants (or ANYONE, of whoever listens at an address). Hence: a replay
+fails on the nonce, a reflection on the label, a man in the middle with a certificate of his own
+on the hash, the wrong listener on the name.
 Who holds the cluster key may claim any name: names tell members apart, the key admits them.
 
 The caller proves first: whoever can merely reach a port gets nothing made with the key.

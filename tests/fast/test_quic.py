@@ -78,9 +78,10 @@ def test_flow_control_follows_the_reader() -> None:
     for _ in range(5):
         received = net.readers[1].streams.setdefault(stream_id, bytearray())
         before = len(received)
-        net.run(lambda received=received: len(received) >= min(before + 100_000, len(data)))
+        wanted = min(before + 100_000, len(data))
+        net.run(lambda received=received, wanted=wanted: len(received) >= wanted)
         net.run(lambda: client.stats()["bytes_in_flight"] == 0)
-        assert len(received) == min(before + 100_000, len(data))
+        assert len(received) == wanted
         server.consume(len(received) - before)
     assert received == data
 
