@@ -32,7 +32,7 @@ class Flag:
     help: str
 
 
-_RUN, _WHERE, _TLS, _LOGS = "What to run", "Where", "TLS", "Logs"
+_RUN, _WHERE, _TLS, _LOGS, _METRICS = "What to run", "Where", "TLS", "Logs", "Metrics"
 
 FLAGS: Final = (
     Flag("config", "CONFIG", _RUN, "FILE", str(DEFAULT_CONFIG), "the configuration, TOML"),
@@ -67,6 +67,21 @@ FLAGS: Final = (
     Flag("tls-cert", "TLS_CERT", _TLS, "FILE", "generated", "certificate chain, PEM"),
     Flag("tls-key", "TLS_KEY", _TLS, "FILE", "generated", "its private key, PEM"),
     Flag("log-level", "LOG_LEVEL", _LOGS, "LEVEL", "info", ", ".join(config.LOG_LEVELS)),
+    Flag("access-log", "ACCESS_LOG", _LOGS, "FILE", "off", "a line for each request; - is stdout"),
+    Flag(
+        "metrics-port",
+        "METRICS_PORT",
+        _METRICS,
+        "NUMBER",
+        "off",
+        "port of /metrics, /health/live and /health/ready, plain HTTP without signatures",
+    ),
+    Flag("metrics-host", "METRICS_HOST", _METRICS, "ADDRESS", "127.0.0.1", "its address"),
+)
+
+_OF_THE_FILE: Final = (  # flags that stand for a key of the file
+    *("backend", "host", "port", "base-path", "tls-cert", "tls-key", "log-level"),
+    *("access-log", "metrics-host", "metrics-port"),
 )
 
 
@@ -158,10 +173,10 @@ def _switch(values: dict[str, tuple[str, str]], name: str, problems: list[str]) 
 def _overrides(values: dict[str, tuple[str, str]], problems: list[str]) -> dict[str, Any]:
     """Flags that stand for a key of the file are read by that key's own reader."""
     raw: dict[str, Any] = {}
-    for name in ("backend", "host", "port", "base-path", "tls-cert", "tls-key", "log-level"):
+    for name in _OF_THE_FILE:
         if name in values:
             text, place = values[name]
-            value: Any = int(text) if name == "port" and text.isdigit() else text
+            value: Any = int(text) if name.endswith("port") and text.isdigit() else text
             key = name.replace("-", "_")
             try:
                 raw[key] = config.TOP_FIELDS[key].read(value)

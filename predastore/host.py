@@ -17,9 +17,20 @@ from typing import Any
 
 import uvloop
 
-from predastore import banner, certificates, daemon, logs, looplag, roles, watchdog
+from predastore import (
+    banner,
+    certificates,
+    daemon,
+    logs,
+    looplag,
+    metrics,
+    monitoring,
+    roles,
+    watchdog,
+)
 from predastore.config import Config
 from predastore.errors import PredastoreError, StartupError
+from predastore.gauges import Gauges
 from predastore.limits import (
     DRAIN_MS_MAX,
     GC_THRESHOLDS,
@@ -69,6 +80,7 @@ async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Conf
         gc.collect()
         gc.freeze()
         stack.enter_context(looplag.watched())
+        await host.open_monitoring(stack)
         waiter = asyncio.create_task(stopping.wait())
         living = asyncio.create_task(host.live(reread))
         failed = parts.failed
@@ -95,6 +107,18 @@ class Host:
         self._parts = parts
         self.hangup = asyncio.Event()  # SIGHUP came
         parts.reloader.add(("log_level",), _prepare_log_level)
+
+    async def open_monitoring(self, stack: contextlib.AsyncExitStack) -> None:
+        """Gauges, and the listener that serves them where one is asked for."""
+        parts, settings = self._parts, self._parts.settings
+        stack.enter_context(looplag.sampled())
+        stack.enter_context(metrics.filled_by(Gauges(parts).fill))
+        if settings.metrics_port:
+            server = monitoring.server(
+                settings.metrics_host, settings.metrics_port, lambda: parts.is_ready
+            )
+            await server.start()
+            stack.push_async_callback(server.close)
 
     async def live(self, reread: Callable[[], Config]) -> None:
         """Announces the process, then keeps it healthy and up to date until it is cancelled."""

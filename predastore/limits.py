@@ -275,7 +275,13 @@ DB_MEMBERS_MAX: Final = 7  # a larger Raft group only makes each commit wait for
 # Cyclic garbage is rare here: a full collection in the usual rhythm held the loop for 15-38 ms.
 GC_THRESHOLDS: Final = (100_000, 50, 1_000)
 DRAIN_MS_MAX: Final = 20_000  # SIGTERM: how long running requests may finish
-LOOP_LAG_INTERVAL_MS: Final = 5  # between two looks at how late the event loop is
+LOOP_LAG_INTERVAL_MS: Final = 5  # between two looks at how late the event loop is, if asked for
+LOOP_LAG_SAMPLE_MS: Final = 100  # the same, always: some microseconds of CPU each
+ACCESS_LOG_WAITING_MAX: Final = 16_384  # requests without their line yet, about 3 KiB each
+ACCESS_LOG_FLUSH_MS: Final = 200  # between two writes of the access log
+ACCESS_LOG_TEXT_CHARACTERS_MAX: Final = 1_024  # of a query or a user agent in it
+METRICS_CHILDREN_MAX: Final = 4_096  # of one metric: operations times status codes, or nodes
+METRICS_SOURCE_MS_MAX: Final = 2_000  # for what gauges are read from; scrapers give up after 10 s
 READY_POLL_MS: Final = 50  # start-up: how often a leader is looked for
 READY_CHECK_MS: Final = 2_000  # how old the answer of /-/health/ready may be
 READY_LOG_MS: Final = 5_000  # start-up: how often it is said that none answers yet

@@ -1,4 +1,4 @@
-"""How long the event loop of this process was ever kept from running: a diagnostic.
+"""How late the event loop of this process runs: a metric, and a diagnostic.
 
 With PREDASTORE_LOOP_LAG=1 in the environment a timer fires every LOOP_LAG_INTERVAL_MS, and how
 late it comes is the lag: a callback that held the loop, or other threads that held the GIL or the
@@ -20,11 +20,41 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from predastore.limits import LOOP_LAG_INTERVAL_MS
+from predastore import metrics
+from predastore.limits import LOOP_LAG_INTERVAL_MS, LOOP_LAG_SAMPLE_MS
 
 VARIABLE: Final = "PREDASTORE_LOOP_LAG"
 
 _log = logging.getLogger(__name__)
+
+_LAG = metrics.histogram("predastore_loop_lag_seconds", "How late the event loop ran a timer.")
+
+
+class _Sampler:
+    """Counts how late a loop runs a timer, again and again."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._child = _LAG.child()
+        self._arm()
+
+    def _arm(self) -> None:
+        self._due_s = time.perf_counter() + LOOP_LAG_SAMPLE_MS / 1000
+        self.timer = self._loop.call_later(LOOP_LAG_SAMPLE_MS / 1000, self._fire)
+
+    def _fire(self) -> None:
+        self._child.observe(max(0.0, time.perf_counter() - self._due_s))
+        self._arm()
+
+
+@contextlib.contextmanager
+def sampled() -> Iterator[None]:
+    """For the time of the block, counts how late the running loop is."""
+    sampler = _Sampler(asyncio.get_running_loop())
+    try:
+        yield
+    finally:
+        sampler.timer.cancel()
 
 
 @contextlib.contextmanager

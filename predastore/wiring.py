@@ -16,14 +16,16 @@ from dataclasses import replace
 from typing import Any
 
 from predastore import certificates, credentials, daemon, roles
+from predastore.accesslog import AccessLog
 from predastore.backend.distributed import DistributedStore
 from predastore.backend.filesystem import FilesystemStore
 from predastore.backend.objects import Objects
-from predastore.backend.state import DistributedState, LocalState
+from predastore.backend.state import DistributedState, GlobalState, LocalState
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
 from predastore.config import Auth, Config, Db, Node
 from predastore.errors import ConfigError
+from predastore.httpd.message import Done, Request
 from predastore.httpd.server import Server
 from predastore.httpd.sigv4 import Verifier
 from predastore.node import server as node_server
@@ -31,6 +33,7 @@ from predastore.node.client import NodeClient
 from predastore.node.store import Store as NodeStore
 from predastore.reload import Apply, Reloader
 from predastore.rpc import Endpoint, self_signed
+from predastore.s3 import accounting
 from predastore.s3.server import S3Service
 from predastore.s3db import rest, service
 from predastore.s3db.client import Client
@@ -51,6 +54,9 @@ class Parts:
         self.generated = not settings.auth
         self.auth: tuple[Auth, ...] = settings.auth
         self.objects: Objects | None = None
+        self.store: DistributedStore | FilesystemStore | None = None
+        self.nodes: list[NodeStore] = []
+        self.members: list[Member] = []
         self.s3: Server | None = None
         self.is_ready = False  # what /-/health/ready says; kept by predastore.host
         self.tls_files: certificates.TlsFiles | None = None
@@ -170,6 +176,7 @@ class Parts:
             row.path, node_id=row.id, cluster_id=credentials.cluster_id(self.settings)
         )
         stack.push_async_callback(store.close)
+        self.nodes.append(store)
         endpoint.serve(f"node/{row.id}", node_server.service(store))
         with daemon.listening(row.host, row.port, f"[[nodes]] id {row.id}, port"):
             await endpoint.listen(f"node/{row.id}", row.host, row.port)
@@ -193,6 +200,7 @@ class Parts:
             cluster_id=credentials.cluster_id(self.settings),
         )
         stack.push_async_callback(member.close)
+        self.members.append(member)
         member.failed.add_done_callback(self._fail)
         endpoint.serve(f"db/{row.id}", service.service(member, endpoint))
         with daemon.listening(row.host, row.raft_port, f"[[db]] id {row.id}, raft_port"):
@@ -224,7 +232,13 @@ class Parts:
         store = DistributedStore(NodeClient(endpoint), ring, code, settings.rs.block_bytes)
         await self._open_objects(stack, state, store)
 
-    async def _open_objects(self, stack: contextlib.AsyncExitStack, state: Any, store: Any) -> None:
+    async def _open_objects(
+        self,
+        stack: contextlib.AsyncExitStack,
+        state: GlobalState,
+        store: DistributedStore | FilesystemStore,
+    ) -> None:
+        self.store = store
         stack.push_async_callback(store.close)
         self.objects = Objects(state, store)
         self.objects.start()
@@ -243,7 +257,9 @@ class Parts:
             token_key=key,
             domains=settings.domains,
             ready=lambda: self.is_ready,
+            operator=lambda: self.auth[0].account_id,
         )
+        on_done = await self._accounts(stack)
         server = Server(
             handler.handle,
             host=settings.host,
@@ -251,6 +267,7 @@ class Parts:
             ssl_context=self._tls.context if self._tls is not None and settings.tls else None,
             listener=listener,
             on_error=handler.on_error,
+            on_done=on_done,
         )
         await server.start()
         stack.push_async_callback(server.close)
@@ -258,6 +275,20 @@ class Parts:
         if listener is not None:  # the service manager has chosen the address
             host, port = listener.getsockname()[:2]
             self.settings = replace(settings, host=host, port=port)
+
+    async def _accounts(self, stack: contextlib.AsyncExitStack) -> Done:
+        """What is told of each request: the metrics, and the access log where there is one."""
+        if not self.settings.access_log:
+            return accounting.count
+        log = AccessLog(self.settings.access_log)
+        stack.push_async_callback(log.close)
+        self.reloader.add((), log.prepare)
+
+        def done(request: Request, status: int, received: int, sent: int, seconds: float) -> None:
+            accounting.count(request, status, received, sent, seconds)
+            log.note(request, status, received, sent, seconds)
+
+        return done
 
     def _fail(self, part: asyncio.Future[Any]) -> None:
         if not self.failed.done() and not part.cancelled():

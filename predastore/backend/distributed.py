@@ -90,6 +90,19 @@ class DistributedStore:
         holding = {node for node, is_gone in zip(refs, gone, strict=True) if not is_gone}
         return [holding.isdisjoint(_sharded(extent).nodes) for extent in extents]
 
+    def held_bytes(self) -> dict[str, int]:
+        """What is in use of each budget for bodies, and of the pool of buffers."""
+        cluster = self._cluster
+        return {
+            "bodies_in": cluster.write_budget.held_bytes,
+            "bodies_out": cluster.read_budget.held_bytes,
+            "pool": cluster.pool.kept_bytes,
+        }
+
+    def nodes_well(self) -> dict[int, bool]:
+        """Of each node: did it do what was last asked of it (or is it asked again by now)."""
+        return {node: self._cluster.health.is_well(node) for node in self._cluster.known}
+
     async def close(self) -> None:
         await self._cluster.close()
 

@@ -84,6 +84,14 @@ class FilesystemStore:
         """A reader has its file open; the name can go at once."""
         return 0.0
 
+    def held_bytes(self) -> dict[str, int]:
+        """What is in use of each budget for bodies, and of the pool of buffers."""
+        return {
+            "bodies_in": self._write_budget.held_bytes,
+            "bodies_out": self._read_budget.held_bytes,
+            "pool": self._pool.kept_bytes,
+        }
+
     async def close(self) -> None:
         self._threads.shutdown(wait=True)
         self._files.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from predastore import metrics
 from predastore.backend.commit_ops import repair_ops
 from predastore.backend.records import ShardExtent
 from predastore.backend.state import GlobalState
@@ -18,6 +19,13 @@ from predastore.limits import REPAIR_BATCH_MAX, REPAIR_NOTED_MAX, REPAIR_WAITING
 from predastore.s3db.commands import batch
 
 logger = logging.getLogger(__name__)
+
+_FOUND = metrics.counter(
+    "predastore_shards_found_bad_total", "Shards that reads found missing or bad.", "node"
+)
+_WAITING = metrics.gauge(
+    "predastore_repairs_unwritten", "Extents that wait to be written to the repair table."
+).child()
 
 _Name = tuple[str, str, ShardExtent]
 
@@ -41,6 +49,8 @@ class RepairQueue:
         shards = known | {shard}
         self._noted[extent.write_id] = shards
         self._waiting[bucket, key, extent] = shards
+        _WAITING.value = len(self._waiting)
+        _FOUND.child(str(extent.nodes[shard])).value += 1
         logger.warning(
             "shard found missing or bad",
             extra={"object": f"{bucket}/{key}", "node": extent.nodes[shard], "shard": shard},
@@ -58,6 +68,7 @@ class RepairQueue:
             taken = [*self._waiting.items()][:REPAIR_BATCH_MAX]
             for name, _ in taken:
                 del self._waiting[name]
+            _WAITING.value = len(self._waiting)
             ops = [op for name, shards in taken for op in repair_ops(*name, sorted(shards))]
             try:
                 await self._state.commit(batch(*ops))

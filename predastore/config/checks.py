@@ -66,7 +66,9 @@ def _check_unique(config: Config, report: Report) -> None:
 def _check_ports(config: Config, report: Report) -> None:
     """No two listeners of one protocol on one address."""
     taken: dict[tuple[str, str, int], str] = {("tcp", config.host, config.port): "port"}
+    metrics = ("", -1, "metrics_port", "tcp", config.metrics_host, config.metrics_port)
     listeners = [
+        *([metrics] if config.metrics_port else []),
         *(("nodes", n, "port", "udp", row.host, row.port) for n, row in enumerate(config.nodes)),
         *(("db", n, "port", "tcp", row.host, row.port) for n, row in enumerate(config.db)),
         *(
@@ -81,4 +83,5 @@ def _check_ports(config: Config, report: Report) -> None:
         if other:
             what = f"{protocol} port {port} on {host} is taken by {other}; write another"
             report(table, number, key, what)
-        taken[protocol, host, port] = f"[[{table}]] number {number + 1}, {key}"
+        place = f"[[{table}]] number {number + 1}, {key}" if table else key
+        taken[protocol, host, port] = place

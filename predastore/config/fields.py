@@ -143,6 +143,9 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "tls": Field(_flag),
         "tls_cert": Field(_path),
         "tls_key": Field(_path),
+        "access_log": Field(_text),
+        "metrics_host": Field(_host),
+        "metrics_port": Field(_PORT),
     },
     "rs": {
         "data": Field(_integer(1, limits.SHARDS_MAX)),

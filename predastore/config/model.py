@@ -93,6 +93,9 @@ class Config:
     tls: bool = True
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    access_log: str = ""  # a file, or "-"; none where it is empty
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0  # 0: no listener
     rs: Rs = Rs()
     cluster: Cluster = Cluster()
     db: tuple[Db, ...] = ()

@@ -29,13 +29,16 @@ from predastore.errors import BodyMismatch, HttpError
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.head import ABSENT, CHUNKED, Head, HeadParser
 from predastore.httpd.inbound import Inbound
-from predastore.httpd.message import ErrorHook, Handler, Request, Response
+from predastore.httpd.message import Done, ErrorHook, Handler, Request, Response
 from predastore.httpd.outbound import Outbound
 from predastore.httpd.progress import Progress
 from predastore.httpd.render import CONTINUE
 from predastore.httpd.wirebody import ChunkedBody, LengthBody, WireBody
 
 logger = logging.getLogger("predastore.httpd")
+
+
+GONE = 499  # the status of a request whose client went away before there was one
 
 
 class State(enum.IntEnum):
@@ -65,10 +68,19 @@ class Connection(asyncio.BufferedProtocol):
     _outbound: Outbound
     _current: tuple[Head, Request, WireBody]
 
-    def __init__(self, owner: Owner, handler: Handler, on_error: ErrorHook, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        handler: Handler,
+        on_error: ErrorHook,
+        bounds: Bounds,
+        on_done: Done | None = None,
+    ) -> None:
         self._owner = owner
         self._handler = handler
         self._on_error = on_error
+        self._on_done = on_done
+        self._accounted = (0, 0)  # bytes received and written that `on_done` was told of
         self._bounds = bounds
         self._loop = owner.loop
         self._parser = HeadParser(bounds)
@@ -80,6 +92,7 @@ class Connection(asyncio.BufferedProtocol):
         self._draining = False  # no request after this one
         self._half_closed_s: float | None = None  # when the client ended its sending half
         self._answering = False
+        self._status = GONE  # of the response, once there is one
         self._awaits_continue = False
         self._dropped_bytes = 0
         self._remote = ""
@@ -233,7 +246,10 @@ class Connection(asyncio.BufferedProtocol):
         """The connection's task: one request after the other."""
         while True:
             head, request, body = self._current
-            close = await self._serve(head, request, body)
+            if self._on_done is None:
+                close = await self._serve(head, request, body)
+            else:
+                close = await self._serve_and_tell(head, request, body, self._on_done)
             if close is None:
                 return
             self._finish(close, body)
@@ -242,6 +258,24 @@ class Connection(asyncio.BufferedProtocol):
                 await self._wake
             elif self._state is not State.SERVING:
                 return
+
+    async def _serve_and_tell(
+        self, head: Head, request: Request, body: WireBody, on_done: Done
+    ) -> bool | None:
+        begun_s, self._status = self._loop.time(), GONE
+        try:
+            return await self._serve(head, request, body)
+        finally:
+            received, written = self._inbound.received, self._outbound.written
+            before_received, before_written = self._accounted
+            self._accounted = (received, written)
+            on_done(
+                request,
+                self._status,
+                received - before_received,
+                written - before_written,
+                self._loop.time() - begun_s,
+            )
 
     async def _serve(self, head: Head, request: Request, body: WireBody) -> bool | None:
         """One request, from its head to the last byte of its response.
@@ -258,6 +292,7 @@ class Connection(asyncio.BufferedProtocol):
                 close = close or endless
                 end = "" if close else "Connection: keep-alive\r\n"
             self._answering = True
+            self._status = response.status
             await self._outbound.send(
                 response, head_only=head.method == "HEAD", http_1_0=head.http_1_0, end=end
             )

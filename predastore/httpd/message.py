@@ -160,6 +160,9 @@ class Request:
     remote: str = ""  # address of the client, without the port
     secure: bool = False
     id: str = ""
+    operation: str = ""  # what it was found to ask for; for `Done`, as the account that asks
+    account: str = ""
+    names: tuple[str, str] = ("", "")  # bucket and key, as far as it names them
 
 
 @dataclass(slots=True)
@@ -178,3 +181,7 @@ class Response:
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 ErrorHook: TypeAlias = Callable[[Request | None, HttpError], Response]
+
+# What is told of each request at its end: status (499: the client went away before there was
+# any), bytes that were received for it and sent, heads included, and how long it took.
+Done: TypeAlias = Callable[[Request, int, int, int, float], None]

@@ -47,6 +47,11 @@ class Outbound:
         self._lost = False
 
     @property
+    def written(self) -> int:
+        """Bytes that were to be sent so far."""
+        return self._written
+
+    @property
     def sent(self) -> int:
         """Bytes that the kernel has taken."""
         return self._written - self._held_bytes - self._transport.get_write_buffer_size()

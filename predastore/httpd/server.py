@@ -17,7 +17,7 @@ from typing import Any
 from predastore.errors import HttpError, StartupError
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.connection import Connection
-from predastore.httpd.message import ErrorHook, Handler, Request, Response
+from predastore.httpd.message import Done, ErrorHook, Handler, Request, Response
 from predastore.limits import KIB
 
 _READ_BYTES = 256 * KIB
@@ -36,7 +36,8 @@ class Server:
     socket that listens there already.
 
     `on_error` shapes the answer to what is not a request (request None), to an HttpError or a
-    BodyMismatch (400) of the handler, and to its failures (500); its body is bytes.
+    BodyMismatch (400) of the handler, and to its failures (500); its body is bytes. `on_done` is
+    told of the end of each request; it can not fail.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Server:
         ssl_context: ssl.SSLContext | None = None,
         listener: socket.socket | None = None,
         on_error: ErrorHook = plain_error,
+        on_done: Done | None = None,
         bounds: Bounds | None = None,
     ) -> None:
         self.host = host
@@ -58,6 +60,7 @@ class Server:
         self._ssl_context = ssl_context
         self._inherited = listener
         self._on_error = on_error
+        self._on_done = on_done
         self._bounds = bounds or Bounds()
         self._connections: set[Connection] = set()
         self._listener: asyncio.Server | None = None
@@ -118,7 +121,7 @@ class Server:
             await self._empty
 
     def _connection(self) -> Connection:
-        return Connection(self, self._handler, self._on_error, self._bounds)
+        return Connection(self, self._handler, self._on_error, self._bounds, self._on_done)
 
     def _tick(self) -> None:
         self._timer = self.loop.call_later(self._bounds.tick_s, self._tick)

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from predastore import metrics
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
 from predastore.errors import NodeError, NodeFull
@@ -54,6 +55,10 @@ _PADDING = [bytes(n) for n in range(frame.ALIGN_BYTES)]
 _ZEROS = bytes(NODE_ZERO_AHEAD_BYTES)
 _NO_KEY = NO_HASH + NO_WRITE_ID + bytes(KEY_BYTES - len(NO_HASH) - len(NO_WRITE_ID))
 
+_SYNCS = metrics.histogram(
+    "predastore_node_sync_seconds", "Times of a shard node's fdatasync of its log.", "node"
+)
+
 
 class Appender:
     def __init__(
@@ -65,6 +70,7 @@ class Appender:
         self._node_id = node_id
         self._cluster_id = cluster_id
         self._segment_bytes_max = segment_bytes_max
+        self._syncs = _SYNCS.child(str(node_id))
         self._descriptor = -1
         self.number = 0
         self.tag = 0
@@ -269,5 +275,7 @@ class Appender:
     def sync(self) -> None:
         """Makes durable what was flushed. OSError: nothing is known."""
         if self.synced < self.written:
+            begun_s = time.perf_counter()
             self._disk.sync(self._descriptor)
+            self._syncs.observe(time.perf_counter() - begun_s)
             self.synced = self.written

@@ -70,6 +70,11 @@ class Route:
     families: tuple[bytes, ...] = ()
 
     @property
+    def name(self) -> str:
+        """What S3 calls the operation: GetObject."""
+        return _NAMES[self.operation]
+
+    @property
     def mutating(self) -> bool:
         return self.method in ("PUT", "POST", "DELETE")
 
@@ -131,6 +136,11 @@ ROUTES: Final = (
     Route("DELETE", OBJECT, ("uploadId",), "", abort_multipart_upload.run),
     Route("DELETE", OBJECT, (), "", delete_object.run, _VERSION),
 )  # fmt: skip
+
+_NAMES: Final = {
+    route.operation: route.operation.__module__.rpartition(".")[2].title().replace("_", "")
+    for route in ROUTES
+}
 
 # Query parameters of S3 that name something else than the plain bucket or object.
 SUBRESOURCES: Final = frozenset(

@@ -4,10 +4,11 @@
 
 The order matters: nothing about the request is obeyed before its signature is verified, and
 nothing is done before everything that it asks for is known to be understood. Every answer
-carries x-amz-request-id. Two addresses are no S3 at all ("-" can not be a bucket):
+carries x-amz-request-id. Three addresses are no S3 at all ("-" can not be a bucket):
 
     GET /-/health/live    200: the process answers
     GET /-/health/ready   200 or 503: it can serve requests (the host's `ready` decides)
+    GET /-/metrics        what is counted here, for Prometheus; signed by the operator's account
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from predastore import metrics
 from predastore.backend.objects import Objects
 from predastore.errors import BodyMismatch, HttpError, PredastoreError, S3Error
 from predastore.httpd.message import Request, Response
 from predastore.httpd.sigv4 import Verifier
+from predastore.s3 import accounting
 from predastore.s3.checksums import is_of_payload
 from predastore.s3.context import Context, Services
 from predastore.s3.errors import error_response, status_of, translate
@@ -30,6 +33,7 @@ from predastore.s3.tokens import Tokens
 
 LIVE_PATH: Final = b"/-/health/live"
 READY_PATH: Final = b"/-/health/ready"
+METRICS_PATH: Final = b"/-/metrics"
 
 _log = logging.getLogger("predastore.s3")
 
@@ -38,10 +42,15 @@ def _always() -> bool:
     return True
 
 
+def _nobody() -> str:
+    return ""
+
+
 class S3Service:
     """A handler for httpd. `token_key`: the cluster's key for continuation tokens, any bytes.
 
     `domains`: base domains of virtual-host style addresses, lower case, without a port.
+    `operator`: the account that may read metrics.
     """
 
     def __init__(
@@ -53,16 +62,20 @@ class S3Service:
         token_key: bytes,
         domains: tuple[str, ...] = (),
         ready: Callable[[], bool] = _always,
+        operator: Callable[[], str] = _nobody,
     ) -> None:
         self._services = Services(objects, region, Tokens(token_key), domains)
         self._verifier = verifier
         self._ready = ready
+        self._operator = operator
 
     async def handle(self, request: Request) -> Response:
         """The answer to `request`; raises nothing but cancellation."""
         if request.raw_path in (LIVE_PATH, READY_PATH):
             return self._health(request)
         try:
+            if request.raw_path == METRICS_PATH:
+                return await self._metrics(request)
             answer = await self._answer(request)
         except PredastoreError as error:
             return self._failed(request, error)
@@ -82,7 +95,7 @@ class S3Service:
     async def _answer(self, request: Request) -> Response:
         services = self._services
         host = request.headers.get("host", "")
-        bucket, key = parse_target(request.raw_path, host, services.domains)
+        bucket, key = request.names = parse_target(request.raw_path, host, services.domains)
         verified = self._verifier.verify(request, host_bucket(host, services.domains))
         query = parse_query(request.raw_query)
         if query:
@@ -93,6 +106,7 @@ class S3Service:
             check_bucket_name(bucket)
         credential = verified.credential
         account = None if credential is None else credential.account_id
+        request.operation, request.account = route.name, account or ""
         return await route.operation(
             Context(services, request, bucket, key, query, account, verified.payload_sha256)
         )
@@ -110,6 +124,7 @@ class S3Service:
                 error,
                 extra={"request_id": request.id},
             )
+        accounting.count_error(shown.s3_code)
         return self._error(request, shown)
 
     @staticmethod
@@ -121,9 +136,21 @@ class S3Service:
             head=request.method == "HEAD",
         )
 
+    async def _metrics(self, request: Request) -> Response:
+        """Metrics tell of all accounts: they are for the operator's alone."""
+        request.operation = "Metrics"
+        credential = self._verifier.verify(request).credential
+        if credential is None or credential.account_id != self._operator():
+            raise S3Error("AccessDenied")
+        if request.method not in ("GET", "HEAD"):
+            raise S3Error("MethodNotAllowed", Method=request.method)
+        text = await metrics.text()
+        return Response(200, [("Content-Type", metrics.CONTENT_TYPE)], text.encode())
+
     def _health(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
             return self._error(request, S3Error("MethodNotAllowed"))
+        request.operation = "Health"
         ok = request.raw_path == LIVE_PATH or self._ready()
         body = b"ok\n" if ok else b"not ready\n"
         return Response(200 if ok else 503, [("Content-Type", "text/plain")], body, len(body))

@@ -59,12 +59,17 @@ def test_every_flag_has_its_environment_variable() -> None:
         "PORT": "99",
         "BASE_PATH": "/d",
         "LOG_LEVEL": "debug",
+        "ACCESS_LOG": "-",
+        "METRICS_HOST": "127.0.0.8",
+        "METRICS_PORT": "98",
     }
     assert set(environment) == {flag.env for flag in flags.FLAGS}
     settings, options = cli.resolve([], environment)
     assert options == flags.Options(node=3, db_only=True, db_node=1)
     assert (settings.backend, settings.log_level) == ("distributed", "debug")
     assert (settings.tls_cert, settings.tls_key) == (Path("a.pem"), Path("b.pem"))
+    assert (settings.access_log, settings.metrics_port) == ("-", 98)
+    assert settings.metrics_host == "127.0.0.8"
     assert settings.nodes[0].path == Path("/d/nodes/node-1")
 
 

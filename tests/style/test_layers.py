@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "predastore"
 # in BESIDE.
 LAYERS = (
     ("_fast",),
-    ("errors", "limits", "config", "syscalls", "failpoints"),
+    ("errors", "limits", "config", "metrics", "syscalls", "failpoints"),
     ("coding",),
     ("httpd", "rpc"),
     ("node", "s3db", "gossip"),
@@ -22,7 +22,8 @@ LAYERS = (
     ("s3",),
     (
         *("logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag"),
-        *("flags", "reload", "watchdog", "wiring", "host", "commands", "cli", "__main__"),
+        *("flags", "reload", "watchdog", "accesslog", "wiring", "gauges", "monitoring"),
+        *("host", "commands", "cli", "__main__"),
     ),
 )
 BESIDE = {
@@ -30,10 +31,14 @@ BESIDE = {
     "syscalls": {"errors", "limits"},
     "failpoints": set(),
     "errors": set(),
+    "metrics": {"limits"},
     "limits": set(),
     "logs": set(),
     "credentials": {"daemon"},
     "reload": set(),
+    "accesslog": {"logs", "reload"},
+    "gauges": {"wiring"},
+    "monitoring": set(),
     "watchdog": {"daemon"},
     "certificates": {"daemon"},
     "roles": set(),
@@ -41,7 +46,7 @@ BESIDE = {
     "looplag": set(),
     "banner": {"roles"},
     "flags": set(),
-    "wiring": {"credentials", "certificates", "roles", "daemon", "reload", "watchdog"},
+    "wiring": {"credentials", "certificates", "roles", "daemon", "reload", "watchdog", "accesslog"},
     "host": {
         "wiring",
         "certificates",
@@ -52,6 +57,8 @@ BESIDE = {
         "looplag",
         "reload",
         "watchdog",
+        "gauges",
+        "monitoring",
     },
     "commands": {"flags", "credentials", "certificates", "daemon", "roles"},
     "cli": {"host", "commands", "flags"},

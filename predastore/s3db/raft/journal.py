@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from predastore import metrics
 from predastore.errors import FormatError, StartupError
 from predastore.limits import JOURNAL_SEGMENT_BYTES_MAX
 from predastore.s3db.raft.disk import AppendFile, Disk
@@ -38,6 +40,10 @@ from predastore.s3db.raft.messages import Configuration, Entry, HardState, Marke
 from predastore.s3db.raft.state import Recovered
 
 logger = logging.getLogger(__name__)
+
+_SYNCS = metrics.histogram(
+    "predastore_db_sync_seconds", "Times of a database member's fdatasync of its journal.", "member"
+)
 
 _SUFFIX: Final = ".journal"
 _TEMPORARY: Final = ".new"
@@ -134,6 +140,7 @@ class Journal:
     ) -> None:
         self._disk = disk
         self._member = member
+        self._syncs = _SYNCS.child(str(member))
         self._segment_bytes_max = segment_bytes_max
         self._random_bytes = random_bytes
         self._segments: list[_Segment] = []
@@ -251,7 +258,9 @@ class Journal:
 
     def sync(self) -> None:
         assert self._file is not None
+        begun_s = time.perf_counter()
         self._file.sync()
+        self._syncs.observe(time.perf_counter() - begun_s)
         self._release()
 
     def _release(self) -> None:

@@ -1,0 +1,42 @@
+"""What watches a process asks here: metrics and health, over plain HTTP on a port of its own.
+
+    GET /metrics        Prometheus' text format
+    GET /health/live    200: the process answers
+    GET /health/ready   200 or 503: it can serve requests
+
+Nothing is signed here, so the listener is off unless `metrics_port` is given, and then listens on
+127.0.0.1 unless `metrics_host` says otherwise. On the port of S3, where names of buckets are
+free for clients to choose, the same is below `/-/`, which can be none; health for everybody,
+metrics for the account of the first credential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from predastore import metrics
+from predastore.httpd.message import Request, Response
+from predastore.httpd.server import Server
+
+_PLAIN: Final = ("Content-Type", "text/plain; charset=utf-8")
+
+
+def server(host: str, port: int, is_ready: Callable[[], bool]) -> Server:
+    """The listener, not yet started."""
+
+    async def handle(request: Request) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            return Response(405, [_PLAIN, ("Allow", "GET, HEAD")], b"use GET\n")
+        if request.raw_path == b"/metrics":
+            text = await metrics.text()
+            return Response(200, [("Content-Type", metrics.CONTENT_TYPE)], text.encode())
+        if request.raw_path == b"/health/live":
+            return Response(200, [_PLAIN], b"ok\n")
+        if request.raw_path == b"/health/ready":
+            if is_ready():
+                return Response(200, [_PLAIN], b"ok\n")
+            return Response(503, [_PLAIN], b"not ready\n")
+        return Response(404, [_PLAIN], b"there are /metrics, /health/live and /health/ready\n")
+
+    return Server(handle, host=host, port=port)
