@@ -28,6 +28,7 @@ MODULES = {
     "node": "node",
     "raft": "s3db",
     "rpc": "rpc",
+    "rpc.netem": "rpc_netem",
     "s3": "s3",
     "memory": "memory",
 }

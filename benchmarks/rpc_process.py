@@ -10,6 +10,8 @@
     call        seconds of a round trip of 100 bytes each way, one after the other
     calls       round trips a second, 200 in flight
     bulk_call   seconds of a round trip, at the median, while a transfer goes on all the time
+    flow N B    MB/s through a new connection: B bytes on the way in small payloads, for N seconds
+                after a first one that does not count
 
 The processes talk in lines: a kind, and its figure.
 """
@@ -23,7 +25,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,7 +33,7 @@ import msgspec
 import uvloop
 
 from benchmarks.load import ROOT
-from predastore import limits
+from predastore.rpc import CallContext, Endpoint, Method, Reply, self_signed
 
 KEY: Final = b"benchmark"
 BLOCK: Final = bytes(1 << 20)
@@ -41,6 +43,7 @@ SLOW_MB_S: Final = 100.0
 CALLS: Final = 400
 CALLERS, CALLS_EACH = 200, 20
 BULK_CALLS: Final = 60
+FLOW_BYTES_MIN, FLOW_CALLERS = 4 << 10, 128
 TIMEOUT_MS: Final = 120_000
 
 
@@ -50,23 +53,38 @@ class Pair:
     caller: subprocess.Popen[str]
 
     def measure(self, kind: str) -> float:
+        self.begin(kind)
+        return self.end()
+
+    def begin(self, kind: str) -> None:
         assert self.caller.stdin is not None
-        assert self.caller.stdout is not None
         self.caller.stdin.write(kind + "\n")
         self.caller.stdin.flush()
+
+    def end(self) -> float:
+        """The figure of what was begun."""
+        assert self.caller.stdout is not None
         answer = self.caller.stdout.readline()
         if not answer:
-            raise RuntimeError(f"the caller's process ended while it measured {kind}")
+            raise RuntimeError("the caller's process ended")
         return float(answer)
 
 
 @contextlib.contextmanager
-def running(datagram_bytes: int, environment: Mapping[str, str]) -> Iterator[Pair]:
+def running(
+    datagram_bytes: int,
+    environment: Mapping[str, str],
+    *,
+    host: str = "127.0.0.1",
+    prefixes: tuple[Sequence[str], Sequence[str]] = ((), ()),
+) -> Iterator[Pair]:
+    """`host`: the server's address. `prefixes`: of the commands of the server and the caller."""
     with contextlib.ExitStack() as stack:
 
-        def start(*arguments: str) -> subprocess.Popen[str]:
+        def start(prefix: Sequence[str], *arguments: str) -> subprocess.Popen[str]:
+            module = [sys.executable, "-m", "benchmarks.rpc_process", str(datagram_bytes)]
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.rpc_process", str(datagram_bytes), *arguments],
+                [*prefix, *module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -76,10 +94,10 @@ def running(datagram_bytes: int, environment: Mapping[str, str]) -> Iterator[Pai
             stack.enter_context(process)  # on leaving, closes its input, which ends it
             return process
 
-        server = start("serve")
+        server = start(prefixes[0], "serve", host)
         assert server.stdout is not None
         port = server.stdout.readline().strip()
-        yield Pair(server, start("call", port))
+        yield Pair(server, start(prefixes[1], "call", host, port))
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -93,12 +111,15 @@ ASK: Final = Ask()
 class Caller:
     """What one process does."""
 
-    def __init__(self, port: int) -> None:
-        from predastore.rpc import Endpoint, self_signed
-
+    def __init__(self, host: str, port: int) -> None:
+        self._address = host, port
         self._blocks = BLOCKS_FAST
-        self.endpoint = Endpoint(cluster_key=KEY, certificate=self_signed(), name="bench")
-        self.endpoint.add_peer("node/1", "127.0.0.1", port)
+        self.endpoint = self._connected()
+
+    def _connected(self) -> Endpoint:
+        endpoint = Endpoint(cluster_key=KEY, certificate=self_signed(), name="bench")
+        endpoint.add_peer("node/1", *self._address)
+        return endpoint
 
     async def call(self) -> float:
         return await self._timed(self._repeated(CALLS)) / CALLS
@@ -122,6 +143,30 @@ class Caller:
             task.cancel()
         await asyncio.wait(bulk)
         return statistics.median(times_s)
+
+    async def flow(self, seconds: str, in_flight_bytes: str) -> float:
+        payload = BLOCK[: max(FLOW_BYTES_MIN, int(in_flight_bytes) // FLOW_CALLERS)]
+        await self.endpoint.close()
+        self.endpoint = self._connected()
+        done = 0
+
+        async def mover() -> None:
+            nonlocal done
+            while True:
+                await self._one(ASK, payload)
+                done += 1
+
+        movers = [asyncio.create_task(mover()) for _ in range(int(in_flight_bytes) // len(payload))]
+        await asyncio.sleep(1.0)
+        before, began = done, time.perf_counter()
+        await asyncio.sleep(float(seconds))
+        moved, took_s = done - before, time.perf_counter() - began
+        for task in movers:
+            task.cancel()
+        for problem in await asyncio.gather(*movers, return_exceptions=True):
+            if not isinstance(problem, asyncio.CancelledError):
+                raise RuntimeError(f"a call failed: {problem!r}")
+        return moved * len(payload) / 1e6 / took_s
 
     async def _one(self, ask: Ask, payload: bytes = b"") -> None:
         _, answer = await self.endpoint.call(
@@ -160,32 +205,34 @@ class Caller:
         return time.perf_counter() - began
 
 
-async def _call(port: int) -> None:
-    caller = Caller(port)
+async def _call(host: str, port: int) -> None:
+    caller = Caller(host, port)
     loop = asyncio.get_running_loop()
     await caller.call()  # connects, and warms up
-    while kind := (await loop.run_in_executor(None, sys.stdin.readline)).strip():
-        print(await getattr(caller, kind)(), flush=True)
+    while line := (await loop.run_in_executor(None, sys.stdin.readline)).split():
+        kind, *arguments = line
+        print(await getattr(caller, kind)(*arguments), flush=True)
     await caller.endpoint.close()
 
 
-async def _serve() -> None:
-    from predastore.rpc import CallContext, Endpoint, Method, Reply, self_signed
-
+async def _serve(host: str) -> None:
     async def echo(ask: Ask, payload: memoryview, context: CallContext) -> Reply:
         return Reply(ask, [BLOCK[: ask.wanted_bytes]] if ask.wanted_bytes else ())
 
     endpoint = Endpoint(cluster_key=KEY, certificate=self_signed(), name="bench-server")
     endpoint.serve("node/1", {"echo": Method(Ask, Ask, echo, len(BLOCK))})
-    print(await endpoint.listen("node/1", "127.0.0.1", 0), flush=True)
+    print(await endpoint.listen("node/1", host, 0), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await endpoint.close()
 
 
 def main() -> None:
-    # Before rpc is imported, which takes the sizes from there: on the loopback, as on a network.
-    limits.RPC_DATAGRAM_LOOPBACK_BYTES = limits.RPC_DATAGRAM_BYTES = int(sys.argv[1])
-    uvloop.run(_serve() if sys.argv[2] == "serve" else _call(int(sys.argv[3])))
+    _, size, role, host, *port = sys.argv
+    for module in list(sys.modules.values()):  # all that have taken the sizes from limits.py
+        for name in ("RPC_DATAGRAM_LOOPBACK_BYTES", "RPC_DATAGRAM_BYTES"):
+            if module.__name__.startswith("predastore.") and hasattr(module, name):
+                setattr(module, name, int(size))
+    uvloop.run(_serve(host) if role == "serve" else _call(host, int(port[0])))
 
 
 if __name__ == "__main__":
