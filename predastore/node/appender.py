@@ -279,3 +279,15 @@ class Appender:
             self._disk.sync(self._descriptor)
             self._syncs.observe(time.perf_counter() - begun_s)
             self.synced = self.written
+
+    def require_file(self) -> None:
+        """OSError if the file is not the one of its name any more: what is written into it could
+        not be found by anybody."""
+        path = segment_path(self._folder, self.number)
+        found = os.fstat(self._descriptor)
+        try:
+            named = os.stat(path)
+        except FileNotFoundError:
+            named = None
+        if named is None or (named.st_dev, named.st_ino) != (found.st_dev, found.st_ino):
+            raise OSError(errno.ENOENT, f"{path} was removed or replaced while it was in use")

@@ -48,7 +48,7 @@ from predastore.node.shard import (
 )
 from predastore.node.usage import SegmentUse, Usage
 
-FORMAT = 2
+FORMAT = 3
 _STATE = b"state"
 
 
@@ -169,9 +169,15 @@ class Index:
             self.usage.add(entry)
             self.shard_count += 1
         if old is not None:
-            self.usage.supersede(segment, counts(old).commit_segment)
+            self._supersede(segment, counts(old).commit_segment, change)
         if old is not None or entry is not None:
             self._set(change.key, old, entry)
+
+    def _supersede(self, segment: int, older: int, change: Change) -> None:
+        if change.entry is None:
+            self.usage.tombstone(segment, [older])
+        else:
+            self.usage.supersede(segment, older)
 
     def _set(self, key: bytes, old: bytes | None, entry: bytes | None) -> None:
         with self._marking:

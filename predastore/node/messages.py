@@ -71,7 +71,9 @@ class NodeStatus(msgspec.Struct, frozen=True, array_like=True):
     CRC since the start; `damaged_places`: what the start found. `live_bytes`: of blocks of shards
     that are there, with their headers; `dead_bytes`: the rest of the segments. `bad_shards`: those
     with blocks known to be bad. `disk_free_bytes`, `disk_total_bytes`: of the file system.
-    `store_id`: drawn when the directory was made; another one has other contents."""
+    `store_id`: drawn when the directory was made; another one has other contents.
+    `compacted_segments`, `moved_bytes`, `reclaimed_bytes`: since the start, segments rewritten,
+    what was moved out of them, and what unlinked segments had."""
 
     id: int
     used_bytes: int
@@ -87,6 +89,9 @@ class NodeStatus(msgspec.Struct, frozen=True, array_like=True):
     disk_free_bytes: int = 0
     disk_total_bytes: int = 0
     store_id: str = ""
+    compacted_segments: int = 0
+    moved_bytes: int = 0
+    reclaimed_bytes: int = 0
 
 
 class ListShards(msgspec.Struct, frozen=True, array_like=True):

@@ -28,10 +28,12 @@ from predastore.rpc import Buffer
 
 class Operation:
     """`lasting`: answered when it is durable, else when it is written. `takes_space`: refused when
-    the disk is down to its reserve. `size_bytes`: of the block that it holds."""
+    the disk is down to its reserve; `moves`: refused when little of that is left. `size_bytes`: of
+    the block that it holds."""
 
     lasting: ClassVar[bool] = True
     takes_space: bool = False
+    moves: bool = False
 
     def __init__(self, future: asyncio.Future[None], size_bytes: int = 0) -> None:
         self.future = future

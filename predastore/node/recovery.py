@@ -138,8 +138,12 @@ class _Recovery:
         self._note_lost(usage.segments.keys() - {*numbers, self._appender.number})
         self._write_index()
 
-    def _note_lost(self, lost: set[int]) -> None:
+    def _note_lost(self, gone: set[int]) -> None:
         """Blocks of live shards in segments that are gone are bad."""
+        usage = self._index.usage
+        lost = {number for number in gone if usage.segments[number].live}
+        for number in gone - lost:
+            usage.forget(number)
         if not lost:
             return
         logger.error("segments are lost", extra={"segments": sorted(lost)})

@@ -27,28 +27,60 @@ class Gap(NamedTuple):
     empty: bool
 
 
-def walk(
-    descriptor: int, start: int, size: int, tag: int, *, payloads: bool
-) -> Iterator[frame.Record | Gap]:
-    """UnsupportedFormat for a record of a newer version; OSError if reading fails."""
-    base = start
+class Stretch(NamedTuple):
+    """Some records in a row, the bytes that they are in, and what comes after them if that is no
+    record. `base`: offset of the first byte."""
+
+    data: bytes
+    base: int
+    records: list[frame.Record]
+    gap: Gap | None
+
+
+def stretches(
+    descriptor: int,
+    start: int,
+    size: int,
+    tag: int,
+    *,
+    payloads: bool,
+    window_bytes: int = WINDOW_BYTES,
+) -> Iterator[Stretch]:
+    """As `walk`, with the bytes; `window_bytes` at a time, unless a record has more."""
+    base, length = start, window_bytes
     while base < size:
-        window = os.pread(descriptor, min(WINDOW_BYTES, size - base), base)
+        window = os.pread(descriptor, min(length, size - base), base)
         at_end = base + len(window) >= size or not window
         records, after, stop = frame.scan(window, base, tag, payloads)
-        yield from records
         if stop == frame.STOP_NEWER:
             raise UnsupportedFormat(f"a record at {after} was written by a newer version")
-        if stop == frame.STOP_MORE and not at_end and after > base:
-            base = after
-            continue
+        if stop == frame.STOP_MORE and not at_end:
+            if after > base:
+                yield Stretch(window, base, records, None)
+                base, length = after, window_bytes
+                continue
+            if length < WINDOW_BYTES:
+                length = WINDOW_BYTES
+                continue
         if after == size:
+            yield Stretch(window, base, records, None)
             return
         # What is here can not be gone over by its length, so each place after it is tried.
         found = _next_record(descriptor, after + frame.ALIGN_BYTES, size, tag)
         end = size if found is None else found
-        yield Gap(after, end, found is None and _is_empty(descriptor, after, size))
-        base = end
+        empty = found is None and _is_empty(descriptor, after, size)
+        yield Stretch(window, base, records, Gap(after, end, empty))
+        base, length = end, window_bytes
+
+
+def walk(
+    descriptor: int, start: int, size: int, tag: int, *, payloads: bool
+) -> Iterator[frame.Record | Gap]:
+    """UnsupportedFormat for a record of a newer version; OSError if reading fails."""
+    for stretch in stretches(descriptor, start, size, tag, payloads=payloads):
+        yield from stretch.records
+        if stretch.gap is not None:
+            yield stretch.gap
 
 
 def _windows(descriptor: int, start: int, size: int, overlap: int) -> Iterator[tuple[int, bytes]]:

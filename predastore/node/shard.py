@@ -101,6 +101,11 @@ def encode_entry(written_s: int, locations: Sequence[Location]) -> bytes:
     )
 
 
+def entry_bytes(block_count: int) -> int:
+    """The size of an entry in a commit record."""
+    return ENTRY_HEADER.size + block_count * LOCATION.size
+
+
 def as_indexed(entry: bytes, segment: int, unknown_s: int) -> bytes:
     """An entry as the index has it, from one as a commit record has it. `unknown_s`: the time to
     be taken for one that is not known."""

@@ -21,7 +21,6 @@ All methods belong to the event loop that opened the store.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -38,31 +37,27 @@ from predastore.errors import (
 from predastore.limits import (
     BLOCK_BYTES_MAX,
     NODE_DELETE_REFS_MAX,
-    NODE_PAGE_BLOCKS_MAX,
-    NODE_PAGE_SHARDS_MAX,
-    NODE_PAGE_STRIPES_MAX,
     NODE_RESERVE_BYTES,
     NODE_SEGMENT_BYTES_DEFAULT,
     NODE_SEGMENT_BYTES_MAX,
     NODE_SEGMENT_BYTES_MIN,
 )
-from predastore.node import operations
+from predastore.node import listing, operations
 from predastore.node.appender import Appender
+from predastore.node.compaction import Compactor
 from predastore.node.disk import Disk, RealDisk
 from predastore.node.identity import SEGMENTS, DirectoryLock, establish
 from predastore.node.index import Index
 from predastore.node.judging import Report
 from predastore.node.log import Log
 from predastore.node.messages import (
-    BadShard,
     BadShards,
-    BlockPlace,
     NodeStatus,
     ShardPlaces,
-    ShardRow,
     ShardRows,
     ShardStat,
 )
+from predastore.node.pace import Pace
 from predastore.node.reader import Reader
 from predastore.node.recovery import recover
 from predastore.node.segment import segment_numbers, segment_path
@@ -71,11 +66,9 @@ from predastore.node.shard import (
     ShardRef,
     counts,
     location,
-    locations,
-    ref_of_key,
     show_key,
-    written_s,
 )
+from predastore.node.upkeep import Upkeep
 from predastore.node.writer import Writer
 from predastore.rpc import Buffer
 
@@ -135,7 +128,9 @@ def _open(
 class Store:
     """Use `Store.open`, and `close` it."""
 
-    def __init__(self, path: Path, opened: _Opened, *, reserve_bytes: int) -> None:
+    def __init__(
+        self, path: Path, opened: _Opened, *, segment_bytes_max: int, reserve_bytes: int
+    ) -> None:
         folder = path / SEGMENTS
         self.node_id = opened.node_id
         self._store_id = opened.store_id
@@ -157,7 +152,18 @@ class Store:
             now_s=_now_s,
             reserve_bytes=reserve_bytes,
         )
-        self._writer = Writer(log, opened.index, opened.disk, folder, unlinked=self._reader.forget)
+        self._writer = Writer(log, opened.index, opened.disk, folder, unlinked=self._unlinked)
+        self._calls = 0
+        self._compactor = Compactor(
+            folder,
+            opened.disk,
+            self._writer,
+            opened.index,
+            pace=Pace(lambda: self._calls),
+            segment_bytes_max=segment_bytes_max,
+            reserve_bytes=reserve_bytes,
+        )
+        self._upkeep = Upkeep(self.node_id, self._writer, self._compactor)
 
     @classmethod
     async def open(
@@ -169,22 +175,30 @@ class Store:
         segment_bytes_max: int = NODE_SEGMENT_BYTES_DEFAULT,
         reserve_bytes: int = NODE_RESERVE_BYTES,
         disk: Disk | None = None,
+        upkeep: bool = True,
     ) -> Store:
         """The store in a directory, made if there is none, recovered if it was not closed.
-        `cluster_id`: 16 bytes. StartupError says why it can not be used, and what to do."""
+        `cluster_id`: 16 bytes. `upkeep`: compaction by itself. StartupError says why it can not
+        be used, and what to do."""
         if not NODE_SEGMENT_BYTES_MIN <= segment_bytes_max <= NODE_SEGMENT_BYTES_MAX:
             raise ValueError("segment_bytes_max is out of its range")
         folder = Path(path)
         opened = await asyncio.to_thread(
             _open, folder, node_id, cluster_id, segment_bytes_max, disk or RealDisk()
         )
-        return cls(folder, opened, reserve_bytes=reserve_bytes)
+        store = cls(
+            folder, opened, segment_bytes_max=segment_bytes_max, reserve_bytes=reserve_bytes
+        )
+        if upkeep:
+            store._upkeep.start()
+        return store
 
     async def close(self) -> None:
         """Finishes what was begun, writes the index, and lets go of the directory."""
         if self._closed:
             return
         self._closed = True
+        await self._upkeep.close()
         await self._writer.close()
         self._reader.close()
         self._index.close()
@@ -228,7 +242,16 @@ class Store:
     def _key(self, ref: ShardRef) -> bytes:
         if self._closed:
             raise StoreFailed("the store is closed")
+        self._calls += 1
         return ref.key()
+
+    def _unlinked(self, segments: list[int]) -> None:
+        self._reader.forget(segments)
+        self._compactor.unlinked(segments)
+
+    async def compact(self) -> bool:
+        """Rewrites one segment, if that is due; False if not."""
+        return await self._compactor.step()
 
     # --- reading --------------------------------------------------------------------------
 
@@ -255,12 +278,17 @@ class Store:
         return block[offset : offset + length]
 
     async def _read(self, key: bytes, stripe: int, place: Location) -> memoryview:
-        try:
-            return await self._reader.read(place)
-        except FileNotFoundError as error:
-            # Deleted since it was looked up, and its segment with it; or the file is lost.
-            self._place(key, stripe)
-            raise ShardCorrupt(f"segment {place.segment} of {show_key(key)} is gone") from error
+        while True:
+            try:
+                return await self._reader.read(place)
+            except FileNotFoundError as error:
+                # Deleted or moved since it was looked up, and its segment with it; or it is lost.
+                now = self._place(key, stripe)
+                if now == place:
+                    raise ShardCorrupt(
+                        f"segment {place.segment} of {show_key(key)} is gone"
+                    ) from error
+                place = now
 
     def _place(self, key: bytes, stripe: int) -> Location:
         entry = self._entry(key)
@@ -288,60 +316,33 @@ class Store:
     async def locate(self, ref: ShardRef, first: int = 0) -> ShardPlaces:
         """Where the blocks of a shard are, from stripe `first` on. ShardNotFound."""
         key = self._key(ref)
-        entry = self._entry(key)
-        bad = self._index.bad.stripes(key)
-        end = first + NODE_PAGE_BLOCKS_MAX
-        places = itertools.islice(enumerate(locations(entry)), max(first, 0), end)
-        return ShardPlaces(
-            [
-                BlockPlace(place.segment, place.payload_offset, place.length, stripe in bad)
-                for stripe, place in places
-            ],
-            counts(entry).block_count > end,
-        )
+        return listing.places(self._index, key, self._entry(key), first)
 
     async def shards(self, after: bytes, limit: int) -> ShardRows:
         """Up to `limit` committed shards in the order of their keys, beyond the key `after`."""
-        limit = min(max(limit, 1), NODE_PAGE_SHARDS_MAX)
-        found = await asyncio.to_thread(self._index.page, after, limit + 1)
-        rows = []
-        for key, entry in found[:limit]:
-            head = counts(entry)
-            rows.append(
-                ShardRow(
-                    ref_of_key(key),
-                    head.block_count,
-                    head.byte_count,
-                    written_s(entry) * 1000,
-                    key in self._index.bad,
-                )
-            )
-        return ShardRows(rows, len(found) > limit)
+        return await asyncio.to_thread(listing.shards, self._index, after, limit)
 
     def bad(self, after: bytes, limit: int) -> BadShards:
-        """Up to `limit` shards with blocks known to be bad, as `shards`."""
-        limit = min(max(limit, 1), NODE_PAGE_SHARDS_MAX)
-        found = self._index.bad.page(after, limit + 1)
-        rows: list[BadShard] = []
-        total = 0
-        for key, stripes in found[:limit]:
-            total += len(stripes)
-            if rows and total > NODE_PAGE_STRIPES_MAX:
-                break
-            rows.append(BadShard(ref_of_key(key), stripes))
-        return BadShards(rows, len(found) > len(rows))
+        """As `shards`, those with blocks known to be bad."""
+        return listing.bad(self._index, after, limit)
+
+    @property
+    def failure(self) -> str:
+        """Why nothing is written any more, or empty."""
+        return self._writer.failure or ""
 
     async def status(self) -> NodeStatus:
         sizes, free_bytes, total_bytes = await asyncio.to_thread(self._measure)
         used_bytes = sum(sizes)
         live_bytes = self._index.usage.live_bytes
+        compaction = self._compactor.progress
         return NodeStatus(
             id=self.node_id,
             used_bytes=used_bytes,
             free_bytes=max(0, free_bytes - self._reserve_bytes),
             segment_count=len(sizes),
             shard_count=self._index.shard_count,
-            failure=self._writer.failure or "",
+            failure=self.failure,
             corrupt_reads=self._corrupt_reads,
             damaged_places=self.recovery.damaged,
             live_bytes=live_bytes,
@@ -350,6 +351,9 @@ class Store:
             disk_free_bytes=free_bytes,
             disk_total_bytes=total_bytes,
             store_id=self._store_id,
+            compacted_segments=compaction.segments,
+            moved_bytes=compaction.moved_bytes,
+            reclaimed_bytes=compaction.reclaimed_bytes,
         )
 
     def _measure(self) -> tuple[list[int], int, int]:

@@ -5,8 +5,8 @@ whose shard has a commit in an older segment too: without the newer record, a re
 would bring the older one back. Segments that are not needed are unlinked; those that are needed
 only a little are rewritten (compaction.py).
 
-Stored per segment, little endian: live bytes (8), live commits (4), then 4 bytes for each segment
-that this one supersedes.
+Stored per segment, little endian: live bytes (8), live commits (4), commit bytes (8), tombstones
+(4), then 4 bytes for each segment that this one supersedes.
 """
 
 from __future__ import annotations
@@ -15,23 +15,33 @@ from collections.abc import Collection
 from struct import Struct
 
 from predastore._fast.frame import record_bytes
-from predastore.node.shard import counts, locations
+from predastore.node.segment import footer_change_bytes
+from predastore.node.shard import counts, entry_bytes, locations
 
-_HEAD = Struct("<QI")
+_HEAD = Struct("<QIQI")
 _NUMBER = Struct("<I")
+TOMBSTONE_BYTES = record_bytes(0) + footer_change_bytes(0)
 
 
 class SegmentUse:
     """`live_bytes`: of block records of live shards; `live_commits`: shards committed here;
+    `commit_bytes`: what their commits need at most, footer included; `tombstones`: written here;
     `supersedes`: older segments with a commit that a record here revokes or replaces."""
 
-    __slots__ = ("live_bytes", "live_commits", "supersedes")
+    __slots__ = ("commit_bytes", "live_bytes", "live_commits", "supersedes", "tombstones")
 
     def __init__(
-        self, live_bytes: int = 0, live_commits: int = 0, supersedes: Collection[int] = ()
+        self,
+        live_bytes: int = 0,
+        live_commits: int = 0,
+        commit_bytes: int = 0,
+        tombstones: int = 0,
+        supersedes: Collection[int] = (),
     ) -> None:
         self.live_bytes = live_bytes
         self.live_commits = live_commits
+        self.commit_bytes = commit_bytes
+        self.tombstones = tombstones
         self.supersedes = set(supersedes)
 
     @property
@@ -39,15 +49,14 @@ class SegmentUse:
         return self.live_bytes > 0 or self.live_commits > 0
 
     def encode(self) -> bytes:
-        return _HEAD.pack(self.live_bytes, self.live_commits) + b"".join(
-            map(_NUMBER.pack, sorted(self.supersedes))
-        )
+        head = _HEAD.pack(self.live_bytes, self.live_commits, self.commit_bytes, self.tombstones)
+        return head + b"".join(map(_NUMBER.pack, sorted(self.supersedes)))
 
     @classmethod
     def decode(cls, data: bytes) -> SegmentUse:
         numbers = [number for (number,) in _NUMBER.iter_unpack(data[_HEAD.size :])]
-        live_bytes, live_commits = _HEAD.unpack_from(data)
-        return cls(live_bytes, live_commits, numbers)
+        live_bytes, live_commits, commit_bytes, tombstones = _HEAD.unpack_from(data)
+        return cls(live_bytes, live_commits, commit_bytes, tombstones, numbers)
 
 
 class Usage:
@@ -81,7 +90,11 @@ class Usage:
             taken[place.segment] = taken.get(place.segment, 0) + record_bytes(place.length)
         for number, size in taken.items():
             self.segment(number).live_bytes += sign * size
-        self.segment(counts(entry).commit_segment).live_commits += sign
+        head = counts(entry)
+        use = self.segment(head.commit_segment)
+        use.live_commits += sign
+        size = entry_bytes(head.block_count)
+        use.commit_bytes += sign * (record_bytes(size) + footer_change_bytes(size))
 
     def supersede(self, segment: int, commit_segment: int) -> None:
         """A record in `segment` revokes or replaces a commit in `commit_segment`, an older one;
@@ -100,14 +113,29 @@ class Usage:
                 found.append(number)
         return found
 
+    def tombstone(self, segment: int, older: Collection[int]) -> None:
+        """A tombstone was written that may revoke commits in any of these segments."""
+        self.segment(segment).tombstones += 1
+        for number in older:
+            self.supersede(segment, number)
+
+    def retire(self, number: int) -> None:
+        """Whatever this segment supersedes is superseded by others now: by those that its
+        tombstones were copied to, and those that supersede it. (A shard may have commits in more
+        than two segments.)"""
+        use = self.segment(number)
+        inherited = use.supersedes & self.segments.keys()
+        use.supersedes = set()
+        for other, heir in self.segments.items():
+            if number in heir.supersedes:
+                heir.supersedes |= inherited
+                self.changed.add(other)
+
     def forget(self, number: int) -> None:
-        """A segment was unlinked. What it superseded is superseded by those that superseded it:
-        a shard may have commits in more than two segments."""
-        gone = self.segments.pop(number)
-        self.changed.add(number)
-        inherited = gone.supersedes & self.segments.keys()
+        """A segment was unlinked."""
+        self.retire(number)
+        del self.segments[number]
         for other, use in self.segments.items():
             if number in use.supersedes:
                 use.supersedes.discard(number)
-                use.supersedes |= inherited
                 self.changed.add(other)

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 
 from predastore.errors import NodeFull, Overloaded, StoreFailed
@@ -36,6 +37,11 @@ from predastore.node.segment import segment_path
 logger = logging.getLogger(__name__)
 
 _LAYER_LOAD_MAX = 2  # beyond it, writing waits for the index
+
+
+class _Signal(Enum):
+    WAKE = "look whether all is well"
+    STOP = "end after what came before"
 
 
 class Writer:
@@ -58,7 +64,7 @@ class Writer:
         self._unlinked = unlinked
         self._loop = asyncio.get_running_loop()
         self._budget = Budget(NODE_QUEUE_BYTES_MAX, NODE_QUEUE_OPERATIONS_MAX)
-        self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Operation | _Signal] = queue.SimpleQueue()
         self._waiting = 0
         self._stopping = False
         self._stopped: asyncio.Future[None] = self._loop.create_future()
@@ -107,11 +113,16 @@ class Writer:
             else:
                 operation.future.set_exception(operation.error)
 
+    def wake(self) -> None:
+        """Has the writer look again whether its files are there, and whether the index can be
+        written. Any thread may call."""
+        self._queue.put(_Signal.WAKE)
+
     async def close(self) -> None:
         """Carries out what waits, writes the index, and ends the threads."""
         if not self._stopping:
             self._stopping = True
-            self._queue.put(None)
+            self._queue.put(_Signal.STOP)
         await asyncio.shield(self._stopped)
         self._thread.join()
 
@@ -129,11 +140,11 @@ class Writer:
             self._in_loop(lambda: self._stopped.set_result(None))
 
     def _take(self) -> tuple[list[Operation], bool]:
-        """All that waits, at least one; and whether the writer is to stop after it."""
+        """All that waits; and whether the writer is to stop after it."""
         batch: list[Operation] = []
         item = self._queue.get()
-        while item is not None:
-            if item.claim():
+        while item is not _Signal.STOP:
+            if isinstance(item, Operation) and item.claim():
                 batch.append(item)
             try:
                 item = self._queue.get_nowait()
@@ -190,7 +201,13 @@ class Writer:
         self._begin_turn(turn)
 
     def _begin_turn(self, turn: Turn) -> None:
-        self._turning = (turn, self._turner.submit(self._write_turn, turn))
+        written = self._turner.submit(self._write_turn, turn)
+        self._turning = (turn, written)
+        written.add_done_callback(self._written)
+
+    def _written(self, written: Future[None]) -> None:
+        if not isinstance(written.exception(), NodeFull):  # that is tried again when asked for
+            self.wake()
 
     def _finish(self) -> None:
         try:

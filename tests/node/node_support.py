@@ -44,6 +44,7 @@ async def open_store(path: Path, **options: Any) -> Store:
         "cluster_id": CLUSTER,
         "segment_bytes_max": SEGMENT_BYTES,
         "reserve_bytes": 0,
+        "upkeep": False,
     }
     return await Store.open(path, **(defaults | options))
 
@@ -106,3 +107,9 @@ async def damage_block(store: Store, path: Path, ref: ShardRef, stripe: int) -> 
         os.pwrite(file, bytes([byte ^ 4]), at)
     finally:
         os.close(file)
+
+
+def damage(file: Path, at: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 0x41
+    file.write_bytes(content)

@@ -13,10 +13,12 @@ from forgetful_disk import ForgetfulDisk
 from node_support import block_of, open_store, opened, put, read_back, run, write
 
 from predastore.errors import PredastoreError, StartupError, StoreFailed
+from predastore.limits import KIB
 from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 
-ROUNDS = 3
+ROUNDS = 4
+SEGMENT_BYTES = 128 * KIB
 
 
 @dataclass
@@ -46,7 +48,7 @@ async def worker(store: Store, model: Model, source: random.Random, number: int)
     for _ in range(200):
         mine = [one for one in model.here if one.index == number]
         try:
-            if mine and source.random() < 0.3:
+            if mine and source.random() < 0.45:
                 victim = min(mine, key=lambda one: one.object_hash)
                 model.here.remove(victim)
                 model.unsure.add(victim)
@@ -71,19 +73,33 @@ async def worker(store: Store, model: Model, source: random.Random, number: int)
             raise AssertionError("only a dead disk may refuse") from error
 
 
+async def compactor(store: Store) -> None:
+    """Rewrites whatever is due, as long as the store can write."""
+    while True:
+        try:
+            if not await store.compact():
+                await asyncio.sleep(0)
+        except StoreFailed:
+            return
+
+
 async def live_until_cut(path: Path, model: Model, source: random.Random) -> None:
     """One life of a store, from a start over what the last one left, to its power cut."""
     target = path.with_name(path.name + "-next")
-    disk = ForgetfulDisk(path / "segments", cut_at=source.choice([source.randint(1, 12), 40, 150]))
+    disk = ForgetfulDisk(
+        path / "segments", cut_at=source.choice([source.randint(1, 12), 40, 150, 400])
+    )
     old_index, last_index = path.with_name("old-index"), path / "index"
     try:
-        store = await open_store(path, disk=disk)
+        store = await open_store(path, disk=disk, segment_bytes_max=SEGMENT_BYTES)
     except StartupError:
         assert disk.dead
     else:
         shutil.copytree(last_index, old_index)
         await model.check(store)
-        await asyncio.gather(*(worker(store, model, source, number) for number in range(4)))
+        await asyncio.gather(
+            compactor(store), *(worker(store, model, source, number) for number in range(4))
+        )
         disk.dead = True
         await store.close()
     disk.cut(target / "segments", source)

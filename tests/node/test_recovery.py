@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from node_support import (
     block_of,
+    damage,
     open_store,
     opened,
     put,
@@ -167,12 +168,6 @@ def test_any_damaged_byte_of_a_header_costs_that_record_and_no_other(tmp_path: P
                 # The commit says where the block is, so its header is not needed.
                 [] if victim is victims[2] else [victim.object_hash]
             ), f"byte {at}"
-
-
-def damage(file: Path, at: int) -> None:
-    content = bytearray(file.read_bytes())
-    content[at] ^= 0x41
-    file.write_bytes(content)
 
 
 async def read_good(path: Path, shards: Shards) -> tuple[list[ShardRef], Report]:

@@ -7,15 +7,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from node_support import block_of, open_store, put, read_back, ref_of, write
+from node_support import block_of, damage_block, open_store, put, read_back, ref_of, write
 
 from predastore._fast.crc import crc32c
+from predastore.errors import ShardCorrupt
 from predastore.limits import KIB
 from predastore.node.shard import ShardRef
 
+SEGMENT_BYTES = 64 * KIB
 NUMBERS = st.integers(0, 7)
 SIZES = st.sampled_from([1, 8, 4000, 17_001, 30_000])
 
@@ -30,7 +33,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.store = self.runner.run(open_store(self.path, segment_bytes_max=100 * KIB))
+        self.store = self.runner.run(open_store(self.path, segment_bytes_max=SEGMENT_BYTES))
 
     def new_ref(self, number: int) -> ShardRef:
         """A write of an object draws a new write id each time."""
@@ -67,13 +70,36 @@ class StoreMachine(RuleBasedStateMachine):
         if ref is not None and len(self.shards[ref]) == 1:
             self.runner.run(put(self.store, ref, self.shards[ref][0]))
 
+    @rule(rounds=st.integers(1, 5))
+    def compact(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.runner.run(self.store.compact())
+
+    @rule(data=st.data())
+    def damage_and_mend(self, data: st.DataObject) -> None:
+        """A block is damaged and found to be, and then replaced."""
+        ref = data.draw(st.sampled_from([*self.shards, None]))
+        if ref is not None:
+            stripe = data.draw(st.integers(0, len(self.shards[ref]) - 1))
+            self.runner.run(self.mend(ref, stripe))
+
+    async def mend(self, ref: ShardRef, stripe: int) -> None:
+        blocks = self.shards[ref]
+        await damage_block(self.store, self.path, ref, stripe)
+        with pytest.raises(ShardCorrupt):
+            await self.store.read(ref, stripe, 0, 1)
+        assert [(row.ref, row.stripes) for row in self.store.bad(b"", 9).rows] == [(ref, [stripe])]
+        await self.store.append(ref, stripe, blocks[stripe], crc32c(blocks[stripe]))
+        await self.store.commit(ref, len(blocks), sum(map(len, blocks)))
+        assert not self.store.bad(b"", 9).rows
+
     @rule(lose_index=st.booleans())
     def reopen(self, lose_index: bool) -> None:
         self.runner.run(self.store.close())
         if lose_index:
             shutil.rmtree(self.path / "index")
-        self.store = self.runner.run(open_store(self.path, segment_bytes_max=100 * KIB))
-        assert self.store.recovery.damaged == self.store.recovery.torn_bytes == 0
+        self.store = self.runner.run(open_store(self.path, segment_bytes_max=SEGMENT_BYTES))
+        assert self.store.recovery.torn_bytes == 0
 
     @invariant()
     def everything_reads_back(self) -> None:
@@ -93,4 +119,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreModel = StoreMachine.TestCase
-TestStoreModel.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestStoreModel.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
