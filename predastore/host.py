@@ -26,6 +26,7 @@ from predastore import (
     metrics,
     monitoring,
     roles,
+    telemetry,
     watchdog,
 )
 from predastore.config import Config
@@ -69,6 +70,7 @@ async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Conf
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, host.hangup.set)
     async with contextlib.AsyncExitStack() as stack:
+        parts.telemetry = await stack.enter_async_context(telemetry.traced())
         try:
             await parts.open(stack)
         except OSError as error:

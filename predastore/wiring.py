@@ -25,7 +25,7 @@ from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
 from predastore.config import Auth, Config, Db, Node
 from predastore.errors import ConfigError
-from predastore.httpd.message import Done, Request
+from predastore.httpd.message import Done, Handler, Request
 from predastore.httpd.server import Server
 from predastore.httpd.sigv4 import Verifier
 from predastore.node import server as node_server
@@ -40,6 +40,7 @@ from predastore.s3db.client import Client
 from predastore.s3db.member import Member
 from predastore.s3db.raft.messages import Address
 from predastore.s3db.store import Store as DbStore
+from predastore.telemetry import Telemetry
 from predastore.watchdog import Probe
 
 
@@ -61,6 +62,7 @@ class Parts:
         self.is_ready = False  # what /-/health/ready says; kept by predastore.host
         self.tls_files: certificates.TlsFiles | None = None
         self.reloader = Reloader(settings)
+        self.telemetry: Telemetry | None = None  # set before `open` where requests are traced
         self.probes: list[Probe] = []  # of the metadata in this process: can it be read?
         self._tls: certificates.Served | None = None
         self._known = credentials.Known(())
@@ -260,8 +262,11 @@ class Parts:
             operator=lambda: self.auth[0].account_id,
         )
         on_done = await self._accounts(stack)
+        handle: Handler = handler.handle
+        if self.telemetry is not None:
+            handle = self.telemetry.handler(handle)
         server = Server(
-            handler.handle,
+            handle,
             host=settings.host,
             port=settings.port,
             ssl_context=self._tls.context if self._tls is not None and settings.tls else None,
@@ -277,16 +282,21 @@ class Parts:
             self.settings = replace(settings, host=host, port=port)
 
     async def _accounts(self, stack: contextlib.AsyncExitStack) -> Done:
-        """What is told of each request: the metrics, and the access log where there is one."""
-        if not self.settings.access_log:
+        """What is told of each request: metrics, and the access log and traces if there are."""
+        told: list[Done] = [accounting.count]
+        if self.settings.access_log:
+            log = AccessLog(self.settings.access_log)
+            stack.push_async_callback(log.close)
+            self.reloader.add((), log.prepare)
+            told.append(log.note)
+        if self.telemetry is not None:
+            told.append(self.telemetry.done)
+        if len(told) == 1:
             return accounting.count
-        log = AccessLog(self.settings.access_log)
-        stack.push_async_callback(log.close)
-        self.reloader.add((), log.prepare)
 
         def done(request: Request, status: int, received: int, sent: int, seconds: float) -> None:
-            accounting.count(request, status, received, sent, seconds)
-            log.note(request, status, received, sent, seconds)
+            for tell in told:
+                tell(request, status, received, sent, seconds)
 
         return done
 

@@ -163,6 +163,7 @@ class Request:
     operation: str = ""  # what it was found to ask for; for `Done`, as the account that asks
     account: str = ""
     names: tuple[str, str] = ("", "")  # bucket and key, as far as it names them
+    trace: object = None  # what whoever traces it keeps
 
 
 @dataclass(slots=True)

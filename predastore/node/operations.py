@@ -40,6 +40,7 @@ class Operation:
         self.size_bytes = size_bytes
         self.error: PredastoreError | None = None
         self.answered = False
+        self.synced_ns: tuple[int, int] | None = None  # when its sync began and ended, if traced
         self._unclaimed = [True]
 
     def claim(self) -> bool:

@@ -18,12 +18,14 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
+from predastore import tracing
 from predastore.errors import NodeFull, Overloaded, StoreFailed
 from predastore.failpoints import failpoint
 from predastore.limits import NODE_QUEUE_BYTES_MAX, NODE_QUEUE_OPERATIONS_MAX
@@ -97,6 +99,8 @@ class Writer:
                 operation.future = self._loop.create_future()
                 await _outlast(operation.future)
             raise
+        if tracing.tracer is not None and operation.synced_ns is not None:
+            tracing.tracer.record("fdatasync", *operation.synced_ns)
 
     def _release(self, operation: Operation) -> None:
         operation.answered = True
@@ -161,7 +165,11 @@ class Writer:
                 if early and len(early) < len(batch):
                     left = [one for one in batch if one.lasting and not one.error]
                     self._answer_soon(early)
+                begun_ns = time.time_ns()
                 self._log.settle()
+                if tracing.tracer is not None:
+                    for one in left:
+                        one.synced_ns = (begun_ns, time.time_ns())
         except Exception as error:
             self._fail(error)
         if self.failure:

@@ -45,10 +45,20 @@ class WireError(msgspec.Struct, frozen=True, array_like=True):
     detail: dict[str, Any]
 
 
+class _PlainHeader(msgspec.Struct, frozen=True, array_like=True):
+    method: str
+    timeout_ms: int
+    body: msgspec.Raw
+
+
 class RequestHeader(msgspec.Struct, frozen=True, array_like=True):
+    """`trace`: the caller's place in a trace; left away where there is none. Who does not know
+    it passes over it."""
+
     method: str
     timeout_ms: int  # time left when it was sent; clocks are not compared
     body: msgspec.Raw  # the request struct
+    trace: str = ""
 
 
 class ResponseHeader(msgspec.Struct, frozen=True, array_like=True):
@@ -95,9 +105,11 @@ def encode_prefix(header: bytes, payload_bytes: int) -> bytes:
     return PREFIX.pack(len(header), payload_bytes) + header
 
 
-def encode_request(method: str, timeout_ms: int, body: bytes) -> bytes:
+def encode_request(method: str, timeout_ms: int, body: bytes, trace: str = "") -> bytes:
     """The header of a request; `body` is the encoded request struct."""
-    return _encode(RequestHeader(method, timeout_ms, msgspec.Raw(body)))
+    if trace:
+        return _encode(RequestHeader(method, timeout_ms, msgspec.Raw(body), trace))
+    return _encode(_PlainHeader(method, timeout_ms, msgspec.Raw(body)))
 
 
 def encode_response(body: bytes) -> bytes:

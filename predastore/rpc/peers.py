@@ -16,6 +16,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
+from predastore import tracing
 from predastore.errors import DeadlineExceeded, PeerUnreachable, RpcError
 from predastore.limits import RPC_REDIAL_IDLE_MS, RPC_REDIAL_MS_MAX, RPC_REDIAL_MS_MIN
 from predastore.rpc.admission import Admission
@@ -55,7 +56,7 @@ class Peer:
             async with asyncio.timeout_at(deadline):
                 channel = self._channel or await self._connected()
                 timeout_ms = int((deadline - self._loop.time()) * 1000)
-                header = encode_request(method, max(1, timeout_ms), body)
+                header = encode_request(method, max(1, timeout_ms), body, tracing.place())
                 self._called_at = self._loop.time()
                 return await channel.call(header, payload)
         except TimeoutError:

@@ -169,7 +169,7 @@ class _ServedCall:
                 method,
                 decode_struct(method.request, request.body),
                 self._parser.message().payload,
-                CallContext(self._server.peer, deadline),
+                CallContext(self._server.peer, deadline, request.trace),
             )
             header = encode_response(encode_struct(reply.header))
             return encode_prefix(header, payload_length(reply.payload)), reply.payload

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from predastore import tracing
 from predastore.errors import PredastoreError, RemoteFailure
 from predastore.rpc.framing import Buffer
 
@@ -31,10 +32,12 @@ class Reply(NamedTuple):
 
 class CallContext(msgspec.Struct, frozen=True):
     """`peer`: the name of the caller, proven to hold the cluster key, or "local" in the pipe.
-    `deadline`: loop time at which the handler is cancelled."""
+    `deadline`: loop time at which the handler is cancelled. `trace`: the caller's place in a
+    trace, where it is another process's."""
 
     peer: str
     deadline: float
+    trace: str = ""
 
 
 Handler = Callable[[Any, memoryview, CallContext], Awaitable[Reply]]
@@ -57,6 +60,16 @@ async def run(
     name: str, method: Method, request: msgspec.Struct, payload: memoryview, context: CallContext
 ) -> Reply:
     """Awaits the handler; whatever it raises leaves as a PredastoreError or a cancellation."""
+    tracer = tracing.tracer
+    if tracer is None:
+        return await _run(name, method, request, payload, context)
+    with tracer.serving(name, context.trace):
+        return await _run(name, method, request, payload, context)
+
+
+async def _run(
+    name: str, method: Method, request: msgspec.Struct, payload: memoryview, context: CallContext
+) -> Reply:
     try:
         return await method.handler(request, payload, context)
     except PredastoreError:

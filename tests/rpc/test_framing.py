@@ -37,6 +37,22 @@ def test_a_message_has_the_documented_bytes() -> None:
     assert encode_prefix(header, 3) == b"\x0e\0\0\0" + b"\x03\0\0\0" + header
 
 
+class HeaderBeforeTraces(msgspec.Struct, frozen=True, array_like=True):
+    method: str
+    timeout_ms: int
+    body: msgspec.Raw
+
+
+def test_the_place_in_a_trace_is_appended_and_may_be_absent() -> None:
+    body = encode_struct(Thing(1, b"x"))
+    place = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    traced = encode_request("m", 250, body, place)
+    assert traced == b"\x94" + encode_request("m", 250, body)[1:] + b"\xd97" + place.encode()
+    assert decode_struct(RequestHeader, traced).trace == place
+    assert decode_struct(RequestHeader, encode_request("m", 250, body)).trace == ""
+    assert decode_struct(HeaderBeforeTraces, traced).method == "m"
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     header=st.binary(min_size=1, max_size=50),

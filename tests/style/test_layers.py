@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "predastore"
 # in BESIDE.
 LAYERS = (
     ("_fast",),
-    ("errors", "limits", "config", "metrics", "syscalls", "failpoints"),
+    ("errors", "limits", "config", "metrics", "tracing", "syscalls", "failpoints"),
     ("coding",),
     ("httpd", "rpc"),
     ("node", "s3db", "gossip"),
@@ -22,7 +22,16 @@ LAYERS = (
     ("s3",),
     (
         *("logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag"),
-        *("flags", "reload", "watchdog", "accesslog", "wiring", "gauges", "monitoring"),
+        *(
+            "flags",
+            "reload",
+            "watchdog",
+            "accesslog",
+            "telemetry",
+            "wiring",
+            "gauges",
+            "monitoring",
+        ),
         *("host", "commands", "cli", "__main__"),
     ),
 )
@@ -32,6 +41,7 @@ BESIDE = {
     "failpoints": set(),
     "errors": set(),
     "metrics": {"limits"},
+    "tracing": set(),
     "limits": set(),
     "logs": set(),
     "credentials": {"daemon"},
@@ -39,6 +49,7 @@ BESIDE = {
     "accesslog": {"logs", "reload"},
     "gauges": {"wiring"},
     "monitoring": set(),
+    "telemetry": set(),
     "watchdog": {"daemon"},
     "certificates": {"daemon"},
     "roles": set(),
@@ -46,7 +57,10 @@ BESIDE = {
     "looplag": set(),
     "banner": {"roles"},
     "flags": set(),
-    "wiring": {"credentials", "certificates", "roles", "daemon", "reload", "watchdog", "accesslog"},
+    "wiring": {
+        *("credentials", "certificates", "roles", "daemon"),
+        *("reload", "watchdog", "accesslog", "telemetry"),
+    },
     "host": {
         "wiring",
         "certificates",
@@ -59,6 +73,7 @@ BESIDE = {
         "watchdog",
         "gauges",
         "monitoring",
+        "telemetry",
     },
     "commands": {"flags", "credentials", "certificates", "daemon", "roles"},
     "cli": {"host", "commands", "flags"},
