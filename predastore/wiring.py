@@ -19,6 +19,7 @@ from predastore import certificates, credentials, daemon, roles
 from predastore.accesslog import AccessLog
 from predastore.backend.distributed import DistributedStore
 from predastore.backend.filesystem import FilesystemStore
+from predastore.backend.healing.healer import Healing
 from predastore.backend.objects import Objects
 from predastore.backend.state import DistributedState, GlobalState, LocalState
 from predastore.coding.erasure import Code
@@ -58,6 +59,7 @@ class Parts:
         self.store: DistributedStore | FilesystemStore | None = None
         self.nodes: list[NodeStore] = []
         self.members: list[Member] = []
+        self.healing: Healing | None = None
         self.s3: Server | None = None
         self.is_ready = False  # what /-/health/ready says; kept by predastore.host
         self.tls_files: certificates.TlsFiles | None = None
@@ -229,10 +231,17 @@ class Parts:
         client = Client(endpoint, [row.id for row in settings.db], prefer=local)
         state = DistributedState(client)
         stack.push_async_callback(state.close)
-        ring = Ring([RingNode(row.id, row.host, row.weight) for row in settings.nodes])
-        code = Code(settings.rs.data, settings.rs.parity)
-        store = DistributedStore(NodeClient(endpoint), ring, code, settings.rs.block_bytes)
+        store = DistributedStore(
+            NodeClient(endpoint),
+            Ring(_ring_nodes(settings)),
+            Code(settings.rs.data, settings.rs.parity),
+            settings.rs.block_bytes,
+            draining=_draining(settings),
+        )
         await self._open_objects(stack, state, store)
+        self.healing = Healing(state, store, endpoint.name)
+        self.healing.start()
+        stack.push_async_callback(self.healing.close)
 
     async def _open_objects(
         self,
@@ -303,3 +312,13 @@ class Parts:
     def _fail(self, part: asyncio.Future[Any]) -> None:
         if not self.failed.done() and not part.cancelled():
             self.failed.set_result(str(part.exception() or part.result()))
+
+
+def _ring_nodes(settings: Config) -> list[RingNode]:
+    """The nodes that new shards go to."""
+    active = (row for row in settings.nodes if not row.is_draining)
+    return [RingNode(row.id, row.host, row.weight) for row in active]
+
+
+def _draining(settings: Config) -> list[int]:
+    return [row.id for row in settings.nodes if row.is_draining]

@@ -22,6 +22,7 @@ from predastore.limits import (
     NODE_DELETE_REFS_MAX,
     POOL_THREADS,
 )
+from predastore.node.messages import BadShards, NodeStatus, ShardPlaces, ShardRows, ShardStat
 from predastore.node.shard import ShardRef
 
 T = TypeVar("T")
@@ -47,6 +48,15 @@ class Nodes(Protocol):
     ) -> memoryview: ...
     async def delete(self, node: int, refs: Sequence[ShardRef], *, timeout_ms: int) -> None: ...
     async def abort(self, node: int, ref: ShardRef, *, timeout_ms: int) -> None: ...
+    async def stat(self, node: int, ref: ShardRef, *, timeout_ms: int) -> ShardStat: ...
+    async def locate(
+        self, node: int, ref: ShardRef, first: int, *, timeout_ms: int
+    ) -> ShardPlaces: ...
+    async def shards(
+        self, node: int, after: bytes, limit: int, *, timeout_ms: int
+    ) -> ShardRows: ...
+    async def bad(self, node: int, after: bytes, limit: int, *, timeout_ms: int) -> BadShards: ...
+    async def status(self, node: int, *, timeout_ms: int) -> NodeStatus: ...
 
 
 class Cluster:
@@ -54,10 +64,9 @@ class Cluster:
 
     def __init__(self, nodes: Nodes, ring: Ring, code: Code, block_bytes: int) -> None:
         self.nodes = nodes
-        self.ring = ring
         self.code = code
         self.block_bytes = block_bytes
-        self.known = frozenset(node.id for node in ring.nodes)
+        self.set_ring(ring)
         self.health = Health(asyncio.get_running_loop().time)
         self.write_budget = Budget(BACKEND_WRITE_BYTES_MAX)
         self.read_budget = Budget(BACKEND_READ_BYTES_MAX)
@@ -65,6 +74,13 @@ class Cluster:
         self.hedges = asyncio.Semaphore(HEDGES_MAX)
         self._threads = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="coding")
         self._drops: set[asyncio.Task[None]] = set()
+
+    def set_ring(self, ring: Ring, draining: Iterable[int] = ()) -> None:
+        """New shards go to the nodes of `ring` from now on; `draining` ones keep what they have
+        until it has been moved."""
+        self.ring = ring
+        self.active = frozenset(node.id for node in ring.nodes)
+        self.known = self.active.union(draining)
 
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Work on bulk data, which releases the GIL, off the event loop."""

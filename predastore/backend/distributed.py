@@ -6,7 +6,7 @@ A part of an upload is placed by its own hash, so that a large object spreads ov
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 
 from predastore.backend import records
 from predastore.backend.cluster import Buffer, Cluster, Nodes
@@ -15,7 +15,7 @@ from predastore.backend.records import MISSING, Extent, ShardExtent
 from predastore.backend.stripe_reader import StripeReader
 from predastore.backend.stripe_writer import StripeWriter
 from predastore.coding.erasure import Code
-from predastore.coding.placement import Ring
+from predastore.coding.placement import Ring, RingNode
 from predastore.errors import CorruptData
 from predastore.limits import BACKEND_GRACE_S
 from predastore.node.shard import ShardRef
@@ -31,11 +31,24 @@ class DistributedStore:
         code: Code,
         block_bytes: int,
         *,
+        draining: Iterable[int] = (),
         grace_s: float = BACKEND_GRACE_S,
     ) -> None:
         self._cluster = Cluster(nodes, ring, code, block_bytes)
+        self._cluster.set_ring(ring, draining)
         self._grace_s = grace_s
         ring.place(bytes(records.HASH_BYTES), code.shards)  # builds its table now
+
+    @property
+    def cluster(self) -> Cluster:
+        """For healing, which works on the same nodes."""
+        return self._cluster
+
+    def set_ring(self, ring: Ring, draining: Iterable[int] = ()) -> None:
+        """Takes in another configuration of nodes: new shards go to the nodes of `ring` (from
+        `ready_ring`); `draining` ones keep what they have until healing has moved it. Writes
+        under way end as they began."""
+        self._cluster.set_ring(ring, draining)
 
     @property
     def grace_s(self) -> float:
@@ -105,6 +118,14 @@ class DistributedStore:
 
     async def close(self) -> None:
         await self._cluster.close()
+
+
+def ready_ring(nodes: Sequence[RingNode], code: Code) -> Ring:
+    """A ring whose table is built, which takes some tens of milliseconds; ValueError for fewer
+    nodes than an object has shards."""
+    ring = Ring(nodes)
+    ring.place(bytes(records.HASH_BYTES), code.shards)
+    return ring
 
 
 def _sharded(extent: Extent) -> ShardExtent:

@@ -10,10 +10,12 @@ A call's deadline follows from the node's recent latencies as TCP's retransmissi
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
 from predastore.limits import (
+    HEALTH_BUSY_S,
     HEALTH_DEADLINE_MS_MAX,
     HEALTH_DEADLINE_MS_MIN,
     HEALTH_REST_MS_MAX,
@@ -45,6 +47,11 @@ class Health:
         self._reads_s: deque[float] = deque(maxlen=HEALTH_SAMPLES)
         self._reads_count = 0
         self._hedge_s = HEDGE_MS_MIN / 1000
+        self._asked_at = -math.inf
+
+    def is_busy(self) -> bool:
+        """Whether a request had an answer of a node just now."""
+        return self._clock() - self._asked_at < HEALTH_BUSY_S
 
     def is_well(self, node: int) -> bool:
         known = self._nodes.get(node)
@@ -61,6 +68,7 @@ class Health:
 
     def wrote(self, node: int, seconds: float) -> None:
         """A write to `node` took so long."""
+        self._asked_at = self._clock()
         known = self._nodes.setdefault(node, _Node())
         known.rest_ms, known.resting_until = 0, 0.0
         if known.mean_s < 0:
@@ -82,6 +90,7 @@ class Health:
         known = self._nodes.get(node)
         if known is not None:
             known.rest_ms, known.resting_until = 0, 0.0
+        self._asked_at = self._clock()
         self._reads_s.append(seconds)
         self._reads_count += 1
         if self._reads_count % _RANKED_EVERY == 0:

@@ -40,6 +40,7 @@ from predastore.backend.records import (
     BUCKETS,
     OBJECTS,
     BucketRecord,
+    Extent,
     ObjectRecord,
     ShardExtent,
     Summary,
@@ -179,7 +180,7 @@ class Objects(Buckets, Uploads):
                 raise S3Error("NoSuchKey", Key=record.key) from error
             if now.write_id != record.write_id:
                 raise ObjectReplaced(f"{record.bucket}/{record.key} was replaced") from error
-        return await Reading(self._read(record, start, end, certain=True)).begin()
+        return await Reading(self._read(now, start, end, certain=True)).begin()
 
     async def open_source(self, record: ObjectRecord, start: int, end: int) -> RecordSource:
         """The bytes [start, end) as a body for `put` or `put_part`, to be used in `async with`."""
@@ -196,13 +197,26 @@ class Objects(Buckets, Uploads):
             for extent in record.extents:
                 low, high = max(start - base, 0), min(end - base, extent.size)
                 base += extent.size
-                if low >= high:
-                    continue
-                async with contextlib.aclosing(
-                    self._store.read(extent, low, high, damaged, certain=certain)
-                ) as stream:
-                    async for buffer in stream:
-                        yield buffer
+                lies: Extent | None = extent
+                while lies is not None and low < high:
+                    try:
+                        async with contextlib.aclosing(
+                            self._store.read(lies, low, high, damaged, certain=certain)
+                        ) as stream:
+                            async for buffer in stream:
+                                low += len(buffer)
+                                yield buffer
+                    except ObjectUnreadable:
+                        if (lies := await self._moved(record, lies)) is None:
+                            raise
+
+    async def _moved(self, record: ObjectRecord, extent: Extent) -> Extent | None:
+        """The extent as the object's record names it now, if its shards have been moved."""
+        _, now = await self.lookup(record.bucket, record.key)
+        for each in now.extents if now is not None else ():
+            if each.write_id == extent.write_id and each != extent:
+                return each
+        return None
 
     async def list(
         self,

@@ -49,7 +49,7 @@ REPAIR: Final = "repair"
 
 DELETED_PREFIX: Final = b"deleted:"
 
-_ARN: Final = b"arn:aws:s3:::"
+ARN: Final = b"arn:aws:s3:::"
 
 
 class ShardExtent(msgspec.Struct, frozen=True, array_like=True, tag="s"):
@@ -303,7 +303,7 @@ def part_hash(upload_id: str, number: int) -> bytes:
 
 def arn_prefix(bucket: str) -> bytes:
     """What the arn keys of all objects of a bucket begin with."""
-    return _ARN + bucket.encode() + b"/"
+    return ARN + bucket.encode() + b"/"
 
 
 def arn_key(bucket: str, key: str) -> bytes:

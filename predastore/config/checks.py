@@ -31,6 +31,15 @@ def check(config: Config, node_rows: int, report: Report) -> None:
             f"RS({rs.data},{rs.parity}) puts {shards} shards on {shards} nodes, and the file has "
             f"{node_rows}; add [[nodes]] or write a smaller data or parity",
         )
+    active = node_rows - sum(row.is_draining for row in config.nodes)
+    if config.nodes and active < shards <= node_rows:
+        report(
+            "rs",
+            -1,
+            "data",
+            f"RS({rs.data},{rs.parity}) puts {shards} shards on {shards} nodes, and {active} of "
+            'the file\'s [[nodes]] are not draining; add others, or write state = "active"',
+        )
     if len(config.db) > limits.DB_MEMBERS_MAX:
         report("db", limits.DB_MEMBERS_MAX, "", f"at most {limits.DB_MEMBERS_MAX} members")
     if (config.tls_cert is None) != (config.tls_key is None):

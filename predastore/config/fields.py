@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from predastore import limits
-from predastore.config.model import BACKENDS, LOG_LEVELS
+from predastore.config.model import BACKENDS, LOG_LEVELS, NODE_STATES
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "port": Field(_PORT, required=True),
         "path": Field(_path),
         "weight": Field(_weight),
+        "state": Field(_one_of(NODE_STATES)),
     },
     "auth": {
         "access_key_id": Field(_text, required=True),

@@ -14,6 +14,9 @@ from predastore import limits
 
 BACKENDS: Final = ("filesystem", "distributed")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+ACTIVE: Final = "active"
+DRAINING: Final = "draining"
+NODE_STATES: Final = (ACTIVE, DRAINING)
 RAFT_PORT_OFFSET: Final = 1000
 
 
@@ -50,13 +53,19 @@ class Db:
 
 @dataclass(frozen=True)
 class Node:
-    """A shard node: QUIC over UDP on `port`; `weight` is its share of the ring."""
+    """A shard node: QUIC over UDP on `port`; `weight` is its share of the ring. `state`: one of
+    NODE_STATES; a draining node gets no new shards, and loses those that it has to the others."""
 
     id: int
     host: str
     port: int
     path: Path
     weight: float = 1.0
+    state: str = ACTIVE
+
+    @property
+    def is_draining(self) -> bool:
+        return self.state == DRAINING
 
 
 @dataclass(frozen=True)

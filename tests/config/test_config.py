@@ -106,6 +106,8 @@ MISTAKES = {
     "bucket name": ('[[buckets]]\nname = "A_b"\n', "is no bucket name"),
     "raft port": ('[[db]]\nid = 1\nhost = "h"\nport = 65000\n', "66000 is over 65535"),
     "weight": (nodes(5) + "weight = 0\n", "expected a number from"),
+    "state": (nodes(5) + 'state = "gone"\n', "expected one of active, draining"),
+    "draining": (nodes(5) + 'state = "draining"\n', "4 of the file's [[nodes]] are not draining"),
     "empty secret": ('[cluster]\nsecret = ""\n', "expected a text in quotes"),
 }
 

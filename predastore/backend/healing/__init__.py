@@ -2,6 +2,12 @@
 
 | module | owns |
 |---|---|
+| `healer` | `Healing`: when what is done, and by which process |
 | `records` | what is stored about healing, and under which keys |
-| `fence` | no write becomes visible whose shards may have been taken for orphans |
+| `lease`, `fence` | one process heals at a time; no write comes to life after its shards went |
+| `context`, `throttle`, `watch` | what all share; how fast it may go; how the nodes are |
+| `repair`, `rebuild`, `targets` | the repair table worked off; shards made anew; where they go |
+| `reconcile`, `presence`, `sieve` | nodes against records: what is missing, and what nobody names |
+| `holders`, `listing`, `scrubbed` | walks over records and over nodes; blocks found bad |
+| `rebalance`, `moved` | after a change of the ring; what is left behind on former nodes |
 """

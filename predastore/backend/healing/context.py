@@ -1,0 +1,104 @@
+"""What all kinds of healing share, and the few commits that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from predastore.backend import records
+from predastore.backend.buffers import Budget
+from predastore.backend.cluster import Cluster
+from predastore.backend.healing.holders import Holder
+from predastore.backend.healing.lease import Lease
+from predastore.backend.healing.records import HEALING, MovedRecord, moved_key
+from predastore.backend.healing.throttle import Throttle
+from predastore.backend.healing.watch import Watch
+from predastore.backend.records import REPAIR, ShardExtent
+from predastore.backend.state import GlobalState
+from predastore.errors import PreconditionFailed
+from predastore.limits import HEALING_BYTES_MAX, HEALING_CALL_TIMEOUT_MS, HEALING_JOB_MS_MAX
+from predastore.node.shard import ShardRef
+from predastore.s3db.commands import Check, Delete, Equals, Op, Put, batch
+
+
+@dataclass
+class Counts:
+    """What was done since this process heals, and what is left, as far as is known."""
+
+    objects_left: int = 0
+    shards_left: int = 0
+    bytes_left: int = 0
+    stuck_shards: int = 0
+    repaired_shards: int = 0
+    repaired_bytes: int = 0
+    read_bytes: int = 0
+    moved_shards: int = 0
+    moved_bytes: int = 0
+    moves_left: int = 0
+    orphans_shards: int = 0
+    orphans_bytes: int = 0
+    last_pass_ms: int = 0
+
+    def seconds_left(self, rate_bytes_s: int) -> int:
+        """At this rate; -1: unknown."""
+        if not self.bytes_left:
+            return 0
+        return self.bytes_left // rate_bytes_s if rate_bytes_s else -1
+
+
+@dataclass
+class Context:
+    state: GlobalState
+    cluster: Cluster
+    lease: Lease
+    throttle: Throttle
+    watch: Watch
+    grace_s: float
+    counts: Counts = field(default_factory=Counts)
+    budget: Budget = field(default_factory=lambda: Budget(HEALING_BYTES_MAX))
+
+    async def relocate(
+        self,
+        holder: Holder,
+        new: Holder,
+        left: Sequence[MovedRecord],
+        began_ms: int,
+    ) -> bool:
+        """Puts `new` in the place of a record, and notes the shards that were `left` behind. False:
+        the record has changed, or the lease is lost, or the work since `began_ms` took too long
+        for shards that no record names; then nothing has changed."""
+        if records.now_ms() - began_ms > HEALING_JOB_MS_MAX:
+            return False
+        checks, ops = holder.replaced_by(new)
+        for each in left:
+            where = moved_key(each.shard_hash, each.write_id, each.index, each.node)
+            ops.append(Put(HEALING, where, records.encode(each)))
+        return await self._commit(ops, self.lease.check, *checks)
+
+    async def settle(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Removes entries (key, value) of the repair table, unless they have changed."""
+        for key, stored in entries:
+            await self._commit([Delete(REPAIR, key)], Equals(REPAIR, key, stored))
+
+    async def _commit(self, ops: Sequence[Op], *checks: Check) -> bool:
+        try:
+            await self.state.commit(batch(*ops, checks=checks))
+        except PreconditionFailed:
+            return False
+        return True
+
+    async def bad_stripes(self, node: int, ref: ShardRef) -> frozenset[int]:
+        """The stripes of a shard whose blocks `node` knows to be bad. An error of NODE_ERRORS;
+        ShardNotFound."""
+        bad: set[int] = set()
+        first, more = 0, True
+        while more:
+            places = await self.cluster.nodes.locate(
+                node, ref, first, timeout_ms=HEALING_CALL_TIMEOUT_MS
+            )
+            bad.update(first + n for n, place in enumerate(places.blocks) if place.bad)
+            first, more = first + len(places.blocks), places.more and bool(places.blocks)
+        return frozenset(bad)
+
+    def ref(self, extent: ShardExtent, shard: int) -> ShardRef:
+        return ShardRef(extent.shard_hash, extent.write_id, shard)

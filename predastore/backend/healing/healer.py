@@ -1,0 +1,366 @@
+"""`Healing`: the background work that brings every object to full redundancy and keeps it there.
+
+Each process with a distributed backend has one; the one that holds the lease (lease.py) works, the
+others wait for it to fall silent. The work is some strands, at the same time and paced together
+(throttle.py):
+
+- the nodes are asked how they are (watch.py);
+- the repair table is worked off (repair.py);
+- nodes that came back, or have other contents than before, and blocks that scrubbing found bad,
+  lead to a pass over the records; now and then there is one over everything (reconcile.py);
+- after a change of the ring, shards are moved (rebalance.py); what was left behind goes (moved.py).
+
+Where the work stands is in s3db, so that another process can go on, and can tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from predastore.backend import records
+from predastore.backend.distributed import DistributedStore
+from predastore.backend.healing import moved, scrubbed
+from predastore.backend.healing.context import Context
+from predastore.backend.healing.lease import Lease
+from predastore.backend.healing.presence import ShardName
+from predastore.backend.healing.rebalance import Rebalance
+from predastore.backend.healing.reconcile import Pass
+from predastore.backend.healing.records import (
+    HEALING,
+    PROGRESS_KEY,
+    NodeRecord,
+    ProgressRecord,
+    node_key,
+)
+from predastore.backend.healing.repair import Repair
+from predastore.backend.healing.throttle import Throttle
+from predastore.backend.healing.watch import Watch
+from predastore.backend.state import GlobalState
+from predastore.errors import PredastoreError
+from predastore.limits import (
+    HEALING_BUSY_PAUSES,
+    HEALING_BYTES_PER_S_MAX,
+    HEALING_WALK_PAUSE_S_MAX,
+    LEASE_BEAT_MS,
+    LEASE_EXPIRY_MS,
+    LEASE_GIVE_UP_S_MAX,
+    NODE_LOST_MS,
+    NODE_WATCH_MS,
+    ORPHAN_AGE_MS,
+    ORPHAN_CLOCK_SKEW_MS,
+    RECONCILE_PERIOD_MS,
+)
+from predastore.s3db.commands import Put, batch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When things happen; tests have shorter times. `watch_s`: between two looks at the nodes, and
+    at what is to be done."""
+
+    beat_s: float = LEASE_BEAT_MS / 1000
+    expiry_s: float = LEASE_EXPIRY_MS / 1000
+    watch_s: float = NODE_WATCH_MS / 1000
+    lost_s: float = NODE_LOST_MS / 1000
+    period_s: float = RECONCILE_PERIOD_MS / 1000
+    orphan_age_ms: int = ORPHAN_AGE_MS
+    clock_skew_ms: int = ORPHAN_CLOCK_SKEW_MS
+    bytes_per_s: float = HEALING_BYTES_PER_S_MAX
+    busy_pauses: float = HEALING_BUSY_PAUSES
+
+
+class Healing:
+    """`start` it in the event loop of the store, `close` it before state and store. `process`:
+    a name for people."""
+
+    def __init__(
+        self,
+        state: GlobalState,
+        store: DistributedStore,
+        process: str,
+        *,
+        pace: Pace | None = None,
+    ) -> None:
+        self._pace = pace or Pace()
+        self._state = state
+        self._process = process
+        cluster = store.cluster
+        self._context = Context(
+            state=state,
+            cluster=cluster,
+            lease=Lease(state, process, expiry_s=self._pace.expiry_s),
+            throttle=Throttle(
+                cluster.health.is_busy,
+                bytes_per_s=self._pace.bytes_per_s,
+                busy_pauses=self._pace.busy_pauses,
+            ),
+            watch=Watch(cluster, lost_s=self._pace.lost_s),
+            grace_s=store.grace_s,
+        )
+        self._repair = Repair(self._context)
+        self._rebalance = Rebalance(self._context)
+        self._returned: set[int] = set()
+        self._pass: Pass | None = None
+        self._full_pass_wanted = False
+        self._lost: frozenset[int] = frozenset()
+        self._lost_news = False  # a pass is to note what they held
+        self._looked_for: set[ShardName] = set()  # bad shards that a walk has looked for
+        self._moves_after_s = 0.0  # loop time
+        self._moves_pause_s = self._pace.watch_s
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._run())
+
+    async def close(self) -> None:
+        """Stops work; the lease is free for the next."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+        try:
+            async with asyncio.timeout(LEASE_GIVE_UP_S_MAX):
+                await self._context.lease.give_up()
+        except (PredastoreError, TimeoutError) as error:
+            logger.info("the lease will expire by itself", extra={"error": str(error)})
+
+    def config_changed(self) -> None:
+        """The store has another ring, or other nodes: looks at once what that means."""
+        self._moves_after_s = 0.0
+        self._wake_strands()
+
+    def want_full_pass(self) -> None:
+        """Compares everything now, if this process heals, instead of when it is due."""
+        self._full_pass_wanted = True
+        self._wake_strands()
+
+    def _wake_strands(self) -> None:
+        self._wake.set()
+        self._wake = asyncio.Event()
+
+    @property
+    def is_working(self) -> bool:
+        """Whether this is the process that heals."""
+        return self._context.lease.is_held
+
+    async def status(self) -> ProgressRecord | None:
+        """What the process that heals says of itself; None where none has said anything yet."""
+        if self._context.lease.is_held:
+            return self._progress()
+        stored = await self._state.get(HEALING, PROGRESS_KEY)
+        return None if stored is None else records.decode(ProgressRecord, stored)
+
+    # --- who works ------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        strands: asyncio.Future[Any] | None = None
+        try:
+            while True:
+                await self._quietly("lease", self._beat)
+                if self._context.lease.is_held and strands is None:
+                    logger.info("this process heals the cluster now")
+                    strands = asyncio.gather(
+                        self._strand("watch", self._watch_nodes),
+                        self._strand("repair", self._repair_all),
+                        self._strand("passes", self._pass_over),
+                        self._strand("moves", self._move),
+                        self._strand("moved", self._release_moved),
+                    )
+                elif strands is not None and not self._context.lease.is_held:
+                    await _ended(strands)
+                    strands = None
+                await asyncio.sleep(self._pace.beat_s)
+        finally:
+            if strands is not None:
+                await _ended(strands)
+
+    async def _beat(self) -> None:
+        progress = Put(HEALING, PROGRESS_KEY, records.encode(self._progress()))
+        await self._context.lease.beat(progress)
+
+    async def _strand(self, name: str, step: Callable[[], Awaitable[bool]]) -> None:
+        """Repeats `step`; after one that had nothing to do, or failed, there is a pause."""
+        while True:
+            if not await self._quietly(name, step):
+                try:
+                    async with asyncio.timeout(self._pace.watch_s):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+
+    async def _quietly(self, name: str, step: Callable[[], Awaitable[bool | None]]) -> bool:
+        try:
+            return bool(await step())
+        except PredastoreError as error:
+            logger.warning("healing will go on later", extra={"at": name, "error": str(error)})
+        except Exception:
+            logger.exception("healing failed; it will go on later", extra={"at": name})
+        return False
+
+    # --- the strands ----------------------------------------------------------------------
+
+    async def _watch_nodes(self) -> bool:
+        """What came back, or came anew, or is given up."""
+        watch = self._context.watch
+        returned = await watch.look()
+        if returned:
+            self._repair.hurry()
+            self._returned |= await self._to_be_checked(returned)
+            self._moves_after_s = 0.0
+        lost = frozenset(watch.nodes_lost)
+        if self._lost - lost:  # what was built elsewhere goes back
+            await self._rebalance.restart()
+        self._lost_news |= bool(lost - self._lost)
+        self._lost = lost
+        return False
+
+    async def _to_be_checked(self, returned: set[int]) -> set[int]:
+        """Those whose directory is not the one that was looked through."""
+        watch = self._context.watch
+        nodes = [node for node in sorted(returned) if watch.is_up(node)]
+        stored = await self._state.read([(HEALING, node_key(node)) for node in nodes])
+        return {
+            node
+            for node, value in zip(nodes, stored, strict=True)
+            if value is None or records.decode(NodeRecord, value).store_id != watch.store_id(node)
+        }
+
+    async def _repair_all(self) -> bool:
+        return await self._repair.run() > 0
+
+    async def _pass_over(self) -> bool:
+        """A pass over the nodes that need one, or over everything when that is due."""
+        watch = self._context.watch
+        if not watch.nodes_up:
+            return False
+        bad = await self._bad_to_look_for()
+        is_full = self._full_pass_wanted or await self._is_due()
+        if not (is_full or bad or self._returned or self._lost_news):
+            return False
+        nodes = set(watch.nodes_up) if is_full else self._returned.intersection(watch.nodes_up)
+        store_ids = {node: watch.store_id(node) for node in nodes}
+        self._full_pass_wanted = self._lost_news = False
+        self._pass = Pass(
+            self._context,
+            nodes,
+            bad=set(bad),
+            orphans=is_full,
+            orphan_age_ms=self._pace.orphan_age_ms,
+            clock_skew_ms=self._pace.clock_skew_ms,
+        )
+        try:
+            finished = await self._pass.run()
+            complete = finished and self._pass.was_complete
+            checked = self._pass.presence.nodes
+        finally:
+            self._pass = None
+        if complete:
+            self._looked_for |= bad
+            await self._note_checked({node: store_ids[node] for node in checked})
+        elif is_full:
+            self._full_pass_wanted = True
+        return finished
+
+    async def _bad_to_look_for(self) -> set[ShardName]:
+        """Bad shards that only a walk can find the records of, and none has tried to."""
+        bad = await scrubbed.bad_shards(self._context)
+        self._looked_for.intersection_update(bad)
+        rest = await scrubbed.note(
+            self._context, {name: bad[name] for name in bad if name not in self._looked_for}
+        )
+        return rest
+
+    async def _is_due(self) -> bool:
+        counts = self._context.counts
+        if not counts.last_pass_ms:
+            stored = await self._state.get(HEALING, PROGRESS_KEY)
+            if stored is not None:
+                counts.last_pass_ms = records.decode(ProgressRecord, stored).last_pass_ms
+        return records.now_ms() - counts.last_pass_ms >= self._pace.period_s * 1000
+
+    async def _note_checked(self, store_ids: Mapping[int, str]) -> None:
+        """All that these nodes should hold has been looked for."""
+        self._returned -= {
+            node
+            for node, store_id in store_ids.items()
+            if self._context.watch.store_id(node) == store_id
+        }
+        now = records.now_ms()
+        ops = [
+            Put(HEALING, node_key(node), records.encode(NodeRecord(store_id, now)))
+            for node, store_id in store_ids.items()
+        ]
+        if ops:
+            await self._state.commit(batch(*ops, checks=(self._context.lease.check,)))
+
+    async def _move(self) -> bool:
+        """Brings shards to where the ring wants them; where some could not be moved, again, after
+        pauses that grow."""
+        now = asyncio.get_running_loop().time()
+        watch, cluster = self._context.watch, self._context.cluster
+        if not watch.nodes_up or not await self._rebalance.is_due():
+            return False
+        if self._rebalance.is_new:
+            self._moves_after_s = 0.0
+        if now < self._moves_after_s or not watch.has_seen(cluster.known):
+            return False
+        await self._rebalance.run()
+        if self._rebalance.is_settled:
+            self._moves_pause_s = self._pace.watch_s
+            return True
+        self._moves_after_s = asyncio.get_running_loop().time() + self._moves_pause_s
+        self._moves_pause_s = min(2 * self._moves_pause_s, HEALING_WALK_PAUSE_S_MAX)
+        return False
+
+    async def _release_moved(self) -> bool:
+        self._context.counts.moves_left = await moved.release(self._context)
+        return False
+
+    # --- what it says ---------------------------------------------------------------------
+
+    def _progress(self) -> ProgressRecord:
+        counts, watch = self._context.counts, self._context.watch
+        rate = self._context.throttle.rate_bytes_s
+        walking, percent = "", 0
+        if self._pass is not None:
+            walking, percent = "records", self._pass.percent
+        elif self._rebalance.is_walking:
+            walking, percent = "moves", self._rebalance.percent
+        return ProgressRecord(
+            process=self._process,
+            at_ms=records.now_ms(),
+            objects_left=counts.objects_left,
+            shards_left=counts.shards_left,
+            bytes_left=counts.bytes_left,
+            stuck_shards=counts.stuck_shards,
+            rate_bytes_s=rate,
+            seconds_left=counts.seconds_left(rate),
+            repaired_shards=counts.repaired_shards,
+            repaired_bytes=counts.repaired_bytes,
+            moved_shards=counts.moved_shards,
+            moved_bytes=counts.moved_bytes,
+            moves_left=counts.moves_left,
+            orphans_shards=counts.orphans_shards,
+            orphans_bytes=counts.orphans_bytes,
+            walk=walking,
+            walk_percent=percent,
+            last_pass_ms=counts.last_pass_ms,
+            ring_settled=self._rebalance.is_settled,
+            lost_nodes=watch.nodes_lost,
+            down_nodes=watch.nodes_down,
+        )
+
+
+async def _ended(strands: asyncio.Future[Any]) -> None:
+    """Cancels them, and waits for their end."""
+    strands.cancel()
+    await asyncio.wait((strands,))
+    if not strands.cancelled():
+        strands.exception()

@@ -1,0 +1,223 @@
+"""After the ring has changed: moves shards to where it wants them now.
+
+All records are walked over, the place that was reached is stored, and another process goes on from
+there. A shard moves only if its node is none of those that the ring names, to one of these that has
+no shard of the extent; so nothing moves twice, and nothing that need not. It is copied, or built
+from others where its node does not answer any more. Then one commit makes the record name the new
+nodes, if it is still what it was; the old copies go after the readers' grace time (moved.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from predastore.backend import records
+from predastore.backend.healing import moved, targets
+from predastore.backend.healing.context import Context
+from predastore.backend.healing.holders import WALKED, Holder, walk
+from predastore.backend.healing.rebuild import Rebuild
+from predastore.backend.healing.records import HEALING, RING_KEY, MovedRecord, RingRecord
+from predastore.backend.records import ShardExtent
+from predastore.coding.placement import Ring
+from predastore.errors import PredastoreError
+from predastore.failpoints import failpoint
+from predastore.limits import HEALING_EXTENTS_PER_COMMIT, HEALING_JOBS
+from predastore.s3db.commands import Put, batch
+
+logger = logging.getLogger(__name__)
+
+
+def digest(ring: Ring) -> bytes:
+    """Of all that decides where shards go."""
+    described = [(node.id, node.host, node.weight) for node in ring.nodes]
+    return hashlib.sha256(msgspec.msgpack.encode(described)).digest()
+
+
+class Rebalance:
+    """One for the process that heals."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.progress: RingRecord | None = None
+        self.is_walking = False
+        self.is_new = False  # whether the ring was another one when it was last asked
+
+    @property
+    def is_settled(self) -> bool:
+        return self.progress is not None and self.progress.settled
+
+    async def is_due(self) -> bool:
+        """Whether the shards may lie elsewhere than the ring wants them."""
+        stored = await self._context.state.get(HEALING, RING_KEY)
+        self.progress = None if stored is None else records.decode(RingRecord, stored)
+        ring = digest(self._context.cluster.ring)
+        self.is_new = self.progress is None or self.progress.digest != ring
+        if self.is_new:
+            await self._begin()
+        assert self.progress is not None
+        return not self.progress.settled
+
+    async def restart(self) -> None:
+        """Walks over everything anew."""
+        await self._begin()
+
+    async def _begin(self) -> None:
+        ring = digest(self._context.cluster.ring)
+        await self._store(RingRecord(ring, WALKED[0], b"", False, 0, 0, 0, records.now_ms()))
+
+    async def _store(self, progress: RingRecord) -> None:
+        put = Put(HEALING, RING_KEY, records.encode(progress))
+        await self._context.state.commit(batch(put, checks=(self._context.lease.check,)))
+        self.progress = progress
+
+    async def run(self) -> None:
+        """Walks on to the end, or until the ring changes or the lease is lost."""
+        self.is_walking = True
+        try:
+            await self._walk()
+        finally:
+            self.is_walking = False
+
+    async def _walk(self) -> None:
+        assert self.progress is not None
+        ring = self._context.cluster.ring
+        for table in WALKED[WALKED.index(self.progress.table) :]:
+            after = self.progress.after if table == self.progress.table else b""
+            async for holders, behind in walk(self._context.state, table, after):
+                if self._context.cluster.ring is not ring or not self._context.lease.is_held:
+                    return
+                await self._page(holders, ring, table, behind)
+        settled = self.progress.left_count == 0
+        again = msgspec.structs.replace(self.progress, table=WALKED[0], after=b"", left_count=0)
+        await self._store(msgspec.structs.replace(again, settled=settled))
+
+    async def _page(self, holders: Sequence[Holder], ring: Ring, table: str, behind: bytes) -> None:
+        left = shards = byte_count = 0
+        queue = iter(holders)
+
+        async def work() -> None:
+            nonlocal left, shards, byte_count
+            for holder in queue:
+                move = _Move(self._context, ring, holder)
+                try:
+                    await move.run()
+                except PredastoreError as error:
+                    move.left_count += 1
+                    logger.info("an object can not be moved now", extra={"error": str(error)})
+                left += move.left_count
+                shards += move.shards
+                byte_count += move.byte_count
+
+        await asyncio.gather(*(work() for _ in range(HEALING_JOBS)))
+        assert self.progress is not None
+        progress = msgspec.structs.replace(
+            self.progress,
+            table=table,
+            after=behind,
+            left_count=self.progress.left_count + left,
+            moved_shards=self.progress.moved_shards + shards,
+            moved_bytes=self.progress.moved_bytes + byte_count,
+        )
+        self._context.counts.moved_shards += shards
+        self._context.counts.moved_bytes += byte_count
+        await self._store(progress)
+        failpoint("healing.rebalance.page")
+
+    @property
+    def percent(self) -> int:
+        """How much of the walk is done: hashes are spread evenly."""
+        if self.progress is None or self.progress.settled:
+            return 100
+        if self.progress.table != WALKED[-1] or not self.progress.after:
+            return 0
+        return self.progress.after[0] * 100 // 256
+
+
+class _Move:
+    """One record. `left_count`: extents that could not be brought to where they belong."""
+
+    def __init__(self, context: Context, ring: Ring, holder: Holder) -> None:
+        self._context = context
+        self._ring = ring
+        self._holder = holder
+        self.left_count = 0
+        self.shards = 0
+        self.byte_count = 0
+
+    async def run(self) -> None:
+        """Several extents share a commit, as each one writes the whole record."""
+        todo = [
+            (number, extent, goals)
+            for number, extent in enumerate(self._holder.extents)
+            if isinstance(extent, ShardExtent) and (goals := targets.moves(self._ring, extent))
+        ]
+        for start in range(0, len(todo), HEALING_EXTENTS_PER_COMMIT):
+            if not await self._some(todo[start : start + HEALING_EXTENTS_PER_COMMIT]):
+                self.left_count += len(todo) - start
+                return
+
+    async def _some(self, todo: Sequence[tuple[int, ShardExtent, dict[int, int]]]) -> bool:
+        """False: the record has changed."""
+        began_ms = records.now_ms()
+        changed: dict[int, ShardExtent] = {}
+        left: list[MovedRecord] = []
+        byte_count = 0
+        for number, extent, goals in todo:
+            done, written = await self._move(extent, goals)
+            byte_count += written
+            nodes = list(extent.nodes)
+            for shard in done:
+                nodes[shard] = goals[shard]
+                left.append(
+                    MovedRecord(
+                        *(extent.shard_hash, extent.write_id, shard, extent.nodes[shard]),
+                        moved_ms=records.now_ms(),
+                    )
+                )
+            if done:
+                changed[number] = msgspec.structs.replace(extent, nodes=tuple(nodes))
+            self.left_count += len(done) < len(goals)
+        if not changed:
+            return True
+        failpoint("healing.rebalance.copied")
+        new = self._holder.naming(changed)
+        if not await self._context.relocate(self._holder, new, left, began_ms):
+            return False
+        self._holder = new
+        failpoint("healing.rebalance.committed")
+        self.shards += len(left)
+        self.byte_count += byte_count
+        return True
+
+    async def _move(self, extent: ShardExtent, goals: dict[int, int]) -> tuple[frozenset[int], int]:
+        """The shards that are where they belong now, and the bytes written for that."""
+        watch = self._context.watch
+        possible: dict[int, int] = {}
+        copied = set()
+        for shard, node in goals.items():
+            if not watch.takes_shards(node):
+                continue
+            if await moved.is_waiting(self._context, extent, shard, node):
+                continue
+            if watch.is_up(extent.nodes[shard]):
+                copied.add(shard)
+            elif not watch.is_lost(extent.nodes[shard]):
+                continue
+            possible[shard] = node
+        if not possible:
+            return frozenset(), 0
+        rebuild = Rebuild(
+            self._context,
+            extent,
+            possible,
+            copied=frozenset(copied),
+            damaged=lambda _, __: None,
+        )
+        done = await rebuild.run()
+        self._context.counts.read_bytes += rebuild.read_bytes
+        return done, rebuild.written_bytes

@@ -1,0 +1,64 @@
+"""How fast healing may go, so that requests hardly notice it.
+
+Two bounds, the slower of which counts: bytes a second, and, while requests are served, a share of
+the time: after work that took so long, as many times longer passes before the next. As everything
+takes longer on a busy machine, so do the pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from predastore.limits import (
+    HEALING_BUSY_PAUSES,
+    HEALING_BYTES_PER_S_MAX,
+    HEALING_PAUSE_S_MAX,
+    HEALING_RATE_WINDOW_S,
+)
+
+
+class Throttle:
+    """`is_busy`: whether requests are being served. All work takes its turns here."""
+
+    def __init__(
+        self,
+        is_busy: Callable[[], bool],
+        *,
+        bytes_per_s: float = HEALING_BYTES_PER_S_MAX,
+        busy_pauses: float = HEALING_BUSY_PAUSES,
+    ) -> None:
+        self._is_busy = is_busy
+        self._bytes_per_s = bytes_per_s
+        self._busy_pauses = busy_pauses
+        self._next_turn = 0.0  # loop time
+        self._one_by_one = asyncio.Lock()
+        self._recent_bytes = 0.0  # decays with the window
+        self._recent_at = 0.0
+
+    async def turn(self) -> float:
+        """Waits until work may go on; the time at which it does, for `paid`."""
+        loop = asyncio.get_running_loop()
+        async with self._one_by_one:
+            await asyncio.sleep(max(0.0, self._next_turn - loop.time()))
+        return loop.time()
+
+    def paid(self, byte_count: int, began: float) -> None:
+        """After work on so many bytes that began then."""
+        now = asyncio.get_running_loop().time()
+        self._recent_bytes = self._decayed(now) + byte_count
+        self._recent_at = now
+        pause_s = byte_count / self._bytes_per_s
+        if self._is_busy():
+            pause_s = max(pause_s, (now - began) * self._busy_pauses)
+        self._next_turn = max(self._next_turn, now) + min(pause_s, HEALING_PAUSE_S_MAX)
+
+    @property
+    def rate_bytes_s(self) -> int:
+        """Of late."""
+        now = asyncio.get_running_loop().time()
+        return int(self._decayed(now) / HEALING_RATE_WINDOW_S)
+
+    def _decayed(self, now: float) -> float:
+        return self._recent_bytes * math.exp((self._recent_at - now) / HEALING_RATE_WINDOW_S)

@@ -1,0 +1,119 @@
+"""What the process that heals knows of the nodes: which answer, whose directory is theirs now.
+
+Each node is asked every NODE_WATCH_MS. One that has not answered for NODE_LOST_MS is lost: its
+shards are built again elsewhere, as far as there are other nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from predastore.backend.cluster import NODE_ERRORS, Cluster
+from predastore.limits import NODE_LOST_MS, NODE_STATUS_TIMEOUT_MS
+from predastore.node.messages import NodeStatus
+
+
+@dataclass
+class _Seen:
+    """`down_since`: loop time, if the last question had no answer."""
+
+    status: NodeStatus | None = None
+    down_since: float | None = None
+
+
+class Watch:
+    def __init__(self, cluster: Cluster, *, lost_s: float = NODE_LOST_MS / 1000) -> None:
+        self._cluster = cluster
+        self._lost_s = lost_s
+        self._seen: dict[int, _Seen] = {}
+
+    async def look(self) -> set[int]:
+        """Asks every node; those that have come back, or have another directory than before."""
+        nodes = sorted(self._cluster.known)
+        answers = await asyncio.gather(*(self._ask(node) for node in nodes))
+        self._seen = {node: self._seen.get(node, _Seen()) for node in nodes}
+        returned = set()
+        for node, status in zip(nodes, answers, strict=True):
+            if self._take(self._seen[node], status):
+                returned.add(node)
+        return returned
+
+    def _take(self, seen: _Seen, status: NodeStatus | None) -> bool:
+        now = asyncio.get_running_loop().time()
+        if status is None:
+            if seen.down_since is None:
+                seen.down_since = now
+            return False
+        before, seen.status = seen.status, status
+        was_down, seen.down_since = seen.down_since is not None, None
+        return was_down or before is None or before.store_id != status.store_id
+
+    async def _ask(self, node: int) -> NodeStatus | None:
+        try:
+            return await self._cluster.nodes.status(node, timeout_ms=NODE_STATUS_TIMEOUT_MS)
+        except NODE_ERRORS:
+            return None
+
+    def is_up(self, node: int) -> bool:
+        """It is in the configuration, and answered when it was last asked."""
+        seen = self._seen.get(node)
+        return seen is not None and seen.status is not None and seen.down_since is None
+
+    def takes_shards(self, node: int) -> bool:
+        """It is up and writes, and new shards may go there."""
+        seen = self._seen.get(node)
+        return (
+            self.is_up(node)
+            and node in self._cluster.active
+            and seen is not None
+            and seen.status is not None
+            and not seen.status.failure
+            and seen.status.free_bytes > 0
+        )
+
+    def is_lost(self, node: int) -> bool:
+        """It is to be counted on no more: it left the configuration, or has been down for long."""
+        if node not in self._cluster.known:
+            return True
+        seen = self._seen.get(node)
+        if seen is None or seen.down_since is None:
+            return False
+        return asyncio.get_running_loop().time() - seen.down_since >= self._lost_s
+
+    def has_seen(self, nodes: Iterable[int]) -> bool:
+        """Whether each has been asked."""
+        return all(node in self._seen for node in nodes)
+
+    def store_id(self, node: int) -> str:
+        """Of a node that is up."""
+        status = self._seen[node].status
+        assert status is not None
+        return status.store_id
+
+    @property
+    def nodes_up(self) -> list[int]:
+        return [node for node in self._seen if self.is_up(node)]
+
+    @property
+    def nodes_with_bad(self) -> list[int]:
+        """Those that are up and know of bad blocks."""
+        return [
+            node
+            for node, seen in self._seen.items()
+            if self.is_up(node) and seen.status is not None and seen.status.bad_shards
+        ]
+
+    @property
+    def nodes_down(self) -> tuple[int, ...]:
+        return tuple(node for node in self._seen if not self.is_up(node))
+
+    @property
+    def nodes_lost(self) -> tuple[int, ...]:
+        return tuple(node for node in self._seen if self.is_lost(node))
+
+    @property
+    def shard_count(self) -> int:
+        """Of all nodes that ever answered."""
+        return sum(seen.status.shard_count for seen in self._seen.values() if seen.status)

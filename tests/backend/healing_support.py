@@ -1,0 +1,187 @@
+"""Objects and healing over real shard nodes, which can be stopped, wiped, added and taken away."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from backend_support import Harness, some_bytes
+
+from predastore.backend import records
+from predastore.backend.distributed import DistributedStore, ready_ring
+from predastore.backend.healing.healer import Healing, Pace
+from predastore.backend.healing.holders import WALKED, walk
+from predastore.backend.healing.records import HEALING, NODE_PREFIX
+from predastore.backend.objects import Objects
+from predastore.backend.records import ShardExtent
+from predastore.backend.state import LocalState
+from predastore.coding.erasure import Code
+from predastore.coding.placement import Ring, RingNode
+from predastore.limits import KIB
+from predastore.node import server
+from predastore.node.client import NodeClient
+from predastore.node.shard import ShardRef
+from predastore.node.store import Store
+from predastore.rpc import Endpoint, self_signed
+
+FAST = Pace(
+    beat_s=0.05,
+    expiry_s=0.5,
+    watch_s=0.05,
+    lost_s=3600,
+    orphan_age_ms=60_000,
+    clock_skew_ms=0,
+    busy_pauses=0,
+)
+BLOCK = 4 * KIB
+_PAUSE_S = 0.02
+
+
+class Cluster:
+    """RS(3, 2). `stores`: of the nodes that run."""
+
+    def __init__(self, base: Path, state: LocalState, nodes: Iterable[int]) -> None:
+        self.base = base
+        self.state = state
+        self.stores: dict[int, Store] = {}
+        self.endpoint = Endpoint(cluster_key=b"k" * 32, certificate=self_signed(), name="test")
+        ring = Ring([RingNode(node, f"host{node}") for node in nodes])
+        self.store = DistributedStore(
+            NodeClient(self.endpoint), ring, Code(3, 2), block_bytes=BLOCK, grace_s=0
+        )
+        self.objects = Objects(state, self.store)
+        self.at = Harness(self.objects, state, self.store, base)
+        self.bodies: dict[str, bytes] = {}
+
+    # --- nodes ----------------------------------------------------------------------------
+
+    def path(self, node: int) -> Path:
+        return self.base / f"node-{node}"
+
+    async def run_node(self, node: int) -> None:
+        store = await Store.open(self.path(node), node_id=node, cluster_id=b"c" * 16)
+        self.stores[node] = store
+        self.endpoint.serve(f"node/{node}", server.service(store))
+
+    async def stop_node(self, node: int) -> None:
+        self.endpoint._local.pop(f"node/{node}")  # as if its process had ended
+        await self.stores.pop(node).close()
+
+    async def wipe(self, node: int) -> None:
+        await self.stop_node(node)
+        shutil.rmtree(self.path(node))
+        await self.run_node(node)
+
+    async def close(self) -> None:
+        for node in [*self.stores]:
+            await self.stop_node(node)
+        await self.endpoint.close()
+
+    def set_nodes(self, nodes: Sequence[int], draining: Sequence[int] = ()) -> None:
+        ring = ready_ring([RingNode(node, f"host{node}") for node in nodes], Code(3, 2))
+        self.store.set_ring(ring, draining)
+
+    # --- contents -------------------------------------------------------------------------
+
+    async def put_many(self, count: int, seed: int = 1, prefix: str = "k") -> None:
+        sizes = random.Random(seed)
+        for number in range(count):
+            size = sizes.choice((1, 500, BLOCK, 3 * BLOCK, 3 * BLOCK + 1, 40_000))
+            await self.put(f"{prefix}{number}", some_bytes(size, seed * 1000 + number))
+
+    async def put(self, key: str, body: bytes) -> None:
+        await self.at.put(key, body)
+        self.bodies[key] = body
+
+    async def extents(self) -> list[ShardExtent]:
+        return [
+            extent
+            for table in WALKED
+            async for holders, _ in walk(self.state, table)
+            for holder in holders
+            for extent in holder.extents
+            if isinstance(extent, ShardExtent) and extent.nodes
+        ]
+
+    async def faults(self) -> list[str]:
+        """What is missing, bad, too much, or not what it was."""
+        named: set[tuple[int, ShardRef]] = set()
+        wrong = []
+        for extent in await self.extents():
+            for shard, node in enumerate(extent.nodes):
+                ref = ShardRef(extent.shard_hash, extent.write_id, shard)
+                named.add((node, ref))
+                if node not in self.stores or not await _is_good(self.stores[node], ref):
+                    wrong.append(f"shard {shard} on node {node} is not there or bad")
+        for node, store in self.stores.items():
+            rows = (await store.shards(b"", 4096)).rows
+            wrong += [f"orphan on {node}" for row in rows if (node, row.ref) not in named]
+        for key, body in self.bodies.items():
+            if await self.at.get(key) != body:
+                wrong.append(f"{key} has other bytes")
+        return wrong
+
+    async def lies_where_the_ring_wants(self) -> bool:
+        ring = self.store.cluster.ring
+        return all(
+            set(extent.nodes) == set(ring.place(extent.shard_hash, 5))
+            for extent in await self.extents()
+        )
+
+    async def is_checked(self) -> bool:
+        """Whether each node's directory has been looked through."""
+        return len(await self.at.table(HEALING, NODE_PREFIX)) == len(self.stores)
+
+    async def notes(self) -> int:
+        return len(await self.at.table(records.REPAIR))
+
+
+async def _is_good(store: Store, ref: ShardRef) -> bool:
+    try:
+        for stripe in range((await store.stat(ref)).block_count):
+            await store.read(ref, stripe, 0, 1)
+    except Exception:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def cluster(base: Path, nodes: Sequence[int] = (1, 2, 3, 4, 5)) -> AsyncIterator[Cluster]:
+    async with AsyncExitStack() as stack:
+        state = LocalState(base / "state")
+        stack.push_async_callback(state.close)
+        at = Cluster(base, state, nodes)
+        stack.push_async_callback(at.close)
+        for node in nodes:
+            await at.run_node(node)
+        stack.push_async_callback(at.store.close)
+        at.objects.start()
+        stack.push_async_callback(at.objects.close)
+        await at.objects.create_bucket("bucket", "me", "eu")
+        yield at
+
+
+@asynccontextmanager
+async def healing(at: Cluster, pace: Pace = FAST, name: str = "one") -> AsyncIterator[Healing]:
+    healer = Healing(at.state, at.store, name, pace=pace)
+    healer.start()
+    try:
+        yield healer
+    finally:
+        await healer.close()
+
+
+async def until(probe: Callable[[], Awaitable[object]], within_s: float = 30.0) -> None:
+    """Until `probe` gives something true; its last answer is in the error."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    while not (answer := await probe()):
+        if loop.time() > deadline:
+            raise AssertionError(f"not within {within_s} s: {answer}")
+        passed = loop.create_future()
+        loop.call_later(_PAUSE_S, passed.set_result, None)
+        await passed

@@ -1,0 +1,179 @@
+"""Lost and damaged shards come back without a command, on real nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+from backend_support import OWNER, BytesSource, run, some_bytes
+from healing_support import FAST, Cluster, cluster, healing, until
+
+from predastore.backend.commit_ops import repair_ops
+from predastore.backend.healing.healer import Healing
+from predastore.backend.interface import CompletedPart
+from predastore.backend.records import ShardExtent
+from predastore.errors import ShardCorrupt
+from predastore.limits import S3_PART_BYTES_MIN
+from predastore.node.store import Store
+from predastore.s3db.commands import batch
+
+
+async def is_whole(at: Cluster) -> bool:
+    return not await at.notes() and not await at.faults()
+
+
+async def put_in_parts(at: Cluster, key: str) -> None:
+    upload = await at.objects.create_upload("bucket", key, OWNER)
+    bodies = [some_bytes(S3_PART_BYTES_MIN, 7), some_bytes(10_000, 8)]
+    parts = [
+        await at.objects.put_part(upload, number, BytesSource(body), len(body))
+        for number, body in enumerate(bodies, 1)
+    ]
+    await at.objects.complete(upload, [CompletedPart(part.number, part.etag) for part in parts])
+    at.bodies[key] = b"".join(bodies)
+
+
+async def put_part_in_progress(at: Cluster) -> None:
+    upload = await at.objects.create_upload("bucket", "unfinished", OWNER)
+    await at.objects.put_part(upload, 1, BytesSource(some_bytes(20_000)), 20_000)
+
+
+def test_a_wiped_directory_is_filled_again_byte_for_byte(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cluster(tmp_path) as at, healing(at) as healer:
+            await at.put_many(40)
+            await put_in_parts(at, "parts")
+            await put_part_in_progress(at)
+            await until(at.is_checked)
+            lost = (await at.stores[2].status()).live_bytes
+            payload = sum(row.byte_count for row in (await at.stores[2].shards(b"", 4096)).rows)
+            await at.wipe(2)
+            assert (await at.stores[2].status()).shard_count == 0
+            await until(lambda: is_whole(at))
+            counts = healer._context.counts
+            assert counts.repaired_bytes == payload, "what was lost was written, and nothing else"
+            assert counts.read_bytes == 3 * payload, "k blocks were read for each one lost"
+            assert (await at.stores[2].status()).live_bytes <= 1.05 * lost
+            status = await healer.status()
+            assert status is not None
+            assert (status.shards_left, status.bytes_left) == (0, 0)
+
+    run(main())
+
+
+def test_a_node_that_is_replaced_by_one_with_another_id_is_made_up_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cluster(tmp_path) as at, healing(at):
+            await at.put_many(30)
+            await put_in_parts(at, "parts")
+            await until(at.is_checked)
+            await at.stop_node(3)
+            await at.run_node(6)
+            at.set_nodes([1, 2, 4, 5, 6])
+            await until(lambda: is_whole(at))
+            for extent in await at.extents():
+                assert set(extent.nodes) == {1, 2, 4, 5, 6}
+
+    run(main())
+
+
+def test_a_node_that_stays_away_is_made_up_for_where_there_is_another(tmp_path: Path) -> None:
+    async def main() -> None:
+        pace = dataclasses.replace(FAST, lost_s=0.3)
+        async with cluster(tmp_path, nodes=(1, 2, 3, 4, 5, 6)) as at, healing(at, pace) as healer:
+            await at.put_many(30)
+            await at.stop_node(3)
+            await until(lambda: is_whole(at))
+            status = await healer.status()
+            assert status is not None
+            assert status.lost_nodes == (3,)
+            await at.run_node(3)  # what it holds is not named any more, and what it should hold is
+            healer.want_full_pass()
+            await until(lambda: is_whole(at))
+            await until(at.lies_where_the_ring_wants)
+
+    run(main())
+
+
+def test_writes_without_a_spare_are_completed_when_the_node_is_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cluster(tmp_path) as at, healing(at):
+            await at.stop_node(4)
+            await at.put_many(20)
+            await put_part_in_progress(at)
+            assert await at.notes() == 21
+            await at.run_node(4)
+            await until(lambda: is_whole(at))
+            for extent in await at.extents():
+                assert set(extent.nodes) == {1, 2, 3, 4, 5}
+
+    run(main())
+
+
+def test_of_flipped_bits_on_two_nodes_every_one_is_mended(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cluster(tmp_path) as at, healing(at):
+            await at.put_many(60)
+            await put_in_parts(at, "parts")
+            for node in (2, 5):
+                assert await flip_bits(at.stores[node], at.path(node), every=9) > 10
+            for key, body in at.bodies.items():
+                assert await at.at.get(key) == body
+            for node in (2, 5):
+                await scrub(at.stores[node])
+            await until(lambda: is_whole(at))
+            assert [(await at.stores[node].status()).bad_shards for node in (2, 5)] == [0, 0]
+
+    run(main())
+
+
+async def scrub(store: Store) -> None:
+    """Reads every block, as the store's own scrubbing does in its time."""
+    for row in (await store.shards(b"", 4096)).rows:
+        for stripe in range(row.block_count):
+            with contextlib.suppress(ShardCorrupt):
+                await store.read(row.ref, stripe, 0, 1)
+
+
+async def flip_bits(store: Store, path: Path, every: int) -> int:
+    """Flips a bit of each `every`th block, under the running store; how many."""
+    count = flipped = 0
+    for row in (await store.shards(b"", 4096)).rows:
+        for place in (await store.locate(row.ref)).blocks:
+            count += 1
+            if count % every == 0:
+                flipped += 1
+                file = os.open(path / "segments" / f"{place.segment:08d}.seg", os.O_RDWR)
+                (byte,) = os.pread(file, 1, place.offset)
+                os.pwrite(file, bytes([byte ^ 4]), place.offset)
+                os.close(file)
+    return flipped
+
+
+def test_the_most_endangered_objects_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("predastore.backend.healing.repair.HEALING_BATCH_JOBS", 10)
+
+    async def main() -> None:
+        async with cluster(tmp_path) as at:
+            await at.put_many(40)
+            healer = Healing(at.state, at.store, "not started", pace=FAST)
+            await healer._context.watch.look()
+            for number in range(40):
+                _, record = await at.objects.lookup("bucket", f"k{number}")
+                assert record is not None
+                (extent,) = record.extents
+                assert isinstance(extent, ShardExtent)
+                shards = (0, 3) if number % 7 == 0 else (1,)
+                await at.state.commit(batch(*repair_ops("bucket", f"k{number}", extent, shards)))
+            jobs = await healer._repair._survey()
+            assert len(jobs) == 10
+            assert {job.note.key for job in jobs[:6]} == {f"k{n}" for n in range(0, 40, 7)}
+            assert [job.left_count for job in jobs] == [3] * 6 + [4] * 4
+            await healer.close()
+
+    run(main())
