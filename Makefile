@@ -5,6 +5,7 @@
 # make simulate   the metadata cluster under faults in virtual time; SEEDS=n, from FIRST=n on
 # make faults     three members as processes, killed, stopped and cut off for SECONDS=n
 # make simulate-quic  two ends of QUIC in bad weather, in virtual time; SEEDS and FIRST as above
+# make fuzz-quic  the data plane of QUIC under sanitizers; SECONDS=3600
 # make clean      removes what was built (data/ stays)
 #
 # Each installs what it needs: Debian packages when root, else it prints the line to type.
@@ -17,11 +18,12 @@ BENCH  ?=
 BENCH_OUT ?=
 SEEDS  ?= 1000
 FIRST  ?= 0
+SECONDS ?= 3600
 SECONDS ?= 120
 
 KERNELS := setup.py $(wildcard predastore/_fast/*.pyx predastore/_fast/*.h predastore/_fast/*.pxd)
 
-.PHONY: run test lint bench simulate faults simulate-quic clean build dev
+.PHONY: run test lint bench simulate faults simulate-quic fuzz-quic clean build dev
 
 run: build
 	@exec $(BIN)/s3d -config config/dev.toml $(ARGS)
@@ -46,6 +48,9 @@ faults: dev
 
 simulate-quic: dev
 	$(BIN)/python -m tests.rpc.simulator --seeds $(SEEDS) --first $(FIRST) --jobs 2
+
+fuzz-quic: dev
+	$(BIN)/python -m tests.fuzz.quic --seconds $(SECONDS) --jobs 2
 
 clean:
 	rm -rf build dist *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Programs in C that throw bytes at the kernels, built with sanitizers."""
