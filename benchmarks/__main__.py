@@ -26,7 +26,8 @@ MODULES = {
     "chunked": "http",
     "http": "http",
     "node": "node",
-    "raft": "s3db",
+    "s3db": "s3db",
+    "s3db.million": "s3db_million",
     "rpc": "rpc",
     "rpc.netem": "rpc_netem",
     "s3": "s3",
@@ -37,11 +38,11 @@ PACKAGES = ("aioquic", "Cython", "httptools", "lmdb", "msgspec", "pysyncobj", "u
 
 def chosen(prefix: str) -> list[str]:
     """Modules whose rows may begin with `prefix`, each once."""
-    names = [
-        module
-        for head, module in MODULES.items()
-        if not prefix or head.startswith(prefix) or prefix.startswith(head)
-    ]
+    whose = [head for head in MODULES if f"{prefix}.".startswith(f"{head}.")]
+    heads = {head for head in MODULES if head.startswith(prefix)} | {
+        max(whose, key=len, default="")
+    }
+    names = [module for head, module in MODULES.items() if head in heads]
     return list(dict.fromkeys(names))
 
 

@@ -150,6 +150,7 @@ LIST_ROWS_MAX: Final = 10_000  # of one page
 LIST_BYTES_MAX: Final = 2 * MIB  # keys and values of a page; a single entry may be larger
 STORE_MAP_BYTES_INITIAL: Final = 4 * GIB  # address space, not disk
 STORE_MAP_BYTES_MAX: Final = TIB
+STORE_NO_ROOM_BYTES: Final = MIB  # less is free: that is why a write was cut short
 STORE_READERS_MAX: Final = 512  # concurrent read transactions
 
 RAFT_HEARTBEAT_MS: Final = 100
@@ -187,6 +188,9 @@ RAFT_LOG_KEPT_BYTES: Final = 32 * MIB  # of applied entries kept for followers t
 RAFT_LOG_CUT_BYTES: Final = 16 * MIB  # cut the log each time this much more could go
 RAFT_LOG_STRETCH: Final = 8  # times that, while a follower is getting a snapshot
 RAFT_CHECKPOINT_MS: Final = 2_000  # what was applied that long ago is synced in the tables too
+RAFT_RESERVE_BYTES: Final = 256 * MIB  # free disk for votes, checkpoints and what is committed
+RAFT_ROOM_CHECK_MS: Final = 200  # how often a member asks how much is free, while it writes
+RAFT_FULL_TRANSFER_MS: Final = 10_000  # a leader on a full disk hands over once in so long
 JOURNAL_SEGMENT_BYTES_MAX: Final = 64 * MIB  # the next frame begins a new segment
 JOURNAL_FRAME_BYTES_MAX: Final = 256 * MIB  # more than all that may wait for one sync
 

@@ -18,7 +18,7 @@ from typing import Final
 import lmdb
 
 from predastore.errors import CorruptData, FormatError, UnsupportedFormat
-from predastore.limits import STORE_READERS_MAX, TABLES_MAX
+from predastore.limits import STORE_NO_ROOM_BYTES, STORE_READERS_MAX, TABLES_MAX
 from predastore.s3db import keys
 
 FORMAT: Final = 1
@@ -187,3 +187,10 @@ def _sub_databases(
 def _table(environment: Environment, txn: lmdb.Transaction[bytes], name: str) -> keys.Table:
     entries = environment.env.open_db(name.encode(), txn)
     return keys.Table(name, entries, environment.long, environment.meta)
+
+
+def room_left(file: Path) -> str:
+    """What to add to an error: lmdb calls a write that a full disk cuts short an I/O error."""
+    found = os.statvfs(file.parent)
+    free_bytes = found.f_bavail * found.f_frsize
+    return " (No space left on its disk)" if free_bytes < STORE_NO_ROOM_BYTES else ""

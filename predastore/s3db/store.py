@@ -151,8 +151,8 @@ class Store:
         return outcomes
 
     def _failed(self, error: Exception) -> StoreFailed:
-        self._failure = str(error)
-        return StoreFailed(f"{self._file}: a write failed: {error}")
+        self._failure = str(error) + environment.room_left(self._file)
+        return StoreFailed(f"{self._file}: a write failed: {self._failure}")
 
     def _check_writable(self) -> None:
         if self._closed:

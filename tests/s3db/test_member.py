@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -435,5 +436,29 @@ def test_members_of_three_processes_talk_over_quic(tmp_path: Path) -> None:
                 member.store.close()
             for endpoint in endpoints.values():
                 await endpoint.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("jump_s", [-(10**8), -3600, 3600, 10**8])
+def test_a_wall_clock_that_jumps_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: int
+) -> None:
+    async def test() -> None:
+        async with cluster_of(tmp_path, 3) as cluster:
+            leader = await cluster.leader()
+            await leader.propose(put("before", b"1"), timeout_ms=PATIENCE_MS)
+            term = leader.status()["term"]
+            real, real_ns = time.time, time.time_ns
+            monkeypatch.setattr(time, "time", lambda: real() + jump_s)
+            monkeypatch.setattr(time, "time_ns", lambda: real_ns() + jump_s * 10**9)
+            for number in range(20):
+                await leader.propose(put(f"{number}", b"2"), timeout_ms=PATIENCE_MS)
+            for member in cluster.members.values():
+                await member.read_barrier(timeout_ms=PATIENCE_MS)
+                assert member.store.get("objects", b"before") == b"1"
+                assert member.store.get("objects", b"19") == b"2"
+                assert member.status()["term"] == term
+            assert len({member.store.digest() for member in cluster.members.values()}) == 1
 
     run(test)

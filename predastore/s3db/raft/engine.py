@@ -42,6 +42,7 @@ from predastore.s3db.raft.messages import (
     Record,
     SnapshotChunk,
 )
+from predastore.s3db.raft.room import Room
 from predastore.s3db.raft.snapshots import Receiver, Sender
 from predastore.s3db.raft.state import ChunkWanted, ReadState, Recovered, Role, Timing
 from predastore.s3db.raft.turns import Turns
@@ -87,6 +88,7 @@ class Engine:
             timing=timing,
         )
         self.driver = Driver(self.core, self)
+        self.room = Room(directory, member_id, loop.time)
         self._loop = loop
         self._journal = journal
         self._store = store
@@ -229,8 +231,12 @@ class Engine:
             self.fail(error)
 
     def _propose(self, proposals: list[tuple[bytes, Callback]]) -> None:
+        refusal: PredastoreError | None = None
         try:
+            self._refuse_if_full()
             index = self.core.propose([command for command, _ in proposals])
+        except NodeFull as error:
+            refusal, reason = error, shell.SUCCESS
         except NotLeader:
             reason = shell.NOT_LEADER
         except PredastoreError:
@@ -239,14 +245,23 @@ class Engine:
             self._callers.add(index, self.core.term, [callback for _, callback in proposals])
             return
         for _, callback in proposals:
-            callback(None, reason)
+            callback(refusal, reason)
+
+    def _refuse_if_full(self) -> None:
+        """A leader without room hands over, to one that has some, or refuses."""
+        leadership = self.core.leadership
+        is_leading_on = leadership is not None and leadership.successor is None
+        if not is_leading_on or not self.room.is_full():
+            return
+        if not (self.room.may_transfer() and self.core.transfer_to_fittest()):
+            raise self.room.refusal()
 
     def _step(self, messages: Sequence[Message]) -> None:
         """What pysyncobj's message handler has become."""
         now = self._loop.time()
 
         def step() -> None:
-            for message in messages:
+            for message in self.room.admitted(messages):
                 self.core.step(message, now)
 
         self._guarded(step)

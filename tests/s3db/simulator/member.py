@@ -41,6 +41,7 @@ class SimMember:
         self.machine = self._new_machine()
         self.is_up = False
         self.paused_until = 0.0
+        self.clock_ahead_s = 0.0
         self.sync_s = world.scenario.sync_s
         self.installing: Marker | None = None
         self.installs = 0
@@ -80,7 +81,7 @@ class SimMember:
             recovered,
             applied=self.machine.applied_index,
             rng=self.rng,
-            now=self.world.now,
+            now=self.clock(),
             timing=self.world.scenario.timing,
             bounds=self.world.scenario.bounds,
         )
@@ -151,6 +152,9 @@ class SimMember:
 
         self.world.at(delay, fire)
 
+    def clock(self) -> float:
+        return self.world.now + self.clock_ahead_s
+
     # --- what comes in ------------------------------------------------------------------------
 
     def receive(self, message: Message) -> None:
@@ -159,7 +163,7 @@ class SimMember:
     def _step(self, message: Message) -> None:
         if not self.is_formed:
             return
-        self.core.step(message, self.world.now)
+        self.core.step(message, self.clock())
         self._turn()
 
     def _turn(self) -> None:
@@ -176,11 +180,11 @@ class SimMember:
         deadline = self.core.deadline()
         if deadline < self._armed:
             self._armed = deadline
-            self.later(max(0.0, deadline - self.world.now), self._ring)
+            self.later(max(0.0, deadline - self.clock()), self._ring)
 
     def _ring(self) -> None:
         self._armed = float("inf")
-        self.core.tick(self.world.now)
+        self.core.tick(self.clock())
         self._turn()
 
     # --- clients ------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ class Nemesis:
             (3, self.isolate_leader),
             (3, self.pause_one),
             (2, self.slow_disk),
+            (2, self.jump_clock),
             (2, self.bad_network),
             (4, self.cut_logs),
             (2, self.hand_over),
@@ -127,6 +128,10 @@ class Nemesis:
     def slow_disk(self) -> None:
         victim = self._any()
         victim.sync_s = self.rng.choice([0.002, 0.02, 0.2])
+
+    def jump_clock(self) -> None:
+        """Forward, as that of a machine that slept; a monotonic clock knows no other way."""
+        self._any().clock_ahead_s += self.rng.choice([0.05, 0.3, 1.0, 60.0])
 
     def bad_network(self) -> None:
         network = self.world.network
