@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterable
 from struct import Struct
 
-from predastore.limits import NODE_BAD_BLOCKS_MAX
+from predastore.limits import NODE_BAD_BLOCKS_MAX, NODE_BAD_BLOCKS_SPARE
 
 _STRIPE = Struct("<I")
 
@@ -37,7 +37,8 @@ class BadBlocks:
 
     @property
     def full(self) -> bool:
-        return self.block_count >= NODE_BAD_BLOCKS_MAX
+        """Whether there is only room for what a step of the scrub may find."""
+        return self.block_count >= NODE_BAD_BLOCKS_MAX - NODE_BAD_BLOCKS_SPARE
 
     @property
     def changed(self) -> bool:

@@ -14,6 +14,7 @@ from predastore.node.messages import (
     BadShards,
     Done,
     NodeStatus,
+    ScrubStatus,
     ShardPlaces,
     ShardRows,
     ShardStat,
@@ -119,5 +120,12 @@ class NodeClient:
         request = messages.ListBad(after, limit)
         found, _ = await self._endpoint.call(
             peer_name(node), "node.bad", request, BadShards, timeout_ms=timeout_ms
+        )
+        return found
+
+    async def scrub(self, node: int, *, start: bool, timeout_ms: int) -> ScrubStatus:
+        """How far the scrub is; with `start`, a new round begins now, from the first segment on."""
+        found, _ = await self._endpoint.call(
+            peer_name(node), "node.scrub", messages.Scrub(start), ScrubStatus, timeout_ms=timeout_ms
         )
         return found

@@ -18,10 +18,12 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
@@ -45,7 +47,13 @@ from predastore.node.log import SegmentState
 from predastore.node.moving import Block
 from predastore.node.pace import Pace
 from predastore.node.scanning import find_tag, stretches
-from predastore.node.segment import HEADER_BYTES, read_header, segment_path
+from predastore.node.segment import (
+    HEADER_BYTES,
+    footer_changes,
+    read_footers,
+    read_header,
+    segment_path,
+)
 from predastore.node.shard import counts, entry_bytes, location, locations
 from predastore.node.writer import Writer
 
@@ -69,10 +77,16 @@ class Candidate(NamedTuple):
 
 
 def choose(
-    segments: Sequence[Candidate], *, slack_bytes: int, hungry: bool, stuck: Mapping[int, int]
+    segments: Sequence[Candidate],
+    *,
+    slack_bytes: int,
+    hungry: bool,
+    stuck: Mapping[int, int],
+    damaged: Collection[int],
 ) -> Candidate | None:
     """The segment to be rewritten, if it is worth it. `hungry`: the disk is nearly full. `stuck`:
-    what was needed of segments that could not be emptied; they are left alone while it is."""
+    what was needed of segments that could not be emptied; they are left alone while it is.
+    `damaged`: segments to be rewritten in any case."""
     needed = sum(one.needed_bytes for one in segments)
     dead = sum(one.dead_bytes for one in segments)
     free = [
@@ -80,6 +94,9 @@ def choose(
         for one in segments
         if not one.state.busy and stuck.get(one.state.number) != one.state.needed_bytes
     ]
+    for one in free:
+        if one.state.number in damaged:
+            return one
     tombstones = sum(one.state.tombstone_bytes for one in segments if one.state.older)
     if tombstones > needed * NODE_COMPACT_TOMBSTONE_SHARE + slack_bytes:
         older = {number for one in segments for number in one.state.older}
@@ -106,8 +123,9 @@ class _Step(NamedTuple):
 class _Victim:
     """A segment being read; its methods run in threads."""
 
-    def __init__(self, path: Path, number: int, index: Index) -> None:
+    def __init__(self, path: Path, number: int, index: Index, *, damaged: bool) -> None:
         self._number = number
+        self._damaged = damaged
         self._index = index
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._size = os.fstat(self._descriptor).st_size
@@ -122,6 +140,12 @@ class _Victim:
             tag = find_tag(self._descriptor, self._size)
         if tag is None:
             return
+        # Tombstones whose records are damaged are still in the footers.
+        footers = read_footers(self._descriptor, self._size, tag) if self._damaged else None
+        for payload in footers or ():
+            yield _Step(
+                [], {}, [change.key for change in footer_changes(payload) if change.entry is None]
+            )
         for stretch in stretches(
             self._descriptor, HEADER_BYTES, self._size, tag,
             payloads=True, window_bytes=NODE_COMPACT_STEP_BYTES,
@@ -231,7 +255,11 @@ class Compactor:
             await self._writer.run(moving.WriteIndex(_future()))
         segments = [one for one in segments if not _unneeded(one.state)]
         victim = choose(
-            segments, slack_bytes=self._slack_bytes, hungry=self._hungry, stuck=self._stuck
+            segments,
+            slack_bytes=self._slack_bytes,
+            hungry=self._hungry,
+            stuck=self._stuck,
+            damaged=self._index.scrub.damaged,
         )
         if victim is None:
             return False
@@ -264,6 +292,10 @@ class Compactor:
         for number in numbers:
             self.progress.reclaimed_bytes += self._sizes.pop(number, 0)
             self._stuck.pop(number, None)
+        scrub = self._index.scrub
+        if not set(numbers).isdisjoint(scrub.damaged):
+            left = [number for number in scrub.damaged if number not in numbers]
+            self._index.scrub = msgspec.structs.replace(scrub, damaged=left)
 
     # --- one segment ----------------------------------------------------------------------
 
@@ -273,7 +305,9 @@ class Compactor:
             await self._writer.run(moving.Seal(_future(), number))
         path = segment_path(self._folder, number)
         try:
-            source = await asyncio.to_thread(_Victim, path, number, self._index)
+            source = await asyncio.to_thread(
+                _Victim, path, number, self._index, damaged=number in self._index.scrub.damaged
+            )
         except FileNotFoundError:
             self._stuck[number] = victim.state.needed_bytes  # the last of it was just deleted
             return

@@ -45,8 +45,8 @@ class Disk(Protocol):
     def free_bytes(self, path: Path) -> int:
         """What can still be written on the file system of `path`."""
 
-    def total_bytes(self, path: Path) -> int:
-        """The size of the file system of `path`."""
+    def space(self, path: Path) -> tuple[int, int]:
+        """`free_bytes`, and the size of the file system of `path`."""
 
 
 class RealDisk:
@@ -92,6 +92,6 @@ class RealDisk:
         state = os.statvfs(path)
         return state.f_bavail * state.f_frsize
 
-    def total_bytes(self, path: Path) -> int:
+    def space(self, path: Path) -> tuple[int, int]:
         state = os.statvfs(path)
-        return state.f_blocks * state.f_frsize
+        return self.free_bytes(path), state.f_blocks * state.f_frsize

@@ -48,7 +48,7 @@ from predastore.node.shard import (
 )
 from predastore.node.usage import SegmentUse, Usage
 
-FORMAT = 3
+FORMAT = 4
 _STATE = b"state"
 
 
@@ -61,11 +61,25 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     last_footer: int
 
 
+class ScrubState(msgspec.Struct, frozen=True, array_like=True):
+    """How far the scrub has come: everything before `offset` of `segment` was read in this round.
+    `found`: blocks that this round found to be bad; `damaged`: segments to be rewritten."""
+
+    segment: int = 0
+    offset: int = 0
+    started_ms: int = 0
+    finished_ms: int = 0
+    running: bool = False
+    found: int = 0
+    damaged: list[int] = []
+
+
 class _State(msgspec.Struct, frozen=True, array_like=True):
     format: int
     store_id: str
     checkpoint: Checkpoint
     shard_count: int
+    scrub: ScrubState = ScrubState()
 
 
 class Frozen(msgspec.Struct, frozen=True):
@@ -94,6 +108,7 @@ class Index:
         self.usage = Usage()
         self.bad = BadBlocks()
         self.shard_count = 0
+        self.scrub = self._stored_scrub = ScrubState()
         self.checkpoint: Checkpoint | None = None
         self._load()
 
@@ -111,6 +126,7 @@ class Index:
             for key, stripes in transaction.cursor(db=self._bad):
                 self.bad.load(bytes(key), bytes(stripes))
         self.shard_count = state.shard_count
+        self.scrub = self._stored_scrub = state.scrub
         self.checkpoint = state.checkpoint
 
     def get(self, key: bytes) -> bytes | None:
@@ -202,6 +218,11 @@ class Index:
             self._active_bytes / NODE_INDEX_LAYER_BYTES_MAX,
         )
 
+    @property
+    def unsaid(self) -> bool:
+        """Whether lmdb does not know all that was found out about damage."""
+        return self.bad.changed or self.scrub is not self._stored_scrub
+
     def freeze(self, checkpoint: Checkpoint) -> Frozen:
         """Begins a new active layer. `write_frozen` must succeed before the next `freeze`."""
         active, frozen = self._layers
@@ -213,7 +234,9 @@ class Index:
         self.usage.changed = set()
         self._layers = ({}, active)
         self._active_bytes = 0
-        state = _State(FORMAT, self._store_id, checkpoint, self.shard_count)
+        # What the scrub found is taken after how far it was.
+        self._stored_scrub = scrub = self.scrub
+        state = _State(FORMAT, self._store_id, checkpoint, self.shard_count, scrub)
         self.checkpoint = checkpoint
         return Frozen(active, uses, self.bad.take_changes(), msgspec.msgpack.encode(state))
 

@@ -1,8 +1,12 @@
-"""What a store says about its shards: pages of them, where their blocks are, which are bad."""
+"""What a store says about itself: pages of its shards, where their blocks are, which are bad, how
+large its segments are.
+"""
 
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
+from pathlib import Path
 
 from predastore.limits import (
     NODE_PAGE_BLOCKS_MAX,
@@ -18,6 +22,7 @@ from predastore.node.messages import (
     ShardRow,
     ShardRows,
 )
+from predastore.node.segment import segment_numbers, segment_path
 from predastore.node.shard import counts, locations, ref_of_key, written_s
 
 
@@ -47,6 +52,15 @@ def bad(index: Index, after: bytes, limit: int) -> BadShards:
             break
         rows.append(BadShard(ref_of_key(key), stripes))
     return BadShards(rows, len(found) > len(rows))
+
+
+def segment_sizes(folder: Path) -> list[int]:
+    """Bytes of each segment in a folder."""
+    sizes = []
+    for number in segment_numbers(folder):
+        with suppress(FileNotFoundError):  # unlinked since it was listed
+            sizes.append(segment_path(folder, number).stat().st_size)
+    return sizes
 
 
 def places(index: Index, key: bytes, entry: bytes, first: int) -> ShardPlaces:

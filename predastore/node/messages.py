@@ -73,7 +73,9 @@ class NodeStatus(msgspec.Struct, frozen=True, array_like=True):
     with blocks known to be bad. `disk_free_bytes`, `disk_total_bytes`: of the file system.
     `store_id`: drawn when the directory was made; another one has other contents.
     `compacted_segments`, `moved_bytes`, `reclaimed_bytes`: since the start, segments rewritten,
-    what was moved out of them, and what unlinked segments had."""
+    what was moved out of them, and what unlinked segments had. `scrub_share`: of all segments,
+    read in the running round, or 1; `scrub_finished_ms`: when the last round ended, since 1970, or
+    0; `damaged_segments`: those that wait to be rewritten."""
 
     id: int
     used_bytes: int
@@ -92,6 +94,12 @@ class NodeStatus(msgspec.Struct, frozen=True, array_like=True):
     compacted_segments: int = 0
     moved_bytes: int = 0
     reclaimed_bytes: int = 0
+    scrub_running: bool = False
+    scrub_share: float = 0.0
+    scrub_started_ms: int = 0
+    scrub_finished_ms: int = 0
+    scrub_bad_blocks: int = 0
+    damaged_segments: int = 0
 
 
 class ListShards(msgspec.Struct, frozen=True, array_like=True):
@@ -163,3 +171,22 @@ class ShardPlaces(msgspec.Struct, frozen=True, array_like=True):
 
     blocks: list[BlockPlace]
     more: bool
+
+
+class Scrub(msgspec.Struct, frozen=True, array_like=True):
+    """node.scrub. `start`: a round is to begin now, else it is only asked about."""
+
+    start: bool
+
+
+class ScrubStatus(msgspec.Struct, frozen=True, array_like=True):
+    """`running`, `share`: of the segments read so far, 1 if it is not running. Times are since
+    1970, 0: never. `bad_blocks`: found in this round, or the last, and not known before;
+    `damaged_segments`: that wait to be rewritten."""
+
+    running: bool
+    share: float
+    started_ms: int
+    finished_ms: int
+    bad_blocks: int
+    damaged_segments: int

@@ -270,5 +270,5 @@ class _Recovery:
             return  # the index stays in memory; reads work
         self._appender.sync()
         place = Checkpoint(self._appender.number, self._appender.end, self._appender.last_footer)
-        if place != self._index.checkpoint or self._index.bad.changed:
+        if place != self._index.checkpoint or self._index.unsaid:
             self._index.write_frozen(self._index.freeze(place))

@@ -60,7 +60,7 @@ def stretches(
                 base, length = after, window_bytes
                 continue
             if length < WINDOW_BYTES:
-                length = WINDOW_BYTES
+                length = min(2 * length, WINDOW_BYTES)
                 continue
         if after == size:
             yield Stretch(window, base, records, None)

@@ -56,6 +56,9 @@ class _Handlers:
     async def locate(self, request: messages.Locate, _: memoryview, __: CallContext) -> Reply:
         return Reply(await self._store.locate(request.ref, request.first))
 
+    async def scrub(self, request: messages.Scrub, _: memoryview, __: CallContext) -> Reply:
+        return Reply(self._store.scrub(start=request.start))
+
 
 def service(store: Store) -> Service:
     """The methods that a node offers under its peer name ("node/3")."""
@@ -72,5 +75,6 @@ def service(store: Store) -> Service:
         "shard.locate": Method(messages.Locate, messages.ShardPlaces, to.locate, 0),
         "node.status": Method(messages.Status, messages.NodeStatus, to.status, 0),
         "node.shards": Method(messages.ListShards, messages.ShardRows, to.shards, 0),
+        "node.scrub": Method(messages.Scrub, messages.ScrubStatus, to.scrub, 0),
         "node.bad": Method(messages.ListBad, messages.BadShards, to.bad, 0),
     }

@@ -38,6 +38,7 @@ from predastore.limits import (
     BLOCK_BYTES_MAX,
     NODE_DELETE_REFS_MAX,
     NODE_RESERVE_BYTES,
+    NODE_SCRUB_PERIOD_S,
     NODE_SEGMENT_BYTES_DEFAULT,
     NODE_SEGMENT_BYTES_MAX,
     NODE_SEGMENT_BYTES_MIN,
@@ -53,6 +54,7 @@ from predastore.node.log import Log
 from predastore.node.messages import (
     BadShards,
     NodeStatus,
+    ScrubStatus,
     ShardPlaces,
     ShardRows,
     ShardStat,
@@ -60,7 +62,7 @@ from predastore.node.messages import (
 from predastore.node.pace import Pace
 from predastore.node.reader import Reader
 from predastore.node.recovery import recover
-from predastore.node.segment import segment_numbers, segment_path
+from predastore.node.scrub import Scrubber
 from predastore.node.shard import (
     Location,
     ShardRef,
@@ -163,7 +165,16 @@ class Store:
             segment_bytes_max=segment_bytes_max,
             reserve_bytes=reserve_bytes,
         )
-        self._upkeep = Upkeep(self.node_id, self._writer, self._compactor)
+        self._scrubber = Scrubber(
+            folder,
+            self._writer,
+            opened.index,
+            pace=Pace(lambda: self._calls),
+            period_s=NODE_SCRUB_PERIOD_S,
+        )
+        self._upkeep = Upkeep(
+            self.node_id, self._writer, opened.index, self._compactor, self._scrubber
+        )
 
     @classmethod
     async def open(
@@ -178,8 +189,8 @@ class Store:
         upkeep: bool = True,
     ) -> Store:
         """The store in a directory, made if there is none, recovered if it was not closed.
-        `cluster_id`: 16 bytes. `upkeep`: compaction by itself. StartupError says why it can not
-        be used, and what to do."""
+        `cluster_id`: 16 bytes. `upkeep`: compaction and scrub by themselves. StartupError says why
+        it can not be used, and what to do."""
         if not NODE_SEGMENT_BYTES_MIN <= segment_bytes_max <= NODE_SEGMENT_BYTES_MAX:
             raise ValueError("segment_bytes_max is out of its range")
         folder = Path(path)
@@ -249,9 +260,22 @@ class Store:
         self._reader.forget(segments)
         self._compactor.unlinked(segments)
 
+    # --- upkeep ---------------------------------------------------------------------------
+
     async def compact(self) -> bool:
-        """Rewrites one segment, if that is due; False if not."""
+        """Rewrites one segment, if that is due; False if not. With upkeep, this happens by
+        itself."""
         return await self._compactor.step()
+
+    async def scrub_round(self) -> bool:
+        """Carries a round of the scrub to its end, if one is due; False if not. As `compact`."""
+        return await self._scrubber.step()
+
+    def scrub(self, *, start: bool) -> ScrubStatus:
+        """How far the scrub is; with `start`, a round begins now."""
+        if start:
+            self._scrubber.ask()
+        return self._scrubber.status()
 
     # --- reading --------------------------------------------------------------------------
 
@@ -332,10 +356,11 @@ class Store:
         return self._writer.failure or ""
 
     async def status(self) -> NodeStatus:
-        sizes, free_bytes, total_bytes = await asyncio.to_thread(self._measure)
+        sizes = await asyncio.to_thread(listing.segment_sizes, self._folder)
+        free_bytes, total_bytes = await asyncio.to_thread(self._disk.space, self._folder)
         used_bytes = sum(sizes)
         live_bytes = self._index.usage.live_bytes
-        compaction = self._compactor.progress
+        compaction, scrub = self._compactor.progress, self._scrubber.status()
         return NodeStatus(
             id=self.node_id,
             used_bytes=used_bytes,
@@ -354,19 +379,12 @@ class Store:
             compacted_segments=compaction.segments,
             moved_bytes=compaction.moved_bytes,
             reclaimed_bytes=compaction.reclaimed_bytes,
-        )
-
-    def _measure(self) -> tuple[list[int], int, int]:
-        sizes = []
-        for number in segment_numbers(self._folder):
-            try:
-                sizes.append(segment_path(self._folder, number).stat().st_size)
-            except FileNotFoundError:
-                continue  # unlinked since it was listed
-        return (
-            sizes,
-            self._disk.free_bytes(self._folder),
-            self._disk.total_bytes(self._folder),
+            scrub_running=scrub.running,
+            scrub_share=scrub.share,
+            scrub_started_ms=scrub.started_ms,
+            scrub_finished_ms=scrub.finished_ms,
+            scrub_bad_blocks=scrub.bad_blocks,
+            damaged_segments=scrub.damaged_segments,
         )
 
 

@@ -297,6 +297,7 @@ def test_a_block_is_where_locate_says(tmp_path: Path) -> None:
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("predastore.node.badblocks.NODE_BAD_BLOCKS_MAX", 5)
+    monkeypatch.setattr("predastore.node.badblocks.NODE_BAD_BLOCKS_SPARE", 0)
     bad = BadBlocks()
     assert bad.mark(b"a", [1, 2, 3]) == 3
     assert bad.mark(b"a", [1, 2]) == 0

@@ -327,10 +327,14 @@ def state(
 
 
 def test_the_emptiest_segment_is_chosen_once_there_is_enough_to_gain() -> None:
-    full = [state(number, 100) for number in range(10)]
+    full = [state(number, 100) for number in range(100, 110)]
 
-    def chosen(segments: list[Candidate], *, hungry: bool = False, stuck: int = 0) -> int:
-        found = choose(segments, slack_bytes=10, hungry=hungry, stuck={20: stuck})
+    def chosen(
+        segments: list[Candidate], *, hungry: bool = False, stuck: int = 0, damaged: int = 0
+    ) -> int:
+        found = choose(
+            segments, slack_bytes=10, hungry=hungry, stuck={20: stuck}, damaged=[damaged]
+        )
         return found.state.number if found else 0
 
     assert chosen(full) == 0
@@ -339,6 +343,7 @@ def test_the_emptiest_segment_is_chosen_once_there_is_enough_to_gain() -> None:
     assert chosen(some) == 20
     assert chosen(some, stuck=60) == 21
     assert chosen([state(1, 5, busy=True)]) == 0
+    assert chosen(full, damaged=104) == 104
     assert chosen([*full, state(11, 88)], hungry=True) == 11
     assert chosen([state(number, 95) for number in range(99)]) == 0
 
@@ -346,7 +351,7 @@ def test_the_emptiest_segment_is_chosen_once_there_is_enough_to_gain() -> None:
 def test_a_burden_of_tombstones_lets_the_oldest_of_their_segments_be_rewritten() -> None:
     full = [state(number, 1000, 1000) for number in range(1, 10)]
     burden = state(20, 0, 900, tombstone_bytes=900, older=frozenset({3, 5}))
-    found = choose([*full, burden], slack_bytes=10, hungry=False, stuck={})
+    found = choose([*full, burden], slack_bytes=10, hungry=False, stuck={}, damaged=[])
     assert found is not None
     assert found.state.number == 3
 

@@ -79,6 +79,8 @@ async def exercise(client: NodeClient, node: int) -> None:
     places = await client.locate(node, ref_of(1), 1, timeout_ms=T)
     assert [(place.length, place.bad) for place in places.blocks] == [(300_000, False), (5, False)]
     assert not (await client.bad(node, b"", 10, timeout_ms=T)).rows
+    assert not (await client.scrub(node, start=False, timeout_ms=T)).running
+    assert (await client.scrub(node, start=True, timeout_ms=T)).running
 
 
 def test_a_node_in_this_process_is_reached_through_the_pipe(tmp_path: Path) -> None:
