@@ -62,7 +62,9 @@ def write_golden(folder: Path) -> bytes:
 def fix_chance(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(appender_module, "secrets", SimpleNamespace(randbits=lambda _: 0x5EA1AB1E))
     patch.setattr(
-        appender_module, "time", SimpleNamespace(time_ns=lambda: 1_800_000_000_000_000_000)
+        appender_module,
+        "time",
+        SimpleNamespace(time_ns=lambda: 1_800_000_000_000_000_000, perf_counter=lambda: 0.0),
     )
 
 
