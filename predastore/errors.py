@@ -34,6 +34,7 @@ it crosses a process boundary (see `to_wire`, `from_wire`).
     |   +-- MemberFailed       a disk error or a broken invariant: the member has stopped
     +-- BackendError
     |   +-- NotEnoughNodes     fewer than the write quorum of nodes took the data
+    |   +-- TooFewNodes        a change would leave fewer active nodes than an object has shards
     |   +-- ObjectUnreadable   fewer than k good shards can be had now
     |   |   +-- ObjectReplaced this version's bytes are gone: another one is there; look up again
     |   +-- BodyMismatch       the body is not what was declared; nothing was stored
@@ -211,6 +212,10 @@ class BackendError(PredastoreError):
 
 class NotEnoughNodes(BackendError):
     code = "not-enough-nodes"
+
+
+class TooFewNodes(BackendError):
+    code = "too-few-nodes"
 
 
 class ObjectUnreadable(BackendError):

@@ -20,7 +20,9 @@ import uvloop
 from predastore import (
     banner,
     certificates,
+    credentials,
     daemon,
+    discovery,
     logs,
     looplag,
     metrics,
@@ -53,12 +55,22 @@ def run(
     chosen = roles.choose(
         settings, node=node, db_only=db_only, db_node=db_node, is_local=roles.is_local
     )
+    if settings.cluster.join and settings.backend == "distributed":
+        logs.configure(settings.log_level)
+        auth = settings.auth or (credentials.ensure(settings.base_path),)
+        key = credentials.cluster_key(settings, auth)
+        completed = asyncio.run(discovery.joined(settings, key))
+        settings, reread = completed(settings), _chain(reread, completed)
     roles.check_shared_keys(settings, chosen, roles.is_local)
     certificates.check(settings.tls_cert, settings.tls_key)
     logs.configure(settings.log_level)
     gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_main(settings, chosen, reread))
+
+
+def _chain(first: Callable[[], Config], then: Callable[[Config], Config]) -> Callable[[], Config]:
+    return lambda: then(first())
 
 
 async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Config]) -> int:
@@ -165,6 +177,8 @@ class Host:
         parts = self._parts
         if parts.objects is None:
             return True
+        if parts.discovery is not None and not parts.discovery.is_current:
+            return False
         try:
             await parts.objects.bucket("-")
         except PredastoreError:

@@ -300,6 +300,8 @@ FILE_OPEN_TRIES_MAX: Final = 4  # a file can move from tmp to its path once betw
 FILE_WRITEBACK_BYTES: Final = 8 * MIB  # pushed to disk as it comes, so that the sync is short
 BACKEND_STATE_READ_THREADS: Final = 2  # LocalState: reads are microseconds, unless disk is touched
 
+RING_CHANGE_TRIES_MAX: Final = 16  # of the table of nodes, while others change it, too
+
 # --- s3 ---------------------------------------------------------------------------------------
 
 S3_KEY_BYTES_MAX: Final = 1024  # Amazon S3: UTF-8 bytes of a key
@@ -329,6 +331,11 @@ S3_READ_TRIES_MAX: Final = 8  # of an object that is replaced while it is looked
 DB_MEMBERS_MAX: Final = 7  # a larger Raft group only makes each commit wait for more disks
 # Cyclic garbage is rare here: a full collection in the usual rhythm held the loop for 15-38 ms.
 GC_THRESHOLDS: Final = (100_000, 50, 1_000)
+JOIN_ASK_MS: Final = 5_000  # one seed has so long to answer
+JOIN_PAUSE_MS: Final = 500  # until the seeds are asked again
+RING_REFRESH_MS: Final = 15_000  # the table of nodes is read so often, news or not
+RING_NODE_TIMEOUT_MS: Final = 2_000  # to ask a leaving node what it still holds
+RING_RETRY_MS: Final = 1_000  # after it could not be read or changed
 DRAIN_MS_MAX: Final = 20_000  # SIGTERM: how long running requests may finish
 LOOP_LAG_INTERVAL_MS: Final = 5  # between two looks at how late the event loop is, if asked for
 LOOP_LAG_SAMPLE_MS: Final = 100  # the same, always: some microseconds of CPU each

@@ -21,10 +21,12 @@ from predastore.backend.distributed import DistributedStore
 from predastore.backend.filesystem import FilesystemStore
 from predastore.backend.healing.healer import Healing
 from predastore.backend.objects import Objects
+from predastore.backend.ring_table import RingStore, RingTable
 from predastore.backend.state import DistributedState, GlobalState, LocalState
 from predastore.coding.erasure import Code
-from predastore.coding.placement import Ring, RingNode
+from predastore.coding.placement import Ring
 from predastore.config import Auth, Config, Db, Node
+from predastore.discovery import Discovery, rows_of
 from predastore.errors import ConfigError
 from predastore.httpd.message import Done, Handler, Request
 from predastore.httpd.server import Server
@@ -60,6 +62,7 @@ class Parts:
         self.nodes: list[NodeStore] = []
         self.members: list[Member] = []
         self.healing: Healing | None = None
+        self.discovery: Discovery | None = None
         self.s3: Server | None = None
         self.is_ready = False  # what /-/health/ready says; kept by predastore.host
         self.tls_files: certificates.TlsFiles | None = None
@@ -170,8 +173,12 @@ class Parts:
             await self._open_node(stack, endpoint, row)
         for member in self.roles.members:
             await self._open_member(stack, endpoint, member)
+        self.discovery = Discovery(endpoint, settings, self.roles, self.nodes)
         if self.roles.s3:
-            await self._open_distributed(stack, endpoint)
+            await self._open_distributed(stack, endpoint, self.discovery)
+        else:
+            self.discovery.start()
+        stack.push_async_callback(self.discovery.close)
 
     async def _open_node(
         self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, row: Node
@@ -225,23 +232,34 @@ class Parts:
             return (Auth(row.access_key_id, row.secret_access_key),)
         return self.auth[:1]
 
-    async def _open_distributed(self, stack: contextlib.AsyncExitStack, endpoint: Endpoint) -> None:
+    async def _open_distributed(
+        self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, discovery: Discovery
+    ) -> None:
         settings = self.settings
         local = self.roles.members[0].id if self.roles.members else None
         client = Client(endpoint, [row.id for row in settings.db], prefer=local)
         state = DistributedState(client)
         stack.push_async_callback(state.close)
+        code = Code(settings.rs.data, settings.rs.parity)
+        # Those of the file until the table of nodes has been read.
+        table = RingTable(0, tuple(rows_of(settings.nodes)))
         store = DistributedStore(
             NodeClient(endpoint),
-            Ring(_ring_nodes(settings)),
-            Code(settings.rs.data, settings.rs.parity),
+            Ring(table.active()),
+            code,
             settings.rs.block_bytes,
-            draining=_draining(settings),
+            draining=table.going(),
         )
         await self._open_objects(stack, state, store)
-        self.healing = Healing(state, store, endpoint.name)
-        self.healing.start()
-        stack.push_async_callback(self.healing.close)
+        self.healing = healing = Healing(state, store, endpoint.name)
+        stack.push_async_callback(healing.close)
+
+        def ring_changed() -> None:
+            healing.start()  # once the table of nodes has been read, not before
+            healing.config_changed()
+
+        discovery.start(RingStore(state, code.shards), store, ring_changed)
+        self.reloader.add(("nodes",), discovery.prepare)
 
     async def _open_objects(
         self,
@@ -312,13 +330,3 @@ class Parts:
     def _fail(self, part: asyncio.Future[Any]) -> None:
         if not self.failed.done() and not part.cancelled():
             self.failed.set_result(str(part.exception() or part.result()))
-
-
-def _ring_nodes(settings: Config) -> list[RingNode]:
-    """The nodes that new shards go to."""
-    active = (row for row in settings.nodes if not row.is_draining)
-    return [RingNode(row.id, row.host, row.weight) for row in active]
-
-
-def _draining(settings: Config) -> list[int]:
-    return [row.id for row in settings.nodes if row.is_draining]

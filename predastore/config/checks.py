@@ -23,7 +23,7 @@ def check(config: Config, node_rows: int, report: Report) -> None:
             "parity",
             f"data + parity is {shards}; write at most {limits.SHARDS_MAX} in all",
         )
-    if config.nodes and node_rows < shards:
+    if config.nodes and node_rows < shards and not config.cluster.join:
         report(
             "rs",
             -1,

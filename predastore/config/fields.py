@@ -116,6 +116,20 @@ def _block_size(value: Any) -> int:
     return size
 
 
+def _addresses(value: Any) -> tuple[tuple[str, int], ...]:
+    """One "host:port", or several with commas; an IPv6 address in brackets."""
+    found = []
+    for text in _text(value).split(","):
+        host, colon, port = text.strip().rpartition(":")
+        if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
+            raise ValueError(
+                f'expected "host:port" of a process of the cluster, such as "10.0.0.1:9991", '
+                f'got "{text.strip()}"'
+            )
+        found.append((host.removeprefix("[").removesuffix("]"), int(port)))
+    return tuple(found)
+
+
 _BUCKET_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{1,61})[a-z0-9]")
 
 
@@ -152,7 +166,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "parity": Field(_integer(0, limits.SHARDS_MAX - 1)),
         "block_size": Field(_block_size, attribute="block_bytes"),
     },
-    "cluster": {"name": Field(_text), "secret": Field(_text)},
+    "cluster": {"name": Field(_text), "secret": Field(_text), "join": Field(_addresses)},
     "db": {
         "id": Field(_ID, required=True),
         "host": Field(_host, required=True),

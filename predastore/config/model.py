@@ -79,10 +79,12 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Cluster:
-    """`secret` proves membership; `name` keeps the data of two clusters apart."""
+    """`secret` proves membership; `name` keeps the data of two clusters apart. `join`: (host, port)
+    of processes of a running cluster, any of which tells the rest: members, nodes, code."""
 
     name: str = "predastore"
     secret: str = ""
+    join: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ def complete(config: Config) -> Config:
     Five local nodes (or k + m of them) where there are no [[nodes]], and an embedded database on
     127.0.0.1:6660 where there is no [[db]].
     """
-    if config.backend != "distributed":
-        return config
+    if config.backend != "distributed" or config.cluster.join:
+        return config  # what the file of a process that joins leaves out, the cluster tells
     changes: dict[str, Any] = {}
     if not config.nodes:
         count = max(5, config.rs.data + config.rs.parity)

@@ -1,8 +1,8 @@
 """Gossip on the event loop: the core's calls over rpc, and others' requests to the core.
 
 The methods are served under every name that the process listens by, so gossip needs no port. A
-process that listens nowhere (a gateway alone) takes part as well: it can not be probed, so it
-says nothing of itself, and only asks. Seeds are addresses of whoever answers there.
+process that listens nowhere (a gateway alone, port 0) takes part as well: it can not be probed, so
+it goes as one that left, whom nobody takes in, and only asks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PING, RELAY, SYNC, VIEW = "gossip.ping", "gossip.relay", "gossip.sync", "gossip.
 
 
 class Agent:
-    """`own`: the name and the first facts of this process. `heard(record)` is called with each
+    """`seeds`: rpc names by which others may be found first. `heard(record)` is called with each
     change of another's record, before any call to it."""
 
     def __init__(
@@ -47,17 +47,17 @@ class Agent:
         endpoint: Endpoint,
         name: str,
         facts: Facts,
-        seeds: Sequence[tuple[str, int]] = (),
+        seeds: Sequence[str] = (),
         *,
         heard: Callable[[Record], None] = lambda record: None,
     ) -> None:
         self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
         self._listener = heard
-        names = [endpoint.add_seed(host, port) for host, port in seeds]
-        own = Record(name, int(time.time() * 1000), Status.ALIVE, facts)
+        status = Status.ALIVE if facts.port else Status.LEFT
+        own = Record(name, int(time.time() * 1000), status, facts)
         self.core = Core(
-            own, names, now=self._loop.time(), draw=random.Random(), heard=self._changed
+            own, seeds, now=self._loop.time(), draw=random.Random(), heard=self._changed
         )
         self._calls: set[asyncio.Task[None]] = set()
         self._turns: asyncio.Task[None] | None = None

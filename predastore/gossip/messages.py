@@ -131,6 +131,20 @@ class Viewed(msgspec.Struct, frozen=True, array_like=True):
     records: tuple[Record, ...]
 
 
+class Welcome(msgspec.Struct, frozen=True, array_like=True):
+    """cluster.welcome: what does a process need to know that knows your address alone?"""
+
+
+class Welcomed(msgspec.Struct, frozen=True, array_like=True):
+    """The code of new objects, the members of the metadata cluster, and the nodes."""
+
+    data: int
+    parity: int
+    block_bytes: int
+    members: tuple[DbFacts, ...]
+    nodes: tuple[NodeFacts, ...]
+
+
 Request = Ping | Relay | Sync
 Reply = Pong | Relayed | Synced
 

@@ -36,7 +36,8 @@ async def member(
         endpoint.add_peer(record.name, record.facts.host, record.facts.port)
 
     port = await endpoint.listen(name, HOST, 0)
-    agent = Agent(endpoint, name, Facts(HOST, port, 1), seeds, heard=heard)
+    names = [endpoint.add_seed(*seed) for seed in seeds]
+    agent = Agent(endpoint, name, Facts(HOST, port, 1), names, heard=heard)
     endpoint.serve(name, agent.service())
     agent.start()
     try:

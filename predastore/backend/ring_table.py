@@ -1,0 +1,172 @@
+"""The shard nodes of the cluster, as all gateways agree on them: one record in s3db.
+
+    table    key    value
+    nodes    ring   RingTable: a version, and a row for each node
+
+The first gateway founds it with the [[nodes]] of its file. From then on it is changed by
+conditional commits only, each of which raises the version by one, so two changes at the same time
+are made one after the other, and a change that is made twice is made once. Who changes it:
+
+- a process announces the nodes that it runs: new ones are added, their addresses brought up to
+  date. Weight and state it leaves alone: an old file on one host must not undo what was told to
+  another.
+- a reload (SIGHUP) applies what its file says of known nodes differently from before. A row that
+  came is added when the process that runs it announces it: no shard is sent to a node that never
+  ran. A row that went makes the node `leaving`: it gets no new shards, what it has is moved, and
+  when it holds nothing any more its row goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from predastore.backend import records
+from predastore.backend.state import GlobalState
+from predastore.coding.placement import RingNode
+from predastore.config.model import ACTIVE
+from predastore.errors import Overloaded, PreconditionFailed, TooFewNodes
+from predastore.limits import RING_CHANGE_TRIES_MAX
+from predastore.s3db.commands import Absent, Check, Equals, Put, batch
+
+NODES: Final = "nodes"
+RING_KEY: Final = b"ring"
+
+LEAVING: Final = "leaving"
+
+
+class NodeRow(msgspec.Struct, frozen=True, array_like=True):
+    """`state`: ACTIVE; DRAINING: gets no new shards, and what it has is moved; or LEAVING: the
+    same, and then it is no node of the cluster any more."""
+
+    id: int
+    host: str
+    port: int
+    weight: float = 1.0
+    state: str = ACTIVE
+
+
+class RingTable(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+    """`nodes` is ordered by id."""
+
+    version: int
+    nodes: tuple[NodeRow, ...]
+
+    def active(self) -> list[RingNode]:
+        """Those that new shards go to."""
+        return [RingNode(row.id, row.host, row.weight) for row in self.nodes if row.state == ACTIVE]
+
+    def going(self) -> list[int]:
+        """Those that only keep what they have until it is moved."""
+        return [row.id for row in self.nodes if row.state != ACTIVE]
+
+
+Rows = Mapping[int, NodeRow]
+Change = Callable[[Rows], Rows]
+
+
+def by_id(rows: Sequence[NodeRow]) -> dict[int, NodeRow]:
+    return {row.id: row for row in rows}
+
+
+def announcement(own: Sequence[NodeRow]) -> Change:
+    """A process runs these nodes."""
+
+    def change(rows: Rows) -> Rows:
+        new = dict(rows)
+        for row in own:
+            known = rows.get(row.id)
+            new[row.id] = row
+            if known is not None:
+                new[row.id] = NodeRow(row.id, row.host, row.port, known.weight, known.state)
+        return new
+
+    return change
+
+
+def difference(before: Sequence[NodeRow], after: Sequence[NodeRow]) -> Change:
+    """A file that had the rows `before` has the rows `after` now."""
+    old, new = by_id(before), by_id(after)
+
+    def change(rows: Rows) -> Rows:
+        changed = dict(rows)
+        for id_, row in new.items():
+            if id_ in changed and row != old.get(id_):
+                changed[id_] = row
+        for id_ in old.keys() - new.keys():
+            if id_ in changed:
+                changed[id_] = msgspec.structs.replace(changed[id_], state=LEAVING)
+        return changed
+
+    return change
+
+
+def departure(id_: int) -> Change:
+    """A node that was leaving holds nothing any more."""
+
+    def change(rows: Rows) -> Rows:
+        row = rows.get(id_)
+        gone = row is not None and row.state == LEAVING
+        return {known: other for known, other in rows.items() if known != id_ or not gone}
+
+    return change
+
+
+def setting(id_: int, state: str) -> Change:
+    """An operator says so."""
+
+    def change(rows: Rows) -> Rows:
+        if id_ not in rows:
+            return rows
+        return {**rows, id_: msgspec.structs.replace(rows[id_], state=state)}
+
+    return change
+
+
+class RingStore:
+    """`shards`: k + m; no change may leave fewer active nodes."""
+
+    def __init__(self, state: GlobalState, shards: int) -> None:
+        self._state = state
+        self._shards = shards
+
+    async def read(self) -> RingTable | None:
+        """None before it is founded."""
+        stored = await self._state.get(NODES, RING_KEY)
+        return None if stored is None else records.decode(RingTable, stored)
+
+    async def change(self, change: Change, founding: Sequence[NodeRow] = ()) -> RingTable:
+        """The table after `change`; where there is none yet it is founded with `founding` first.
+        TooFewNodes: refused, nothing was changed."""
+        for _ in range(RING_CHANGE_TRIES_MAX):
+            stored = await self._state.get(NODES, RING_KEY)
+            check: Check
+            if stored is None:
+                check = Absent(NODES, RING_KEY)
+                table = RingTable(0, tuple(sorted(founding, key=lambda row: row.id)))
+            else:
+                check = Equals(NODES, RING_KEY, stored)
+                table = records.decode(RingTable, stored)
+            changed = change(by_id(table.nodes))
+            rows = tuple(changed[id_] for id_ in sorted(changed))
+            if rows == table.nodes and stored is not None:
+                return table
+            new = RingTable(table.version + 1, rows)
+            self._check(table, new)
+            try:
+                put = Put(NODES, RING_KEY, records.encode(new))
+                await self._state.commit(batch(put, checks=(check,)))
+            except PreconditionFailed:
+                continue
+            return new
+        raise Overloaded("the table of nodes is being changed by many at once; try again")
+
+    def _check(self, old: RingTable, new: RingTable) -> None:
+        active, before = len(new.active()), len(old.active())
+        if active < self._shards and active < before:
+            raise TooFewNodes(
+                f"{active} active nodes would be left, and each object has {self._shards} shards: "
+                "add nodes first, or leave more of them active"
+            )
