@@ -284,7 +284,8 @@ class Discovery:
                 "all": len(table.nodes),
             },
         )
-        self._compare_with_file(table)
+        if old is None:
+            self._compare_with_file(table)
 
     def _compare_with_file(self, table: RingTable) -> None:
         known = {row.id: row for row in table.nodes}

@@ -98,9 +98,7 @@ def test_no_change_leaves_fewer_nodes_than_shards(tmp_path: Path) -> None:
 def test_changes_at_the_same_time_are_all_made(tmp_path: Path) -> None:
     async def test(ring: RingStore) -> None:
         new = [NodeRow(n, f"10.0.1.{n}", 9991) for n in range(20, 28)]
-        await asyncio.gather(
-            *(ring.change(announcement([row]), founding=FILE) for row in new)
-        )
+        await asyncio.gather(*(ring.change(announcement([row]), founding=FILE) for row in new))
         table = await ring.read()
         assert table is not None
         assert ids(table) == [*range(1, 8), *range(20, 28)]
