@@ -28,6 +28,7 @@ from predastore import credentials, daemon, flags, roles
 from predastore.config import Auth, Config, Db
 from predastore.errors import ConfigError, PeerUnreachable
 from predastore.httpd.sigv4 import Credential
+from predastore.limits import RAFT_RESERVE_BYTES
 from predastore.s3db import backup, inspection
 from predastore.s3db.api import Api
 from predastore.s3db.raft.messages import Address
@@ -300,6 +301,9 @@ def table(found: dict[str, Any]) -> list[str]:
             lines.append(f"{name}: {said['error']}")
         if said.get("failed"):
             lines.append(f"{name}: {said['failed']}")
+        free_bytes = said.get("disk_free_bytes", RAFT_RESERVE_BYTES)
+        if free_bytes < RAFT_RESERVE_BYTES:
+            lines.append(f"{name}: its disk is nearly full ({free_bytes >> 20} MiB): make room")
         if said.get("digest"):
             lines.append(f"{name}: digest {said['digest']} as of entry {said['digest_index']}")
     if found["leader"] is None:

@@ -3,6 +3,7 @@
     db.join       a member comes as a learner, and votes as soon as it has caught up
     db.leave      a member goes; what it holds is not needed any more
     db.step_down  the leader hands over to whoever is most advanced
+    db.members    who belongs to it, as far as this member knows
 
 One change is under way at a time (Raft 4.1). A member that does not lead passes a call on to the
 leader, once. All may be repeated: what is done already is answered as done.
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 JOIN: Final = "db.join"
 LEAVE: Final = "db.leave"
 STEP_DOWN: Final = "db.step_down"
+MEMBERS: Final = "db.members"
 
 
 class JoinRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -54,6 +56,10 @@ class StepDownRequest(msgspec.Struct, frozen=True, array_like=True):
     forwarded: bool = False
 
 
+class MembersRequest(msgspec.Struct, frozen=True, array_like=True):
+    """Of any member; not passed on."""
+
+
 class Changed(msgspec.Struct, frozen=True, array_like=True):
     """The header of every answer; the configuration is in the payload."""
 
@@ -72,6 +78,16 @@ class Changes:
     @property
     def leader(self) -> int | None:
         return self._core.leader
+
+    @property
+    def members_index(self) -> int:
+        """Of the entry that says who the members are, once it is committed; until then 0."""
+        index = self._core.membership.index
+        return index if index <= self._core.commit else 0
+
+    @property
+    def members(self) -> Configuration:
+        return self._core.membership.current
 
     async def join(self, member: int, address: Address | None, *, is_new: bool) -> Configuration:
         async with self._one_at_a_time:
@@ -148,6 +164,7 @@ def methods(changes: Changes, endpoint: Endpoint) -> Service:
         JOIN: Method(JoinRequest, Changed, handlers.join, 0),
         LEAVE: Method(LeaveRequest, Changed, handlers.leave, 0),
         STEP_DOWN: Method(StepDownRequest, Changed, handlers.step_down, 0),
+        MEMBERS: Method(MembersRequest, Changed, handlers.members, 0),
     }
 
 
@@ -172,6 +189,9 @@ class _Handlers:
         self, request: StepDownRequest, _: memoryview, context: CallContext
     ) -> Reply:
         return await self._do(STEP_DOWN, request, self._changes.step_down, context)
+
+    async def members(self, _: MembersRequest, __: memoryview, ___: CallContext) -> Reply:
+        return Reply(Changed(self._changes.leader), [ENCODER.encode(self._changes.members)])
 
     async def _do(
         self,

@@ -2,7 +2,9 @@
 
 Every call has one deadline, and tries members in turn until then, with short growing pauses:
 first whoever is likely to answer (for a commit the last known leader, for a read the local
-member), then the others. A leader that an answer or a NotLeader names is asked next.
+member), then the others. A leader that an answer or a NotLeader names is asked next. Who the
+members are it has from the configuration file at first, and then from the cluster, whenever an
+answer says that there is news; when none of those answers, those of the file are asked as well.
 
 A commit may be tried again because its request id makes the database apply it once. What it
 raises at the deadline says what is known: NoLeader when no try can have changed anything,
@@ -15,9 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import logging
 import random
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -47,6 +50,8 @@ from predastore.s3db import changes, commands, service
 from predastore.s3db.commands import Applied, Batch, Page
 from predastore.s3db.raft.messages import CONFIGURATION, Address, Configuration
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 # Nothing was done: another member, or the same one a little later, may do it.
@@ -61,13 +66,14 @@ _STATUS: Final = msgspec.msgpack.Decoder(dict[str, Any])
 
 
 class Client:
-    """`members`: the ids of all; `prefer`: the one in this process, if there is one."""
+    """`members`: the ids in the configuration file; `prefer`: the one in this process, if any."""
 
     def __init__(self, endpoint: Endpoint, members: Sequence[int], prefer: int | None) -> None:
         if not members:
             raise ValueError("a database has members")
         self._endpoint = endpoint
-        self._members = tuple(members)
+        self._members = self._of_file = tuple(members)
+        self._members_index = 0
         self._prefer = prefer
         self._leader: int | None = None
 
@@ -211,12 +217,39 @@ class Client:
                 tries.failed(error, unknown=True)
             else:
                 self._leader = answered.leader
+                if answered.members > self._members_index:
+                    await self._learn(member, answered.members)
                 return answer
             if self._leader == member:
                 self._leader = None
             if not turn.hinted:
                 await tries.pause()
-            tries.check(call.method)
+            if tries.are_over():
+                self._members = tuple(dict.fromkeys((*self._members, *self._of_file)))
+                tries.give_up(call.method)
+
+    async def _learn(self, member: int, index: int) -> None:
+        """Who the members are, and where, as one of them says; not vital to the call."""
+        before, self._members_index = self._members_index, index  # one call learns for all
+        try:
+            _, answer = await self._endpoint.call(
+                f"db/{member}",
+                changes.MEMBERS,
+                changes.MembersRequest(),
+                changes.Changed,
+                timeout_ms=READ_ATTEMPT_MS,
+            )
+        except PredastoreError as error:
+            logger.info("s3db: who the members are is not known: %s", error)
+            self._members_index = before
+            return
+        configuration = CONFIGURATION.decode(answer)
+        known = set(self._of_file)
+        for address in configuration.addresses:
+            if address.member not in self._of_file:  # the file's addresses go before
+                known.add(address.member)
+                self._endpoint.add_peer(f"db/{address.member}", address.host, address.raft_port)
+        self._members = tuple(m for m in configuration.members() if m in known) or self._of_file
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -278,10 +311,10 @@ class _Tries:
         self._pause_ms = min(2 * self._pause_ms, RETRY_PAUSE_MS_MAX)
         await asyncio.sleep(min(pause_ms / 1000, max(0.0, self._deadline - self._loop.time())))
 
-    def check(self, method: str) -> None:
-        """Raises at the deadline."""
-        if self._loop.time() < self._deadline:
-            return
+    def are_over(self) -> bool:
+        return self._loop.time() >= self._deadline
+
+    def give_up(self, method: str) -> NoReturn:
         if method == service.COMMIT and self._unknown:
             raise OutcomeUnknown(f"no member confirmed the commit in time: {self._last}")
         raise NoLeader(f"no member could do {method} in time: {self._last}") from self._last

@@ -274,7 +274,7 @@ class Member:
             "connected": {
                 str(peer): is_connected for peer, is_connected in self._contacts.connected().items()
             },
-            "disk_free_bytes": self._engine.room.free_bytes,
+            "disk_free_bytes": self._engine.room.left_bytes(),
             "journal_segments": self._journal.segment_count,
             "journal_bytes": self._journal.size_bytes,
             "failed": str(self.failed.result()) if self.failed.done() else None,

@@ -27,7 +27,8 @@ backup.py draws a backup. `?members=all` adds what each member says of itself to
 Requests are signed with SigV4 for the service "s3db", x-amz-content-sha256 among the signed
 headers. As for every AWS service but S3, the canonical path is the path as it was sent,
 percent-encoded once more. Signers drop empty and dot segments from it, so such a path is
-refused: a "/" beside another is to be sent as %2F.
+refused: a "/" beside another is to be sent as %2F. A change that was signed once is done once
+(rest_replays.py): 403 when it comes again later.
 
 Errors are {"error": code, "message": text}: 400 what is malformed, 403 signature, 404 no such
 key or path, 405 method, 409 a change that the cluster can not bear, 411 no length, 413 too large,
@@ -41,6 +42,7 @@ import asyncio
 import base64
 import logging
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -68,6 +70,7 @@ from predastore.s3db.client import Client
 from predastore.s3db.commands import Delete, Put
 from predastore.s3db.rest_call import Call, Refused, error_response, json_response
 from predastore.s3db.rest_operators import Named, Operators
+from predastore.s3db.rest_replays import Replays
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +116,7 @@ class RestService:
         self._client = client
         self._member = member
         self._verifier = verifier
+        self._replays = Replays(time.monotonic)
         self.operators = Operators(client, member)
 
     async def handle(self, request: Request) -> Response:
@@ -138,6 +142,7 @@ class RestService:
         verified = self._verifier.verify(signed)
         if verified.credential is None:
             raise Refused(403, "AccessDenied", "requests must be signed")
+        self._replays.check(signed)
         if request.method not in route.methods:
             refused = Refused(405, "method-not-allowed", f"use {' or '.join(route.methods)}")
             refused.response.headers.append(("Allow", ", ".join(route.methods)))

@@ -84,9 +84,11 @@ class StatusRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True):
-    """The header of every answer. `leader`: who leads, as far as the member knows."""
+    """The header of every answer. `leader`: who leads, as far as the member knows; `members`: the
+    index of the entry that says who the members are (Client asks for them when it is news)."""
 
     leader: int | None
+    members: int = 0
 
 
 class Consensus(Protocol):
@@ -201,7 +203,8 @@ class _Handlers:
             await self._member.read_barrier(timeout_ms=_left_ms(context))
 
     def _answer(self, answer: Answer) -> Reply:
-        return Reply(Answered(self._member.leader), [_ENCODER.encode(answer)])
+        header = Answered(self._member.leader, self._member.changes.members_index)
+        return Reply(header, [_ENCODER.encode(answer)])
 
 
 async def status(member: Consensus, *, digest: bool) -> dict[str, Any]:

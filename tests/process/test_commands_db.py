@@ -154,7 +154,7 @@ def said(member: int, role: str, last: int, **more: Any) -> dict[str, Any]:
 
 def test_the_table_has_a_line_for_each_member_with_its_lag() -> None:
     members = {
-        "1": said(1, "follower", 90),
+        "1": said(1, "follower", 90, disk_free_bytes=100 << 20),
         "2": said(2, "leader", 100, digest="abcd", digest_index=100),
         "10": said(10, "follower", 40),
         "3": {"id": 3, "error": "db/3: no answer in time"},
@@ -166,6 +166,7 @@ def test_the_table_has_a_line_for_each_member_with_its_lag() -> None:
         "2       leader     3     100   100     100      0    3.0 MiB  0.5 MiB",
         "3       no answer  -     -     -       -        -    -        -",
         "10      learner    3     40    40      40       60   3.0 MiB  0.5 MiB",
+        "1: its disk is nearly full (100 MiB): make room",
         "2: digest abcd as of entry 100",
         "3: db/3: no answer in time",
     ]

@@ -244,6 +244,55 @@ def test_members_come_and_go_under_writes_and_nothing_is_lost(tmp_path: Path) ->
     run(tmp_path, test)
 
 
+def test_who_leaves_is_told_and_asks_for_no_votes(tmp_path: Path) -> None:
+    async def test(cluster: Cluster) -> None:
+        await cluster.found(3)
+        client = cluster.client(1)
+        await put(client, b"k")
+        leader = await cluster.leader()
+        gone = next(member for member in cluster.members() if member is not leader)
+        await gone.read_barrier(timeout_ms=5_000)
+        await cluster.client(leader.id).leave(gone.id)
+        others = [member for member in (1, 2, 3) if member != gone.id]
+        await eventually_async(lambda: gone.status()["voters"] == others, what="it knows")
+        await eventually_async(lambda: gone.leader is None, what="it hears of no leader")
+        assert gone.role is Role.FOLLOWER
+        await put(cluster.client(leader.id, others), b"after")
+
+    run(tmp_path, test)
+
+
+def test_a_client_learns_who_the_members_are_from_the_cluster(tmp_path: Path) -> None:
+    """Its file has the first three. All of them but one leave."""
+
+    async def test(cluster: Cluster) -> None:
+        await cluster.found(3)
+        first = cluster.file()
+        gateway = Endpoint(cluster_key=KEY, certificate=self_signed(), name="gateway")
+        try:
+            for known in first:
+                gateway.add_peer(f"db/{known.member}", known.host, known.raft_port)
+            client = Client(gateway, [1, 2, 3], None)
+            await put(client, b"k")
+            for new in (4, 5):
+                site = await cluster.site(new)
+                await site.open([*first, site.address])
+                await cluster.voters_are(*range(1, new + 1))
+            assert await client.get("t", b"k") == b"v"
+            for old in (1, 2):
+                await client.leave(old)
+                await cluster.stop(old)
+                await put(client, b"%d" % old)
+            await cluster.voters_are(3, 4, 5)
+            await cluster.stop(3)
+            await put(client, b"of 4 and 5")
+            assert await client.get("t", b"2") == b"v"
+        finally:
+            await gateway.close()
+
+    run(tmp_path, test)
+
+
 def test_the_leader_leaves_by_handing_over(tmp_path: Path) -> None:
     async def test(cluster: Cluster) -> None:
         await cluster.found(3)

@@ -25,10 +25,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from predastore.errors import FormatError
+from predastore.httpd.message import BytesBody, Headers, Request
 from predastore.httpd.sigv4 import Credential, Verifier
 from predastore.limits import DB_KEY_BYTES_MAX, DB_VALUE_BYTES_MAX, LIST_ROWS_MAX
 from predastore.rpc import self_signed
-from predastore.s3db import backup, percent, rest
+from predastore.s3db import backup, percent, rest, rest_replays
+from predastore.s3db.rest_call import Refused
 from predastore.s3db.store import Store
 from support.databases import Database, database
 
@@ -82,12 +84,25 @@ class Api:
         sent_body: bytes | None = None,
         sent_target: str = "",
     ) -> Answer:
+        request = self._signed(method, target, body, secret, service)
+        wanted = body if sent_body is None else sent_body
+        return self.send(method, sent_target or target, wanted, dict(request.headers.items()))
+
+    def request(
+        self, method: str, target: str, body: bytes | None
+    ) -> tuple[str, str, bytes | None, dict[str, str]]:
+        """What `send` takes, signed now."""
+        signed = self._signed(method, target, body, CREDENTIAL.secret_access_key, "s3db")
+        return method, target, body, dict(signed.headers.items())
+
+    def _signed(
+        self, method: str, target: str, body: bytes | None, secret: str, service: str
+    ) -> AWSRequest:
         request = AWSRequest(method, f"https://127.0.0.1:{self.port}{target}", data=body or b"")
         request.headers["x-amz-content-sha256"] = sha256(body or b"").hexdigest()
         credentials = Credentials(CREDENTIAL.access_key_id, secret)
         SigV4Auth(credentials, service, REGION).add_auth(request)
-        wanted = body if sent_body is None else sent_body
-        return self.send(method, sent_target or target, wanted, dict(request.headers.items()))
+        return request
 
 
 @contextmanager
@@ -252,6 +267,69 @@ def test_an_old_signature_is_refused() -> None:
 
 def _is_skewed(answer: Answer) -> None:
     assert (answer.status, answer.json["error"]) == (403, "RequestTimeTooSkewed")
+
+
+def test_a_change_that_was_listened_in_on_is_not_done_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("predastore.s3db.rest.time", clock)
+
+    def scenario(api: Api) -> None:
+        first = api.request("PUT", "/v1/put/t/k", b"old")
+        assert api.send(*first).status == 204
+        assert api.send(*first).status == 204  # the answer was lost: at once it may come again
+        read = api.request("GET", "/v1/get/t/k", None)
+        assert api.send(*read).body == b"old"
+        clock.now += 6
+        assert api.signed("PUT", "/v1/put/t/k", b"new").status == 204
+        for headers in (first[3], {**first[3], "Authorization": first[3]["Authorization"] + " "}):
+            again = api.send(*first[:3], headers)
+            assert (again.status, again.json["error"]) == (403, "request-replayed")
+        assert api.send(*read).body == b"new"
+        gone = api.request("DELETE", "/v1/delete/t/k", None)
+        assert api.send(*gone).status == 204
+        clock.now += 600
+        assert api.signed("PUT", "/v1/put/t/k", b"newer").status == 204
+        assert api.send(*gone).json["error"] == "request-replayed"
+        assert api.signed("GET", "/v1/get/t/k").body == b"newer"
+
+    serve(scenario)
+
+
+class Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_so_many_signatures_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest_replays, "REST_SIGNATURES_MAX", 3)
+    clock = Clock()
+    replays = rest_replays.Replays(clock.monotonic)
+    authorization = (
+        "AWS4-HMAC-SHA256 Credential=k/20260101/r/s3db/aws4_request, "
+        "SignedHeaders=host, Signature={:064x}"
+    )
+
+    def comes(number: int) -> None:
+        headers = Headers.of(
+            [
+                ("authorization", authorization.format(number)),
+                ("x-amz-date", "20260101T000000Z"),
+            ]
+        )
+        replays.check(Request("PUT", b"/v1/put/t/k", b"", headers, BytesBody()))
+
+    for number in range(4):
+        comes(number)
+    clock.now += 100
+    with pytest.raises(Refused):
+        comes(3)
+    comes(0)  # forgotten
+    clock.now += 2000
+    comes(3)  # no longer good, so no longer known: the verifier refuses it
 
 
 def test_a_presigned_read_works() -> None:

@@ -34,6 +34,7 @@ class Contacts:
         self._caller = caller
         self._on_contact = on_contact
         self._links: dict[int, Link] = {}
+        self._finishing: set[Link] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
     def send(self, member: int, messages: Sequence[Message]) -> None:
@@ -60,16 +61,24 @@ class Contacts:
         return link
 
     def keep(self, members: Iterable[int]) -> None:
-        """Close the links to all others."""
+        """Close the links to all others, once what is on its way has arrived."""
         for gone in self._links.keys() - set(members):
-            task = asyncio.get_running_loop().create_task(self._links.pop(gone).close())
+            link = self._links.pop(gone)
+            self._finishing.add(link)
+            task = asyncio.get_running_loop().create_task(link.finish())
             self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            task.add_done_callback(partial(self._closed, link))
+
+    def _closed(self, link: Link, task: asyncio.Task[None]) -> None:
+        self._finishing.discard(link)
+        self._closing.discard(task)
 
     def connected(self) -> dict[int, bool]:
         return {member: link.is_connected for member, link in self._links.items()}
 
     async def close(self) -> None:
-        self.keep(())
+        links = [*self._links.values(), *self._finishing]
+        self._links.clear()
+        await asyncio.gather(*(link.close() for link in links))
         if self._closing:
             await asyncio.wait(self._closing)

@@ -206,6 +206,7 @@ class Core(Replica):
     def _election_timeout(self) -> None:
         self._reset_election_timer()
         if self.id not in self.membership.current.voters:
+            self.leader = None  # nothing was heard of it for long
             return
         self.role, self.leader = Role.PRE_CANDIDATE, None
         self._votes = {self.id}

@@ -127,9 +127,15 @@ class Leadership:
     def _meet_peers(self) -> None:
         members = set(self.state.membership.current.members()) - {self.state.id}
         for gone in self.peers.keys() - members:
-            del self.peers[gone]
+            self._tell(gone, self.peers.pop(gone))
         for member in members - self.peers.keys():
             self.peers[member] = Progress(self.state.log.last_index + 1, self.state.now)
+
+    def _tell(self, gone: int, progress: Progress) -> None:
+        """Send who leaves the entry that says so, once: else it would ask for votes for ever
+        (Raft 4.2.3 keeps that from doing harm). What is lost here is not sent again."""
+        if progress.sending is Sending.REPLICATE and progress.next <= self.state.log.last_index:
+            self._send_entries(gone, progress)
 
     # --- commitment ---------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -142,6 +143,14 @@ class Link:
             if error is not None:
                 logger.error("raft: a call failed", exc_info=error, extra={"peer": self._peer})
             self._pump()
+
+    async def finish(self) -> None:
+        """Close once all that was to be sent has arrived, or is lost."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RAFT_STEP_TIMEOUT_MS / 1000):
+                while self._calls:
+                    await asyncio.wait(self._calls)
+        await self.close()
 
     async def close(self) -> None:
         self._queue.clear()

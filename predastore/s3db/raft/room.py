@@ -46,9 +46,9 @@ class Room:
 
     def is_full(self) -> bool:
         """Too full for a leader to take commits."""
-        return self._free() < RAFT_RESERVE_BYTES
+        return self.left_bytes() < RAFT_RESERVE_BYTES
 
-    def _free(self) -> int:
+    def left_bytes(self) -> int:
         """Asks the file system now and then."""
         now = self._clock()
         if now - self._checked_at >= RAFT_ROOM_CHECK_MS / 1000:
@@ -83,7 +83,7 @@ class Room:
         """`messages` without what would fill the disk: commands, and chunks of snapshots."""
         if not any(isinstance(message, Append | SnapshotChunk) for message in messages):
             return messages
-        if self._free() >= RAFT_RESERVE_BYTES // 2:
+        if self.left_bytes() >= RAFT_RESERVE_BYTES // 2:
             return messages
         return [_without_commands(m) for m in messages if not isinstance(m, SnapshotChunk)]
 
