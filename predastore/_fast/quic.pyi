@@ -121,9 +121,11 @@ class Engine:
     def open_stream(self) -> int:
         """A new stream; ValueError if the peer does not allow it."""
 
-    def adopt_stream(self, stream_id: int, delivered: int, final_size: int) -> None:
+    def adopt_stream(
+        self, stream_id: int, delivered: int, final_size: int, early: list[tuple[int, bytes]]
+    ) -> None:
         """A stream that the peer opened before, of which `delivered` bytes were given to its
-        reader. `final_size` is -1 while it is not known."""
+        reader. `final_size` is -1 while it is not known; `early` came out of order, by offset."""
 
     def write(self, stream_id: int, data: Buffer, end: bool, urgent: bool) -> None:
         """Appends to the stream; `urgent` data goes before data that is not. ValueError if

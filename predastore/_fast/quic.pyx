@@ -76,6 +76,7 @@ cdef extern from "quic_api.h":
     int pq_received_before(pq_conn *c, uint64_t lo, uint64_t hi) nogil
     int pq_skip_to(pq_conn *c, uint64_t next, int64_t now) nogil
     int pq_grant(pq_conn *c, uint64_t window, uint64_t streams) nogil
+    int pq_adopt_early(pq_conn *c, uint64_t id, uint64_t offset, const uint8_t *p, size_t n) nogil
     int pq_adopt(pq_conn *c, uint64_t id, uint64_t delivered, uint64_t final_size) nogil
     void pq_stop(pq_conn *c, pq_stream *s, uint64_t code) nogil
     int pq_seal_packet(pq_conn *c, uint8_t *packet, size_t header, size_t n, uint64_t number) nogil
@@ -98,6 +99,7 @@ AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305 = (
 DATAGRAM_BYTES_MAX = PQ_DATAGRAM_MAX
 BATCH_BYTES = PQ_BATCH
 DATA, RESET, STOP, CONTROL, ACK, CONNECTION_ID, FOREIGN, ERROR = range(8)
+Event = tuple  # for annotations
 
 cdef enum:
     EVENT_DATA, EVENT_RESET, EVENT_STOP, EVENT_CONTROL, EVENT_ACK, EVENT_CID, EVENT_FOREIGN
@@ -143,7 +145,7 @@ cdef class Engine:
         if cipher < PQ_AES_128_GCM or cipher > PQ_CHACHA20_POLY1305 or version not in (1, 2):
             raise ValueError("unknown cipher or version")
         cdef size_t secret_bytes = pq_secret_bytes(cipher)
-        if len(send_secret) != secret_bytes or len(receive_secret) != secret_bytes:
+        if {len(send_secret), len(receive_secret)} != {secret_bytes}:
             raise ValueError(f"a secret of this cipher has {secret_bytes} bytes")
         if not 0 <= peer_ack_delay_exponent <= 20 or not own_connection_ids:
             raise ValueError("an ack delay exponent of 0 to 20, and a connection id, are needed")
@@ -318,13 +320,18 @@ cdef class Engine:
         self.c.next_stream += 1
         return stream_id
 
-    def adopt_stream(self, uint64_t stream_id, uint64_t delivered, int64_t final_size):
+    def adopt_stream(self, uint64_t stream_id, uint64_t delivered, int64_t final_size, list early):
+        cdef uint64_t offset
+        cdef bytes data
         if stream_id & 2 or (stream_id & 1) == (not self.c.is_client):
             raise ValueError("not a stream of the peer's")
         if not pq_adopt(
             self.c, stream_id, delivered, PQ_UNKNOWN if final_size < 0 else <uint64_t>final_size
         ):
             raise ValueError("a stream beyond the limits")
+        for offset, data in early:
+            if not pq_adopt_early(self.c, stream_id, offset, data, len(data)):
+                raise ValueError("bytes beyond the limits")
 
     def write(self, uint64_t stream_id, data not None, bint end, bint urgent):
         cdef Py_buffer view

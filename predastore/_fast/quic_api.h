@@ -150,6 +150,14 @@ static int pq_grant(struct pq_conn *c, uint64_t window, uint64_t streams) {
     return 1;
 }
 
+/* Bytes of an adopted stream that came out of order. */
+static int pq_adopt_early(struct pq_conn *c, uint64_t id, uint64_t offset, const uint8_t *data,
+                          size_t n) {
+    struct pq_stream *s;
+    return pq_stream_named(c, id, 0, &s) == 1 && offset > s->delivered &&
+           pq_stream_reach(c, s, offset + n, 0, 0) && pq_early_add(c, s, offset, data, n);
+}
+
 /* A stream of the peer's that was read up to `delivered` before. */
 static int pq_adopt(struct pq_conn *c, uint64_t id, uint64_t delivered, uint64_t final_size) {
     struct pq_stream *s;

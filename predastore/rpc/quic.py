@@ -18,14 +18,20 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from aioquic.quic import events
+from aioquic.quic.events import ConnectionTerminated
 
+from predastore._fast.quic import DATA, RESET, STOP
 from predastore.errors import PeerRefused, PeerUnreachable, RpcError
-from predastore.limits import RPC_SEND_BUFFER_BYTES, RPC_SEND_SLICE_BYTES
+from predastore.limits import (
+    RPC_SEND_BUFFER_BYTES,
+    RPC_SEND_SLICE_BYTES,
+    RPC_UNANSWERED_MS_MAX,
+)
 from predastore.rpc.framing import Buffer, payload_length
-from predastore.rpc.quic_core import Core
+from predastore.rpc.quic_core import ISSUED, READY, RESTARTED, RETIRED, Address, Core, Plane
+from predastore.rpc.quic_socket import DatagramSocket
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +43,6 @@ CLOSED: Final = 0  # the process ends or has no use for it
 CANCELLED: Final = 1  # the caller gave up, or its deadline passed
 REFUSED: Final = 2  # no proof, or a broken protocol
 BUSY: Final = 3  # a bound was met
-
-Address = tuple[Any, ...]  # as the socket gives it: two parts, or four with IPv6
-Send = Callable[[bytes, Address], None]
 
 
 class Stream(Protocol):
@@ -58,18 +61,19 @@ class Connection:
     def __init__(
         self,
         core: Core,
-        send: Send,
+        datagrams: DatagramSocket,
         *,
         opened: Callable[[int], Stream],
         ready: Callable[[], None],
         lost: Callable[[RpcError], None],
     ) -> None:
         self.core = core
+        self.plane: Plane = core
         self._received_at = _clock()
         self.error: RpcError | None = None
         self.connection_ids: Callable[[bytes, bool], None] = lambda cid, issued: None
         self._loop = asyncio.get_running_loop()
-        self._send = send
+        self._socket = datagrams
         self._opened = opened
         self._ready = ready
         self._lost = lost
@@ -89,12 +93,13 @@ class Connection:
         self.core.connect(address, now=_clock())
         self.flush_soon()
 
-    def receive(self, datagram: bytes, address: Address) -> None:
+    def receive(self, data: memoryview, segment_bytes: int, address: Address) -> None:
+        """One datagram, or several of a size; the buffer is not needed after this."""
         if self.error is not None:
             return
         self._received_at = _clock()
         try:
-            self.core.receive_datagram(datagram, address, now=self._received_at)
+            self.core.receive(data, segment_bytes, address, self._received_at)
         except Exception:
             # Whatever a peer found to trip the parser with is its own connection's end.
             logger.exception("a datagram broke its connection")
@@ -109,85 +114,90 @@ class Connection:
 
     def _flush(self) -> None:
         self._flush_handle = None
-        self._transmit()
+        if self._socket.blocked(self.flush_soon):
+            return
+        self.core.transmit(_clock(), self._socket)
         if self.error is not None:  # sending may have found the peer's port closed
             return
         if self.core.more_to_send:
             self.flush_soon()
         self._arm_timer()
 
-    def _transmit(self) -> None:
-        for datagram, address in self.core.datagrams_to_send(now=_clock()):
-            self._send(datagram, address)
-
     def _arm_timer(self) -> None:
+        """Sees to it that the timer fires no later than the core wants; one that fires early is
+        set anew then, which costs less than to move it whenever something is sent."""
         at = self.core.get_timer()
-        if at == self._timer_at:
+        if at is None or (self._timer_at is not None and self._timer_at <= at):
             return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         self._timer_at = at
-        if at is not None:
-            self._timer = self._loop.call_later(max(0.0, at - _clock()), self._timer_fired)
+        self._timer = self._loop.call_later(max(0.0, at - _clock()), self._timer_fired)
 
     def _timer_fired(self) -> None:
-        assert self._timer_at is not None
-        now = max(self._timer_at, _clock())
         self._timer = None
         self._timer_at = None
-        self.core.handle_timer(now=now)
-        self._dispatch()
+        now, at = _clock(), self.core.get_timer()
+        if at is not None and at <= now:
+            self.core.handle_timer(now)
+            self._dispatch()
+        else:
+            self._arm_timer()
 
     @property
     def silent_s(self) -> float:
         """How long nothing has come from the peer."""
         return _clock() - self._received_at
 
+    @property
+    def carries_calls(self) -> bool:
+        return bool(self._streams)
+
+    @property
+    def unanswered(self) -> bool:
+        """The peer has owed an answer for so long that it is gone."""
+        return _clock() - self.core.unanswered_since >= RPC_UNANSWERED_MS_MAX / 1000
+
     def ping(self) -> None:
-        self.core.send_ping(0)
+        self.core.ping()
         self.flush_soon()
 
     # What came in
 
     def _dispatch(self) -> None:
-        while self.error is None and (event := self.core.next_event()) is not None:
-            if isinstance(event, events.StreamDataReceived):
-                self._data_received(event)
-            elif isinstance(event, events.StreamReset):
-                self._reset_received(event)
-            elif isinstance(event, events.StopSendingReceived):
-                self._owner(event.stream_id).stop_received()
-            elif isinstance(event, events.HandshakeCompleted):
+        for kind, number, data, value in self.core.take_events():
+            if self.error is not None:
+                return
+            if kind == DATA:
+                self._data_received(number, data, bool(value))
+            elif kind == RESET:
+                self._owner(number).reset_received(value)
+            elif kind == STOP:
+                self._owner(number).stop_received()
+            elif kind == READY:
+                self.plane = self.core.plane
                 self._ready()
-            elif isinstance(event, events.ConnectionIdIssued):
-                self.connection_ids(event.connection_id, True)
-            elif isinstance(event, events.ConnectionIdRetired):
-                self.connection_ids(event.connection_id, False)
+            elif kind == ISSUED:
+                self.connection_ids(data, True)
+            elif kind == RETIRED:
+                self.connection_ids(data, False)
+            elif kind == RESTARTED:
+                self.end(PeerUnreachable("the peer was started anew"))
         if self.error is None:
             termination = self.core.termination
             if termination is not None:
                 # Not after aioquic's draining period: nobody should wait for it.
-                self._transmit()
+                self.core.transmit(_clock(), self._socket)
                 self.end(_reason(termination))
                 return
             self._wake()
             self.flush_soon()
 
-    def _data_received(self, event: events.StreamDataReceived) -> None:
-        self._hold(event.stream_id, len(event.data))
-        self._owner(event.stream_id).data_received(event.data, event.end_stream)
-        if event.stream_id not in self._streams:
-            self.release(event.stream_id)
-
-    def _reset_received(self, event: events.StreamReset) -> None:
-        self._hold(event.stream_id, self.core.undelivered_bytes(event.stream_id))
-        self._owner(event.stream_id).reset_received(event.error_code)
-        if event.stream_id not in self._streams:
-            self.release(event.stream_id)
-
-    def _hold(self, stream_id: int, size_bytes: int) -> None:
-        self._held_bytes[stream_id] = self._held_bytes.get(stream_id, 0) + size_bytes
+    def _data_received(self, stream_id: int, data: bytes, end: bool) -> None:
+        self._held_bytes[stream_id] = self._held_bytes.get(stream_id, 0) + len(data)
+        self._owner(stream_id).data_received(data, end)
+        if stream_id not in self._streams:
+            self.release(stream_id)
 
     def _owner(self, stream_id: int) -> Stream:
         owner = self._streams.get(stream_id)
@@ -206,13 +216,13 @@ class Connection:
 
     def adopt_stream(self, owner: Stream) -> int:
         """The id of a new stream, where it is known that the peer allows one."""
-        stream_id = self.core.open_stream()
+        stream_id = self.plane.open_stream()
         self._streams[stream_id] = owner
         return stream_id
 
     async def open_stream(self, owner: Stream) -> int:
         """The id of a new stream, once the peer allows one more."""
-        while self.error is None and not self.core.can_open_stream():
+        while self.error is None and not self.plane.can_open():
             opener = self._loop.create_future()
             self._openers.append(opener)
             try:
@@ -233,10 +243,10 @@ class Connection:
         Returns early, with no error, when the peer wants no more of it or the connection is
         lost: the stream's owner is told by its callbacks.
         """
-        if not self.core.can_write(stream_id):
+        if not self.plane.can_write(stream_id):
             return
         if len(prefix) + payload_length(payload) <= RPC_SEND_SLICE_BYTES:
-            self.core.send_stream_data(stream_id, b"".join((prefix, *payload)), end_stream=True)
+            self.plane.write(stream_id, b"".join((prefix, *payload)), True, True)
             self.flush_soon()
             return
         self._writers[stream_id] = None
@@ -245,33 +255,33 @@ class Connection:
                 while self.error is None and not self._has_room(stream_id):
                     self._writers[stream_id] = waiter = self._loop.create_future()
                     await waiter
-                if self.error is not None or not self.core.can_write(stream_id):
+                if self.error is not None or not self.plane.can_write(stream_id):
                     return
-                self.core.send_stream_data(stream_id, bytes(part), end_stream=last)
+                self.plane.write(stream_id, part, last, False)
                 self.flush_soon()
         finally:
             del self._writers[stream_id]
 
     def send_now(self, stream_id: int, message: bytes, *, end: bool) -> None:
         """Writes a small message at once."""
-        if self.core.can_write(stream_id):
-            self.core.send_stream_data(stream_id, message, end_stream=end)
+        if self.plane.can_write(stream_id):
+            self.plane.write(stream_id, message, end, True)
             self.flush_soon()
 
     def _has_room(self, stream_id: int) -> bool:
         share_bytes = RPC_SEND_BUFFER_BYTES // len(self._writers)
-        unacked_bytes = self.core.unacked_bytes(stream_id)
+        unacked_bytes = self.plane.unacked_bytes(stream_id)
         return (
             unacked_bytes == 0
             or unacked_bytes + RPC_SEND_SLICE_BYTES <= share_bytes
-            or not self.core.can_write(stream_id)
+            or not self.plane.can_write(stream_id)
         )
 
     def _wake(self) -> None:
         for stream_id, waiter in self._writers.items():
             if waiter is not None and not waiter.done() and self._has_room(stream_id):
                 waiter.set_result(None)
-        while self._openers and self.core.can_open_stream():
+        while self._openers and self.plane.can_open():
             opener = self._openers.popleft()
             if not opener.done():
                 opener.set_result(None)
@@ -286,12 +296,13 @@ class Connection:
         """The owner holds none of the bytes that came so far; the peer may send as many."""
         held_bytes = self._held_bytes.pop(stream_id, 0)
         if held_bytes:
-            self.core.consume(held_bytes)
+            self.plane.consume(held_bytes)
             self.flush_soon()
 
     def abandon(self, stream_id: int, error_code: int) -> None:
         """Cuts both directions."""
-        self.core.abandon(stream_id, error_code)
+        self.plane.reset(stream_id, error_code)
+        self.plane.stop(stream_id, error_code)
         self.release(stream_id)
         self._wake()
         self.flush_soon()
@@ -302,7 +313,7 @@ class Connection:
         """Tells the peer why, without waiting for it."""
         if self.error is None:
             self.core.close(error_code=error_code, reason_phrase=reason[:200])
-            self._transmit()
+            self.core.transmit(_clock(), self._socket)
             kind = PeerRefused if error_code == REFUSED else PeerUnreachable
             self.end(kind(f"connection closed here: {reason}"))
 
@@ -332,7 +343,7 @@ def _slices(buffers: Sequence[Buffer]) -> Iterator[tuple[memoryview, bool]]:
             yield part, view is views[-1] and start + len(part) == len(view)
 
 
-def _reason(event: events.ConnectionTerminated) -> RpcError:
+def _reason(event: ConnectionTerminated) -> RpcError:
     reason = event.reason_phrase[:200]
     if event.frame_type is None and event.error_code == REFUSED:
         return PeerRefused(reason)

@@ -126,7 +126,7 @@ class _ServedCall:
     def _refuse(self, error: PredastoreError) -> None:
         """Answers before, or instead of, reading the payload."""
         connection = self._server.connection
-        connection.core.stop_reading(self._stream_id, REFUSED)
+        connection.plane.stop(self._stream_id, REFUSED)
         connection.send_now(self._stream_id, encode_prefix(encode_error(error), 0), end=True)
         self._end()
 

@@ -38,9 +38,10 @@ from predastore.rpc.framing import (
     encode_prefix,
     payload_length,
 )
-from predastore.rpc.quic import BUSY, CANCELLED, CLOSED, REFUSED, Address, Connection, Stream
-from predastore.rpc.quic_core import Core
+from predastore.rpc.quic import BUSY, CANCELLED, CLOSED, REFUSED, Connection, Stream
+from predastore.rpc.quic_core import Address
 from predastore.rpc.quic_socket import DatagramSocket, datagram_bytes, resolve
+from predastore.rpc.quic_takeover import core_class
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -100,8 +101,8 @@ class Channel:
         self._identity = identity
         self._socket = DatagramSocket(family, self._received, self._failed)
         self._connection = Connection(
-            Core(replace(configuration, max_datagram_size=datagram_bytes(address))),
-            self._socket.send,
+            core_class()(replace(configuration, max_datagram_size=datagram_bytes(address))),
+            self._socket,
             opened=_refuse_stream,
             ready=self._prove,
             lost=self._lost,
@@ -109,11 +110,14 @@ class Channel:
         self._proven: asyncio.Future[None] = self._loop.create_future()
         self._lost_callback: Callable[[RpcError], None] | None = None
         self._pinger: asyncio.TimerHandle | None = None
+        self._ping_at = 0.0
+        self._gone = False
 
     async def connect(self, address: Address) -> None:
         self._socket.connect(address)
         self._connection.connect(address)
         await self._proven
+        self._ping_at = self._loop.time()
         self._ping_later()
 
     def on_lost(self, lost: Callable[[RpcError], None]) -> None:
@@ -135,15 +139,15 @@ class Channel:
             connection.abandon(stream_id, CANCELLED)
             owner.forget()
             raise
-        if connection.core.can_write(stream_id):  # answered before it had read everything
-            connection.core.abandon(stream_id, CANCELLED)
+        if connection.plane.can_write(stream_id):  # answered before it had read everything
+            connection.plane.reset(stream_id, CANCELLED)
         connection.release(stream_id)
         return message
 
     @property
     def was_silent(self) -> bool:
         """It ended, or is about to, because nothing came for long."""
-        return self._connection.silent_s >= RPC_IDLE_TIMEOUT_MS / 1000 * 0.9
+        return self._gone or self._connection.silent_s >= RPC_IDLE_TIMEOUT_MS / 1000 * 0.9
 
     def close(self) -> None:
         self._connection.close(CLOSED, "the caller closes")
@@ -154,11 +158,8 @@ class Channel:
         stream = _ProofStream(self._identity, connection, self._proven)
         stream.begin()
 
-    def _received(self, datagram: bytes, address: Address) -> None:
-        if self._connection.core.is_stateless_reset(datagram):
-            self._connection.end(PeerUnreachable("the peer was started anew"))
-        else:
-            self._connection.receive(datagram, address)
+    def _received(self, data: memoryview, segment_bytes: int, address: Address) -> None:
+        self._connection.receive(data, segment_bytes, address)
 
     def _failed(self, error: OSError) -> None:
         self._connection.end(PeerUnreachable(f"the peer's port is closed: {error}"))
@@ -173,11 +174,22 @@ class Channel:
             self._lost_callback(error)
 
     def _ping_later(self) -> None:
-        interval_s = RPC_PING_INTERVAL_MS / 1000
-        if self._connection.error is None:
-            if self._connection.silent_s >= interval_s / 2:
-                self._connection.ping()
-            self._pinger = self._loop.call_later(interval_s, self._ping_later)
+        """Keeps the connection alive, and finds out that the peer is gone: late, where nobody
+        waits for it, and within a few of these turns, where calls do."""
+        connection, now = self._connection, self._loop.time()
+        turn_s = RPC_PING_INTERVAL_MS / 2000
+        if connection.error is not None:
+            return
+        # After a pause of this process itself, what came in it has not been read yet.
+        in_time = now - self._ping_at <= 2 * turn_s
+        if in_time and connection.carries_calls and connection.unanswered:
+            self._gone = True
+            connection.end(PeerUnreachable(f"{self._identity.wanted} does not answer any more"))
+            return
+        if connection.silent_s >= (turn_s if connection.carries_calls else 2 * turn_s):
+            connection.ping()
+        self._ping_at = now + turn_s
+        self._pinger = self._loop.call_later(turn_s, self._ping_later)
 
 
 def _refuse_stream(stream_id: int) -> Stream:

@@ -1,4 +1,7 @@
-"""aioquic, tamed: the one module that knows its private parts (aioquic 1.7).
+"""aioquic, tamed: with rpc.quic_takeover the one place that knows its private parts (1.7).
+
+A `Core` is a connection, sans-IO, to a `Connection`: datagrams in and out, and events. What its
+streams do goes through its `plane`; here that is the core itself, and aioquic does all of it.
 
 What stock `QuicConnection` lacks for us, each with the member that has to be touched:
 
@@ -22,14 +25,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
 from dataclasses import replace
 from ssl import CERT_NONE
+from typing import Any, Final, Protocol
 
 from aioquic._buffer import Buffer
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, NetworkAddress, QuicConnection
+from aioquic.quic.connection import Limit, QuicConnection
 from aioquic.quic.packet import QuicHeader, pull_quic_header
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
@@ -37,6 +42,7 @@ from aioquic.quic.stream import QuicStream
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from predastore._fast.quic import DATA, RESET, STOP, Event
 from predastore.limits import (
     RPC_BURST_DATAGRAMS_MAX,
     RPC_CONNECTION_WINDOW_BYTES,
@@ -47,6 +53,38 @@ from predastore.limits import (
     RPC_UNPROVEN_WINDOW_BYTES,
 )
 from predastore.rpc.certificate import Certificate
+from predastore.rpc.framing import Buffer as Bytes
+
+Address = tuple[Any, ...]  # as the socket module has it: two parts, or four with IPv6
+
+# Events beside those of streams (DATA, RESET, STOP), in the same form: kind, number, data, value.
+READY: Final = 100  # TLS is done, and `plane` is there
+ISSUED: Final = 101  # data: another connection id of ours
+RETIRED: Final = 102  # data: it is no longer
+RESTARTED: Final = 103  # the peer does not know this connection any longer
+
+
+class Outlet(Protocol):
+    """Where datagrams go. `out`: room for a batch of them."""
+
+    out: bytearray
+
+    def send(self, data: Bytes, size_bytes: int, segment_bytes: int, address: Address) -> None:
+        """`size_bytes` of `data`: datagrams of `segment_bytes` (0: just one)."""
+
+
+class Plane(Protocol):
+    """What is done with streams; `predastore._fast.quic` says what each of these does."""
+
+    def can_open(self) -> bool: ...
+    def open_stream(self) -> int: ...
+    def write(self, stream_id: int, data: Bytes, end: bool, urgent: bool) -> None: ...
+    def can_write(self, stream_id: int) -> bool: ...
+    def unacked_bytes(self, stream_id: int) -> int: ...
+    def reset(self, stream_id: int, error_code: int) -> None: ...
+    def stop(self, stream_id: int, error_code: int) -> None: ...
+    def consume(self, size_bytes: int) -> None: ...
+
 
 ALPN = "predastore/1"
 CONNECTION_ID_BYTES = 8
@@ -138,8 +176,14 @@ class Core(QuicConnection):
         self._ack_delay = 0.0
         self._burst_bytes = RPC_BURST_DATAGRAMS_MAX * configuration.max_datagram_size
         self.more_to_send = False
+        self._restarted = False
+        self.last_received = 0.0
         if not self._is_client:
             self._derive_reset_tokens()
+
+    @property
+    def plane(self) -> Plane:
+        return self
 
     def _set_stream_limits(self, *, bidirectional: int) -> None:
         for limit, count in (
@@ -165,36 +209,37 @@ class Core(QuicConnection):
         if allowed - self._local_max_data.granted >= self._window_bytes // 8:
             self._local_max_data.grant(allowed)
 
-    def undelivered_bytes(self, stream_id: int) -> int:
+    def _undelivered_bytes(self, stream_id: int) -> int:
         """Bytes of a reset stream that count as received and will never be delivered."""
         stream = self._streams.get(stream_id)
         if stream is None:
             return 0
-        return stream.receiver.highest_offset - stream.receiver.starting_offset()
+        undelivered: int = stream.receiver.highest_offset - stream.receiver.starting_offset()
+        return undelivered
 
     def _write_stream_limits(
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
     ) -> None:
         pass
 
-    # Sending
+    # Streams
 
     def open_stream(self) -> int:
-        """A new stream that nothing has been sent on yet."""
         stream_id = self.get_next_available_stream_id()
         self._get_or_create_stream_for_send(stream_id)
         return stream_id
 
-    def can_open_stream(self) -> bool:
+    def can_open(self) -> bool:
         return self.get_next_available_stream_id() // 4 < self._remote_max_streams_bidi
 
+    def write(self, stream_id: int, data: Bytes, end: bool, urgent: bool) -> None:
+        self.send_stream_data(stream_id, bytes(data), end_stream=end)
+
     def unacked_bytes(self, stream_id: int) -> int:
-        """Bytes written to the stream that the peer has not acknowledged."""
         stream = self._streams.get(stream_id)
         return 0 if stream is None else len(stream.sender._buffer)
 
     def can_write(self, stream_id: int) -> bool:
-        """Neither finished nor reset, by us or by STOP_SENDING."""
         stream = self._streams.get(stream_id)
         return (
             stream is not None
@@ -202,21 +247,61 @@ class Core(QuicConnection):
             and stream.sender._reset_error_code is None
         )
 
-    def abandon(self, stream_id: int, error_code: int) -> None:
-        """Ends both directions of a stream, whatever their state."""
+    def reset(self, stream_id: int, error_code: int) -> None:
         stream = self._streams.get(stream_id)
-        if stream is None:
-            return
-        stream.sender.reset(error_code)
-        self.stop_reading(stream_id, error_code)
+        if stream is not None:
+            stream.sender.reset(error_code)
 
-    def stop_reading(self, stream_id: int, error_code: int) -> None:
-        """Tells the peer to send no more on this stream, if it still can."""
+    def stop(self, stream_id: int, error_code: int) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.receiver.is_finished:
             stream.receiver.stop(error_code)
 
-    def datagrams_to_send(self, now: float) -> list[tuple[bytes, NetworkAddress]]:
+    # Datagrams
+
+    def receive(self, data: memoryview, segment_bytes: int, address: Address, now: float) -> None:
+        """One datagram, or several of the same size, the last maybe shorter."""
+        for start in range(0, len(data), segment_bytes or len(data)):
+            datagram = bytes(data[start : start + segment_bytes] if segment_bytes else data)
+            if self._is_client and self.is_stateless_reset(datagram):
+                self._restarted = True
+            else:
+                self.receive_datagram(datagram, address, now)
+        self.last_received = now
+
+    def transmit(self, now: float, outlet: Outlet) -> None:
+        for datagram, address in self.datagrams_to_send(now):
+            outlet.send(datagram, len(datagram), 0, address)
+
+    def take_events(self) -> list[Event]:
+        found: list[Event] = []
+        while (event := self.next_event()) is not None:
+            if isinstance(event, events.StreamDataReceived):
+                found.append((DATA, event.stream_id, event.data, int(event.end_stream)))
+            elif isinstance(event, events.StreamReset):
+                self.consume(self._undelivered_bytes(event.stream_id))
+                found.append((RESET, event.stream_id, b"", event.error_code))
+            elif isinstance(event, events.StopSendingReceived):
+                found.append((STOP, event.stream_id, b"", event.error_code))
+            elif isinstance(event, events.HandshakeCompleted):
+                found.append((READY, 0, b"", 0))
+            elif isinstance(event, events.ConnectionIdIssued):
+                found.append((ISSUED, 0, event.connection_id, 0))
+            elif isinstance(event, events.ConnectionIdRetired):
+                found.append((RETIRED, 0, event.connection_id, 0))
+        if self._restarted:
+            found.append((RESTARTED, 0, b"", 0))
+        return found
+
+    @property
+    def unanswered_since(self) -> float:
+        """Since when the peer owes an answer and is silent; infinite if it does not."""
+        return math.inf
+
+    def ping(self) -> None:
+        self.send_ping(0)
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         control = self._loss._cc
         window_bytes = control.congestion_window
         burst_end = control.bytes_in_flight + self._burst_bytes

@@ -33,10 +33,11 @@ from predastore.limits import (
 from predastore.rpc import auth
 from predastore.rpc.certificate import Certificate
 from predastore.rpc.framing import FrameParser, decode_struct
-from predastore.rpc.quic import CLOSED, REFUSED, Address, Connection, Stream
+from predastore.rpc.quic import CLOSED, REFUSED, Connection, Stream
 from predastore.rpc.quic_calls import CallServer
 from predastore.rpc.quic_core import (
     CONNECTION_ID_BYTES,
+    Address,
     Core,
     certificate_der,
     long_header,
@@ -44,6 +45,7 @@ from predastore.rpc.quic_core import (
     stateless_reset,
 )
 from predastore.rpc.quic_socket import DatagramSocket, datagram_bytes, resolve
+from predastore.rpc.quic_takeover import core_class
 from predastore.rpc.service import Method
 
 _LONG_HEADER = 0x80
@@ -94,21 +96,40 @@ class Listener:
         for served in calls:
             await served.finished()
 
-    def send(self, datagram: bytes, address: Address) -> None:
+    @property
+    def datagrams(self) -> DatagramSocket:
         assert self._socket is not None
-        self._socket.send(datagram, address)
+        return self._socket
 
-    def _received(self, datagram: bytes, address: Address) -> None:
-        if datagram[0] & _LONG_HEADER:
-            session = self._handshaking(datagram, address)
-        else:
-            session = self._routes.get(datagram[1 : 1 + CONNECTION_ID_BYTES])
-            if session is None:
-                reset = stateless_reset(self._reset_key, datagram)
-                if reset is not None:
-                    self.send(reset, address)
+    def send(self, datagram: bytes, address: Address) -> None:
+        self.datagrams.send(datagram, len(datagram), 0, address)
+
+    def _received(self, data: memoryview, segment_bytes: int, address: Address) -> None:
+        # What the kernel has joined came from one address, and so for one connection, but for a
+        # handshake, where the ids change from one datagram to the next.
+        if data[0] & _LONG_HEADER:
+            size_bytes = segment_bytes or len(data)
+            for start in range(0, len(data), size_bytes):
+                self._datagram(data[start : start + size_bytes], address)
+            return
+        session = self._routes.get(bytes(data[1 : 1 + CONNECTION_ID_BYTES]))
         if session is not None:
-            session.connection.receive(datagram, address)
+            session.connection.receive(data, segment_bytes, address)
+        else:
+            self._unknown(bytes(data[:segment_bytes] if segment_bytes else data), address)
+
+    def _datagram(self, data: memoryview, address: Address) -> None:
+        if data[0] & _LONG_HEADER:
+            session = self._handshaking(bytes(data), address)
+        else:
+            session = self._routes.get(bytes(data[1 : 1 + CONNECTION_ID_BYTES]))
+        if session is not None:
+            session.connection.receive(data, 0, address)
+
+    def _unknown(self, datagram: bytes, address: Address) -> None:
+        reset = stateless_reset(self._reset_key, datagram)
+        if reset is not None:
+            self.send(reset, address)
 
     def _handshaking(self, datagram: bytes, address: Address) -> _Session | None:
         header = long_header(datagram)
@@ -146,7 +167,7 @@ class Listener:
             if checked is None:
                 return None
             original_id, retry_id = checked, header.destination_cid
-        core = Core(
+        core = core_class()(
             replace(self.configuration, max_datagram_size=datagram_bytes(address)),
             reset_key=self._reset_key,
             original_destination_connection_id=original_id,
@@ -207,7 +228,7 @@ class _Session:
         self._listener = listener
         self._connection_ids: set[bytes] = set()
         self.connection = Connection(
-            core, listener.send, opened=self._opened, ready=lambda: None, lost=self._lost
+            core, listener.datagrams, opened=self._opened, ready=lambda: None, lost=self._lost
         )
         self.connection.connection_ids = self.route
         self.calls = CallServer(self.connection, listener.methods)

@@ -1,33 +1,48 @@
-"""A non-blocking UDP socket on the event loop, read in bounded bursts.
+"""A non-blocking UDP socket on the event loop, which reads and writes in bounded batches.
 
-Ours rather than a transport's, for its buffer sizes, and to pass a whole burst on before
-anything is answered. What can not be sent at once is dropped: QUIC sends it again.
+Ours rather than a transport's: one system call takes in many datagrams, or sends many, where the
+kernel can cut and join them. What can not be sent at once waits here, and whoever wants to send
+asks `blocked` first; while it is blocked, what is sent all the same is dropped: QUIC sends it
+again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
+import os
 import socket
+import struct
 from collections.abc import Callable
+from typing import Final
 
+from predastore._fast.quic import BATCH_BYTES
+from predastore._fast.udp import Receiver, Sender
 from predastore.limits import (
-    RPC_BURST_DATAGRAMS_MAX,
+    RPC_ADDRESSES_MAX,
     RPC_DATAGRAM_BYTES,
     RPC_DATAGRAM_LOOPBACK_BYTES,
     RPC_SOCKET_BUFFER_BYTES,
 )
-from predastore.rpc.quic import Address
+from predastore.rpc.framing import Buffer
+from predastore.rpc.quic_core import Address
 
 logger = logging.getLogger(__name__)
 
-_RECEIVE_BYTES = 65_536  # the largest datagram that there is
+_IPV4: Final = struct.Struct("=H2s4s8x")
+_IPV6: Final = struct.Struct("=H2sI16sI")
+_UDP_GRO: Final = 104  # the socket module has no name for it
+_MTU_DISCOVER: Final = {  # datagrams are never cut up on their way: level, option, "probe"
+    socket.AF_INET: (socket.IPPROTO_IP, 10, 3),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 23, 3),
+}
 
 
 def datagram_bytes(address: Address) -> int:
-    """How large a datagram may be on the way to `address`."""
+    """How large a datagram may be on the way to `address`, to begin with."""
     loopback = ipaddress.ip_address(address[0].split("%")[0]).is_loopback
     return RPC_DATAGRAM_LOOPBACK_BYTES if loopback else RPC_DATAGRAM_BYTES
 
@@ -39,28 +54,58 @@ async def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
     return family, address
 
 
+def address_of(name: bytes) -> Address:
+    """A struct sockaddr as the socket module gives it."""
+    if len(name) == _IPV4.size:
+        _, port, host = _IPV4.unpack(name)
+        return str(ipaddress.IPv4Address(host)), int.from_bytes(port, "big")
+    _, port, flow, host, scope = _IPV6.unpack(name)
+    text = str(ipaddress.IPv6Address(host))
+    return text, int.from_bytes(port, "big"), socket.ntohl(flow), scope
+
+
+def name_of(address: Address) -> bytes:
+    """The struct sockaddr of an address."""
+    packed = ipaddress.ip_address(address[0].split("%")[0]).packed
+    port = address[1].to_bytes(2, "big")
+    if len(address) == 2:
+        return _IPV4.pack(socket.AF_INET, port, packed)
+    return _IPV6.pack(socket.AF_INET6, port, socket.htonl(address[2]), packed, address[3])
+
+
 class DatagramSocket:
-    """`received` gets each datagram; `failed` gets errors that tell of the peer, on a socket
-    that is connected to one (its port is closed)."""
+    """`received` gets what came: one datagram, or several of the given size, the last maybe
+    shorter; the buffer is its own until it returns. `failed` gets errors that tell of the peer,
+    on a socket that is connected to one (its port is closed)."""
 
     def __init__(
         self,
         family: socket.AddressFamily,
-        received: Callable[[bytes, Address], None],
+        received: Callable[[memoryview, int, Address], None],
         failed: Callable[[OSError], None],
     ) -> None:
+        self.out = bytearray(BATCH_BYTES)
         self._received = received
         self._failed = failed
         self._peer: Address | None = None
-        self._buffer = bytearray(_RECEIVE_BYTES)
-        self._view = memoryview(self._buffer)
+        self._receiver = Receiver()
+        self._sender = Sender()
+        self._addresses: dict[bytes, Address] = {}
+        self._names: dict[Address, bytes] = {}
+        self._waiting: tuple[bytes, int, Address] | None = None
+        self._resume: list[Callable[[], None]] = []
         self._loop = asyncio.get_running_loop()
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        for level, option, value in (
             # The kernel grants what it may; less is slower, not wrong.
+            (socket.SOL_SOCKET, socket.SO_RCVBUF, RPC_SOCKET_BUFFER_BYTES),
+            (socket.SOL_SOCKET, socket.SO_SNDBUF, RPC_SOCKET_BUFFER_BYTES),
+            (socket.IPPROTO_UDP, _UDP_GRO, 1),
+            _MTU_DISCOVER[family],
+        ):
             with contextlib.suppress(OSError):
-                self._socket.setsockopt(socket.SOL_SOCKET, option, RPC_SOCKET_BUFFER_BYTES)
+                self._socket.setsockopt(level, option, value)
 
     def bind(self, address: Address) -> int:
         """Listens; returns the port."""
@@ -75,31 +120,61 @@ class DatagramSocket:
         self._loop.add_reader(self._socket, self._readable)
 
     def _readable(self) -> None:
-        for _ in range(RPC_BURST_DATAGRAMS_MAX):
-            if self._socket.fileno() < 0:
-                return
-            try:
-                size, address = self._socket.recvfrom_into(self._buffer)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._fail(error)
-                return
-            if size:
-                self._received(bytes(self._view[:size]), self._peer or address)
-
-    def send(self, datagram: bytes, address: Address) -> None:
-        if self._socket.fileno() < 0:
+        fd = self._socket.fileno()
+        if fd < 0:
             return
         try:
-            if self._peer is not None:
-                self._socket.send(datagram)
-            else:
-                self._socket.sendto(datagram, address)
-        except BlockingIOError:
-            return
+            messages = self._receiver.receive(fd)
         except OSError as error:
             self._fail(error)
+            return
+        for data, segment_bytes, name in messages:
+            if len(data):
+                address = self._peer or self._addresses.get(name) or self._learn(name)
+                self._received(data, segment_bytes, address)
+
+    def _learn(self, name: bytes) -> Address:
+        if len(self._addresses) >= RPC_ADDRESSES_MAX:
+            self._addresses.clear()
+        self._addresses[name] = address = address_of(name)
+        return address
+
+    def send(self, data: Buffer, size_bytes: int, segment_bytes: int, address: Address) -> None:
+        """The first `size_bytes` of `data`, as datagrams of `segment_bytes` (0: just one)."""
+        fd = self._socket.fileno()
+        if fd < 0 or self._waiting is not None:
+            return
+        name = None if self._peer is not None else self._names.get(address) or self._name(address)
+        sent, error = self._sender.send(fd, data, size_bytes, segment_bytes, name)
+        if error == errno.EAGAIN:
+            self._waiting = (bytes(memoryview(data)[sent:size_bytes]), segment_bytes, address)
+            self._loop.add_writer(fd, self._writable)
+        elif error and error != errno.EMSGSIZE:  # too large for the way: a probe was to find out
+            self._fail(OSError(error, os.strerror(error)))
+
+    def _name(self, address: Address) -> bytes:
+        if len(self._names) >= RPC_ADDRESSES_MAX:
+            self._names.clear()
+        self._names[address] = name = name_of(address)
+        return name
+
+    def blocked(self, resume: Callable[[], None]) -> bool:
+        """Nothing can be sent now; then `resume` is called when something can."""
+        if self._waiting is None:
+            return False
+        self._resume.append(resume)
+        return True
+
+    def _writable(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        self._loop.remove_writer(self._socket)
+        if waiting is not None:
+            data, segment_bytes, address = waiting
+            self.send(data, len(data), segment_bytes, address)
+        if self._waiting is None:
+            resume, self._resume = self._resume, []
+            for call in resume:
+                call()
 
     def _fail(self, error: OSError) -> None:
         if self._peer is not None:
@@ -111,4 +186,5 @@ class DatagramSocket:
     def close(self) -> None:
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
             self._socket.close()

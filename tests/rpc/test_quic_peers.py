@@ -270,16 +270,28 @@ def test_lost_and_reordered_datagrams_cost_time_and_nothing_else(
     held: list[tuple[quic_socket.DatagramSocket, bytes, tuple[Any, ...]]] = []
     send = quic_socket.DatagramSocket.send
 
-    def lossy(self: quic_socket.DatagramSocket, datagram: bytes, address: tuple[Any, ...]) -> None:
-        fate = chance.random()
-        if fate < 0.03:
-            return
-        if fate < 0.06:
-            held.append((self, datagram, address))
-            return
-        send(self, datagram, address)
-        while held:
-            send(*held.pop())
+    def one(own: quic_socket.DatagramSocket, datagram: bytes, address: tuple[Any, ...]) -> None:
+        send(own, datagram, len(datagram), 0, address)
+
+    def lossy(
+        self: quic_socket.DatagramSocket,
+        data: bytes | bytearray,
+        size_bytes: int,
+        segment_bytes: int,
+        address: tuple[Any, ...],
+    ) -> None:
+        step = segment_bytes or size_bytes
+        for start in range(0, size_bytes, step):
+            datagram = bytes(data[start : min(start + step, size_bytes)])
+            fate = chance.random()
+            if fate < 0.03:
+                continue
+            if fate < 0.06:
+                held.append((self, datagram, address))
+                continue
+            one(self, datagram, address)
+            while held:
+                one(*held.pop())
 
     monkeypatch.setattr(quic_socket.DatagramSocket, "send", lossy)
     monkeypatch.setattr(quic_socket, "RPC_DATAGRAM_LOOPBACK_BYTES", 1_400)
