@@ -18,31 +18,43 @@ class Gate:
         self._inside_count = 0
         self._long_count = 0
         self._exclusive = False
+        self._waiting_count = 0  # for the readers to leave
 
-    @contextmanager
-    def shared(self, *, long: bool = False) -> Iterator[None]:
+    def enter(self, *, long: bool = False) -> None:
+        """Begin to read; `leave` follows, with the same `long`."""
         with self._changed:
             while self._exclusive:
                 self._changed.wait()
             self._inside_count += 1
             self._long_count += long
+
+    def leave(self, *, long: bool = False) -> None:
+        with self._changed:
+            self._inside_count -= 1
+            self._long_count -= long
+            if self._waiting_count:
+                self._changed.notify_all()
+
+    @contextmanager
+    def shared(self, *, long: bool = False) -> Iterator[None]:
+        self.enter(long=long)
         try:
             yield
         finally:
-            with self._changed:
-                self._inside_count -= 1
-                self._long_count -= long
-                if self._inside_count == 0 or long:
-                    self._changed.notify_all()
+            self.leave(long=long)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         with self._changed:
-            while self._exclusive or self._long_count:
-                self._changed.wait()
-            self._exclusive = True
-            while self._inside_count:
-                self._changed.wait()
+            self._waiting_count += 1
+            try:
+                while self._exclusive or self._long_count:
+                    self._changed.wait()
+                self._exclusive = True
+                while self._inside_count:
+                    self._changed.wait()
+            finally:
+                self._waiting_count -= 1
         try:
             yield
         finally:

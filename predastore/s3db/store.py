@@ -190,12 +190,18 @@ class Store:
 
     def read(self, wanted: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
         """The values of several keys (table, key), all of one moment."""
-        with self._reading() as (opened, txn):
+        self._gate.enter()  # as `_reading`, at a third of its price: this is the hot one
+        try:
+            self._check_open()
+            opened = self._environment
             values: list[bytes | None] = []
-            for name, key in wanted:
-                table = opened.tables.get(name)
-                values.append(None if table is None else keys.get(txn, table, key))
+            with opened.env.begin() as txn:
+                for name, key in wanted:
+                    table = opened.tables.get(name)
+                    values.append(None if table is None else keys.get(txn, table, key))
             return values
+        finally:
+            self._gate.leave()
 
     def scan(
         self, table: str, prefix: bytes, after: bytes, limit: int
