@@ -33,7 +33,7 @@ LAYERS = (
             "gauges",
             "monitoring",
         ),
-        *("host", "commands", "cli", "__main__"),
+        *("host", "commands", "cli", "testing", "__main__"),
     ),
 )
 BESIDE = {
@@ -80,6 +80,7 @@ BESIDE = {
         "monitoring",
         "telemetry",
     },
+    "testing": {"flags"},
     "commands": {"flags", "credentials", "certificates", "daemon", "roles"},
     "cli": {"host", "commands", "flags"},
     "__main__": {"cli"},
