@@ -40,9 +40,16 @@ def _licenses(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     return licenses.main(arguments, environment)
 
 
+def _top(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    from predastore.commands import top
+
+    return top.main(arguments, environment)
+
+
 COMMANDS: Final = (
     Command("db", "operate the metadata cluster", _db),
     Command("check-config", "FILE: say what is wrong with a configuration", _check_config),
+    Command("top", "watch running processes in the terminal", _top),
     Command("licenses", "show the licences of all that s3d is made of", _licenses),
 )
 

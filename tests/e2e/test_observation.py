@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import re
+import select
 import ssl
+import struct
+import subprocess
+import sys
+import termios
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -163,3 +172,57 @@ def test_each_request_has_a_line_and_no_secret(observed: Observed) -> None:
     assert "operation=GetObject method=GET bucket=watched key=presigned " in line
     assert " status=404 " in line
     assert signature not in observed.access_log.read_text()
+
+
+def top(observed: Observed, *arguments: str) -> list[str]:
+    command = [sys.executable, "-m", "predastore", "top", *arguments]
+    return [*command, f"{observed.metrics_host}:{METRICS_PORT}"]
+
+
+def test_top_prints_once_for_scripts(observed: Observed) -> None:
+    command = top(observed, "--once", "-interval", "0.2")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 processes" in done.stdout
+    assert "leader" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_top_without_a_process_says_so() -> None:
+    command = [sys.executable, "-m", "predastore", "top", "--once", "127.0.0.1:1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "http://127.0.0.1:1/metrics: " in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_top_lives_in_a_terminal_and_leaves_it_as_it_was(observed: Observed) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
+    before = termios.tcgetattr(theirs)
+    shown = bytearray()
+
+    def shows(text: bytes) -> bool:
+        while select.select([ours], [], [], 0)[0]:
+            shown.extend(os.read(ours, 65536))
+        return text in shown
+
+    process = subprocess.Popen(
+        top(observed, "-interval", "0.2"), stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    try:
+        eventually(lambda: shows(b"1 of 1 processes"), within_s=60, what="the first look")
+        observed.server.client().head_bucket(Bucket="watched")
+        eventually(lambda: shows(b"HeadBucket"), within_s=60, what="what was just asked for")
+        os.write(ours, b"q")
+        assert process.wait(30) == 0
+        assert shows(b"\x1b[?1049l")
+        assert termios.tcgetattr(theirs) == before
+        lines = shown.replace(b"\x1b[K", b"").replace(b"\x1b[H", b"\r\n").split(b"\r\n")
+        plain = [re.sub(rb"\x1b\[[?0-9]*[a-zA-Z]|\r", b"", one) for one in lines]
+        assert max(map(len, plain)) <= 60
+    finally:
+        process.kill()
+        process.wait(10)
+        os.close(ours)
+        os.close(theirs)

@@ -1,0 +1,135 @@
+"""`s3d top`: what it makes of two readings. Against a running process: tests/e2e."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from predastore.commands import top
+from predastore.commands.samples import Reading, Span, parse, quantile
+from predastore.commands.top_view import table, view
+from predastore.errors import ConfigError
+from predastore.limits import TOP_PROCESSES_MAX
+
+BEFORE = """\
+# HELP predastore_s3_requests_total Requests.
+# TYPE predastore_s3_requests_total counter
+predastore_s3_requests_total{operation="GetObject",code="200"} 100
+predastore_s3_request_seconds_bucket{operation="GetObject",le="0.001"} 100
+predastore_s3_request_seconds_bucket{operation="GetObject",le="0.0025"} 100
+predastore_s3_request_seconds_bucket{operation="GetObject",le="+Inf"} 100
+predastore_s3_request_seconds_sum{operation="GetObject"} 0.05
+predastore_node_sync_seconds_sum{node="1"} 1
+predastore_node_sync_seconds_count{node="1"} 10
+process_cpu_seconds_total 1.0
+"""
+NOW = """\
+predastore_s3_requests_total{operation="GetObject",code="200"} 118
+predastore_s3_requests_total{operation="GetObject",code="404"} 2
+predastore_s3_requests_total{operation="PutObject",code="500"} 2
+predastore_s3_request_seconds_bucket{operation="GetObject",le="0.001"} 110
+predastore_s3_request_seconds_bucket{operation="GetObject",le="0.0025"} 120
+predastore_s3_request_seconds_bucket{operation="GetObject",le="+Inf"} 120
+predastore_s3_request_seconds_sum{operation="GetObject"} 0.07
+predastore_s3_received_bytes_total{operation="GetObject"} 4096
+predastore_node_up{node="1"} 1
+predastore_node_up{node="2"} 0
+predastore_node_shards{node="1"} 7
+predastore_node_failed{node="1"} 0
+predastore_node_bytes{node="1",state="live"} 2048
+predastore_node_sync_seconds_sum{node="1"} 1.04
+predastore_node_sync_seconds_count{node="1"} 20
+predastore_raft_term{member="1"} 3
+predastore_raft_is_leader{member="1"} 1
+predastore_raft_has_leader{member="1"} 1
+predastore_raft_commit_index{member="1"} 99
+predastore_raft_follower_lag_entries{member="1",follower="2"} 4
+predastore_raft_follower_lag_entries{member="1",follower="3"} 9
+predastore_ready 1
+process_cpu_seconds_total 2.0
+process_resident_memory_bytes 1048576
+"""
+
+
+def span(before: str, now: str, seconds: float = 2.0) -> Span:
+    url = "http://h/metrics"
+    return Span(Reading(url, 0.0, parse(before)), Reading(url, seconds, parse(now)))
+
+
+def line(lines: list[str], begin: str) -> list[str]:
+    """The columns of the only line that begins so."""
+    [found] = [one for one in lines if one.startswith(begin)]
+    return found.split()
+
+
+def test_rates_are_what_lies_between_two_readings() -> None:
+    lines = view([span(BEFORE, NOW)], "12:00:00")
+    assert lines[0] == (
+        "s3d top  12:00:00  1 of 1 processes  11.0 requests/s  in 2.0 KiB/s  out 0 B/s  "
+        "repairs: 0.0 found/s, 0 to be noted"
+    )
+    assert line(lines, "GetObject") == ["GetObject", "10.0", "1.0", "0.0", "1.00", "1", "2.5"]
+    assert line(lines, "PutObject")[:4] == ["PutObject", "1.0", "0.0", "1.0"]
+    assert lines.index("") < lines.index(next(one for one in lines if one.startswith("GetObject")))
+
+
+def test_nodes_members_and_processes_have_their_tables() -> None:
+    lines = view([span(BEFORE, NOW)], "12:00:00")
+    one, two = (one for one in lines if one.startswith(("1 ", "2 ")) and " of " in one)
+    assert one.split()[:8] == ["1", "1", "of", "1", "writes", "7", "0", "2.0"]
+    assert one.split()[-2:] == ["5.0", "4.00"]
+    assert two.split()[:6] == ["2", "0", "of", "1", "not", "read"]
+    leader = next(one for one in lines if "leader" in one)
+    assert leader.split()[:6] == ["1", "leader", "3", "99", "0", "9"]
+    assert line(lines, "http://h/metrics")[:5] == ["http://h/metrics", "yes", "50%", "1.0", "MiB"]
+
+
+def test_a_process_that_began_anew_has_no_negative_rates() -> None:
+    lines = view([span(NOW, BEFORE)], "12:00:00")
+    assert line(lines, "GetObject")[1] == "50.0"
+    assert not any("-0." in one or "-1" in one for one in lines)
+
+
+def test_a_process_that_does_not_answer_is_named() -> None:
+    gone = Reading("http://gone/metrics", 0.0, {}, "Connection refused")
+    lines = view([span(BEFORE, NOW), Span(gone, gone)], "12:00:00")
+    assert "1 of 2 processes" in lines[0]
+    assert lines[-1] == "http://gone/metrics: Connection refused"
+
+
+def test_labels_come_back_as_they_were() -> None:
+    assert parse('m{a="x\\"y\\\\z\\nw",b=""} 2.5\n') == {
+        "m": {(("a", 'x"y\\z\nw'), ("b", "")): 2.5}
+    }
+    assert parse("m 1\nnonsense\nm{ 2\n") == {"m": {(): 1.0}}
+
+
+def test_a_quantile_is_the_bound_of_its_bucket() -> None:
+    buckets = {0.1: 50.0, 0.2: 99.0, float("inf"): 100.0}
+    assert quantile(buckets, 0.5) == 0.1
+    assert quantile(buckets, 0.99) == 0.2
+    assert quantile(buckets, 1.0) == float("inf")
+    assert quantile({}, 0.5) is None
+
+
+def test_columns_are_aligned() -> None:
+    assert table(("A", "BB"), [("long", "1"), ("x", "100")]) == [
+        "A      BB",
+        "long    1",
+        "x     100",
+    ]
+
+
+def test_addresses_come_from_the_line_or_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert top.addresses([], {}, {}) == ["http://127.0.0.1:9464/metrics"]
+    (tmp_path / "c.toml").write_text('metrics_host = "127.0.0.3"\nmetrics_port = 9000\n')
+    assert top.addresses([], {"config": "c.toml"}, {}) == ["http://127.0.0.3:9000/metrics"]
+    assert top.addresses(["a:1", "https://b/x"], {}, {}) == ["http://a:1/metrics", "https://b/x"]
+    with pytest.raises(ConfigError):
+        top.addresses(["ftp://a"], {}, {})
+    with pytest.raises(ConfigError):
+        top.addresses(["a:1"] * (TOP_PROCESSES_MAX + 1), {}, {})
