@@ -6,12 +6,7 @@ keeps the connection alive, copies what came in order into bytes objects, and tu
 between seconds and nanoseconds. An Engine belongs to one thread.
 """
 
-from cpython.buffer cimport (
-    PyBUF_SIMPLE,
-    PyBUF_WRITABLE,
-    PyBuffer_Release,
-    PyObject_GetBuffer,
-)
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.math cimport INFINITY, llrint
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -93,9 +88,7 @@ cdef extern from "quic_api.h":
     void pq_consume(pq_conn *c, uint64_t n) nogil
     void pq_chunk_free(pq_conn *c, pq_chunk *chunk) nogil
 
-AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305 = (
-    PQ_AES_128_GCM, PQ_AES_256_GCM, PQ_CHACHA20_POLY1305
-)
+AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305 = PQ_AES_128_GCM, PQ_AES_256_GCM, PQ_CHACHA20_POLY1305
 DATAGRAM_BYTES_MAX = PQ_DATAGRAM_MAX
 BATCH_BYTES = PQ_BATCH
 DATA, RESET, STOP, CONTROL, ACK, CONNECTION_ID, FOREIGN, ERROR = range(8)
