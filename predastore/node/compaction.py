@@ -19,6 +19,7 @@ import logging
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -104,6 +105,8 @@ def choose(
         if named:
             return named[0]
     bound = slack_bytes // 8 if hungry else needed * NODE_COMPACT_DEAD_SHARE + slack_bytes
+    # Ending the segment that is written to is worth it only if most of what is dead is in it.
+    free = [one for one in free if one.state.end_bytes is None or 2 * one.dead_bytes > dead]
     if dead <= bound or not free:
         return None
     best = min(free, key=lambda one: one.needed_bytes / max(1, one.size_bytes))
@@ -282,9 +285,9 @@ class Compactor:
         """Sizes of sealed segments, which do not change; a segment that is lost has none."""
         for state in found:
             if state.end_bytes is None and state.number not in self._sizes:
-                path = segment_path(self._folder, state.number)
-                if path.exists():
-                    self._sizes[state.number] = path.stat().st_size
+                with suppress(FileNotFoundError):
+                    size = segment_path(self._folder, state.number).stat().st_size
+                    self._sizes[state.number] = size
         return self._disk.free_bytes(self._folder)
 
     def unlinked(self, numbers: Sequence[int]) -> None:

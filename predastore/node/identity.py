@@ -68,6 +68,15 @@ def establish(path: Path, node_id: int, cluster_id: bytes) -> Identity:
     return made
 
 
+def read_identity(path: Path) -> Identity:
+    """Whose data a directory holds. StartupError if it does not say, or in another format."""
+    file = path / FILE_NAME
+    if not file.exists():
+        raise StartupError(f"{path} is not the directory of a node: it has no {FILE_NAME}")
+    found = _read(file)
+    return _verified(file, found, found.node_id, found.cluster_id)
+
+
 def _read(file: Path) -> Identity:
     try:
         return msgspec.json.decode(file.read_bytes(), type=Identity)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from predastore.errors import (
@@ -47,8 +47,16 @@ from predastore.node.shard import as_committed, locations
 logger = logging.getLogger(__name__)
 
 
-def recover(path: Path, identity: Identity, disk: Disk, appender: Appender) -> tuple[Index, Report]:
-    """The index, complete, and the appender ready to append. StartupError if the segments are
+def recover(
+    path: Path,
+    identity: Identity,
+    disk: Disk,
+    appender: Appender,
+    *,
+    progress: Callable[[int, int], None] = lambda _, __: None,
+) -> tuple[Index, Report]:
+    """The index, complete, and the appender ready to append. `progress`: called with the number of
+    segments read so far, and of all that are to be read. StartupError if the segments are
     another node's or of a newer version, or there is no room for what has to be written."""
     report = Report()
     folder = path / SEGMENTS
@@ -59,7 +67,7 @@ def recover(path: Path, identity: Identity, disk: Disk, appender: Appender) -> t
     index = _fitting_index(path / INDEX, folder, numbers, identity, report)
     try:
         recovery = _Recovery(folder, identity, disk, appender=appender, index=index, report=report)
-        recovery.run(numbers)
+        recovery.run(numbers, progress)
     except UnsupportedFormat as error:
         index.close()
         raise OtherVersion(f"{folder}: {error}; run the version that wrote it") from error
@@ -121,7 +129,7 @@ class _Recovery:
         self._report = report
         self._checkpoint = index.checkpoint or Checkpoint(0, HEADER_BYTES, 0)
 
-    def run(self, numbers: list[int]) -> None:
+    def run(self, numbers: list[int], progress: Callable[[int, int], None]) -> None:
         usage = self._index.usage
         for gone in usage.segments.keys() - set(numbers):
             if not usage.segments[gone].live:
@@ -129,8 +137,11 @@ class _Recovery:
         dropped: list[bytes] = []
         for number in numbers:
             usage.segment(number)
-            if number >= self._checkpoint.segment:
-                dropped = self._read(number, newest=number == numbers[-1])
+        to_read = [number for number in numbers if number >= self._checkpoint.segment]
+        for done, number in enumerate(to_read):
+            progress(done, len(to_read))
+            dropped = self._read(number, newest=number == numbers[-1])
+        progress(len(to_read), len(to_read))
         if not self._appender.number:
             self._appender.begin(max(numbers, default=0) + 1)
             usage.segment(self._appender.number)

@@ -17,6 +17,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -235,9 +236,9 @@ class Scrubber:
     def _sizes(self, found: list[SegmentState]) -> dict[int, int]:
         sizes = {}
         for one in found:
-            path = segment_path(self._folder, one.number)
-            if path.exists():
-                sizes[one.number] = one.end_bytes or path.stat().st_size
+            with suppress(FileNotFoundError):
+                size = segment_path(self._folder, one.number).stat().st_size
+                sizes[one.number] = one.end_bytes or size
         return sizes
 
     async def _check(self, segment: SegmentState, start: int) -> None:

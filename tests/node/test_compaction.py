@@ -321,9 +321,9 @@ def test_small_shards_and_tombstones_do_not_keep_compaction_busy_for_ever(tmp_pa
 
 def state(
     number: int, needed: int, size: int = 100, *, busy: bool = False, tombstone_bytes: int = 0,
-    older: frozenset[int] = frozenset(),
+    older: frozenset[int] = frozenset(), end_bytes: int | None = None,
 ) -> Candidate:  # fmt: skip
-    return Candidate(SegmentState(number, needed, tombstone_bytes, older, busy, None), size)
+    return Candidate(SegmentState(number, needed, tombstone_bytes, older, busy, end_bytes), size)
 
 
 def test_the_emptiest_segment_is_chosen_once_there_is_enough_to_gain() -> None:
@@ -344,6 +344,8 @@ def test_the_emptiest_segment_is_chosen_once_there_is_enough_to_gain() -> None:
     assert chosen(some, stuck=60) == 21
     assert chosen([state(1, 5, busy=True)]) == 0
     assert chosen(full, damaged=104) == 104
+    assert chosen([*some, state(30, 0, 64, end_bytes=64)]) == 20, "it is not worth ending"
+    assert chosen([*full, state(30, 9, 900, end_bytes=900)]) == 30
     assert chosen([*full, state(11, 88)], hungry=True) == 11
     assert chosen([state(number, 95) for number in range(99)]) == 0
 
