@@ -98,6 +98,13 @@ class _Cluster:
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
 
+    def check(self) -> None:
+        """RuntimeError, with what it said, if one has ended by itself."""
+        for member, process in self.processes.items():
+            if process.poll() is not None:
+                said = (self.folder / f"{member}.log").read_text("utf-8", "replace")
+                raise RuntimeError(f"member {member} ended with {process.poll()}: {said[-3000:]}")
+
     def kill(self, member: int) -> None:
         self.processes[member].kill()
         self.processes[member].wait()
@@ -133,7 +140,7 @@ async def _rows(cluster: _Cluster) -> list[Row]:
     endpoint = cluster.endpoint()
     try:
         client = cluster.client(endpoint, [1, 2, 3])
-        await _until(lambda: _answers(client), START_S)
+        await _until(cluster, lambda: _answers(client), START_S)
         empty_s = await _empty_start(cluster, endpoint)
         await _load(client)
         found = await _lists(client)
@@ -171,7 +178,7 @@ async def _answers(client: Client) -> bool:
     return True
 
 
-async def _until(probe: Any, within_s: float) -> float:
+async def _until(cluster: _Cluster, probe: Any, within_s: float) -> float:
     """Seconds until `probe` is true; one that raises is not yet."""
     begun_s = time.perf_counter()
     while True:
@@ -182,6 +189,7 @@ async def _until(probe: Any, within_s: float) -> float:
             last: object = error
         else:
             last = "not yet"
+        cluster.check()
         if time.perf_counter() - begun_s > within_s:
             raise RuntimeError(f"not within {within_s} s: {last}")
         await asyncio.sleep(0.02)
@@ -192,7 +200,7 @@ async def _empty_start(cluster: _Cluster, endpoint: Endpoint) -> float:
     alone = 7
     client = cluster.client(endpoint, [alone])
     cluster.start(alone, [alone])
-    taken_s = await _until(lambda: _answers(client), START_S)
+    taken_s = await _until(cluster, lambda: _answers(client), START_S)
     cluster.kill(alone)
     del cluster.processes[alone]
     return taken_s
@@ -239,7 +247,7 @@ async def _restart(cluster: _Cluster, client: Client, endpoint: Endpoint, empty_
         own = cluster.client(endpoint, [member])
         cluster.kill(member)
         cluster.start(member)
-        taken_s.append(await _until(lambda own=own: _answers(own), START_S))
+        taken_s.append(await _until(cluster, lambda own=own: _answers(own), START_S))
     return _row("restart", taken_s, "s", "with no keys", empty_s)
 
 
@@ -255,7 +263,7 @@ async def _join(cluster: _Cluster, client: Client, endpoint: Endpoint) -> list[R
         return 4 in said["voters"]
 
     cluster.start(4, [1, 2, 3, 4])
-    joined_s = await _until(votes, START_S)
+    joined_s = await _until(cluster, votes, START_S)
     busy_ms, rate = writes.take()
     await writes.stop()
     added = cluster.client(endpoint, [4])

@@ -62,7 +62,15 @@ class _Writers:
         return Done(len(self._taken_s), taken_s, statistics.median(self._taken_s) * 1e6)
 
 
-_CONF: Final = {"appendEntriesUseBatch": False, "dynamicMembershipChange": False}
+# Elections only where a leader is really gone, also on a machine that is busy.
+_CONF: Final = {
+    "appendEntriesUseBatch": False,
+    "dynamicMembershipChange": False,
+    "raftMinTimeout": 2.0,
+    "raftMaxTimeout": 4.0,
+    "connectionTimeout": 5.0,
+    "leaderFallbackTimeout": 60.0,
+}
 
 
 def main() -> None:
