@@ -31,6 +31,7 @@ MODULES = {
     "rpc": "rpc",
     "rpc.netem": "rpc_netem",
     "s3": "s3",
+    "s3.three_hosts": "s3_hosts",
     "memory": "memory",
 }
 PACKAGES = ("aioquic", "Cython", "httptools", "lmdb", "msgspec", "pysyncobj", "uvloop")
