@@ -355,9 +355,16 @@ class Store:
         """Why nothing is written any more, or empty."""
         return self._writer.failure or ""
 
+    def _on_disk(self) -> tuple[list[int], int, int, str]:
+        """Bytes of each segment, free and total bytes of the disk, and what is wrong or ""."""
+        try:
+            sizes = listing.segment_sizes(self._folder)
+            return sizes, *self._disk.space(self._folder), self.failure
+        except OSError as error:
+            return [], 0, 0, self.failure or f"{self._folder}: {error.strerror}"
+
     async def status(self) -> NodeStatus:
-        sizes = await asyncio.to_thread(listing.segment_sizes, self._folder)
-        free_bytes, total_bytes = await asyncio.to_thread(self._disk.space, self._folder)
+        sizes, free_bytes, total_bytes, failure = await asyncio.to_thread(self._on_disk)
         used_bytes = sum(sizes)
         live_bytes = self._index.usage.live_bytes
         compaction, scrub = self._compactor.progress, self._scrubber.status()
@@ -367,7 +374,7 @@ class Store:
             free_bytes=max(0, free_bytes - self._reserve_bytes),
             segment_count=len(sizes),
             shard_count=self._index.shard_count,
-            failure=self.failure,
+            failure=failure,
             corrupt_reads=self._corrupt_reads,
             damaged_places=self.recovery.damaged,
             live_bytes=live_bytes,

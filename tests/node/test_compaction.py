@@ -377,8 +377,10 @@ def test_nothing_is_acknowledged_into_files_that_are_gone(tmp_path: Path) -> Non
         async with opened(tmp_path / "node") as store:
             await put(store, ref_of(1), b"data")
             await asyncio.to_thread(shutil.rmtree, tmp_path / "node")
+            assert "No such file" in (await store.status()).failure
             with pytest.raises(StoreFailed, match="removed or replaced"):
                 await put(store, ref_of(2), b"more")
+            assert "removed or replaced" in (await store.status()).failure
 
     run(main())
 
