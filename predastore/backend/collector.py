@@ -25,6 +25,7 @@ from predastore.backend.interface import ByteStore
 from predastore.backend.records import OBJECTS, PARTS, Extent, GarbageRecord, PartRecord
 from predastore.backend.state import GlobalState
 from predastore.errors import PredastoreError
+from predastore.failpoints import failpoint
 from predastore.limits import (
     BACKEND_SCAN_PAGE_MAX,
     COLLECTOR_BATCH_MAX,
@@ -179,6 +180,7 @@ class Collector:
         done: list[_Entry] = []
         try:
             done = await self._release(entries)
+            failpoint("collector.released")
             ops: list[Op] = []
             for entry in done:
                 ops.append(Delete(entry.table, entry.key))

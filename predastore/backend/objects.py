@@ -54,6 +54,7 @@ from predastore.errors import (
     S3Error,
     TooLarge,
 )
+from predastore.failpoints import failpoint
 from predastore.s3db.commands import Applied, Check
 
 
@@ -85,6 +86,7 @@ class Objects(Buckets, Uploads):
         write_id = records.new_id()
         digests = Digests(algorithms(expectation))
         written = await self._store.write(Place(bucket, key), write_id, source, size, digests)
+        failpoint("put.shards.durable")
         values = await self._verified(written, digests, expectation)
         record = ObjectRecord(
             bucket=bucket,
@@ -118,6 +120,7 @@ class Objects(Buckets, Uploads):
         except PredastoreError as error:
             await self._discard_unless_unknown(written, error)
             raise
+        failpoint("put.committed")
         await self._store.publish(written.extent)
         await self._collector.retire(OBJECTS, applied.kept)
 
@@ -265,6 +268,7 @@ class Objects(Buckets, Uploads):
     ) -> bool:
         ops = delete_ops(bucket, key)
         applied = await self._commit_object(bucket, key, ops, condition, permit=permit)
+        failpoint("delete.committed")
         await self._collector.retire(OBJECTS, applied.kept)
         return bool(applied.kept)
 

@@ -28,6 +28,7 @@ from predastore.backend.interface import DigestSink, Source
 from predastore.backend.records import MISSING, now_ms
 from predastore.coding import erasure
 from predastore.errors import NodeFull, NotEnoughNodes, Overloaded
+from predastore.failpoints import failpoint
 from predastore.limits import (
     BACKEND_BUSY_PAUSE_MS,
     BACKEND_FIRST_READ_BYTES,
@@ -164,6 +165,7 @@ class StripeWriter:
             coded.set_result(None)
             await asyncio.shield(sent_before)
             await self._send(stripe, length, crcs)
+            failpoint("put.stripe.sent")
         finally:
             coded.cancel()
             self._cluster.write_budget.give(stripe.held_bytes)

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from backend_support import Harness, some_bytes
+from backend_support import OWNER, BytesSource, Harness, some_bytes
 
 from predastore.backend import records
 from predastore.backend.distributed import DistributedStore, ready_ring
 from predastore.backend.healing.healer import Healing, Pace
 from predastore.backend.healing.holders import WALKED, walk
 from predastore.backend.healing.records import HEALING, NODE_PREFIX
+from predastore.backend.interface import CompletedPart
 from predastore.backend.objects import Objects
 from predastore.backend.records import ShardExtent
 from predastore.backend.state import LocalState
@@ -27,6 +28,7 @@ from predastore.node.client import NodeClient
 from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 from predastore.rpc import Endpoint, self_signed
+from predastore.s3db.commands import Delete, batch
 
 FAST = Pace(
     beat_s=0.05,
@@ -96,6 +98,21 @@ class Cluster:
     async def put(self, key: str, body: bytes) -> None:
         await self.at.put(key, body)
         self.bodies[key] = body
+
+    async def put_part(self, key: str, *, complete: bool = True) -> None:
+        """An upload with one part, completed or not."""
+        body = some_bytes(100_000, 7)
+        upload = await self.objects.create_upload("bucket", key, OWNER)
+        part = await self.objects.put_part(upload, 1, BytesSource(body), len(body))
+        if complete:
+            await self.objects.complete(upload, [CompletedPart(1, part.etag)])
+            self.bodies[key] = body
+
+    async def forget(self, key: str) -> None:
+        """Removes the object's record alone: its shards are orphans now."""
+        where = records.object_hash("bucket", key), records.arn_key("bucket", key)
+        await self.state.commit(batch(*(Delete(records.OBJECTS, each) for each in where)))
+        self.bodies.pop(key, None)
 
     async def extents(self) -> list[ShardExtent]:
         return [

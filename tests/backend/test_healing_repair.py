@@ -8,15 +8,13 @@ import os
 from pathlib import Path
 
 import pytest
-from backend_support import OWNER, BytesSource, run, some_bytes
+from backend_support import run
 from healing_support import FAST, Cluster, cluster, healing, until
 
 from predastore.backend.commit_ops import repair_ops
 from predastore.backend.healing.healer import Healing
-from predastore.backend.interface import CompletedPart
 from predastore.backend.records import ShardExtent
 from predastore.errors import ShardCorrupt
-from predastore.limits import S3_PART_BYTES_MIN
 from predastore.node.store import Store
 from predastore.s3db.commands import batch
 
@@ -25,28 +23,12 @@ async def is_whole(at: Cluster) -> bool:
     return not await at.notes() and not await at.faults()
 
 
-async def put_in_parts(at: Cluster, key: str) -> None:
-    upload = await at.objects.create_upload("bucket", key, OWNER)
-    bodies = [some_bytes(S3_PART_BYTES_MIN, 7), some_bytes(10_000, 8)]
-    parts = [
-        await at.objects.put_part(upload, number, BytesSource(body), len(body))
-        for number, body in enumerate(bodies, 1)
-    ]
-    await at.objects.complete(upload, [CompletedPart(part.number, part.etag) for part in parts])
-    at.bodies[key] = b"".join(bodies)
-
-
-async def put_part_in_progress(at: Cluster) -> None:
-    upload = await at.objects.create_upload("bucket", "unfinished", OWNER)
-    await at.objects.put_part(upload, 1, BytesSource(some_bytes(20_000)), 20_000)
-
-
 def test_a_wiped_directory_is_filled_again_byte_for_byte(tmp_path: Path) -> None:
     async def main() -> None:
         async with cluster(tmp_path) as at, healing(at) as healer:
             await at.put_many(40)
-            await put_in_parts(at, "parts")
-            await put_part_in_progress(at)
+            await at.put_part("parts")
+            await at.put_part("unfinished", complete=False)
             await until(at.is_checked)
             lost = (await at.stores[2].status()).live_bytes
             payload = sum(row.byte_count for row in (await at.stores[2].shards(b"", 4096)).rows)
@@ -68,7 +50,7 @@ def test_a_node_that_is_replaced_by_one_with_another_id_is_made_up_for(tmp_path:
     async def main() -> None:
         async with cluster(tmp_path) as at, healing(at):
             await at.put_many(30)
-            await put_in_parts(at, "parts")
+            await at.put_part("parts")
             await until(at.is_checked)
             await at.stop_node(3)
             await at.run_node(6)
@@ -103,7 +85,7 @@ def test_writes_without_a_spare_are_completed_when_the_node_is_back(tmp_path: Pa
         async with cluster(tmp_path) as at, healing(at):
             await at.stop_node(4)
             await at.put_many(20)
-            await put_part_in_progress(at)
+            await at.put_part("unfinished", complete=False)
             assert await at.notes() == 21
             await at.run_node(4)
             await until(lambda: is_whole(at))
@@ -117,7 +99,7 @@ def test_of_flipped_bits_on_two_nodes_every_one_is_mended(tmp_path: Path) -> Non
     async def main() -> None:
         async with cluster(tmp_path) as at, healing(at):
             await at.put_many(60)
-            await put_in_parts(at, "parts")
+            await at.put_part("parts")
             for node in (2, 5):
                 assert await flip_bits(at.stores[node], at.path(node), every=9) > 10
             for key, body in at.bodies.items():

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from predastore.backend import records
 from predastore.backend.buffers import Budget
 from predastore.backend.cluster import Cluster
-from predastore.backend.healing.holders import Holder
+from predastore.backend.healing.holders import Holder, find
 from predastore.backend.healing.lease import Lease
 from predastore.backend.healing.records import HEALING, MovedRecord, moved_key
 from predastore.backend.healing.throttle import Throttle
 from predastore.backend.healing.watch import Watch
-from predastore.backend.records import REPAIR, ShardExtent
+from predastore.backend.records import PARTS, REPAIR, ShardExtent
 from predastore.backend.state import GlobalState
 from predastore.errors import PreconditionFailed
 from predastore.limits import HEALING_BYTES_MAX, HEALING_CALL_TIMEOUT_MS, HEALING_JOB_MS_MAX
@@ -74,6 +74,25 @@ class Context:
             where = moved_key(each.shard_hash, each.write_id, each.index, each.node)
             ops.append(Put(HEALING, where, records.encode(each)))
         return await self._commit(ops, self.lease.check, *checks)
+
+    async def drop_unnamed(
+        self, holder: Holder, extent: ShardExtent, made: Mapping[int, int]
+    ) -> None:
+        """After a record could not be made to name the shards that were `made`: those that no
+        record names, as the object was replaced or deleted meanwhile, are of no use."""
+        if not self.lease.is_held:
+            return  # whoever has it now may be making the same
+        part = holder.key.decode() if holder.table == PARTS else ""
+        named = {
+            (shard, node)
+            for found in await find(self.state, holder.key, part)
+            for each in found.extents
+            if isinstance(each, ShardExtent) and each.write_id == extent.write_id
+            for shard, node in enumerate(each.nodes)
+        }
+        for shard, node in made.items():
+            if (shard, node) not in named:
+                await self.cluster.delete(node, (self.ref(extent, shard),))
 
     async def settle(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Removes entries (key, value) of the repair table, unless they have changed."""

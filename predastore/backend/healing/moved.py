@@ -6,6 +6,8 @@ moved back to that node, so that what is deleted is never what a record names.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from predastore.backend import records
 from predastore.backend.healing.context import Context
 from predastore.backend.healing.records import HEALING, MOVED_PREFIX, MovedRecord, moved_key
@@ -40,7 +42,11 @@ async def release(context: Context) -> int:
     return waiting
 
 
-async def is_waiting(context: Context, extent: ShardExtent, shard: int, node: int) -> bool:
-    """Whether `node` is still to let go of this shard."""
-    key = moved_key(extent.shard_hash, extent.write_id, shard, node)
-    return await context.state.exists(HEALING, key)
+async def waiting(context: Context, extent: ShardExtent, goals: Mapping[int, int]) -> set[int]:
+    """Of the shards and their new nodes, those where the node is still to let go of the shard."""
+    wanted = [
+        (HEALING, moved_key(extent.shard_hash, extent.write_id, shard, node))
+        for shard, node in goals.items()
+    ]
+    stored = await context.state.read(wanted)
+    return {shard for shard, value in zip(goals, stored, strict=True) if value is not None}

@@ -89,12 +89,15 @@ class Rebalance:
         for table in WALKED[WALKED.index(self.progress.table) :]:
             after = self.progress.after if table == self.progress.table else b""
             async for holders, behind in walk(self._context.state, table, after):
-                if self._context.cluster.ring is not ring or not self._context.lease.is_held:
-                    return
                 await self._page(holders, ring, table, behind)
+                if not self._goes_on(ring):
+                    return
         settled = self.progress.left_count == 0
         again = msgspec.structs.replace(self.progress, table=WALKED[0], after=b"", left_count=0)
         await self._store(msgspec.structs.replace(again, settled=settled))
+
+    def _goes_on(self, ring: Ring) -> bool:
+        return self._context.cluster.ring is ring and self._context.lease.is_held
 
     async def _page(self, holders: Sequence[Holder], ring: Ring, table: str, behind: bytes) -> None:
         left = shards = byte_count = 0
@@ -103,17 +106,19 @@ class Rebalance:
         async def work() -> None:
             nonlocal left, shards, byte_count
             for holder in queue:
+                if not self._goes_on(ring):
+                    return
                 move = _Move(self._context, ring, holder)
-                try:
-                    await move.run()
-                except PredastoreError as error:
-                    move.left_count += 1
-                    logger.info("an object can not be moved now", extra={"error": str(error)})
+                await move.run()
                 left += move.left_count
                 shards += move.shards
                 byte_count += move.byte_count
 
         await asyncio.gather(*(work() for _ in range(HEALING_JOBS)))
+        self._context.counts.moved_shards += shards
+        self._context.counts.moved_bytes += byte_count
+        if not self._goes_on(ring):
+            return  # the rest of the page is for the next walk
         assert self.progress is not None
         progress = msgspec.structs.replace(
             self.progress,
@@ -123,8 +128,6 @@ class Rebalance:
             moved_shards=self.progress.moved_shards + shards,
             moved_bytes=self.progress.moved_bytes + byte_count,
         )
-        self._context.counts.moved_shards += shards
-        self._context.counts.moved_bytes += byte_count
         await self._store(progress)
         failpoint("healing.rebalance.page")
 
@@ -168,7 +171,11 @@ class _Move:
         left: list[MovedRecord] = []
         byte_count = 0
         for number, extent, goals in todo:
-            done, written = await self._move(extent, goals)
+            try:
+                done, written = await self._move(extent, goals)
+            except PredastoreError as error:
+                logger.info("shards can not be moved now", extra={"error": str(error)})
+                done, written = frozenset(), 0
             byte_count += written
             nodes = list(extent.nodes)
             for shard in done:
@@ -187,6 +194,15 @@ class _Move:
         failpoint("healing.rebalance.copied")
         new = self._holder.naming(changed)
         if not await self._context.relocate(self._holder, new, left, began_ms):
+            for number, extent in changed.items():
+                before = self._holder.extents[number]
+                assert isinstance(before, ShardExtent)
+                made = {
+                    shard: node
+                    for shard, node in enumerate(extent.nodes)
+                    if node != before.nodes[shard]
+                }
+                await self._context.drop_unnamed(self._holder, extent, made)
             return False
         self._holder = new
         failpoint("healing.rebalance.committed")
@@ -199,10 +215,9 @@ class _Move:
         watch = self._context.watch
         possible: dict[int, int] = {}
         copied = set()
+        waiting = await moved.waiting(self._context, extent, goals)
         for shard, node in goals.items():
-            if not watch.takes_shards(node):
-                continue
-            if await moved.is_waiting(self._context, extent, shard, node):
+            if shard in waiting or not watch.takes_shards(node):
                 continue
             if watch.is_up(extent.nodes[shard]):
                 copied.add(shard)

@@ -267,11 +267,12 @@ class Repair:
             new = holder.naming({number: changed})
             if await self._context.relocate(holder, new, left, began_ms):
                 return True
-        found = await self._find(job)
-        if found is None:  # deleted meanwhile: nobody will ask for what was made
-            for shard, node in done.items():
-                await self._context.cluster.delete(node, (self._context.ref(extent, shard),))
-        return found is not None and found[2] == extent and tuple(nodes) == extent.nodes
+        else:
+            found = await self._find(job)
+            if found is not None and found[2] == extent:
+                return True
+        await self._context.drop_unnamed(holder, extent, done)
+        return False
 
     async def _note_more(self, job: Job, extent: ShardExtent, others: set[int]) -> None:
         note = job.note

@@ -1,0 +1,96 @@
+"""After a change of the nodes, every object ends where the ring wants it, and nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from backend_support import run, some_bytes
+from healing_support import Cluster, cluster, healing, until
+
+from predastore.backend.healing.records import HEALING, MOVED_PREFIX
+from predastore.backend.records import ShardExtent
+from predastore.coding.placement import Ring
+
+
+@asynccontextmanager
+async def load(at: Cluster) -> AsyncIterator[list[str]]:
+    """Reads and writes all the time; what failed."""
+    failed: list[str] = []
+    stopping = False
+
+    async def read(seed: int) -> None:
+        choose = random.Random(seed)
+        while not stopping:
+            key = choose.choice([*at.bodies])
+            body = at.bodies[key]
+            try:
+                if await at.at.get(key) != body:
+                    failed.append(f"{key}: other bytes")
+            except Exception as error:
+                failed.append(f"GET {key}: {error!r}")
+
+    async def write(seed: int) -> None:
+        number = 0
+        while not stopping:
+            number += 1
+            key, body = f"w{seed}-{number % 20}", some_bytes(3000 * (number % 7), number)
+            try:
+                await at.at.put(key, body)
+            except Exception as error:
+                failed.append(f"PUT {key}: {error!r}")
+
+    tasks = [asyncio.ensure_future(work) for work in (read(1), read(2), write(1))]
+    try:
+        yield failed
+    finally:
+        stopping = True
+        await asyncio.gather(*tasks)
+
+
+def shards_to_move(extents: list[ShardExtent], ring: Ring) -> int:
+    """At least: those whose nodes are none of the ring's."""
+    return sum(len(set(extent.nodes) - set(ring.place(extent.shard_hash, 5))) for extent in extents)
+
+
+async def settled(at: Cluster) -> bool:
+    return (
+        not await at.at.table(HEALING, MOVED_PREFIX)
+        and not await at.notes()
+        and await at.lies_where_the_ring_wants()
+    )
+
+
+def test_from_5_nodes_to_8_and_back_to_6_under_load(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cluster(tmp_path) as at, healing(at) as healer:
+            await at.put_many(80)
+            await at.put_part("parts")
+            for nodes, draining in (
+                ((1, 2, 3, 4, 5, 6, 7, 8), ()),
+                ((1, 2, 3, 6, 7, 8), (4, 5)),
+            ):
+                for node in nodes:
+                    if node not in at.stores:
+                        await at.run_node(node)
+                before = healer._context.counts.moved_shards
+                at.set_nodes(nodes, draining)
+                least = shards_to_move(await at.extents(), at.store.cluster.ring)
+                assert least > 100
+                async with load(at) as failed:
+                    healer.config_changed()
+                    await until(lambda: settled(at))
+                assert failed == []
+                shards = healer._context.counts.moved_shards - before
+                assert shards <= 1.2 * least
+            for node in (4, 5):
+                assert (await at.stores[node].status()).shard_count == 0, "it is drained"
+            at.set_nodes((1, 2, 3, 6, 7, 8))
+            for node in (4, 5):
+                await at.stop_node(node)
+            assert await at.faults() == []
+
+    run(main())
