@@ -20,6 +20,7 @@ from predastore.limits import (
     BACKEND_WRITE_BYTES_MAX,
     HEDGES_MAX,
     NODE_DELETE_REFS_MAX,
+    NODE_STATUS_TIMEOUT_MS,
     POOL_THREADS,
 )
 from predastore.node.messages import BadShards, NodeStatus, ShardPlaces, ShardRows, ShardStat
@@ -74,6 +75,8 @@ class Cluster:
         self.hedges = asyncio.Semaphore(HEDGES_MAX)
         self._threads = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="coding")
         self._drops: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._asking: dict[int, asyncio.Task[None]] = {}  # nodes that failed
 
     def set_ring(self, ring: Ring, draining: Iterable[int] = ()) -> None:
         """New shards go to the nodes of `ring` from now on; `draining` ones keep what they have
@@ -85,6 +88,27 @@ class Cluster:
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Work on bulk data, which releases the GIL, off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    # --- nodes that fail ------------------------------------------------------------------
+
+    def failed(self, node: int) -> None:
+        """A request's call to `node` failed: until it answers again, others are asked first."""
+        self.health.failed(node)
+        if node in self.known and node not in self._asking and not self._closed:
+            task = asyncio.ensure_future(self._ask(node))
+            self._asking[node] = task
+            task.add_done_callback(lambda _: self._asking.pop(node, None))
+
+    async def _ask(self, node: int) -> None:
+        """Asks the node how it is, after rests, until it answers."""
+        while node in self.known and not self.health.is_well(node):
+            await asyncio.sleep(self.health.rest_s(node))
+            try:
+                await self.nodes.status(node, timeout_ms=NODE_STATUS_TIMEOUT_MS)
+            except NODE_ERRORS:
+                self.health.failed_again(node)
+            else:
+                self.health.answered(node)
 
     # --- letting go -----------------------------------------------------------------------
 
@@ -123,6 +147,11 @@ class Cluster:
         return True
 
     async def close(self) -> None:
+        self._closed = True
+        asking = [*self._asking.values()]
+        for asked in asking:
+            asked.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
         while self._drops:
             await asyncio.wait(self._drops)
         self._threads.shutdown(wait=True)

@@ -113,7 +113,7 @@ class DistributedStore:
         }
 
     def nodes_well(self) -> dict[int, bool]:
-        """Of each node: did it do what was last asked of it (or is it asked again by now)."""
+        """Of each node: did it do what was last asked of it (or has it answered since)."""
         return {node: self._cluster.health.is_well(node) for node in self._cluster.known}
 
     async def close(self) -> None:

@@ -1,8 +1,9 @@
 """Which nodes are well, and how fast they are: learned from the requests themselves.
 
-A node that fails is not asked first until its time of rest is over; each failure after that
-doubles the rest, a success ends it. Failures during the rest do not count: they are of requests
-that were under way together.
+A node that fails is asked by requests no more, unless there are too few others, until it has
+answered a question that no request waits for (`cluster.py` asks it). Before that it rests; each
+further failure doubles the rest, a request's success ends it. Failures of requests that were under
+way together count as one.
 
 A call's deadline follows from the node's recent latencies as TCP's retransmission timer does
 (RFC 6298: smoothed mean and deviation), with wide margins.
@@ -29,13 +30,13 @@ _RANKED_EVERY = 16  # samples between two looks at the percentile
 
 
 class _Node:
-    __slots__ = ("deviation_s", "mean_s", "rest_ms", "resting_until")
+    __slots__ = ("deviation_s", "is_well", "mean_s", "rest_ms")
 
     def __init__(self) -> None:
         self.mean_s = -1.0
         self.deviation_s = 0.0
         self.rest_ms = 0
-        self.resting_until = 0.0
+        self.is_well = True
 
 
 class Health:
@@ -55,22 +56,36 @@ class Health:
 
     def is_well(self, node: int) -> bool:
         known = self._nodes.get(node)
-        return known is None or self._clock() >= known.resting_until
+        return known is None or known.is_well
 
     def failed(self, node: int) -> None:
         """A call to `node` failed for a reason that lies with it, or with the way there."""
         known = self._nodes.setdefault(node, _Node())
-        now = self._clock()
-        if now < known.resting_until:
-            return
+        if known.is_well:
+            known.is_well = False
+            self._rest_longer(known)
+
+    def failed_again(self, node: int) -> None:
+        """It did not answer the question after its rest."""
+        self._rest_longer(self._nodes[node])
+
+    def answered(self, node: int) -> None:
+        """It did; requests may ask it again."""
+        self._nodes[node].is_well = True
+
+    def rest_s(self, node: int) -> float:
+        """How long a node that failed rests before it is asked how it is."""
+        return self._nodes[node].rest_ms / 1000
+
+    @staticmethod
+    def _rest_longer(known: _Node) -> None:
         known.rest_ms = min(max(2 * known.rest_ms, HEALTH_REST_MS_MIN), HEALTH_REST_MS_MAX)
-        known.resting_until = now + known.rest_ms / 1000
 
     def wrote(self, node: int, seconds: float) -> None:
         """A write to `node` took so long."""
         self._asked_at = self._clock()
         known = self._nodes.setdefault(node, _Node())
-        known.rest_ms, known.resting_until = 0, 0.0
+        known.rest_ms, known.is_well = 0, True
         if known.mean_s < 0:
             known.mean_s, known.deviation_s = seconds, seconds / 2
             return
@@ -89,7 +104,7 @@ class Health:
         """A read from `node` took so long."""
         known = self._nodes.get(node)
         if known is not None:
-            known.rest_ms, known.resting_until = 0, 0.0
+            known.rest_ms, known.is_well = 0, True
         self._asked_at = self._clock()
         self._reads_s.append(seconds)
         self._reads_count += 1

@@ -124,7 +124,7 @@ class StripeReader:
             if isinstance(error, ShardNotFound | ShardCorrupt):
                 self._damaged(self.extent, shard)
             elif not isinstance(error, Overloaded):
-                self.cluster.health.failed(node)
+                self.cluster.failed(node)
             if not isinstance(error, ShardCorrupt):
                 self.gone.add(shard)
             if not isinstance(error, ShardCorrupt | ShardNotFound):

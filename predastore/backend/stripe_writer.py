@@ -223,7 +223,7 @@ class StripeWriter:
                 pause_s *= 2
             except NODE_ERRORS as error:
                 self._full = self._full or isinstance(error, NodeFull)
-                self._cluster.health.failed(node)
+                self._cluster.failed(node)
                 return False
             else:
                 self._cluster.health.wrote(node, clock() - began)

@@ -27,6 +27,7 @@ from predastore.errors import (
     ShardCorrupt,
     ShardNotFound,
 )
+from predastore.node.messages import NodeStatus
 from predastore.node.shard import ShardRef
 
 OWNER = Attributes(owner="000000000001")
@@ -159,6 +160,10 @@ class FakeNodes:
     async def abort(self, node: int, ref: ShardRef, *, timeout_ms: int) -> None:
         target = await self._enter(node, "abort", timeout_ms, writes=False)
         target.pending.pop(ref.key(), None)
+
+    async def status(self, node: int, *, timeout_ms: int) -> NodeStatus:
+        target = await self._enter(node, "status", timeout_ms, writes=False)
+        return NodeStatus(node, 0, 1, 0, len(target.shards))
 
     # --- faults and looks -----------------------------------------------------------------
 

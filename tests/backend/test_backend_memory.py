@@ -182,23 +182,28 @@ class Clock:
 
 
 def test_a_failed_node_rests_for_longer_each_time_until_it_succeeds() -> None:
-    clock = Clock()
-    health = Health(clock)
+    health = Health(Clock())
     assert health.is_well(1)
     rests: list[float] = []
-    for _ in range(12):
+    for number in range(12):
         health.failed(1)
         health.failed(1)  # of a request that was under way as well
-        began = clock.now
-        while not health.is_well(1):
-            clock.now += 0.05
-        rests.append(clock.now - began)
+        rests.append(health.rest_s(1))
+        if number % 2:
+            health.failed_again(1)
+            rests.append(health.rest_s(1))
+        assert not health.is_well(1)
+        health.answered(1)
+        assert health.is_well(1)
     assert rests == sorted(rests)
-    assert rests[0] == pytest.approx(HEALTH_REST_MS_MIN / 1000, abs=0.06)
-    assert rests[-1] == pytest.approx(HEALTH_REST_MS_MAX / 1000, abs=0.06)
+    assert rests[0] == HEALTH_REST_MS_MIN / 1000
+    assert rests[1] == 2 * rests[0]
+    assert rests[-1] == HEALTH_REST_MS_MAX / 1000
     health.failed(1)
     health.wrote(1, 0.01)
     assert health.is_well(1)
+    health.failed(1)
+    assert health.rest_s(1) == HEALTH_REST_MS_MIN / 1000
     assert health.is_well(2)
 
 

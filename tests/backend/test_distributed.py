@@ -138,6 +138,35 @@ def test_a_hanging_node_is_given_up_and_not_waited_for_again(tmp_path: Path, siz
     run(main())
 
 
+@pytest.mark.parametrize("fault", ["down", "hangs"])
+def test_no_request_asks_a_dead_node_until_it_has_answered_again(
+    tmp_path: Path, fault: str
+) -> None:
+    async def main() -> None:
+        async with distributed(tmp_path, node_count=6) as at:
+            nodes = nodes_of(at)
+            nodes.timeout_s = 0.05
+            record = await at.put("k", some_bytes(LARGE))
+            dead = extent_of(record).nodes[0]
+            setattr(nodes[dead], fault, True)
+            await at.get("k")
+            await at.put("k2", some_bytes(LARGE))
+            cluster = at.store.cluster
+            assert not cluster.health.is_well(dead)
+            nodes[dead].calls.clear()
+            for number in range(10):
+                assert await at.get("k") == some_bytes(LARGE)
+                await at.put(f"n{number}", some_bytes(SMALL))
+            await eventually_async(lambda: nodes[dead].calls.count("status") >= 2)
+            assert {*nodes[dead].calls} <= {"status", "abort", "delete"}, "cleaning up, no request"
+            setattr(nodes[dead], fault, False)
+            await eventually_async(lambda: cluster.health.is_well(dead))
+            await at.get("k")
+            assert "read" in nodes[dead].calls
+
+    run(main())
+
+
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_without_a_spare_k_plus_1_shards_suffice_and_the_rest_is_queued(
     tmp_path: Path, size: int
