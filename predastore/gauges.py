@@ -40,6 +40,37 @@ _LAG = metrics.gauge(
     *("member", "follower"),
 )  # fmt: skip
 _JOURNAL = metrics.gauge("predastore_db_journal_bytes", "Bytes of a member's journal.", "member")
+_HEALS = metrics.gauge(
+    "predastore_healing_here", "1 where this process heals the cluster; it tells the following."
+).child()
+_REPAIR_OBJECTS = metrics.gauge("predastore_repair_objects_left", "Objects to be repaired.")
+_REPAIR_SHARDS = metrics.gauge("predastore_repair_shards_left", "Shards to be rebuilt.")
+_REPAIR_STUCK = metrics.gauge(
+    "predastore_repair_stuck_shards", "Of these, such as can not be rebuilt now."
+)
+_REPAIR_BYTES = metrics.gauge("predastore_repair_bytes_left", "Bytes of shards to be rebuilt.")
+_REPAIR_RATE = metrics.gauge("predastore_repair_bytes_per_second", "Rebuilt and moved of late.")
+_REPAIR_ETA = metrics.gauge(
+    "predastore_repair_seconds_left", "Until all is repaired at that rate; -1: unknown."
+)
+_HEALED = metrics.gauge(
+    "predastore_healed_shards",
+    "Shards repaired, moved to where the ring wants them, or deleted as orphans, since this "
+    "process heals.",
+    "how",
+)
+_MOVES = metrics.gauge("predastore_moves_left", "Shards that are not where the ring wants them.")
+_LAST_PASS = metrics.gauge(
+    "predastore_last_full_pass_seconds",
+    "When all nodes were last compared with all records, since 1970; 0: not yet.",
+)
+_HEALING_NODES = metrics.gauge(
+    "predastore_healing_nodes", "Nodes that do not answer (down), or are given up (lost).", "state"
+)
+_OF_HEALING = (
+    *(_REPAIR_OBJECTS, _REPAIR_SHARDS, _REPAIR_STUCK, _REPAIR_BYTES, _REPAIR_RATE, _REPAIR_ETA),
+    *(_HEALED, _MOVES, _LAST_PASS, _HEALING_NODES),
+)
 _CONNECTIONS = metrics.gauge("predastore_s3_connections", "Open connections of clients.").child()
 _HELD = metrics.gauge("predastore_held_bytes", "Bytes in use of a budget.", "budget")
 _READY = metrics.gauge("predastore_ready", "1 where metadata answered lately, else 0.").child()
@@ -73,7 +104,34 @@ class Gauges:
         if isinstance(parts.store, DistributedStore):
             for node, is_well in parts.store.nodes_well().items():
                 _NODE_UP.child(str(node)).value = int(is_well)
+        await self._fill_healing()
         await self._fill_nodes()
+
+    async def _fill_healing(self) -> None:
+        """Only the process that heals knows, and tells, where that stands."""
+        healing = self._parts.healing
+        working = healing is not None and healing.is_working
+        _HEALS.value = int(working)
+        for family in _OF_HEALING:
+            family.clear()
+        if healing is None or not working:
+            return
+        said = await healing.status()
+        if said is None:
+            return
+        _REPAIR_OBJECTS.child().value = said.objects_left
+        _REPAIR_SHARDS.child().value = said.shards_left
+        _REPAIR_STUCK.child().value = said.stuck_shards
+        _REPAIR_BYTES.child().value = said.bytes_left
+        _REPAIR_RATE.child().value = said.rate_bytes_s
+        _REPAIR_ETA.child().value = said.seconds_left
+        _HEALED.child("repaired").value = said.repaired_shards
+        _HEALED.child("moved").value = said.moved_shards
+        _HEALED.child("orphans").value = said.orphans_shards
+        _MOVES.child().value = said.moves_left
+        _LAST_PASS.child().value = said.last_pass_ms / 1000
+        _HEALING_NODES.child("down").value = len(said.down_nodes)
+        _HEALING_NODES.child("lost").value = len(said.lost_nodes)
 
     async def _fill_nodes(self) -> None:
         for store in self._parts.nodes:

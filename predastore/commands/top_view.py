@@ -16,7 +16,7 @@ def view(spans: Sequence[Span], clock: str) -> list[str]:
     """Everything, from the most asked for to the least. `clock`: the time of day, as text."""
     up = [span for span in spans if not span.now.problem]
     lines = [_headline(up, len(spans), clock), ""]
-    for section in (_requests, _nodes, _members, _processes):
+    for section in (_requests, _healing, _nodes, _members, _processes):
         found = section(up)
         if found:
             lines += [*found, ""]
@@ -28,14 +28,12 @@ def _headline(up: Sequence[Span], count: int, clock: str) -> str:
     def total(name: str) -> float:
         return sum(rate for span in up for _, rate in span.rates(name))
 
-    unwritten = sum(span.value("predastore_repairs_unwritten") or 0 for span in up)
     return (
         f"s3d top  {clock}  {len(up)} of {count} processes  "
         f"{total('predastore_s3_requests_total'):.1f} requests/s  "
         f"in {_size(total('predastore_s3_received_bytes_total'))}/s  "
         f"out {_size(total('predastore_s3_sent_bytes_total'))}/s  "
-        f"repairs: {total('predastore_shards_found_bad_total'):.1f} found/s, "
-        f"{unwritten:.0f} to be noted"
+        f"{total('predastore_shards_found_bad_total'):.1f} bad shards found/s"
     )
 
 
@@ -75,6 +73,33 @@ def _requests(up: Sequence[Span]) -> list[str]:
     ]
     heads = ("OPERATION", "REQ/S", "4XX/S", "5XX/S", "MEAN MS", "50% <= MS", "99% <= MS")
     return table(heads, rows or [("(no requests)", *["-"] * 6)])
+
+
+def _healing(up: Sequence[Span]) -> list[str]:
+    rows = []
+    for span in up:
+        if not span.value("predastore_healing_here"):
+            continue
+
+        def of(name: str, span: Span = span) -> float:
+            return span.value(f"predastore_{name}") or 0
+
+        seconds = of("repair_seconds_left")
+        rows.append(
+            (
+                span.now.url,
+                f"{of('repair_shards_left'):.0f}",
+                f"{of('repair_stuck_shards'):.0f}",
+                _size(of("repair_bytes_left")),
+                f"{_size(of('repair_bytes_per_second'))}/s",
+                "-" if seconds < 0 else f"{seconds:.0f} s",
+                f"{of('moves_left'):.0f}",
+                f"{span.value('predastore_healing_nodes', state='down') or 0:.0f}",
+                f"{span.value('predastore_healing_nodes', state='lost') or 0:.0f}",
+            )
+        )
+    heads = ("HEALING", "SHARDS LEFT", "STUCK", "BYTES", "RATE", "TIME", "MOVES", "DOWN", "LOST")
+    return table(heads, rows)
 
 
 def _nodes(up: Sequence[Span]) -> list[str]:

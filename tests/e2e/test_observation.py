@@ -112,6 +112,10 @@ def test_the_state_of_nodes_and_members_is_there(observed: Observed) -> None:
     assert found["predastore_held_bytes{budget=bodies_in}"] == 0
     assert found["predastore_s3_connections"] >= 0
     assert found["predastore_ready"] == 1
+    healed = eventually(
+        lambda: (now := observed.samples())["predastore_healing_here"] and now, what="healing"
+    )
+    assert healed["predastore_repair_shards_left"] == 0
     assert found["process_resident_memory_bytes"] > 10e6
     eventually(lambda: observed.samples()["predastore_loop_lag_seconds_count"] > 3, what="lag")
 

@@ -46,6 +46,13 @@ predastore_raft_has_leader{member="1"} 1
 predastore_raft_commit_index{member="1"} 99
 predastore_raft_follower_lag_entries{member="1",follower="2"} 4
 predastore_raft_follower_lag_entries{member="1",follower="3"} 9
+predastore_healing_here 1
+predastore_repair_shards_left 12
+predastore_repair_stuck_shards 1
+predastore_repair_bytes_left 12582912
+predastore_repair_bytes_per_second 1048576
+predastore_repair_seconds_left 12
+predastore_healing_nodes{state="down"} 1
 predastore_ready 1
 process_cpu_seconds_total 2.0
 process_resident_memory_bytes 1048576
@@ -67,7 +74,7 @@ def test_rates_are_what_lies_between_two_readings() -> None:
     lines = view([span(BEFORE, NOW)], "12:00:00")
     assert lines[0] == (
         "s3d top  12:00:00  1 of 1 processes  11.0 requests/s  in 2.0 KiB/s  out 0 B/s  "
-        "repairs: 0.0 found/s, 0 to be noted"
+        "0.0 bad shards found/s"
     )
     assert line(lines, "GetObject") == ["GetObject", "10.0", "1.0", "0.0", "1.00", "1", "2.5"]
     assert line(lines, "PutObject")[:4] == ["PutObject", "1.0", "0.0", "1.0"]
@@ -80,9 +87,23 @@ def test_nodes_members_and_processes_have_their_tables() -> None:
     assert one.split()[:8] == ["1", "1", "of", "1", "writes", "7", "0", "2.0"]
     assert one.split()[-2:] == ["5.0", "4.00"]
     assert two.split()[:6] == ["2", "0", "of", "1", "not", "read"]
+    healing = lines[next(n for n, one in enumerate(lines) if one.startswith("HEALING")) + 1]
+    assert healing.split()[1:] == [
+        "12",
+        "1",
+        "12.0",
+        "MiB",
+        "1.0",
+        "MiB/s",
+        "12",
+        "s",
+        "0",
+        "1",
+        "0",
+    ]
     leader = next(one for one in lines if "leader" in one)
     assert leader.split()[:6] == ["1", "leader", "3", "99", "0", "9"]
-    assert line(lines, "http://h/metrics")[:5] == ["http://h/metrics", "yes", "50%", "1.0", "MiB"]
+    assert lines[-2].split()[:5] == ["http://h/metrics", "yes", "50%", "1.0", "MiB"]
 
 
 def test_a_process_that_began_anew_has_no_negative_rates() -> None:
