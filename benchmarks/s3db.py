@@ -150,7 +150,8 @@ class Deployment:
             raise RuntimeError(f"the leader changed at the start: {leaders}")
         leader = leaders.pop()
         self.leader = self._processes[leader]
-        self.follower = next(p for member, p in self._processes.items() if member != leader)
+        others = [process for member, process in self._processes.items() if member != leader]
+        self.follower = others[0] if others else self.leader
 
     def work(self, work: Work) -> Done:
         """In the leader's process."""
