@@ -167,7 +167,7 @@ def _issue(
     authority_key: ec.EllipticCurvePrivateKey,
     names: list[str],
 ) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = _key_of(files)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "predastore s3d")])
     issuer_key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     certificate = (
@@ -180,6 +180,19 @@ def _issue(
     )
     daemon.write_file(files.key, _key_pem(key), 0o600)
     daemon.write_file(files.cert, _pem(certificate) + _pem(authority), 0o644)
+
+
+def _key_of(files: TlsFiles) -> ec.EllipticCurvePrivateKey:
+    """The key that is there, if it is of use: a process that reads both files while another
+    writes them for its own names gets a pair that fits."""
+    if files.key.exists():
+        try:
+            key = serialization.load_pem_private_key(files.key.read_bytes(), None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            return ec.generate_private_key(ec.SECP256R1())
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            return key
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def _builder(

@@ -337,6 +337,9 @@ S3_READ_TRIES_MAX: Final = 8  # of an object that is replaced while it is looked
 DB_MEMBERS_MAX: Final = 7  # a larger Raft group only makes each commit wait for more disks
 # Cyclic garbage is rare here: a full collection in the usual rhythm held the loop for 15-38 ms.
 GC_THRESHOLDS: Final = (100_000, 50, 1_000)
+COMMAND_CALL_TIMEOUT_MS: Final = 5_000  # of an operator's command, to one process
+COMMAND_POLL_MS: Final = 1_000  # between two looks at work that a command waits for
+COMMAND_JOBS: Final = 4  # objects that `cluster verify` reads at once
 JOIN_ASK_MS: Final = 5_000  # one seed has so long to answer
 JOIN_PAUSE_MS: Final = 500  # until the seeds are asked again
 RING_REFRESH_MS: Final = 15_000  # the table of nodes is read so often, news or not

@@ -68,6 +68,7 @@ class StripeWriter:
     async def write(self, source: Source, digests: DigestSink) -> None:
         """Takes the whole body; on return `nodes` says where each shard is durable."""
         if self._count == 0:
+            self.began_ms = now_ms()  # it has no shards that could be lost
             await expect_end(source)
         elif self._count == 1:
             await self._write_one(source, digests)

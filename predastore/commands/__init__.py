@@ -28,6 +28,24 @@ def _db(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     return db.main(arguments, environment)
 
 
+def _node(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    from predastore.commands import node
+
+    return node.main(arguments, environment)
+
+
+def _cluster(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    from predastore.commands import cluster
+
+    return cluster.main(arguments, environment)
+
+
+def _object(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    from predastore.commands import object as object_
+
+    return object_.main(arguments, environment)
+
+
 def _check_config(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     from predastore.commands import check_config
 
@@ -48,6 +66,9 @@ def _top(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 COMMANDS: Final = (
     Command("db", "operate the metadata cluster", _db),
+    Command("cluster", "the whole cluster: its state, verify all of it, drain a node", _cluster),
+    Command("node", "shard nodes: their state, scrub, rebuild an index", _node),
+    Command("object", "where the shards of an object are", _object),
     Command("check-config", "FILE: say what is wrong with a configuration", _check_config),
     Command("top", "watch running processes in the terminal", _top),
     Command("licenses", "show the licences of all that s3d is made of", _licenses),

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from predastore import credentials, daemon, flags, roles
+from predastore.commands import remote
 from predastore.config import Auth, Config, Db
 from predastore.errors import ConfigError, PeerUnreachable
 from predastore.httpd.sigv4 import Credential
@@ -179,7 +180,7 @@ def _apis(settings: Config, request: Request) -> Iterator[Api]:
     named = _named(settings, request)
     first = named or tuple(row for row in settings.db if roles.is_local(row.host))
     others = () if named else tuple(row for row in settings.db if row not in first)
-    shared = settings.auth[:1] or (_generated(settings.base_path),)
+    shared = settings.auth[:1] or (remote.generated(settings),)
     context = _context(settings, request.ca)
     for row in (*first, *others):
         auth = shared[0]
@@ -187,19 +188,6 @@ def _apis(settings: Config, request: Request) -> Iterator[Api]:
             auth = Auth(row.access_key_id, row.secret_access_key)
         credential = Credential(auth.access_key_id, auth.secret_access_key, auth.account_id)
         yield Api(row.host, row.port, credential, settings.region, context)
-
-
-def _generated(base_path: Path) -> Auth:
-    """Those of a cluster that was started without any; they are not made here."""
-    file = base_path / credentials.FILE_NAME
-    if not file.exists():
-        raise ConfigError(
-            [
-                f"no [[auth]] in the configuration, and no {file}; name the cluster's file with "
-                "-config, or its data with -base-path"
-            ]
-        )
-    return credentials.ensure(base_path)
 
 
 def _context(settings: Config, ca: Path | None) -> ssl.SSLContext:

@@ -21,7 +21,7 @@ async def set_horizon(at: Harness, before_ms: int) -> None:
     await at.state.set(HEALING, HORIZON_KEY, records.encode(record))
 
 
-@pytest.mark.parametrize("size", [SMALL, LARGE])
+@pytest.mark.parametrize("size", [0, SMALL, LARGE])
 def test_a_write_goes_on_where_the_horizon_lies_before_it(tmp_path: Path, size: int) -> None:
     async def main() -> None:
         async with distributed(tmp_path) as at:

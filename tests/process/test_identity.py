@@ -82,7 +82,9 @@ def test_a_certificate_stays_until_a_name_is_missing(tmp_path: Path) -> None:
     first, authority = files.cert.read_bytes(), (tmp_path / "ca.pem").read_bytes()
     certificates.ensure(tmp_path, ["localhost"])
     assert files.cert.read_bytes() == first
+    key = files.key.read_bytes()
     certificates.ensure(tmp_path, ["127.0.0.7"])
+    assert files.key.read_bytes() == key  # another process may be reading the pair just now
     assert (tmp_path / "ca.pem").read_bytes() == authority  # clients need not fetch it anew
     for name in ("localhost", "127.0.0.7"):
         handshake(files, name)

@@ -81,7 +81,7 @@ BESIDE = {
         "telemetry",
     },
     "testing": {"flags"},
-    "commands": {"flags", "credentials", "certificates", "daemon", "roles"},
+    "commands": {"flags", "credentials", "certificates", "daemon", "roles", "discovery"},
     "cli": {"host", "commands", "flags"},
     "__main__": {"cli"},
 }

@@ -1,0 +1,275 @@
+"""`s3d cluster ...`: the whole cluster.
+
+    status    nodes, processes, redundancy and what is being done for it
+    verify    read every object back, every block of every shard
+    drain     ID: the node is to get nothing new, and what it has is moved away
+    activate  ID: it takes part again
+    remove    ID: drain it, and then it is no node of the cluster any more
+
+In a terminal `status` goes on while shards are missing or being moved. Exit codes: 0 all is whole,
+1 it is not, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from predastore.backend import records
+from predastore.backend.healing.records import HEALING, PROGRESS_KEY, ProgressRecord
+from predastore.backend.ring_table import LEAVING, RingStore, RingTable, setting
+from predastore.commands import remote, verify
+from predastore.commands.node import statuses
+from predastore.commands.remote import Remote, say
+from predastore.config.model import ACTIVE, DRAINING
+from predastore.errors import ConfigError
+from predastore.gossip import Record
+from predastore.limits import COMMAND_POLL_MS, NODE_LOST_MS
+from predastore.node.messages import NodeStatus
+
+_USAGE: Final = "s3d cluster status | verify | drain ID | activate ID | remove ID  [flags]"
+_DESCRIPTION: Final = """\
+The whole cluster.
+
+commands:
+  status       every node and process, how many shards are missing, what is left to repair and to
+               move, and how long that will take; live in a terminal while there is such work
+  verify       read every block of every shard back, check CRCs, parity and ETags
+  drain ID     give a node nothing new, and move what it has to the others
+  activate ID  take a drained node back
+  remove ID    drain a node; when it is empty it is no node of the cluster any more
+"""
+_EPILOG: Final = """\
+examples:
+  s3d cluster status -config cluster.toml
+  s3d cluster status --json -config cluster.toml
+  s3d cluster verify -config cluster.toml
+  s3d cluster remove 4 -config cluster.toml
+"""
+_STATES: Final = {"drain": DRAINING, "activate": ACTIVE, "remove": LEAVING}
+_HEADS: Final = ("node", "address", "state", "weight", "health", "shards", "used", "free")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = remote.parser("cluster", _USAGE, _DESCRIPTION, _EPILOG, ("config", "base-path"))
+    names = ("status", "verify", *_STATES)
+    made.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
+    made.add_argument("id", nargs="?", metavar="ID", help=argparse.SUPPRESS)
+    made.add_argument("-json", "--json", action="store_true", help="as JSON")
+    made.add_argument("-once", "--once", action="store_true", help="status: one look, then the end")
+    return made
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """`s3d cluster ...`; the exit code."""
+    made = parser()
+    given = vars(made.parse_intermixed_args(list(arguments)))
+    command, text = given.pop("command"), given.pop("id")
+    if (command in _STATES) is not (text is not None):
+        made.error(f"{command} takes {'the id of a node' if command in _STATES else 'no id'}")
+    settings, _ = remote.settled(given, environment)
+    if command == "verify":
+        return remote.run(settings, lambda to: verify.run(to, given["json"]))
+    if command == "status":
+        is_live = sys.stdout.isatty() and not given["json"] and not given["once"]
+        return remote.run(settings, lambda to: _status(to, given["json"], is_live))
+    if not text.isdecimal():
+        raise ConfigError([f'{command}: expected the id of a node, got "{text}"'])
+    return remote.run(settings, lambda to: _set(to, int(text), _STATES[command]))
+
+
+async def _set(to: Remote, node: int, state: str) -> int:
+    if to.row(node) is None:
+        known = ", ".join(str(row.id) for row in to.table.nodes)
+        raise ConfigError([f"node {node}: the cluster has no such node; write one of {known}"])
+    table = await RingStore(to.state, to.code.shards).change(setting(node, state))
+    say(f"done: node {node} is {state}, in version {table.version} of the table of nodes")
+    if state != ACTIVE:
+        say("its shards are moved in the background: s3d cluster status shows how far that is")
+    return 0
+
+
+# --- status -----------------------------------------------------------------------------------
+
+
+async def look(to: Remote) -> dict[str, Any]:
+    """All that `status` knows, as JSON has it."""
+    table = await RingStore(to.state, to.code.shards).read() or RingTable(0, ())
+    processes = await remote.view(to)
+    remote.reach(to.endpoint, table, processes)
+    said = await statuses(Remote(to.settings, to.endpoint, to.state, to.nodes, table, processes))
+    stored = await to.state.get(HEALING, PROGRESS_KEY)
+    healing = None if stored is None else records.decode(ProgressRecord, stored)
+    return {
+        "name": to.settings.cluster.name,
+        "code": {"data": to.code.k, "parity": to.code.m},
+        "version": table.version,
+        "nodes": [
+            {
+                "id": row.id,
+                "host": row.host,
+                "port": row.port,
+                "state": row.state,
+                "weight": row.weight,
+                **_node(row.id, said[row.id], processes),
+            }
+            for row in table.nodes
+        ],
+        "processes": [_process(record) for record in processes],
+        "healing": None if healing is None else _healing(healing),
+    }
+
+
+def _node(node: int, said: NodeStatus | str, processes: Sequence[Record]) -> dict[str, Any]:
+    seen = next((one for one in processes for row in one.facts.nodes if row.id == node), None)
+    if isinstance(said, str):
+        health = "no answer" if seen is None else seen.status.name.lower()
+        return {"health": "no answer" if health == "alive" else health, "error": said}
+    health = f"FAILED: {said.failure}" if said.failure else "good"
+    return {
+        "health": "full" if health == "good" and said.free_bytes <= 0 else health,
+        "shards": said.shard_count,
+        "used_bytes": said.used_bytes,
+        "free_bytes": said.free_bytes,
+        "bad_shards": said.bad_shards,
+    }
+
+
+def _process(record: Record) -> dict[str, Any]:
+    facts = record.facts
+    return {
+        "name": record.name,
+        "host": facts.host,
+        "port": facts.port,
+        "status": record.status.name.lower(),
+        "nodes": [row.id for row in facts.nodes],
+        "members": [row.id for row in facts.members],
+        "version": facts.ring_version,
+        "software": facts.software,
+    }
+
+
+def _healing(progress: ProgressRecord) -> dict[str, Any]:
+    found = {name: getattr(progress, name) for name in progress.__struct_fields__}
+    return {**found, "age_s": round(max(0.0, time.time() - progress.at_ms / 1000), 1)}
+
+
+def is_whole(found: Mapping[str, Any]) -> bool:
+    """Whether every node is good, nothing is missing, and every shard is where it belongs."""
+    healing = found["healing"]
+    return (
+        healing is not None
+        and not healing["shards_left"]
+        and not healing["moves_left"]
+        and bool(healing["ring_settled"])
+        and all(node["health"] == "good" for node in found["nodes"])
+    )
+
+
+async def _status(to: Remote, as_json: bool, is_live: bool) -> int:
+    most: dict[str, int] = {}
+    while True:
+        found = await look(to)
+        whole = is_whole(found)
+        if as_json:
+            say(json.dumps(found, indent=2))
+        else:
+            lines = text(found, most)
+            if is_live:
+                sys.stdout.write("\x1b[H\x1b[2J")
+            for line in lines:
+                say(line)
+        if whole or not is_live:
+            return 0 if whole else 1
+        say("(ends when all is whole; Ctrl-C ends it now)")
+        await asyncio.sleep(COMMAND_POLL_MS / 1000)
+
+
+def text(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
+    """The lines for people. `most`: the most that was left of each kind of work, for its bar."""
+    code = found["code"]
+    rows = [_HEADS, *(_node_row(node) for node in found["nodes"])]
+    away = [one for one in found["processes"] if one["status"] != "alive"]
+    lines = [
+        f"cluster {found['name']}: RS({code['data']},{code['parity']}), "
+        f"{len(found['nodes'])} nodes (version {found['version']}), "
+        f"{len(found['processes']) - len(away)} processes here",
+        "",
+        *remote.table(rows),
+        "",
+    ]
+    lines += [f"process {one['name']} at {one['host']} is {one['status']}" for one in away]
+    lines += _healing_lines(found["healing"], most)
+    lines += [f"node {node['id']}: {node['error']}" for node in found["nodes"] if "error" in node]
+    return lines
+
+
+def _node_row(node: Mapping[str, Any]) -> tuple[str, ...]:
+    numbers = ("-", "-", "-")
+    if "shards" in node:
+        used, free = remote.size(node["used_bytes"]), remote.size(node["free_bytes"])
+        numbers = (str(node["shards"]), used, free)
+    address = f"{node['host']}:{node['port']}"
+    return (
+        str(node["id"]),
+        address,
+        node["state"],
+        f"{node['weight']:g}",
+        node["health"],
+        *numbers,
+    )
+
+
+def _healing_lines(healing: Mapping[str, Any] | None, most: dict[str, int]) -> list[str]:
+    if healing is None:
+        return ["redundancy: not known yet; no process has said how it stands"]
+    lines = []
+    shards, left = healing["shards_left"], healing["bytes_left"]
+    if shards:
+        time_left = healing["seconds_left"]
+        when = f"about {remote.span(time_left)} left" if time_left >= 0 else "time left not known"
+        lines.append(
+            f"repair: {shards} shards of {healing['objects_left']} objects are missing, "
+            f"{remote.size(left)} to repair, {when}"
+        )
+        lines.append(f"  {remote.bar(_done('repair', left, most))}  {_rate(healing)}")
+        if healing["stuck_shards"]:
+            lines.append(f"  {healing['stuck_shards']} of them can not be rebuilt at present")
+    else:
+        lines.append("redundancy: no shard is known to be missing")
+    if healing["moves_left"] or not healing["ring_settled"]:
+        share = healing["walk_percent"] / 100
+        lines.append(f"moving shards to where they belong: {healing['moved_shards']} moved so far")
+        lines.append(f"  {remote.bar(share)}  {_rate(healing)}")
+    if healing["walk"]:
+        lines.append(f"looking over {healing['walk']}: {healing['walk_percent']}% done")
+    waiting = [node for node in healing["down_nodes"] if node not in healing["lost_nodes"]]
+    if waiting:
+        down = ", ".join(map(str, waiting))
+        lines.append(
+            f"down: nodes {down}; after {NODE_LOST_MS // 60_000} minutes their shards are built "
+            "elsewhere"
+        )
+    if healing["lost_nodes"]:
+        gone = ", ".join(map(str, healing["lost_nodes"]))
+        lines.append(f"given up, their shards are built elsewhere: nodes {gone}")
+    if healing["age_s"] > _STALE_S:
+        lines.append(f"(as of {remote.span(healing['age_s'])} ago, from {healing['process']})")
+    return lines
+
+
+_STALE_S: Final = 30.0
+
+
+def _rate(healing: Mapping[str, Any]) -> str:
+    return f"{remote.size(healing['rate_bytes_s'])}/s"
+
+
+def _done(kind: str, left: int, most: dict[str, int]) -> float:
+    most[kind] = max(most.get(kind, 0), left)
+    return 1 - left / most[kind] if most[kind] else 1.0

@@ -1,0 +1,174 @@
+"""A cluster as an operator sees and changes it: status, verify, locate, scrub; a node that joins by
+one seed; [[nodes]] taken in on SIGHUP; a node that is removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.processes import S3d, production
+from support.waiting import eventually
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = '[cluster]\nsecret = "a secret of the cluster"\n'
+
+
+class Operator:
+    """`s3d` commands with the configuration of the cluster."""
+
+    def __init__(self, folder: Path, file: str = "cluster.toml") -> None:
+        self._folder = folder
+        self._file = file
+
+    def run(self, *arguments: str, code: int | None = 0) -> str:
+        command = [sys.executable, "-m", "predastore.cli", *arguments]
+        done = subprocess.run(
+            [*command, "-config", self._file, "-base-path", "data"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+        assert code is None or done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run("cluster", "status", "--json", code=None))
+        return found
+
+    def nodes(self) -> dict[int, dict[str, Any]]:
+        return {node["id"]: node for node in self.status()["nodes"]}
+
+    def shards(self, key: str, code: int | None = 0) -> list[dict[str, Any]]:
+        text = self.run("object", "locate", f"s3://shelf/{key}", "--json", code=code)
+        return json.loads(text)["shards"]
+
+
+def fill(server: S3d, first: int, count: int) -> dict[str, bytes]:
+    client = server.client(attempts=3)
+    bodies = {f"k{n}": random.Random(n).randbytes(10_000 * n) for n in range(first, first + count)}
+    for key, body in bodies.items():
+        client.put_object(Bucket="shelf", Key=key, Body=body)
+    return bodies
+
+
+def test_an_operator_sees_grows_and_shrinks_the_cluster(tmp_path: Path) -> None:
+    operator = Operator(tmp_path)
+    with production(tmp_path, count=6, members=3, extra=SECRET) as servers:
+        servers[0].client().create_bucket(Bucket="shelf")
+        bodies = fill(servers[0], 0, 12)
+        looks_right(operator, bodies)
+        a_damaged_block_is_found(operator, servers)
+        network = servers[0].host.rpartition(".")[0]
+        joining = tmp_path / "joining.toml"
+        joining.write_text(
+            f'backend = "distributed"\n{SECRET}join = "{network}.2:9991"\n'
+            f'[[nodes]]\nid = 7\nhost = "{network}.7"\nport = 9991\nweight = 2\n'
+        )
+        arguments = ["-config", str(joining), "-node", "7"]
+        seventh = S3d(tmp_path / "data", f"{network}.7", arguments, name="s3d-7").start()
+        try:
+            it_joined(operator, Operator(tmp_path, "joining.toml"), seventh, bodies)
+            a_reload_drains(operator, tmp_path, servers)
+            a_removed_node_goes(operator, bodies, servers)
+        finally:
+            seventh.kill()
+
+
+def looks_right(operator: Operator, bodies: dict[str, bytes]) -> None:
+    found = eventually(
+        lambda: (s := operator.status()) and s["healing"] and s["healing"]["ring_settled"] and s,
+        within_s=60,
+        what="a cluster that is whole",
+    )
+    assert [node["health"] for node in found["nodes"]] == ["good"] * 6
+    assert {one["name"] for one in found["processes"]} == {f"node/{n}" for n in range(1, 7)}
+    assert {one["status"] for one in found["processes"]} == {"alive"}
+    text = operator.run("cluster", "status")
+    assert "RS(3,2), 6 nodes (version 1), 6 processes here" in text
+    assert "no shard is known to be missing" in text
+    rows = operator.shards("k11")
+    assert [row["health"] for row in rows] == ["good"] * 5
+    assert len({row["node"] for row in rows}) == 5
+    assert sum(row["bytes"] for row in rows) >= len(bodies["k11"]) * 5 // 3
+    assert "there is no such object" in operator.run("object", "locate", "s3://shelf/x", code=2)
+    done = json.loads(operator.run("cluster", "verify", "--json"))
+    assert (done["objects"], done["degraded"]) == (len(bodies), 0)
+    assert done["data_bytes"] == sum(map(len, bodies.values()))
+
+
+def a_damaged_block_is_found(operator: Operator, servers: list[S3d]) -> None:
+    """Where `locate` says that a block is, a byte is changed: scrub finds it."""
+    row = operator.shards("k9")[0]
+    node = row["node"]
+    segment = servers[0].base_path / "nodes" / f"node-{node}" / "segments"
+    with (segment / f"{row['segment']:08}.seg").open("r+b") as file:
+        file.seek(row["offset"] + 200)
+        byte = file.read(1)
+        file.seek(row["offset"] + 200)
+        file.write(bytes([byte[0] ^ 1]))
+    text = operator.run("node", "scrub", str(node), code=None)
+    assert "blocks were found bad" in text
+    # Healing may have been quicker than the look.
+    eventually(
+        lambda: all(one["health"] == "good" for one in operator.shards("k9", code=None)),
+        within_s=60,
+        what="the repair of a bad block",
+    )
+    assert f"\n{node} " in operator.run("node", "status")
+
+
+def it_joined(operator: Operator, joined: Operator, seventh: S3d, bodies: dict[str, bytes]) -> None:
+    client = seventh.client(attempts=3)
+    for key, body in bodies.items():
+        assert client.get_object(Bucket="shelf", Key=key)["Body"].read() == body
+    for look in (operator, joined):  # by the file of the cluster, and by the seed alone
+        node = look.nodes()[7]
+        assert (node["state"], node["weight"], node["health"]) == ("active", 2.0, "good")
+    eventually(lambda: operator.nodes()[7]["shards"], within_s=60, what="shards moved to it")
+
+
+def a_reload_drains(operator: Operator, folder: Path, servers: list[S3d]) -> None:
+    file = folder / "cluster.toml"
+    text = file.read_text().replace("id = 4\n", 'id = 4\nstate = "draining"\n', 1)
+    file.write_text(text)
+    assert servers[2].process is not None
+    servers[2].process.send_signal(signal.SIGHUP)
+    eventually(
+        lambda: operator.nodes()[4]["state"] == "draining", within_s=30, what="node 4 draining"
+    )
+    assert operator.nodes()[3]["state"] == "active"
+    new = fill(servers[2], 20, 6)  # by the gateway that was told
+    for key in list(new)[:3]:
+        assert 4 not in {row["node"] for row in operator.shards(key)}
+
+
+def a_removed_node_goes(operator: Operator, bodies: dict[str, bytes], servers: list[S3d]) -> None:
+    assert "done: node 4 is leaving" in operator.run("cluster", "remove", "4")
+    assert "done: node 1 is leaving" in operator.run("cluster", "remove", "1")
+    assert "4 active nodes would be left" in operator.run("cluster", "remove", "2", code=1)
+    operator.run("cluster", "activate", "1")
+    # What it has is kept for a while for readers that had begun; no record names it any more.
+    for key in ("k3", "k7", "k11"):
+        eventually(
+            lambda key=key: 4 not in {row["node"] for row in operator.shards(key, code=None)},
+            within_s=90,
+            what="shards moved off node 4",
+        )
+    servers[3].kill()
+    assert "node 4: " in operator.run("node", "rebuild-index", "4")
+    assert "shards, " not in operator.run("node", "rebuild-index", "5", code=None), "it runs"
+    client = servers[4].client(attempts=3)
+    for key, body in bodies.items():
+        assert client.get_object(Bucket="shelf", Key=key)["Body"].read() == body
