@@ -30,6 +30,7 @@ MODULES = {
     "s3db.million": "s3db_million",
     "rpc": "rpc",
     "rpc.netem": "rpc_netem",
+    "rpc.memory": "rpc_memory",
     "s3": "s3",
     "s3.three_hosts": "s3_hosts",
     "memory": "memory",
