@@ -99,10 +99,9 @@ class AccessLog:
             self._timer = self._loop.call_later(ACCESS_LOG_FLUSH_MS / 1000, self._flush)
 
     def prepare(self, settings: Config) -> Apply:
-        """Opens the file of `settings` anew; a log that was off, or is to be off, stays as it is
-        until the next start."""
+        """Opens the file of `settings`, be it the same or another."""
         if not settings.access_log:
-            return lambda: None
+            return lambda: _log.warning("the access log is written until the next start")
         fresh = _opened(settings.access_log)
 
         def apply() -> None:

@@ -71,7 +71,7 @@ class Parts:
         self.probes: list[Probe] = []  # of the metadata in this process: can it be read?
         self._tls: certificates.Served | None = None
         self._known = credentials.Known(())
-        self._known_to_members: dict[int, credentials.Known] = {}
+        self._known_to_members: list[tuple[Db, credentials.Known]] = []
 
     async def open(self, stack: contextlib.AsyncExitStack) -> None:
         """Opens every part; on an error what was opened is closed by `stack`."""
@@ -130,8 +130,8 @@ class Parts:
         def apply() -> None:
             self.auth = auth
             self._known.replace(auth)
-            for row in self.roles.members:
-                self._known_to_members[row.id].replace(self._database_credentials(row))
+            for row, known in self._known_to_members:
+                known.replace(self._database_credentials(row))
 
         return apply
 
@@ -218,7 +218,7 @@ class Parts:
             await endpoint.listen(f"db/{row.id}", row.host, row.raft_port)
         client = Client(endpoint, [other.id for other in self.settings.db], prefer=row.id)
         known = credentials.Known(self._database_credentials(row))
-        self._known_to_members[row.id] = known
+        self._known_to_members.append((row, known))
         verifier = Verifier(known.find, region=self.settings.region, service="s3db")
         context = self._tls.context if self._tls is not None else None
         server = rest.server(
@@ -314,7 +314,7 @@ class Parts:
         if self.settings.access_log:
             log = AccessLog(self.settings.access_log)
             stack.push_async_callback(log.close)
-            self.reloader.add((), log.prepare)
+            self.reloader.add(("access_log",), log.prepare)
             told.append(log.note)
         if self.telemetry is not None:
             told.append(self.telemetry.done)

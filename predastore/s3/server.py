@@ -34,6 +34,7 @@ from predastore.s3.tokens import Tokens
 LIVE_PATH: Final = b"/-/health/live"
 READY_PATH: Final = b"/-/health/ready"
 METRICS_PATH: Final = b"/-/metrics"
+_ABOUT: Final = frozenset({LIVE_PATH, READY_PATH, METRICS_PATH})
 
 _log = logging.getLogger("predastore.s3")
 
@@ -71,11 +72,9 @@ class S3Service:
 
     async def handle(self, request: Request) -> Response:
         """The answer to `request`; raises nothing but cancellation."""
-        if request.raw_path in (LIVE_PATH, READY_PATH):
-            return self._health(request)
         try:
-            if request.raw_path == METRICS_PATH:
-                return await self._metrics(request)
+            if request.raw_path in _ABOUT and not self._names_bucket(request):
+                return await self._about(request)
             answer = await self._answer(request)
         except PredastoreError as error:
             return self._failed(request, error)
@@ -135,6 +134,16 @@ class S3Service:
             request_id=request.id,
             head=request.method == "HEAD",
         )
+
+    def _names_bucket(self, request: Request) -> bool:
+        """Whether Host has a bucket's name, so that the whole path is a key."""
+        return bool(host_bucket(request.headers.get("host", ""), self._services.domains))
+
+    async def _about(self, request: Request) -> Response:
+        """What is asked of the process, not of S3."""
+        if request.raw_path == METRICS_PATH:
+            return await self._metrics(request)
+        return self._health(request)
 
     async def _metrics(self, request: Request) -> Response:
         """Metrics tell of all accounts: they are for the operator's alone."""

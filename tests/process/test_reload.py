@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from predastore import certificates, credentials
-from predastore.config import Auth, Config
+from predastore import certificates, credentials, roles
+from predastore.config import Auth, Cluster, Config, Db, Node
 from predastore.errors import ConfigError, StartupError
 from predastore.reload import Apply, Reloader
+from predastore.wiring import Parts
 from support.loops import on_a_loop
 
 OLD = Config(log_level="info", auth=(Auth("A", "a"),))
@@ -128,3 +129,36 @@ def test_a_certificate_that_is_none_is_refused_beforehand(tmp_path: Path) -> Non
     (tmp_path / "half.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     with pytest.raises(StartupError, match=r"half\.pem"):
         served.prepared(certificates.TlsFiles(tmp_path / "half.pem", tmp_path / "server.key", None))
+
+
+def _cluster(secret: str, hosts: list[str]) -> Config:
+    nodes = tuple(Node(n, host, 9991, Path(f"n{n}")) for n, host in enumerate(hosts, 1))
+    members = (Db(1, hosts[0], 6660, 7660, Path("db")),)
+    return replace(
+        OLD, backend="distributed", cluster=Cluster(secret=secret), nodes=nodes, db=members
+    )
+
+
+def _roles_of(settings: Config) -> roles.Roles:
+    return roles.choose(
+        settings, node=-1, db_only=False, db_node=-1, is_local=lambda host: host == "127.0.0.1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("secret", "hosts", "taken_in"),
+    [
+        ("", ["127.0.0.1"], True),
+        ("", ["127.0.0.1", "192.0.2.1"], False),
+        ("secret", ["127.0.0.1", "192.0.2.1"], True),
+    ],
+)
+@on_a_loop
+async def test_credentials_that_make_the_cluster_key_stay_while_others_have_it(
+    secret: str, hosts: list[str], taken_in: bool
+) -> None:
+    settings = _cluster(secret, hosts)
+    parts = Parts(settings, _roles_of(settings))
+    parts.reloader.add(("auth",), parts._prepare_auth)
+    assert await parts.reloader.reload(lambda: replace(settings, auth=NEW.auth)) is taken_in
+    assert parts.auth == (NEW.auth if taken_in else OLD.auth)

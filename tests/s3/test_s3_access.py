@@ -180,6 +180,21 @@ def test_health(server: S3Server) -> None:
     assert fetch(f"{server.url}/-/health/live", "POST", b"")[0] == 405
 
 
+def test_a_key_may_be_called_like_health_where_the_host_names_the_bucket(
+    server: S3Server, s3: BaseClient, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="-/health/live", Body=b"of a client")
+    url = s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "-/health/live"})
+    assert fetch(url) == (200, b"of a client")
+    hosted = server.client(url=f"http://{DOMAIN}:{server.port}", s3={"addressing_style": "virtual"})
+    signed = hosted.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "-/health/live"})
+    hosted.close()
+    local = signed.replace(f"{bucket}.{DOMAIN}", HOST)
+    request = urllib.request.Request(local, headers={"Host": f"{bucket}.{DOMAIN}:{server.port}"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.read() == b"of a client"
+
+
 def test_a_bucket_that_changed_hands_is_its_new_owners_at_once(
     server: S3Server, s3: BaseClient, bob: BaseClient, bucket: str
 ) -> None:
