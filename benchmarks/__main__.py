@@ -33,6 +33,7 @@ MODULES = {
     "rpc.memory": "rpc_memory",
     "s3": "s3",
     "s3.three_hosts": "s3_hosts",
+    "healing": "healing",
     "memory": "memory",
 }
 PACKAGES = ("aioquic", "Cython", "httptools", "lmdb", "msgspec", "pysyncobj", "uvloop")

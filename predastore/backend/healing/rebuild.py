@@ -85,17 +85,17 @@ class Rebuild:
             extent.size, self._code, extent.block_bytes, stripe
         ).block_bytes
         held = (self._code.k + len(shards)) * length
-        began = await context.throttle.turn()
-        await context.budget.take(held)
-        try:
-            before = self.read_bytes + self.written_bytes
-            blocks = await self._blocks(stripe, length, shards)
-            await asyncio.gather(
-                *(self._write(shard, stripe, count, blocks[shard]) for shard in shards)
-            )
-            context.throttle.paid(self.read_bytes + self.written_bytes - before, began)
-        finally:
-            context.budget.give(held)
+        async with context.throttle.turn() as turn:
+            await context.budget.take(held)
+            try:
+                before = self.read_bytes + self.written_bytes
+                blocks = await self._blocks(stripe, length, shards)
+                await asyncio.gather(
+                    *(self._write(shard, stripe, count, blocks[shard]) for shard in shards)
+                )
+                turn.byte_count = self.read_bytes + self.written_bytes - before
+            finally:
+                context.budget.give(held)
         if not self._wanted:
             raise NotEnoughNodes("no node took the shards that were made")
 

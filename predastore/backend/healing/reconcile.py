@@ -77,11 +77,10 @@ class Pass:
             async for holders, behind in walk(self._context.state, table):
                 if not self._context.lease.is_held:
                     return False
-                began = await self._context.throttle.turn()
-                for holder in holders:
-                    self._remember(holder.extents)
-                await self._note(await self.presence.check(holders))
-                self._context.throttle.paid(0, began)
+                async with self._context.throttle.turn():
+                    for holder in holders:
+                        self._remember(holder.extents)
+                    await self._note(await self.presence.check(holders))
                 if table == WALKED[-1] and behind:
                     self.percent = behind[0] * 100 // 256
         failpoint("healing.pass.walked")
@@ -139,11 +138,10 @@ class Pass:
             async for rows in Listing(self._context.cluster.nodes, node).pages():
                 if not self._context.lease.is_held:
                     return False
-                began = await self._context.throttle.turn()
-                orphans = [row for row in rows if self._is_orphan(row, node, before_ms)]
-                for start in range(0, len(orphans), NODE_DELETE_REFS_MAX):
-                    await self._delete(node, orphans[start : start + NODE_DELETE_REFS_MAX])
-                self._context.throttle.paid(0, began)
+                async with self._context.throttle.turn():
+                    orphans = [row for row in rows if self._is_orphan(row, node, before_ms)]
+                    for start in range(0, len(orphans), NODE_DELETE_REFS_MAX):
+                        await self._delete(node, orphans[start : start + NODE_DELETE_REFS_MAX])
         except NODE_ERRORS as error:
             logger.info("orphans wait", extra={"node": node, "error": str(error)})
         return True
