@@ -6,6 +6,10 @@
 # make faults     three members as processes, killed, stopped and cut off for SECONDS=n
 # make simulate-quic  two ends of QUIC in bad weather, in virtual time; SEEDS and FIRST as above
 # make fuzz-quic  the data plane of QUIC under sanitizers; SECONDS=3600
+# make binary     dist/s3d, one file that needs no Python (minutes); make lock: its versions
+# make packages   dist/*.deb and dist/*.rpm of it; RELEASE=n
+# make test-e2e   the end-to-end tests; S3D=dist/s3d: against the binary, without Python in reach
+# make test-packages  the binary and the packages: installed, upgraded, removed, purged
 # make clean      removes what was built (data/ stays)
 #
 # Each installs what it needs: Debian packages when root, else it prints the line to type.
@@ -89,3 +93,5 @@ $(VENV)/.bench: $(VENV)/.dev
 	@packaging/system-packages bench
 	$(BIN)/python packaging/dependencies.py bench | $(BIN)/python -m pip install -q -r /dev/stdin
 	@touch $@
+
+include packaging/packaging.mk

@@ -2,7 +2,8 @@
 
 Each module has `rows()`, a list of dicts: name, value, unit, spread ((max - min) / median),
 yardstick, yardstick_value, ratio. Row and yardstick are measured in turn, in one run: the ratio
-holds on a noisy machine, the absolute figures do not. BENCH=prefix picks rows by name.
+holds on a noisy machine, the absolute figures do not. BENCH=prefix picks rows by name. S3D=file
+measures that binary where rows start an `s3d` (s3, memory, start), else this source.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ MODULES = {
     "s3.three_hosts": "s3_hosts",
     "healing": "healing",
     "memory": "memory",
+    "start": "startup",
 }
 PACKAGES = ("aioquic", "Cython", "httptools", "lmdb", "msgspec", "pysyncobj", "uvloop")
 

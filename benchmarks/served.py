@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -60,6 +60,11 @@ class Served:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
+
+    def resident_mib(self) -> float:
+        """VmRSS: what is resident now, in MiB."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
     def stop(self) -> None:
         """SIGTERM; RuntimeError unless it ends with 0."""
@@ -105,24 +110,35 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def command() -> list[str]:
+INTERPRETER: Final = (sys.executable, "-m", "predastore")
+
+
+def command() -> tuple[str, ...]:
     """What runs `s3d`: the binary that S3D names, else this interpreter with this source."""
     binary = os.environ.get("S3D")
-    return [str(Path(binary).resolve())] if binary else [sys.executable, "-m", "predastore"]
+    return (str(Path(binary).resolve()),) if binary else INTERPRETER
 
 
 @contextlib.contextmanager
 def s3d(
-    folder: Path, *, tls: bool = False, environment: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    tls: bool = False,
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] | None = None,
+    poll_s: float = 0.05,
 ) -> Iterator[Served]:
-    """`s3d` on plain HTTP, or with a generated certificate; with the bucket "bench"."""
+    """`s3d` on plain HTTP, or with a generated certificate; with the bucket "bench".
+
+    `program`: what runs it, where that is not `command()`. Asked each `poll_s` if it is ready.
+    """
     host = f"127.{random.randrange(10, 250)}.{random.randrange(1, 250)}.1"
     file = folder / "bench.toml"
     file.write_text(_configuration(host, tls))
     with (folder / "s3d.log").open("wb") as log:
         process = subprocess.Popen(
             [
-                *command(),
+                *(program or command()),
                 *("-config", str(file), "-base-path", str(folder / "data")),
             ],
             stdin=subprocess.DEVNULL,
@@ -132,7 +148,7 @@ def s3d(
         )
     served = Served(folder, host, tls, process)
     try:
-        _wait_ready(served)
+        _wait_ready(served, poll_s)
         yield served
     finally:
         if process.poll() is None:
@@ -150,9 +166,9 @@ def _configuration(host: str, tls: bool) -> str:
     return text + '[[buckets]]\nname = "bench"\n'
 
 
-def _wait_ready(served: Served) -> None:
+def _wait_ready(served: Served, poll_s: float) -> None:
     deadline = time.monotonic() + START_S
     while not served.ready():
         if time.monotonic() > deadline:
             raise RuntimeError(f"s3d was not ready in {START_S} s:\n{served.log[-4000:]}")
-        time.sleep(0.05)
+        time.sleep(poll_s)

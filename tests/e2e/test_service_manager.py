@@ -20,7 +20,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
 from predastore import certificates
-from support.processes import fresh_network
+from support.processes import fresh_network, s3d_command
 from support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -109,7 +109,7 @@ def managed(folder: Path) -> Iterator[Managed]:
     notices.bind(str(folder / "notify"))
     notices.setblocking(False)
     listener = socket.create_server((address, 0))
-    command = [sys.executable, "-m", "predastore.cli", "-config", "s3d.toml"]
+    command = [*s3d_command(), "-config", "s3d.toml"]
     with (folder / "stderr").open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-c", HAND_OVER, str(listener.fileno()), *command],

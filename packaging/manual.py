@@ -1,0 +1,142 @@
+"""Prints s3d(1) in roff, made from the tables of the program: flags, commands, exit codes.
+
+What is not in those tables (files, signals, examples) is here.
+"""
+
+import datetime
+import os
+import sys
+
+from predastore import __version__, cli, commands, flags
+from predastore.commands import db
+
+HEAD = r"""
+.SH NAME
+s3d \- S3 server over Reed\-Solomon coded shards
+.SH SYNOPSIS
+.B s3d
+.RI [ flags ]
+.br
+.B s3d
+.I command
+\&...
+.SH DESCRIPTION
+.B s3d
+is an S3 server in one process.
+Objects are cut into stripes, Reed\-Solomon coded, and laid as checksummed shards on several nodes;
+metadata is in a Raft cluster.
+Any two of five nodes may be lost and every object still reads.
+Without a cluster it keeps objects as plain files of one directory.
+.PP
+The configuration is a file in TOML, see
+.BR cluster.toml (5).
+A flag, with one dash or two, beats its environment variable, which beats the file.
+"""
+
+TAIL = r"""
+.SH SIGNALS
+.TP
+.BR SIGTERM ", " SIGINT
+No new connections; running requests get 20 seconds; then everything is closed in order.
+.TP
+.B SIGHUP
+Certificates, credentials and log level are read again; no connection is dropped.
+.SH FILES
+.TP
+.I /etc/predastore/cluster.toml
+The configuration of the packaged service.
+.TP
+.I /var/lib/predastore
+Its data, keys and certificates.
+.TP
+.IR base\-path /credentials.json
+The generated key pair, where the configuration has none.
+.TP
+.IR base\-path /tls/ca.pem
+The authority that clients verify generated certificates by.
+.SH ENVIRONMENT
+Besides the variables of the flags:
+.TP
+.B NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS
+The service manager's, see
+.BR sd_notify (3)
+and
+.BR sd_listen_fds (3).
+.TP
+.B S3D_UNPACK_DIR
+The single\-file binary alone: the directory, and no other, that it unpacks itself into.
+Otherwise it takes the first that it can use of
+.BR CACHE_DIRECTORY ,
+.BR XDG_CACHE_HOME ,
+.IR $HOME/.cache ,
+and
+.B TMPDIR
+or
+.IR /tmp .
+.SH EXAMPLES
+.TP
+.B s3d
+Plain files below data/.
+.TP
+.B s3d \-backend distributed
+Five local nodes and an embedded database, in one process.
+.TP
+.B s3d \-backend distributed \-config cluster.toml \-node 1 \-db\-node 1
+Host 1 of a cluster: S3, a node, a database member.
+.TP
+.B s3d \-db \-config cluster.toml \-db\-node 2
+A database member alone.
+.SH SEE ALSO
+.BR cluster.toml (5),
+.BR systemctl (1)
+"""
+
+
+def escaped(text: str) -> str:
+    """`text` as roff: no character of it is a request or an escape."""
+    safe = text.replace("\\", "\\e").replace("-", "\\-")
+    return "\\&" + safe if safe[:1] in (".", "'") else safe
+
+
+def options() -> list[str]:
+    lines, group = [".SH OPTIONS"], ""
+    for flag in flags.FLAGS:
+        if flag.group != group:
+            group = flag.group
+            lines.append(f".SS {group}")
+        value = f" \\fI{escaped(flag.metavar)}\\fR" if flag.metavar else ""
+        lines += [".TP", f"\\fB\\-{escaped(flag.name)}\\fR{value}"]
+        lines.append(escaped(f"{flag.help[0].upper()}{flag.help[1:]}."))
+        lines.append(f"Variable \\fB{escaped(flag.env)}\\fR; default {escaped(flag.default)}.")
+    lines += [".SS About", ".TP", "\\fB\\-help\\fR", "Shows the flags."]
+    lines += [".TP", "\\fB\\-version\\fR"]
+    return [*lines, "Shows the version, and the commit that a binary was built from."]
+
+
+def subcommands() -> list[str]:
+    lines = [".SH COMMANDS"]
+    for command in commands.COMMANDS:
+        lines += [".TP", f"\\fBs3d {escaped(command.name)}\\fR", f"{escaped(command.help)}."]
+    lines.append(".SS s3d db")
+    for row in db.COMMANDS:
+        argument = f" \\fI{escaped(row.argument)}\\fR" if row.argument else ""
+        lines += [".TP", f"\\fB{escaped(row.name)}\\fR{argument}", f"{escaped(row.help)}."]
+    return lines
+
+
+def exits() -> list[str]:
+    lines = [".SH EXIT STATUS"]
+    for code, meaning, _ in sorted(cli.EXITS, key=lambda row: row[0]):
+        lines += [".TP", f"\\fB{code}\\fR", f"{escaped(meaning[0].upper() + meaning[1:])}."]
+    return lines
+
+
+def page(epoch: int) -> str:
+    date = datetime.datetime.fromtimestamp(epoch, datetime.UTC).date()
+    title = f'.TH S3D 1 "{date}" "Predastore {__version__}" "Predastore"'
+    parts = [title, HEAD.strip(), *options(), *subcommands(), *exits(), TAIL.strip()]
+    return "\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page(int(os.environ.get("SOURCE_DATE_EPOCH", "0"))))

@@ -1,0 +1,44 @@
+# The binary and its packages. Included by the Makefile of the project, which says what is what.
+
+RELEASE ?= 1
+S3D     ?=
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+BINARY  := build/binary
+SOURCES := pyproject.toml $(shell find predastore -name '*.py' -o -name '*.pyx' -o -name '*.h')
+
+.PHONY: lock binary packages test-e2e test-packages
+
+lock: $(VENV)/.venv
+	$(BIN)/python packaging/lock.py
+
+# The folder of the last build is kept while nothing that it is made of has changed.
+binary: $(BINARY)/.stamp
+	$(BINARY)/venv/bin/python packaging/onefile.py
+
+packages: binary
+	@packaging/system-packages packages
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) RELEASE='$(RELEASE)' $(BIN)/python packaging/packages.py
+
+test-e2e: dev
+	@S3D='$(S3D)' packaging/without-python $(BIN)/python -m pytest $(ARGS) tests/e2e
+
+test-packages: dev packages
+	@packaging/system-packages test-packages
+	$(BIN)/python -m pytest -p no:cacheprovider $(ARGS) packaging/tests
+
+$(BINARY)/venv/.stamp: packaging/requirements.lock | $(VENV)/.venv
+	@packaging/system-packages binary
+	@echo '==> Python environment of the binary'
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check -r $<
+	@touch $@
+
+$(BINARY)/.stamp: $(BINARY)/venv/.stamp $(VENV)/.build packaging/binary.py packaging/licences.py $(SOURCES)
+	@echo '==> The binary (some minutes)'
+	rm -rf build/lib* $(BINARY)/wheel
+	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w $(BINARY)/wheel .
+	$(BINARY)/venv/bin/python -m pip install -q --disable-pip-version-check --force-reinstall \
+	    --no-deps $(BINARY)/wheel/*.whl
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(BINARY)/venv/bin/python packaging/binary.py
+	@touch $@
