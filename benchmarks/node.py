@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,10 @@ PUTS_A_ROUND: Final = 400
 APPENDS_A_ROUND: Final = 64
 READS_A_ROUND: Final = 200
 FRAMES: Final = 16
+UPKEEP_BLOCK_BYTES: Final = 64 * KIB
+UPKEEP_BLOCKS: Final = 10_000  # 625 MiB, half of which is deleted
+UPKEEP_REQUESTS: Final = 1_200  # a round
+UPKEEP_PAUSE_S: Final = 0.002
 
 
 def rows() -> list[Row]:
@@ -111,7 +116,93 @@ async def _store_rows(folder: Path) -> list[Row]:
     finally:
         raw.close()
         await store.close()
-    return found
+    return [*found, *await _upkeep_rows(folder / "upkeep")]
+
+
+async def _upkeep_rows(folder: Path) -> list[Row]:
+    """What requests feel of compaction and of a scrub: the same load with and without, in turns."""
+    store = await Store.open(
+        folder, node_id=1, cluster_id=bytes(16), segment_bytes_max=16 * MIB, upkeep=False
+    )
+    block = os.urandom(UPKEEP_BLOCK_BYTES)
+    crc = crc32c(block)
+    try:
+        refs = [_new_ref() for _ in range(UPKEEP_BLOCKS)]
+        for at in range(0, len(refs), 64):
+            await asyncio.gather(*(store.put(ref, block, crc) for ref in refs[at : at + 64]))
+        for at in range(0, len(refs), 1000):
+            await store.delete(refs[at : at + 1000 : 2])
+        live = refs[1::2]
+
+        async def compaction() -> None:
+            while await store.compact():
+                pass
+            raise AssertionError("there was not enough to compact")
+
+        async def scrub() -> None:
+            while True:
+                store.scrub(start=True)
+                await store.scrub_round()
+
+        before = await store.status()
+        found = [
+            await _p99_row("node.p99.scrub", scrub, lambda: _load(store, live, block, crc)),
+            await _p99_row(
+                "node.p99.compaction", compaction, lambda: _load(store, live, block, crc)
+            ),
+        ]
+        after = await store.status()
+        assert after.moved_bytes > before.moved_bytes
+        assert after.scrub_started_ms > before.scrub_started_ms
+        return found
+    finally:
+        await store.close()
+
+
+async def _load(store: Store, live: list[ShardRef], block: bytes, crc: int) -> list[float]:
+    """Seconds that each request took: puts and reads, by four clients that pause in between."""
+    taken: list[float] = []
+
+    async def client(number: int) -> None:
+        for at in range(UPKEEP_REQUESTS // 8):
+            for work in (
+                store.put(_new_ref(), block, crc),
+                store.read(live[(number * 977 + at * 31) % len(live)], 0, 0, len(block)),
+            ):
+                begun_s = time.perf_counter()
+                await work
+                taken.append(time.perf_counter() - begun_s)
+                await asyncio.sleep(UPKEEP_PAUSE_S)
+
+    await asyncio.gather(*(client(number) for number in range(4)))
+    return taken
+
+
+async def _p99_row(
+    name: str,
+    background: Callable[[], Coroutine[None, None, None]],
+    load: Callable[[], Awaitable[list[float]]],
+) -> Row:
+    """The 99th percentile of a request with `background` going on, in ms; its median round, beside
+    that without."""
+    mine, other = [], []
+    await load()
+    for _ in range(ROUNDS):
+        other.append(_p99_ms(await load()))
+        task = asyncio.create_task(background())
+        mine.append(_p99_ms(await load()))
+        assert not task.done() or task.exception() is None, task.exception()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    with_it, without = timing(mine), timing(other)
+    return row(
+        name, with_it.median_s, "ms", spread=with_it.spread,
+        yardstick="the same requests without it", yardstick_value=without.median_s,
+    )  # fmt: skip
+
+
+def _p99_ms(taken_s: list[float]) -> float:
+    return 1000 * statistics.quantiles(taken_s, n=100)[98]
 
 
 async def _put_row(store: Store, raw: _Raw, writers: int) -> Row:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from predastore.errors import NodeFull, Overloaded, PredastoreError, StoreFailed
+from predastore.errors import NodeFull, Overloaded, StoreFailed
 from predastore.limits import NODE_SAY_S, NODE_UPKEEP_S
 from predastore.node.compaction import Compactor
 from predastore.node.index import Index
@@ -74,8 +74,5 @@ class Upkeep:
                     pass
             except (NodeFull, StoreFailed, Overloaded):
                 continue  # its time comes when there is room again
-            except (PredastoreError, OSError):
-                logger.exception("upkeep stopped", extra={"node": self._node_id})
             except Exception:
-                logger.exception("upkeep ended", extra={"node": self._node_id})
-                raise
+                logger.exception("upkeep failed", extra={"node": self._node_id})

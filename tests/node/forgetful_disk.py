@@ -199,3 +199,62 @@ def _write_some(image: bytearray, offset: int, data: bytes, keeps: Callable[[int
                 image.extend(bytes(start + size - len(image)))
             image[start : start + size] = data[at : at + size]
         at += size
+
+
+class FaultyDisk(ForgetfulDisk):
+    """Also fills up, fails, and flips bits. `room_bytes`: what may still be written, None: no
+    bound; `fail_next`: so many operations from now, one fails with EIO, and everything after it
+    until `mend`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.room_bytes: int | None = None
+        self.fail_next: int | None = None
+
+    def mend(self) -> None:
+        self.room_bytes = self.fail_next = None
+
+    def _count(self) -> None:
+        if self.fail_next is not None:
+            self.fail_next -= 1
+            if self.fail_next <= 0:
+                raise OSError(errno.EIO, "the disk is broken")
+        super()._count()
+
+    def create(self, path: Path) -> int:
+        if self.room_bytes == 0:
+            raise OSError(errno.ENOSPC, "no space")
+        return super().create(path)
+
+    def write(self, descriptor: int, pieces: Sequence[Buffer], offset: int) -> None:
+        if self.room_bytes is None:
+            super().write(descriptor, pieces, offset)
+            return
+        data = b"".join(pieces)
+        fits, self.room_bytes = data[: self.room_bytes], max(0, self.room_bytes - len(data))
+        # A disk takes what it can before it says that it is full.
+        super().write(descriptor, [fits], offset)
+        if len(fits) < len(data):
+            raise OSError(errno.ENOSPC, "no space")
+
+    def unlink(self, path: Path) -> None:
+        size = path.stat().st_size
+        super().unlink(path)
+        if self.room_bytes is not None:
+            self.room_bytes += size
+
+    def free_bytes(self, path: Path) -> int:
+        return super().free_bytes(path) if self.room_bytes is None else self.room_bytes
+
+    def flip(self, path: Path, at: int) -> None:
+        """A bit of a file is another one from now on, whatever was synced."""
+        with self._lock:
+            (byte,) = path.read_bytes()[at : at + 1]
+            with open(path, "r+b") as file:
+                file.seek(at)
+                file.write(bytes([byte ^ 4]))
+            found = self._files[path]
+            if at < len(found.durable):
+                image = bytearray(found.durable)
+                image[at] ^= 4
+                found.durable = bytes(image)

@@ -10,17 +10,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from node_support import block_of, open_store, opened, put, read_back, ref_of, run, write
+from node_support import (
+    block_of,
+    open_store,
+    opened,
+    put,
+    read_back,
+    ref_of,
+    run,
+    segments,
+    write,
+)
 
 from predastore._fast.crc import crc32c
 from predastore.errors import NodeError, NodeFull, ShardCorrupt, StartupError, StoreFailed
-from predastore.limits import KIB
+from predastore.limits import KIB, MIB
 from predastore.node.disk import Disk, RealDisk
 from predastore.node.index import Frozen, Index
 from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 from predastore.rpc import Buffer
 from predastore.syscalls import start_writeback
+from support.waiting import eventually_async
 
 
 class FailingDisk(RealDisk):
@@ -217,11 +228,12 @@ def test_a_segment_lost_while_the_store_is_open_is_a_corrupt_shard(tmp_path: Pat
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MiB."""
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 3 MiB, or of as many as the test says."""
     mount = tmp_path / "small"
     mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mount)]
+    size = f"size={getattr(request, 'param', 3)}m"
+    command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(mount)]
     if os.geteuid() or subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("mounting a small file system needs root")
     yield mount
@@ -250,6 +262,50 @@ def test_a_really_full_disk_refuses_reads_on_and_recovers(small_disk: Path) -> N
             assert (await store.status()).shard_count == 0
             for number in range(10):
                 await put(store, ref_of(number), block_of(number, 100_000))
+
+    run(main())
+
+
+@pytest.mark.parametrize("small_disk", [12], indirect=True)
+def test_a_full_disk_is_emptied_by_compaction_and_takes_writes_again_by_itself(
+    small_disk: Path,
+) -> None:
+    """No restart, and no segment that was wholly deleted: half of each stays."""
+
+    async def fill(store: Store, shards: dict[ShardRef, bytes], first: int) -> None:
+        for number in range(first, first + 1000):
+            block = block_of(number, 50_000)
+            try:
+                await put(store, ref_of(number), block)
+            except NodeFull:
+                return
+            shards[ref_of(number)] = block
+        raise AssertionError("the disk never was full")
+
+    async def main() -> None:
+        shards: dict[ShardRef, bytes] = {}
+        async with opened(
+            small_disk / "node", segment_bytes_max=MIB, reserve_bytes=3 * MIB, upkeep=True
+        ) as store:
+            await fill(store, shards, 0)
+            full = len(shards)
+            assert full > 100
+            for ref in list(shards)[::2]:
+                await store.delete([ref])
+                del shards[ref]
+            for ref, block in shards.items():
+                assert await read_back(store, ref, [block])
+            used = sum(file.stat().st_size for file in segments(small_disk / "node"))
+
+            def emptied() -> bool:
+                now = sum(file.stat().st_size for file in segments(small_disk / "node"))
+                return now < 0.7 * used
+
+            await eventually_async(emptied, within_s=30, what="compaction to make room")
+            await fill(store, shards, 1000)
+            assert len(shards) > 0.8 * full
+            for ref, block in shards.items():
+                assert await read_back(store, ref, [block])
 
     run(main())
 
