@@ -229,7 +229,11 @@ async def _serve(host: str) -> None:
 def main() -> None:
     _, size, role, host, *port = sys.argv
     for module in list(sys.modules.values()):  # all that have taken the sizes from limits.py
-        for name in ("RPC_DATAGRAM_LOOPBACK_BYTES", "RPC_DATAGRAM_BYTES"):
+        for name in (
+            "RPC_DATAGRAM_LOOPBACK_BYTES",
+            "RPC_DATAGRAM_BYTES",
+            "RPC_DATAGRAM_BYTES_MAX",
+        ):
             if module.__name__.startswith("predastore.") and hasattr(module, name):
                 setattr(module, name, int(size))
     uvloop.run(_serve(host) if role == "serve" else _call(host, int(port[0])))
