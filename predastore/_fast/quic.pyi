@@ -60,6 +60,8 @@ class Engine:
     """Who sends a packet of its own (`seal`) takes numbers from here, and writes back the next."""
     key_packets_max: int
     """Keys are updated after so many packets (at most what RFC 9001, 6.6 allows)."""
+    idle_timeout: float
+    """`timeout` comes to `idle_at` at the latest; what then is done is up to the owner."""
     datagram_bytes: int
     """Size of the datagrams now; path MTU discovery raises it up to `datagram_bytes_max`."""
     datagram_bytes_max: int
@@ -165,6 +167,14 @@ class Engine:
         """Counters: packets_sent, packets_received, packets_lost, packets_spurious, pto_count,
         bytes_in_flight, window (of congestion), round_trip_ns, round_trip_min_ns, streams,
         key_updates, undecryptable, duplicates, datagram_bytes, memory_bytes, blocked."""
+
+    @property
+    def more_to_send(self) -> bool:
+        """The last `send` ended because its batch was full."""
+
+    @property
+    def idle_at(self) -> float:
+        """RFC 9000, 10.1: counted from what came last, or what was sent first after that."""
 
     @property
     def last_received(self) -> float:

@@ -40,13 +40,13 @@ cdef extern from "quic_api.h":
     struct pq_cubic:
         uint64_t window
     struct pq_conn:
-        int failed, forward_acks, update_wanted, ping_pending
+        int failed, forward_acks, update_wanted, ping_pending, more
         uint64_t error, error_frame, key_packets_max, next, in_flight, queued_bytes, window
         uint64_t peer_max_data, peer_max_streams, next_stream, next_peer_stream, streams_blocked_at
         uint64_t received, packets_sent, packets_received, packets_lost, packets_spurious, ptos
         uint64_t key_updates, undecryptable, duplicates, memory
         const char *reason
-        int64_t last_received, unanswered_since, rtt, rtt_min
+        int64_t last_received, unanswered_since, rtt, rtt_min, idle
         int streams_blocked_pending, is_client
         size_t mtu, mtu_max
         pq_cubic cubic
@@ -78,6 +78,7 @@ cdef extern from "quic_api.h":
     void pq_receive(pq_conn *c, uint8_t *data, size_t n, size_t segment, int64_t now) nogil
     size_t pq_send(pq_conn *c, uint8_t *out, size_t room, size_t *segment, int64_t now) nogil
     int64_t pq_timeout(const pq_conn *c) nogil
+    int64_t pq_idle_at(const pq_conn *c) nogil
     void pq_recovery_due(pq_conn *c, int64_t now) nogil
     pq_stream *pq_stream_find(const pq_conn *c, uint64_t id) nogil
     pq_stream *pq_stream_new(pq_conn *c, uint64_t id) nogil
@@ -407,6 +408,22 @@ cdef class Engine:
             "duplicates": c.duplicates, "datagram_bytes": c.mtu, "memory_bytes": c.memory,
             "queued_bytes": c.queued_bytes,
         }
+
+    @property
+    def more_to_send(self):
+        return self.c.more != 0
+
+    @property
+    def idle_timeout(self):
+        return _s(self.c.idle)
+
+    @idle_timeout.setter
+    def idle_timeout(self, double value):
+        self.c.idle = _ns(value)
+
+    @property
+    def idle_at(self):
+        return _s(pq_idle_at(self.c))
 
     @property
     def last_received(self):

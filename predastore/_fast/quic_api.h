@@ -39,6 +39,7 @@ static int pq_open_conn(struct pq_conn *c, const struct pq_setup *setup) {
     c->seen_floor = setup->floor;
     c->largest_acked = -1;
     c->largest_seen_at = c->last_received = c->pace_at = setup->now;
+    c->idle = PQ_NEVER;
     c->ack_at = c->loss_at = c->pace_until = c->unanswered_since = PQ_NEVER;
     c->peer_ack_exponent = setup->ack_exponent;
     c->peer_ack_delay = setup->peer_ack_delay;

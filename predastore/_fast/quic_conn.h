@@ -136,7 +136,7 @@ struct pq_conn {
     /* Receiving and acknowledging */
     struct pq_ranges seen;
     uint64_t seen_floor, ack_floor, largest_seen;
-    int64_t largest_seen_at, ack_at, last_received;
+    int64_t largest_seen_at, ack_at, last_received, idle;
     uint32_t unacked_count;
     int ack_now, peer_ack_exponent, forward_acks;
     /* Sent */
@@ -176,6 +176,7 @@ struct pq_conn {
     struct pq_stream *control, *ready;
     uint32_t urgent_run;
     uint64_t queued_bytes;
+    int more; /* a batch was full */
     /* What the owner is told */
     struct pq_piece *pieces;
     uint32_t piece_count, piece_room;

@@ -365,10 +365,14 @@ static size_t pq_send(struct pq_conn *c, uint8_t *out, size_t room, size_t *segm
     uint8_t samples[PQ_BATCH_SEGMENTS * PQ_SAMPLE], *starts[PQ_BATCH_SEGMENTS];
     size_t at = 0, count = 0, size = c->mtu, bytes;
     *segment = 0;
+    c->more = 0;
     c->pace_until = PQ_NEVER;
     if (c->failed || !pq_keys_last(c)) return 0;
     while (count < PQ_BATCH_SEGMENTS && !c->failed) {
-        if (at + size > room) break;
+        if (at + size > room) {
+            c->more = 1;
+            break;
+        }
         bytes = pq_datagram(c, out + at, size, now);
         if (bytes == 0 && count == 0 && (bytes = pq_mtu_datagram(c, out, now)) != 0) size = 0;
         if (bytes == 0) break;
@@ -376,7 +380,11 @@ static size_t pq_send(struct pq_conn *c, uint8_t *out, size_t room, size_t *segm
         memcpy(samples + count++ * PQ_SAMPLE, out + at + 1 + c->peer_cid_bytes + 4, PQ_SAMPLE);
         at += bytes;
         if (count == 1) *segment = bytes;
-        if (bytes < size || size == 0) break;
+        if (bytes < size || size == 0) {
+            c->more = size == 0 || pq_has_data(c);
+            break;
+        }
+        c->more = count == PQ_BATCH_SEGMENTS;
     }
     if (count && !pq_masks(&c->send_suite, samples, count))
         pq_fail(c, PQ_E_INTERNAL, 0, "no header protection");
@@ -389,12 +397,20 @@ static size_t pq_send(struct pq_conn *c, uint8_t *out, size_t room, size_t *segm
     return c->failed ? 0 : at;
 }
 
+/* When a connection on which nothing happens ends (RFC 9000, 10.1). */
+static int64_t pq_idle_at(const struct pq_conn *c) {
+    if (c->idle == PQ_NEVER) return PQ_NEVER;
+    int sent = c->unanswered_since != PQ_NEVER && c->unanswered_since > c->last_received;
+    return (sent ? c->unanswered_since : c->last_received) + c->idle;
+}
+
 /* When something is to be done without a datagram that comes. */
 static int64_t pq_timeout(const struct pq_conn *c) {
     int64_t at = pq_recovery_at(c);
     if (c->failed) return PQ_NEVER;
     if (c->unacked_count && c->ack_at < at) at = c->ack_at;
     if (c->pace_until < at) at = c->pace_until;
+    if (pq_idle_at(c) < at) at = pq_idle_at(c);
     return at;
 }
 

@@ -98,7 +98,7 @@ class Endpoint:
             address = self._addresses.get(name)
             if address is None:
                 raise PeerUnreachable(f"{name}: no address is known")
-            peer = self._remote[name] = Peer(name, self._dial_to(name, *address))
+            peer = self._remote[name] = Peer(name, self._dial_to(name, *address), self._deadlines)
         return peer
 
     def _dial_to(self, name: str, host: str, port: int) -> Dial:

@@ -189,7 +189,9 @@ class FrameParser:
         if self.complete:
             self.rest += data
             return True
-        view: Buffer = data
+        if self._header_bytes < 0 and not self._chunks and self._whole(data):
+            return True
+        view: Buffer = memoryview(data)  # of which parts are taken without a copy
         while len(view) >= self._missing_bytes:
             taken, view = view[: self._missing_bytes], view[self._missing_bytes :]
             self._chunks.append(taken)
@@ -200,6 +202,23 @@ class FrameParser:
             self._chunks.append(view)
             self._missing_bytes -= len(view)
         return self.header is not None
+
+    def _whole(self, data: bytes) -> bool:
+        """Takes a message that has come in one piece, as most that are small do."""
+        if len(data) < PREFIX.size:
+            return False
+        header_bytes, payload_bytes = PREFIX.unpack_from(data)
+        header_end = PREFIX.size + header_bytes
+        if len(data) != header_end + payload_bytes or not (
+            0 < header_bytes <= self._header_bytes_max and payload_bytes <= self._payload_bytes_max
+        ):
+            return False
+        self._header_bytes, self.payload_bytes = header_bytes, payload_bytes
+        self.header = data[PREFIX.size : header_end]
+        if payload_bytes:
+            self._chunks.append(memoryview(data)[header_end:])
+        self.complete = True
+        return True
 
     def _step(self) -> bool:
         """One part (prefix, header or payload) is complete; True if it was the last."""

@@ -17,9 +17,10 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from predastore import tracing
-from predastore.errors import DeadlineExceeded, PeerUnreachable, RpcError
+from predastore.errors import PeerUnreachable, RpcError
 from predastore.limits import RPC_REDIAL_IDLE_MS, RPC_REDIAL_MS_MAX, RPC_REDIAL_MS_MIN
 from predastore.rpc.admission import Admission
+from predastore.rpc.deadlines import Deadlines
 from predastore.rpc.framing import Buffer, Message, encode_request, payload_length
 from predastore.rpc.quic_client import Channel
 
@@ -31,8 +32,9 @@ Dial = Callable[[], Awaitable[Channel]]
 class Peer:
     """`dial` makes a connection, or raises an RpcError."""
 
-    def __init__(self, name: str, dial: Dial) -> None:
+    def __init__(self, name: str, dial: Dial, deadlines: Deadlines) -> None:
         self.name = name
+        self._deadlines = deadlines
         self.admission = Admission(name)
         self._dial = dial
         self._loop = asyncio.get_running_loop()
@@ -53,14 +55,12 @@ class Peer:
         if not self.admission.try_enter(size_bytes):
             await self.admission.enter(size_bytes, deadline)
         try:
-            async with asyncio.timeout_at(deadline):
+            with self._deadlines.limit(deadline, self.name):
                 channel = self._channel or await self._connected()
                 timeout_ms = int((deadline - self._loop.time()) * 1000)
                 header = encode_request(method, max(1, timeout_ms), body, tracing.place())
                 self._called_at = self._loop.time()
                 return await channel.call(header, payload)
-        except TimeoutError:
-            raise DeadlineExceeded(f"{self.name}: {method}: no answer in time") from None
         finally:
             self.admission.leave(size_bytes)
 

@@ -11,7 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from predastore.errors import Overloaded, PeerRefused, PredastoreError, RpcError
+from predastore.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    PeerRefused,
+    PredastoreError,
+    RpcError,
+)
 from predastore.limits import (
     RPC_REQUEST_TIMEOUT_MS,
     RPC_STREAMS_MAX,
@@ -19,6 +25,7 @@ from predastore.limits import (
 )
 from predastore.rpc import service
 from predastore.rpc.admission import Admission
+from predastore.rpc.deadlines import Deadlines
 from predastore.rpc.framing import (
     Buffer,
     FrameError,
@@ -40,8 +47,11 @@ _CLOSE_TIMEOUT_S = 5.0  # for handlers that were cancelled
 class CallServer:
     """`peer` is set once the caller is proven."""
 
-    def __init__(self, connection: Connection, methods: Mapping[str, Method]) -> None:
+    def __init__(
+        self, connection: Connection, methods: Mapping[str, Method], deadlines: Deadlines
+    ) -> None:
         self.connection = connection
+        self.deadlines = deadlines
         self.methods = methods
         self.peer = ""
         self.tasks: set[asyncio.Task[None]] = set()
@@ -78,7 +88,7 @@ class _ServedCall:
         self._request: RequestHeader | None = None
         self._method: Method | None = None
         self._task: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(RPC_REQUEST_TIMEOUT_MS / 1000, self._cut, CANCELLED)
+        self._timer: asyncio.TimerHandle | None = None
 
     # The stream's callbacks
 
@@ -98,6 +108,9 @@ class _ServedCall:
             return
         if self._parser.complete and self._task is None:
             self._start()
+        elif self._timer is None:
+            timeout_s = RPC_REQUEST_TIMEOUT_MS / 1000
+            self._timer = self._loop.call_later(timeout_s, self._cut, CANCELLED)
 
     def reset_received(self, error_code: int) -> None:
         self._cut(CANCELLED)
@@ -106,7 +119,7 @@ class _ServedCall:
         self._cut(CANCELLED)
 
     def connection_lost(self, error: RpcError) -> None:
-        self._timer.cancel()
+        self._stop_timer()
         if self._task is not None:
             self._task.cancel()
 
@@ -133,10 +146,9 @@ class _ServedCall:
     def _start(self) -> None:
         assert self._request is not None
         assert self._method is not None
-        self._timer.cancel()
+        self._stop_timer()
         timeout_ms = max(0, min(self._request.timeout_ms, RPC_TIMEOUT_MS_MAX))
         deadline = self._loop.time() + timeout_ms / 1000
-        self._timer = self._loop.call_at(deadline, self._cut, CANCELLED)
         self._task = self._loop.create_task(self._run(self._request, self._method, deadline))
         self._server.tasks.add(self._task)
         self._task.add_done_callback(self._server.tasks.discard)
@@ -144,20 +156,28 @@ class _ServedCall:
     async def _run(self, request: RequestHeader, method: Method, deadline: float) -> None:
         connection = self._server.connection
         try:
-            prefix, reply = await self._handle(request, method, deadline)
-            # The handler was the last to see the request's payload.
-            self._parser = FrameParser()
-            connection.give_back(self._stream_id)
-            size_bytes = len(prefix) + payload_length(reply)
-            await self._server.responses.enter(size_bytes, deadline)
-            try:
-                await connection.send(self._stream_id, prefix, reply)
-            finally:
-                self._server.responses.leave(size_bytes)
+            with self._server.deadlines.limit(deadline, request.method):
+                prefix, reply = await self._handle(request, method, deadline)
+                # The handler was the last to see the request's payload.
+                self._parser = FrameParser()
+                connection.give_back(self._stream_id)
+                await self._respond(prefix, reply, deadline)
         except Overloaded:
             connection.abandon(self._stream_id, BUSY)
+        except DeadlineExceeded:
+            connection.abandon(self._stream_id, CANCELLED)
         finally:
             self._end()
+
+    async def _respond(self, prefix: bytes, reply: Sequence[Buffer], deadline: float) -> None:
+        responses = self._server.responses
+        size_bytes = len(prefix) + payload_length(reply)
+        if not responses.try_enter(size_bytes):
+            await responses.enter(size_bytes, deadline)
+        try:
+            await self._server.connection.send(self._stream_id, prefix, reply)
+        finally:
+            responses.leave(size_bytes)
 
     async def _handle(
         self, request: RequestHeader, method: Method, deadline: float
@@ -183,6 +203,10 @@ class _ServedCall:
         self._server.connection.abandon(self._stream_id, error_code)
         self._end()
 
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _end(self) -> None:
-        self._timer.cancel()
+        self._stop_timer()
         self._server.connection.release(self._stream_id)

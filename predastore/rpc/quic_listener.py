@@ -32,6 +32,7 @@ from predastore.limits import (
 )
 from predastore.rpc import auth
 from predastore.rpc.certificate import Certificate
+from predastore.rpc.deadlines import Deadlines
 from predastore.rpc.framing import FrameParser, decode_struct
 from predastore.rpc.quic import CLOSED, REFUSED, Connection, Stream
 from predastore.rpc.quic_calls import CallServer
@@ -75,6 +76,7 @@ class Listener:
         self._routes: dict[bytes, _Session] = {}
         self.sessions: set[_Session] = set()
         self.unproven_count = 0
+        self.deadlines = Deadlines()
 
     async def start(self, host: str, port: int) -> int:
         """Listens; returns the port, which differs when `port` is 0. OSError if it can not."""
@@ -231,7 +233,7 @@ class _Session:
             core, listener.datagrams, opened=self._opened, ready=lambda: None, lost=self._lost
         )
         self.connection.connection_ids = self.route
-        self.calls = CallServer(self.connection, listener.methods)
+        self.calls = CallServer(self.connection, listener.methods, listener.deadlines)
         self._proven = False
         self._timer = asyncio.get_running_loop().call_later(
             RPC_HANDSHAKE_TIMEOUT_MS / 1000, self._too_late

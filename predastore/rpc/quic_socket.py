@@ -96,6 +96,7 @@ class DatagramSocket:
         self._resume: list[Callable[[], None]] = []
         self._loop = asyncio.get_running_loop()
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._fd = self._socket.fileno()
         self._socket.setblocking(False)
         for level, option, value in (
             # The kernel grants what it may; less is slower, not wrong.
@@ -120,11 +121,10 @@ class DatagramSocket:
         self._loop.add_reader(self._socket, self._readable)
 
     def _readable(self) -> None:
-        fd = self._socket.fileno()
-        if fd < 0:
+        if self._fd < 0:
             return
         try:
-            messages = self._receiver.receive(fd)
+            messages = self._receiver.receive(self._fd)
         except OSError as error:
             self._fail(error)
             return
@@ -141,14 +141,13 @@ class DatagramSocket:
 
     def send(self, data: Buffer, size_bytes: int, segment_bytes: int, address: Address) -> None:
         """The first `size_bytes` of `data`, as datagrams of `segment_bytes` (0: just one)."""
-        fd = self._socket.fileno()
-        if fd < 0 or self._waiting is not None:
+        if self._fd < 0 or self._waiting is not None:
             return
         name = None if self._peer is not None else self._names.get(address) or self._name(address)
-        sent, error = self._sender.send(fd, data, size_bytes, segment_bytes, name)
+        sent, error = self._sender.send(self._fd, data, size_bytes, segment_bytes, name)
         if error == errno.EAGAIN:
             self._waiting = (bytes(memoryview(data)[sent:size_bytes]), segment_bytes, address)
-            self._loop.add_writer(fd, self._writable)
+            self._loop.add_writer(self._socket, self._writable)
         elif error and error != errno.EMSGSIZE:  # too large for the way: a probe was to find out
             self._fail(OSError(error, os.strerror(error)))
 
@@ -184,7 +183,8 @@ class DatagramSocket:
             logger.debug("datagram not sent or received: %s", error)
 
     def close(self) -> None:
-        if self._socket.fileno() >= 0:
+        if self._fd >= 0:
+            self._fd = -1
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
             self._socket.close()

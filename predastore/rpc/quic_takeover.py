@@ -107,7 +107,6 @@ class EngineCore(Core):
 
     _engine: Engine | None = None
     _peer_address: Address = ()
-    _idle_s = 0.0
     _control_due = False
     _known_ids: dict[int, bytes]
     _early: list[tuple[bytes, Address]]  # what aioquic had to send before the take-over
@@ -163,6 +162,9 @@ class EngineCore(Core):
                 self.more_to_send = False
                 return
             outlet.send(outlet.out, size_bytes, segment_bytes, address)
+            if not engine.more_to_send:
+                self.more_to_send = False
+                return
         self.more_to_send = True
 
     def _transmit_control(self, now: float, outlet: Outlet) -> None:
@@ -183,16 +185,11 @@ class EngineCore(Core):
         engine = self._engine
         if engine is None:
             return super().get_timer()
-        at = min(engine.timeout(), self._idle_at(engine))
+        at = engine.timeout()
         if engine.forward_acks:
             self._close_at = at
             return min(at, super().get_timer() or at)
         return at
-
-    def _idle_at(self, engine: Engine) -> float:
-        """RFC 9000, 10.1: from what came last, or from what was sent first after that."""
-        last, sent = engine.last_received, engine.unanswered_since
-        return (sent if last < sent < float("inf") else last) + self._idle_s
 
     def handle_timer(self, now: float) -> None:
         engine = self._engine
@@ -200,9 +197,8 @@ class EngineCore(Core):
             super().handle_timer(now)
             return
         engine.on_timeout(now)
-        idle_at = self._idle_at(engine)
-        if engine.forward_acks or now >= idle_at:
-            self._close_at = idle_at
+        if engine.forward_acks or now >= engine.idle_at:
+            self._close_at = engine.idle_at
             self._control_due = True
             super().handle_timer(now)
 
@@ -316,7 +312,6 @@ class EngineCore(Core):
         datagram_bytes = min(self._max_datagram_size, largest)
         self._known_ids = self._own_ids()
         self._peer_address = self._network_paths[0].addr
-        self._idle_s = self._idle_timeout()
         engine = self._engine = Engine(
             is_client=self._is_client,
             cipher=_CIPHERS[send.cipher_suite],
@@ -343,6 +338,7 @@ class EngineCore(Core):
             peer_ack_delay_exponent=3 if exponent is None else exponent,
             peer_ack_delay_max=self._loss.max_ack_delay,
         )
+        engine.idle_timeout = self._idle_timeout()
         self._cryptos[Epoch.ONE_RTT] = _Sealed(self, engine)
         space.ack_at = None
         engine.forward_acks = bool(space.sent_packets)
