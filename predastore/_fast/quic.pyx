@@ -1,8 +1,8 @@
 # cython: language_level=3
 """The 1-RTT data plane of a QUIC connection: the boundary between Python and quic_*.h.
 
-The headers do the work on C structs alone; what is long enough runs without the GIL. This file
-keeps the connection alive, copies what came in order into bytes objects, and turns the times
+The headers do the work on C structs alone (quic.pxd has what is used of them); what is long
+enough runs without the GIL. This file keeps the connection alive, copies what came in order into bytes objects, and turns the times
 between seconds and nanoseconds. An Engine belongs to one thread.
 """
 
@@ -12,82 +12,6 @@ from libc.math cimport INFINITY, llrint
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
-
-cdef extern from "quic_api.h":
-    enum:
-        PQ_AES_128_GCM, PQ_AES_256_GCM, PQ_CHACHA20_POLY1305
-        PQ_DATAGRAM_MIN, PQ_DATAGRAM_MAX, PQ_BATCH, PQ_CID_MAX, PQ_CIDS_MAX
-        PQ_V_RESET, PQ_V_STOP, PQ_V_CONTROL, PQ_V_ACK, PQ_V_CID, PQ_V_FOREIGN
-    int64_t PQ_NEVER
-    uint64_t PQ_UNKNOWN
-    uint32_t PQ_NO_PIECE
-    struct pq_chunk:
-        pass
-    struct pq_piece:
-        const uint8_t *data
-        uint32_t length, next
-        pq_chunk *chunk
-    struct pq_event:
-        int kind
-        uint64_t number, value
-        const uint8_t *data
-        size_t length
-    struct pq_stream:
-        uint64_t id, base, end, limit, delivered, highest, final_size, stop_code
-        pq_stream *ready_next
-        uint8_t urgent, queued, received_all, told_end, in_ready, stop, stop_pending
-        uint32_t piece_first, piece_last
-    struct pq_cubic:
-        uint64_t window
-    struct pq_conn:
-        int failed, forward_acks, update_wanted, ping_pending, more
-        uint64_t error, error_frame, key_packets_max, next, in_flight, queued_bytes, window
-        uint64_t peer_max_data, peer_max_streams, next_stream, next_peer_stream, streams_blocked_at
-        uint64_t received, packets_sent, packets_received, packets_lost, packets_spurious, ptos
-        uint64_t key_updates, undecryptable, duplicates, memory
-        const char *reason
-        int64_t last_received, unanswered_since, rtt, rtt_min, idle
-        int streams_blocked_pending, is_client
-        size_t mtu, mtu_max
-        pq_cubic cubic
-        uint32_t stream_count, piece_count, event_count, foreign_count
-        pq_stream *ready
-        pq_piece *pieces
-        pq_event *events
-    struct pq_setup:
-        int is_client, cipher, version, key_phase, ack_exponent
-        const uint8_t *send_secret
-        const uint8_t *receive_secret
-        uint64_t next, floor, window, streams_max, own_stream_max, peer_max_data
-        uint64_t peer_stream_max_local, peer_stream_max_remote, peer_streams_max
-        int64_t now, rtt, peer_ack_delay
-        size_t mtu, mtu_max
-    int pq_open_conn(pq_conn *c, const pq_setup *setup) nogil
-    void pq_close_conn(pq_conn *c) nogil
-    size_t pq_secret_bytes(int cipher) nogil
-    int pq_add_cid(pq_conn *c, uint64_t number, const uint8_t *cid, size_t n) nogil
-    void pq_remove_cid(pq_conn *c, uint64_t number) nogil
-    int pq_set_peer_cid(pq_conn *c, const uint8_t *cid, size_t n) nogil
-    int pq_received_before(pq_conn *c, uint64_t lo, uint64_t hi) nogil
-    int pq_skip_to(pq_conn *c, uint64_t next, int64_t now) nogil
-    int pq_grant(pq_conn *c, uint64_t window, uint64_t streams) nogil
-    int pq_adopt_early(pq_conn *c, uint64_t id, uint64_t offset, const uint8_t *p, size_t n) nogil
-    int pq_adopt(pq_conn *c, uint64_t id, uint64_t delivered, uint64_t final_size) nogil
-    void pq_stop(pq_conn *c, pq_stream *s, uint64_t code) nogil
-    int pq_seal_packet(pq_conn *c, uint8_t *packet, size_t header, size_t n, uint64_t number) nogil
-    void pq_receive(pq_conn *c, uint8_t *data, size_t n, size_t segment, int64_t now) nogil
-    size_t pq_send(pq_conn *c, uint8_t *out, size_t room, size_t *segment, int64_t now) nogil
-    int64_t pq_timeout(const pq_conn *c) nogil
-    int64_t pq_idle_at(const pq_conn *c) nogil
-    void pq_recovery_due(pq_conn *c, int64_t now) nogil
-    pq_stream *pq_stream_find(const pq_conn *c, uint64_t id) nogil
-    pq_stream *pq_stream_new(pq_conn *c, uint64_t id) nogil
-    int pq_can_write(const pq_stream *s) nogil
-    int pq_stream_write(pq_conn *c, pq_stream *s, const uint8_t *p, size_t n, int fin) nogil
-    void pq_stream_reset(pq_conn *c, pq_stream *s, uint64_t code) nogil
-    void pq_stream_settle(pq_conn *c, pq_stream *s) nogil
-    void pq_consume(pq_conn *c, uint64_t n) nogil
-    void pq_chunk_free(pq_conn *c, pq_chunk *chunk) nogil
 
 AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305 = PQ_AES_128_GCM, PQ_AES_256_GCM, PQ_CHACHA20_POLY1305
 DATAGRAM_BYTES_MAX = PQ_DATAGRAM_MAX
@@ -142,7 +66,7 @@ cdef class Engine:
         if {len(send_secret), len(receive_secret)} != {secret_bytes}:
             raise ValueError(f"a secret of this cipher has {secret_bytes} bytes")
         if not 0 <= peer_ack_delay_exponent <= 20 or not own_connection_ids:
-            raise ValueError("an ack delay exponent of 0 to 20, and a connection id, are needed")
+            raise ValueError("an ack delay exponent of 0 to 20, and a connection id")
         if not PQ_DATAGRAM_MIN <= datagram_bytes <= datagram_bytes_max <= PQ_DATAGRAM_MAX:
             raise ValueError(f"datagrams have {PQ_DATAGRAM_MIN} to {PQ_DATAGRAM_MAX} bytes")
         memset(&setup, 0, sizeof(setup))
@@ -294,9 +218,6 @@ cdef class Engine:
 
     # Streams
 
-    cdef pq_stream *_stream(self, uint64_t stream_id):
-        return pq_stream_find(self.c, stream_id)
-
     def can_open(self):
         if self.c.next_stream < self.c.peer_max_streams:
             return True
@@ -330,7 +251,7 @@ cdef class Engine:
     def write(self, uint64_t stream_id, data not None, bint end, bint urgent):
         cdef Py_buffer view
         cdef int written
-        cdef pq_stream *s = self._stream(stream_id)
+        cdef pq_stream *s = pq_stream_find(self.c, stream_id)
         if s == NULL or not pq_can_write(s):
             raise ValueError(f"stream {stream_id} can not be written to")
         if not s.queued:
@@ -344,20 +265,20 @@ cdef class Engine:
             raise MemoryError
 
     def can_write(self, uint64_t stream_id):
-        cdef pq_stream *s = self._stream(stream_id)
+        cdef pq_stream *s = pq_stream_find(self.c, stream_id)
         return s != NULL and bool(pq_can_write(s))
 
     def unacked_bytes(self, uint64_t stream_id):
-        cdef pq_stream *s = self._stream(stream_id)
+        cdef pq_stream *s = pq_stream_find(self.c, stream_id)
         return 0 if s == NULL else s.end - s.base
 
     def reset(self, uint64_t stream_id, uint64_t error_code):
-        cdef pq_stream *s = self._stream(stream_id)
+        cdef pq_stream *s = pq_stream_find(self.c, stream_id)
         if s != NULL:
             pq_stream_reset(self.c, s, error_code)
 
     def stop(self, uint64_t stream_id, uint64_t error_code):
-        cdef pq_stream *s = self._stream(stream_id)
+        cdef pq_stream *s = pq_stream_find(self.c, stream_id)
         if s != NULL:
             pq_stop(self.c, s, error_code)
 
