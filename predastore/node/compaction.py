@@ -56,6 +56,7 @@ from predastore.node.segment import (
     segment_path,
 )
 from predastore.node.shard import counts, entry_bytes, location, locations
+from predastore.node.threads import Threads
 from predastore.node.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -232,6 +233,7 @@ class Compactor:
         index: Index,
         *,
         pace: Pace,
+        threads: Threads,
         segment_bytes_max: int,
         reserve_bytes: int,
     ) -> None:
@@ -240,6 +242,7 @@ class Compactor:
         self._writer = writer
         self._index = index
         self._pace = pace
+        self._threads = threads
         self._slack_bytes = min(
             segment_bytes_max // NODE_COMPACT_SLACK_PART, NODE_COMPACT_SLACK_BYTES_MAX
         )
@@ -272,7 +275,7 @@ class Compactor:
     async def _survey(self) -> list[Candidate]:
         survey = moving.Survey(_future())
         await self._writer.run(survey)
-        free_bytes = await asyncio.to_thread(self._measure, survey.found)
+        free_bytes = await self._threads.run(self._measure, survey.found)
         self._hungry = free_bytes < self._hungry_below_bytes
         self._share = 1.0 if self._hungry else NODE_COMPACT_TIME_SHARE
         return [
@@ -308,7 +311,7 @@ class Compactor:
             await self._writer.run(moving.Seal(_future(), number))
         path = segment_path(self._folder, number)
         try:
-            source = await asyncio.to_thread(
+            source = await self._threads.run(
                 _Victim, path, number, self._index, damaged=number in self._index.scrub.damaged
             )
         except FileNotFoundError:
@@ -316,9 +319,12 @@ class Compactor:
             return
         touched = _Touched()
         try:
-            await self._carry_out(source, source.steps(), number, touched)
+            await self._carry_out(source.steps(), number, touched)
             if self._is_live(number):
-                await self._carry_out(source, source.left(), number, touched)
+                await self._carry_out(source.left(), number, touched)
+        except asyncio.CancelledError:
+            await self._threads.finish()  # one of them may be reading
+            raise
         finally:
             source.close()
         if self._is_live(number):
@@ -334,12 +340,10 @@ class Compactor:
         use = self._index.usage.segments.get(number)
         return use is not None and use.live
 
-    async def _carry_out(
-        self, source: _Victim, steps: Iterator[_Step], number: int, touched: _Touched
-    ) -> None:
+    async def _carry_out(self, steps: Iterator[_Step], number: int, touched: _Touched) -> None:
         while True:
             began_s = time.monotonic()
-            step = await asyncio.to_thread(next, steps, None)
+            step = await self._threads.run(next, steps, None)
             if step is None:
                 break
             for at in range(0, len(step.tombstones), NODE_COMPACT_KEYS_MAX):

@@ -13,6 +13,7 @@ from predastore.limits import (
     NODE_PAGE_SHARDS_MAX,
     NODE_PAGE_STRIPES_MAX,
 )
+from predastore.node.disk import Disk
 from predastore.node.index import Index
 from predastore.node.messages import (
     BadShard,
@@ -61,6 +62,14 @@ def segment_sizes(folder: Path) -> list[int]:
         with suppress(FileNotFoundError):  # unlinked since it was listed
             sizes.append(segment_path(folder, number).stat().st_size)
     return sizes
+
+
+def space(folder: Path, disk: Disk) -> tuple[list[int], int, int, str]:
+    """Bytes of each segment, free and total bytes of the disk, and what is wrong, or ""."""
+    try:
+        return segment_sizes(folder), *disk.space(folder), ""
+    except OSError as error:
+        return [], 0, 0, f"{folder}: {error.strerror}"
 
 
 def places(index: Index, key: bytes, entry: bytes, first: int) -> ShardPlaces:

@@ -50,6 +50,7 @@ from predastore.node.segment import (
     segment_path,
 )
 from predastore.node.shard import Location, location, locations
+from predastore.node.threads import Threads
 from predastore.node.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -162,6 +163,7 @@ class Scrubber:
         index: Index,
         *,
         pace: Pace,
+        threads: Threads,
         period_s: float,
         now_s: Callable[[], float] = time.time,
     ) -> None:
@@ -169,6 +171,7 @@ class Scrubber:
         self._writer = writer
         self._index = index
         self._pace = pace
+        self._threads = threads
         self._period_s = period_s
         self._now_s = now_s
         self._asked = False
@@ -219,7 +222,7 @@ class Scrubber:
     async def _round(self) -> None:
         survey = moving.Survey(asyncio.get_running_loop().create_future())
         await self._writer.run(survey)
-        sizes = await asyncio.to_thread(self._sizes, survey.found)
+        sizes = await self._threads.run(self._sizes, survey.found)
         self._total_bytes, self._done_bytes = sum(sizes.values()), 0
         for segment in survey.found:
             here = self._index.scrub
@@ -244,7 +247,7 @@ class Scrubber:
     async def _check(self, segment: SegmentState, start: int) -> None:
         path, number = segment_path(self._folder, segment.number), segment.number
         try:
-            reading = await asyncio.to_thread(Reading, path, number, self._index, segment.end_bytes)
+            reading = await self._threads.run(Reading, path, number, self._index, segment.end_bytes)
         except FileNotFoundError:
             use = self._index.usage.segments.get(number)
             if use is not None and use.live:  # else it was unlinked since it was listed
@@ -264,6 +267,9 @@ class Scrubber:
             if reading.ranges:
                 await self._look_up(number, reading.good)
             self._note(number, reading)
+        except asyncio.CancelledError:
+            await self._threads.finish()  # one of them may be reading
+            raise
         finally:
             self._done_bytes = base
             reading.close()
@@ -280,7 +286,7 @@ class Scrubber:
         while self._index.bad.full and not self._restarted:
             await self._pace.rest(0.0, 1.0, 1.0)
         began_s = time.monotonic()
-        result = await asyncio.to_thread(work)
+        result = await self._threads.run(work)
         worked_s = time.monotonic() - began_s
         usual = max(NODE_SCRUB_BYTES_S_MIN, 2 * self._total_bytes / self._period_s)
         rate = max(usual, NODE_SCRUB_ASKED_BYTES_S) if self._asked else usual

@@ -70,6 +70,7 @@ from predastore.node.shard import (
     location,
     show_key,
 )
+from predastore.node.threads import Threads
 from predastore.node.upkeep import Upkeep
 from predastore.node.writer import Writer
 from predastore.rpc import Buffer
@@ -156,12 +157,14 @@ class Store:
         )
         self._writer = Writer(log, opened.index, opened.disk, folder, unlinked=self._unlinked)
         self._calls = 0
+        self._threads = Threads()
         self._compactor = Compactor(
             folder,
             opened.disk,
             self._writer,
             opened.index,
             pace=Pace(lambda: self._calls),
+            threads=self._threads,
             segment_bytes_max=segment_bytes_max,
             reserve_bytes=reserve_bytes,
         )
@@ -170,6 +173,7 @@ class Store:
             self._writer,
             opened.index,
             pace=Pace(lambda: self._calls),
+            threads=self._threads,
             period_s=NODE_SCRUB_PERIOD_S,
         )
         self._upkeep = Upkeep(
@@ -211,6 +215,7 @@ class Store:
         self._closed = True
         await self._upkeep.close()
         await self._writer.close()
+        await self._threads.finish()
         self._reader.close()
         self._index.close()
         self._lock.release()
@@ -293,7 +298,7 @@ class Store:
             block = await self._read(key, stripe, place)
         except ShardCorrupt as error:
             self._corrupt_reads += 1
-            await asyncio.to_thread(self._index.mark_bad, key, stripe, place)
+            await self._threads.run(self._index.mark_bad, key, stripe, place)
             logger.error(
                 "block is damaged",
                 extra={"node": self.node_id, "shard": show_key(key), "reason": str(error)},
@@ -344,7 +349,7 @@ class Store:
 
     async def shards(self, after: bytes, limit: int) -> ShardRows:
         """Up to `limit` committed shards in the order of their keys, beyond the key `after`."""
-        return await asyncio.to_thread(listing.shards, self._index, after, limit)
+        return await self._threads.run(listing.shards, self._index, after, limit)
 
     def bad(self, after: bytes, limit: int) -> BadShards:
         """As `shards`, those with blocks known to be bad."""
@@ -355,16 +360,9 @@ class Store:
         """Why nothing is written any more, or empty."""
         return self._writer.failure or ""
 
-    def _on_disk(self) -> tuple[list[int], int, int, str]:
-        """Bytes of each segment, free and total bytes of the disk, and what is wrong or ""."""
-        try:
-            sizes = listing.segment_sizes(self._folder)
-            return sizes, *self._disk.space(self._folder), self.failure
-        except OSError as error:
-            return [], 0, 0, self.failure or f"{self._folder}: {error.strerror}"
-
     async def status(self) -> NodeStatus:
-        sizes, free_bytes, total_bytes, failure = await asyncio.to_thread(self._on_disk)
+        space = await self._threads.run(listing.space, self._folder, self._disk)
+        sizes, free_bytes, total_bytes, failure = space
         used_bytes = sum(sizes)
         live_bytes = self._index.usage.live_bytes
         compaction, scrub = self._compactor.progress, self._scrubber.status()
@@ -374,7 +372,7 @@ class Store:
             free_bytes=max(0, free_bytes - self._reserve_bytes),
             segment_count=len(sizes),
             shard_count=self._index.shard_count,
-            failure=failure,
+            failure=self.failure or failure,
             corrupt_reads=self._corrupt_reads,
             damaged_places=self.recovery.damaged,
             live_bytes=live_bytes,
