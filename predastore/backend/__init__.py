@@ -10,6 +10,7 @@
 | `core`, `commit_ops` | conditional commits, what follows them, and what they are made of |
 | `assembly`, `upload_listing` | completing an upload, and listing those in progress |
 | `collector`, `repair_queue` | bytes that nothing refers to any more; shards found missing or bad |
+| `healing` | repair, rebalancing, orphans: a package, with a table of its own |
 | `body`, `buffers`, `shared_sync` | taking a body; memory under budgets; one sync for many |
 | `distributed` | bytes as Reed-Solomon shards on nodes |
 | `cluster`, `stripe_writer`, `stripe_reader`, `health` | ... nodes, and stripes to and from them |

@@ -19,7 +19,7 @@ from typing import Any
 
 from predastore.backend.cluster import NODE_ERRORS, Buffer, Cluster
 from predastore.backend.interface import Damaged
-from predastore.backend.records import MISSING, ShardExtent
+from predastore.backend.records import ShardExtent
 from predastore.coding import erasure
 from predastore.coding.erasure import Code, Slice
 from predastore.errors import ObjectUnreadable, Overloaded, ShardCorrupt, ShardNotFound
@@ -42,7 +42,8 @@ class StripeReader:
         self.cluster = cluster
         self.extent = extent
         self.code = Code(extent.k, extent.m)
-        self.gone = {shard for shard, node in enumerate(extent.nodes) if node == MISSING}
+        # MISSING, or on a node that has left the configuration.
+        self.gone = {n for n, node in enumerate(extent.nodes) if node not in cluster.known}
         self._unreached: set[int] = set()  # those of `gone` whose nodes may come back
         self._patient_until = 0.0  # loop time; set when patience is first needed
         self._slow_until: dict[int, int] = {}  # shard -> the stripe from which it is asked again

@@ -114,7 +114,9 @@ class Rebalance:
                 shards += move.shards
                 byte_count += move.byte_count
 
-        await asyncio.gather(*(work() for _ in range(HEALING_JOBS)))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(HEALING_JOBS, len(holders))):
+                group.create_task(work())
         self._context.counts.moved_shards += shards
         self._context.counts.moved_bytes += byte_count
         if not self._goes_on(ring):

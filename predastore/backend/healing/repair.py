@@ -91,7 +91,9 @@ class Repair:
                     return
                 done += await self._attempt(job) is Outcome.DONE
 
-        await asyncio.gather(*(work() for _ in range(HEALING_JOBS)))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(HEALING_JOBS, len(jobs))):
+                group.create_task(work())
         return done
 
     async def _survey(self) -> list[Job]:
