@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from backend_support import run, some_bytes
 from healing_support import Cluster, cluster, healing, until
 
@@ -62,6 +63,64 @@ async def settled(at: Cluster) -> bool:
         and not await at.notes()
         and await at.lies_where_the_ring_wants()
     )
+
+
+def test_a_reader_finds_shards_that_were_all_moved_meanwhile(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cluster(tmp_path) as at:
+            body = some_bytes(400_000, 3)
+            await at.put("k", body)
+            await at.put_part("parts")
+            _, before = await at.objects.lookup("bucket", "k")
+            _, parts = await at.objects.lookup("bucket", "parts")
+            assert before is not None
+            assert parts is not None
+            under_way = await at.objects.open_read(before, 0, before.size)
+            first = bytes(await anext(under_way))
+            async with healing(at) as healer:
+                await until(at.is_checked)
+                for node in (6, 7, 8, 9, 10):
+                    await at.run_node(node)
+                at.set_nodes((6, 7, 8, 9, 10), draining=(1, 2, 3, 4, 5))
+                healer.config_changed()
+                await until(lambda: settled(at))
+            for node in (1, 2, 3, 4, 5):
+                assert (await at.stores[node].status()).shard_count == 0
+            rest = b"".join([bytes(buffer) async for buffer in under_way])
+            assert first + rest == body
+            assert await at.at.read(before, 5, 300_000) == body[5:300_000]
+            assert await at.at.read(parts, 0, parts.size) == at.bodies["parts"]
+            assert await at.faults() == []
+
+    run(main())
+
+
+def test_another_process_goes_on_where_one_has_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("predastore.backend.healing.holders.HEALING_PAGE_RECORDS", 8)
+
+    async def main() -> None:
+        async with cluster(tmp_path) as at:
+            await at.put_many(40)
+            for node in (6, 7):
+                await at.run_node(node)
+            at.set_nodes((1, 2, 3, 4, 5, 6, 7))
+            least = shards_to_move(await at.extents(), at.store.cluster.ring)
+            async with healing(at) as first:
+
+                async def has_begun() -> bool:
+                    return first._context.counts.moved_shards > 0
+
+                await until(has_begun)
+            async with healing(at, name="second") as second:
+                await until(lambda: settled(at))
+                moved = first._context.counts.moved_shards + second._context.counts.moved_shards
+            assert second._context.counts.moved_shards < least, "it did not begin anew"
+            assert moved <= least
+            assert await at.faults() == []
+
+    run(main())
 
 
 def test_from_5_nodes_to_8_and_back_to_6_under_load(tmp_path: Path) -> None:
