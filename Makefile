@@ -3,7 +3,7 @@
 # make lint       ruff, mypy, the layer and style tests
 # make bench      the benchmark table; BENCH=prefix picks rows, BENCH_OUT=file writes JSON
 # make simulate   the metadata cluster under faults in virtual time; SEEDS=n, from FIRST=n on
-# make faults     three members as processes, killed, stopped and cut off for SECONDS=n
+# make faults     three members as processes, killed, stopped and cut off; SECONDS=120
 # make simulate-quic  two ends of QUIC in bad weather, in virtual time; SEEDS and FIRST as above
 # make fuzz-quic  the data plane of QUIC under sanitizers; SECONDS=3600
 # make binary     dist/s3d, one file that needs no Python (minutes); make lock: its versions
@@ -22,8 +22,7 @@ BENCH  ?=
 BENCH_OUT ?=
 SEEDS  ?= 1000
 FIRST  ?= 0
-SECONDS ?= 3600
-SECONDS ?= 120
+SECONDS ?=
 
 KERNELS := setup.py $(wildcard predastore/_fast/*.pyx predastore/_fast/*.h predastore/_fast/*.pxd)
 
@@ -48,13 +47,13 @@ simulate: dev
 	$(BIN)/python -m tests.s3db.simulator --seeds $(SEEDS) --first $(FIRST) --jobs 2
 
 faults: dev
-	S3DB_FAULT_SECONDS=$(SECONDS) $(BIN)/python -m pytest -q -s --timeout 1200 tests/e2e/test_s3db_faults.py
+	S3DB_FAULT_SECONDS=$(or $(SECONDS),120) $(BIN)/python -m pytest -q -s --timeout 1200 tests/e2e/test_s3db_faults.py
 
 simulate-quic: dev
 	$(BIN)/python -m tests.rpc.simulator --seeds $(SEEDS) --first $(FIRST) --jobs 2
 
 fuzz-quic: dev
-	$(BIN)/python -m tests.fuzz.quic --seconds $(SECONDS) --jobs 2
+	$(BIN)/python -m tests.fuzz.quic --seconds $(or $(SECONDS),3600) --jobs 2
 
 clean:
 	rm -rf build dist *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
