@@ -542,6 +542,41 @@ def test_a_truncation_brings_the_old_configuration_back() -> None:
     assert core.membership.current.voters == (1, 2, 3)
 
 
+def test_an_acknowledgement_of_a_disk_that_was_lost_holds_up_nothing() -> None:
+    """It came late, after its member was taken in anew (seed 16414 of the simulation, once)."""
+    core = core_of(1, 1, 1, 1, voters=(1, 2))
+    core.synced(elect(core))
+    accept(core, 2, 5)
+    core.change_membership(Change.ADD_LEARNER, 4)
+    sync(core)
+    accept(core, 2, 6)
+    accept(core, 4, 3)  # of the old disk
+    assert core.leadership is not None
+    progress = core.leadership.peers[4]
+    prev = progress.next - 1
+    for _ in range(3):
+        beat(core)
+        refuse(core, 4, prev)
+        prev = progress.next - 1
+    assert (progress.match, progress.next) == (0, 1)
+    appends = [m for m in said(beat(core)) if isinstance(m, Append) and m.target == 4]
+    assert [item.index for item in appends[0].entries] == [1, 2, 3, 4, 5, 6]
+    accept(core, 4, 6)
+    assert core.leadership.caught_up_learner() == 4
+    assert core.commit == 6
+
+
+def beat(core: Core) -> Ready:
+    """A turn with a heartbeat."""
+    core.tick(core.deadline())
+    return sync(core)
+
+
+def refuse(core: Core, source: int, prev_index: int) -> None:
+    """As a member without any entries does."""
+    core.step(AppendReply(source, core.id, core.term, False, prev_index, 0, 0, 0), core.now)
+
+
 def test_a_learner_never_campaigns() -> None:
     core = core_of(1, member=4, voters=(1, 2, 3), learners=(4,))
     core.tick(LATER)

@@ -61,12 +61,20 @@ class Progress:
         return advanced
 
     def refused(self, prev_index: int, retry_at: int) -> bool:
-        """Take the refusal of an append after `prev_index`; False if it is an old one."""
-        if self.sending is Sending.SNAPSHOT or prev_index <= self.match:
+        """Take the refusal of an append after `prev_index`; False if it is an old one.
+
+        A probe right after `match` that is refused takes `match` back: the acceptance was given
+        by a member that has lost its disk since, and came late. (Or the refusal is the old one;
+        then the next acceptance sets it right. To believe less than is true is always safe.)
+        """
+        probed = self.sending is Sending.PROBE and prev_index == self.next - 1
+        if self.sending is Sending.SNAPSHOT or (prev_index <= self.match and not probed):
             return False
-        if self.sending is Sending.PROBE and prev_index != self.next - 1:
+        if self.sending is Sending.PROBE and not probed:
             return False
         self._become(Sending.PROBE)
+        if prev_index <= self.match:
+            self.match = max(0, min(prev_index, retry_at) - 1)
         self.next = max(self.match + 1, min(retry_at, prev_index))
         return True
 
