@@ -223,6 +223,9 @@ class EngineCore(Core):
         if not any(event[0] == READY for event in found):
             return found
         self._take_over()
+        found += super().take_events()
+        # aioquic tells of those ids that it sent; the peer may use any of them from now on.
+        found += [(ISSUED, 0, own_id, 0) for own_id in self._known_ids.values()]
         return found
 
     def _handled(self, mixed: list[Event]) -> list[Event]:
