@@ -7,6 +7,8 @@ import random
 import shutil
 from pathlib import Path
 
+import lmdb
+import msgspec
 import pytest
 from node_support import (
     block_of,
@@ -26,6 +28,7 @@ from predastore._fast import frame
 from predastore._fast.crc import crc32c
 from predastore.errors import ShardCorrupt, StartupError
 from predastore.limits import MIB
+from predastore.node.index import FORMAT
 from predastore.node.judging import Report
 from predastore.node.segment import HEADER_BYTES
 from predastore.node.shard import ShardRef
@@ -109,6 +112,19 @@ def test_an_index_that_can_not_be_used_is_built_again(tmp_path: Path, damage: st
     found, report = run(found_in(path, shards))
     assert found == list(shards)
     assert report.rebuilt == (damage != "older"), "an older one is only brought up to date"
+
+
+def test_an_index_of_another_format_is_built_again_and_not_guessed_at(tmp_path: Path) -> None:
+    shards = some_shards()
+    run(fill(tmp_path, shards))
+    for state in (b"?", msgspec.msgpack.encode([FORMAT + 1, "x", [1, 64, 0], 5]), b"\x90"):
+        environment = lmdb.open(str(tmp_path / "index"), max_dbs=4)
+        with environment.begin(write=True) as transaction:
+            transaction.put(b"state", state, db=environment.open_db(b"meta", transaction))
+        environment.close()
+        found, report = run(found_in(tmp_path, shards))
+        assert found == list(shards)
+        assert report.rebuilt
 
 
 def test_a_log_cut_anywhere_keeps_every_shard_committed_before(tmp_path: Path) -> None:
