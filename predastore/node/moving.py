@@ -26,7 +26,8 @@ class Block(NamedTuple):
 
 
 class Move(Operation):
-    """Blocks are copied; those that are whole shards are committed with it."""
+    """Blocks are copied. That need not be durable before `Relocate` is, so it costs no sync that
+    requests would have to wait for."""
 
     moves = True
 
@@ -39,14 +40,7 @@ class Move(Operation):
             entry = log.entry(key)
             if entry is None or location(entry, stripe) != place:
                 continue
-            if counts(entry).block_count == 1:
-                _move_sole(log, key, entry, payload, place.crc)
-            else:
-                log.copy(key, stripe, payload, place.crc)
-
-
-def _move_sole(log: Log, key: bytes, entry: bytes, payload: memoryview, crc: int) -> None:
-    log.sole_block(key, payload, crc, lambda place: as_committed(entry, [place]))
+            log.copy(key, stripe, payload, place.crc)
 
 
 class Relocate(Operation):
