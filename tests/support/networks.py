@@ -2,7 +2,8 @@
 
 Each host has two ways: the bridge, to the other hosts, and a link of its own, from this process.
 Cutting a host off takes its port from the bridge: datagrams between hosts vanish without a word,
-and this process can still talk to it, as a client on the wrong side of a partition would.
+and this process can still talk to it, as a client on the wrong side of a partition would. A host
+with a bad line hangs on the bridge by support.wire, which loses and delays.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import contextlib
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 
 class Hosts:
@@ -20,6 +23,7 @@ class Hosts:
         net, link = random.randrange(1, 255), random.randrange(1, 255)
         self.addresses = [f"10.{net}.{link}.{n}" for n in range(1, count + 1)]
         self._links = [f"10.{net}.{255 - link}.{4 * n}" for n in range(1, count + 1)]
+        self._wires: dict[int, subprocess.Popen[bytes]] = {}
 
     def namespace(self, number: int) -> str:
         return f"{self._tag}n{number}"
@@ -56,11 +60,44 @@ class Hosts:
     def cut(self, number: int) -> None:
         _ip(f"link set {self._port(number)} nomaster")
 
+    def spoil(self, number: int, *, loss: float = 0.0, delay_ms: float = 0.0) -> None:
+        """Gives a host a bad line to the bridge: `loss` of its frames in either direction, and
+        `delay_ms` for what it sends."""
+        self.cut(number)
+        near, far = self._lane(number)
+        _ip(f"link add {near} type veth peer name {far}")
+        _ip(f"link set {near} up")
+        _ip(f"link set {far} master {self._tag}br up")
+        settings = ["--loss", str(loss), "--delay-ms", str(delay_ms)]
+        self._wires[number] = wire = subprocess.Popen(
+            [sys.executable, "-m", "support.wire", self._port(number), near, *settings],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).resolve().parents[1],
+        )
+        assert wire.stdout is not None
+        assert wire.stdout.readline(), "the wire carries nothing"
+
+    def _lane(self, number: int) -> tuple[str, str]:
+        return f"{self._tag}l{number}", f"{self._tag}m{number}"
+
     def mend(self, number: int) -> None:
+        """Undoes `cut` and `spoil`."""
+        self._unwire(number)
         _ip(f"link set {self._port(number)} master {self._tag}br")
+
+    def _unwire(self, number: int) -> None:
+        wire = self._wires.pop(number, None)
+        if wire is None:
+            return
+        wire.kill()
+        wire.wait(10)
+        assert wire.stdout is not None
+        wire.stdout.close()
+        _ip(f"link del {self._lane(number)[0]}")
 
     def remove(self) -> None:
         for number in range(1, len(self.addresses) + 1):
+            self._unwire(number)
             for device in (self._port(number), self._way(number)):
                 _ip(f"link del {device}", check=False)
             _ip(f"netns del {self.namespace(number)}", check=False)

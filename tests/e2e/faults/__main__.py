@@ -1,0 +1,70 @@
+"""The long form: every way of failing, as many pairs as are asked for, and the figures.
+
+    python -m e2e.faults [--pairs N] [--ways kill,stop,...] [--fault-s S] [--calm-s S] [--seed N]
+
+Exit code 1 when a GET of an acknowledged object failed, or returned a wrong byte, or no PUT went
+through while a pair was down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from e2e.faults.load import Load
+from e2e.faults.story import Story
+from e2e.faults.world import PAIRS, WAYS, World, world
+from support import disks, networks
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m e2e.faults")
+    parser.add_argument("--pairs", type=int, default=1, help="of hosts, for each way (at most 15)")
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--fault-s", type=float, default=20.0)
+    parser.add_argument("--calm-s", type=float, default=8.0)
+    parser.add_argument("--repaired-within-s", type=float, default=300.0)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="faults") as folder:
+        reason = networks.why_not() or disks.why_not(Path(folder))
+        if reason:
+            print(reason)
+            return 2
+        with world(Path(folder)) as made:
+            return run(made, given)
+
+
+def run(made: World, given: argparse.Namespace) -> int:
+    load = Load(made.gateways)
+    story = Story(
+        made,
+        load,
+        calm_s=given.calm_s,
+        fault_s=given.fault_s,
+        repaired_within_s=given.repaired_within_s,
+    )
+    draw = random.Random(given.seed)
+    try:
+        for way in given.ways.split(","):
+            for pair in draw.sample(PAIRS, min(given.pairs, len(PAIRS))):
+                for line in story.tell(way, pair).lines():
+                    print(line, flush=True)
+    finally:
+        load.stop()
+    print(f"{story.read_all()} objects of calm times read once more, all right")
+    for kind in ("GET", "PUT"):
+        total = sum(one.kind == kind for one in load.seen)
+        failed = load.failures(kind)
+        longest = max(one.took_s for one in load.seen if one.kind == kind and not one.wrong)
+        print(f"{kind}: {total} in all, {len(failed)} failed, longest {longest:.2f} s")
+        for one in failed[:20]:
+            print(f"    {one.wrong[:300]}")
+    return 1 if load.failures("GET") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
