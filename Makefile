@@ -4,6 +4,7 @@
 # make bench      the benchmark table; BENCH=prefix picks rows, BENCH_OUT=file writes JSON
 # make simulate   the metadata cluster under faults in virtual time; SEEDS=n, from FIRST=n on
 # make faults     three members as processes, killed, stopped and cut off; SECONDS=120
+# make host-faults  two of six hosts fail, in six ways, under load; as root; ARGS="--pairs 15"
 # make simulate-quic  two ends of QUIC in bad weather, in virtual time; SEEDS and FIRST as above
 # make fuzz-quic  the data plane of QUIC under sanitizers; SECONDS=3600
 # make binary     dist/s3d, one file that needs no Python (minutes); make lock: its versions
@@ -26,7 +27,7 @@ SECONDS ?=
 
 KERNELS := setup.py $(wildcard predastore/_fast/*.pyx predastore/_fast/*.h predastore/_fast/*.pxd)
 
-.PHONY: run test lint bench simulate faults simulate-quic fuzz-quic clean build dev
+.PHONY: host-faults run test lint bench simulate faults simulate-quic fuzz-quic clean build dev
 
 run: build
 	@exec $(BIN)/s3d -config config/dev.toml $(ARGS)
@@ -48,6 +49,9 @@ simulate: dev
 
 faults: dev
 	S3DB_FAULT_SECONDS=$(or $(SECONDS),120) $(BIN)/python -m pytest -q -s --timeout 1200 tests/e2e/test_s3db_faults.py
+
+host-faults: dev
+	cd tests && ../$(BIN)/python -m e2e.faults $(ARGS)
 
 simulate-quic: dev
 	$(BIN)/python -m tests.rpc.simulator --seeds $(SEEDS) --first $(FIRST) --jobs 2

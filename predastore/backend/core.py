@@ -158,8 +158,13 @@ class Core:
         """Awaits `work`, which goes on when the awaiting request is cancelled."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: where the request is gone, nobody is left to be told
 
     async def _discard_unless_unknown(self, written: Written, error: BaseException) -> None:
         """After a commit that raised `error`."""

@@ -110,7 +110,9 @@ class Listener:
     def challenge(self, hello: Hello) -> Challenge:
         _check_nonce(hello.nonce)
         if hello.wanted not in (self._served, ANYONE):
-            raise PeerRefused(f"{hello.wanted!r} is not here")
+            raise PeerRefused(
+                f"{hello.wanted!r} is not here: this is {self._served!r}; the address is another's"
+            )
         self._hello = hello
         return self._challenge
 

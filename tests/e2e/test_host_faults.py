@@ -13,7 +13,7 @@ from e2e.faults.story import Story
 from e2e.faults.world import PAIRS, WAYS, world
 from support import disks, networks
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_any_two_hosts_may_fail_in_any_way(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_any_two_hosts_may_fail_in_any_way(tmp_path: Path) -> None:
     if reason:
         pytest.skip(reason)
     with world(tmp_path) as made:
-        load = Load(made.gateways)
+        load = Load(made.gateways, patience_s=30.0)
         try:
             story = Story(made, load, calm_s=1.0, fault_s=4.0)
             for way in WAYS:

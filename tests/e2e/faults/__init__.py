@@ -3,6 +3,6 @@
 `world` is the cluster in network namespaces, `load` the clients and what they saw, `story` the
 faults and the judgement. The short form is tests/e2e/test_host_faults.py; the long one:
 
-    make faults                          every way, a pair each, and the figures
-    make faults ARGS='--pairs 15'        all pairs
+    make host-faults                          every way, a pair each, and the figures
+    make host-faults ARGS='--pairs 15'        all pairs
 """

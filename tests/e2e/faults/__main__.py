@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -27,8 +28,10 @@ def main() -> int:
     parser.add_argument("--fault-s", type=float, default=20.0)
     parser.add_argument("--calm-s", type=float, default=8.0)
     parser.add_argument("--repaired-within-s", type=float, default=300.0)
+    parser.add_argument("--patience-s", type=float, default=0.0, help="with 503s")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # hosts and disks are removed
     with tempfile.TemporaryDirectory(prefix="faults") as folder:
         reason = networks.why_not() or disks.why_not(Path(folder))
         if reason:
@@ -39,7 +42,7 @@ def main() -> int:
 
 
 def run(made: World, given: argparse.Namespace) -> int:
-    load = Load(made.gateways)
+    load = Load(made.gateways, given.patience_s)
     story = Story(
         made,
         load,

@@ -31,13 +31,24 @@ def content(key: str) -> bytes:
 
 
 class Client:
-    """One keep-alive connection to a gateway; anything but the right answer raises."""
+    """One keep-alive connection to a gateway; anything but the right answer raises. What is
+    answered 503 is asked again for `patience_s`, as clients of S3 do."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience_s: float = 0.0) -> None:
         self._signer = Signer(address, PORT, ACCESS_KEY, SECRET, "us-east-1")
+        self._patience_s = patience_s
         self._connection: http.client.HTTPConnection | None = None
 
     def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
+        give_up = time.monotonic() + self._patience_s
+        status, found = self._ask(method, path, body)
+        while status == 503 and time.monotonic() < give_up:
+            status, found = self._ask(method, path, body)
+        if status != 200:
+            raise AssertionError(f"{method} {path}: {status} {found[:400]!r}")
+        return found
+
+    def _ask(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         raw = Raw(method, path, body=body, payload="UNSIGNED-PAYLOAD")
         fields = {**self._signer.fields(raw), "content-length": str(len(body))}
         if self._connection is None:
@@ -50,9 +61,7 @@ class Client:
         except (OSError, http.client.HTTPException):
             self.close()
             raise
-        if answer.status != 200:
-            raise AssertionError(f"{method} {path}: {answer.status} {found[:400]!r}")
-        return found
+        return answer.status, found
 
     def close(self) -> None:
         if self._connection is not None:
@@ -91,14 +100,17 @@ class Ledger:
 
 
 class Load:
-    """Runs until `stop`."""
+    """Runs until `stop`. `patience_s`: of the clients."""
 
-    def __init__(self, gateways: list[str]) -> None:
+    def __init__(self, gateways: list[str], patience_s: float = 0.0) -> None:
+        self._patience_s = patience_s
         self.ledger = Ledger()
         self.seen: list[Seen] = []
         self.answered_up_to: dict[str, float] = {}  # by client: all that was due before
         self._stopping = threading.Event()
-        Client(gateways[0]).ask("PUT", f"/{BUCKET}")
+        first = Client(gateways[0])
+        first.ask("PUT", f"/{BUCKET}")
+        first.close()
         self._threads = [
             threading.Thread(target=work, args=(gateway, f"{number}-{kind}{n}"), daemon=True)
             for number, gateway in enumerate(gateways)
@@ -109,7 +121,7 @@ class Load:
             thread.start()
 
     def _write(self, gateway: str, name: str) -> None:
-        client, number = Client(gateway), 0
+        client, number = Client(gateway, self._patience_s), 0
         due = time.monotonic()
         while not self._stopping.is_set():
             key = f"{name}/{number}"
@@ -122,7 +134,7 @@ class Load:
         client.close()
 
     def _read(self, gateway: str, name: str) -> None:
-        client, draw = Client(gateway), random.Random(name)
+        client, draw = Client(gateway, self._patience_s), random.Random(name)
         due = time.monotonic()
         while not self._stopping.is_set():
             key = self.ledger.some(draw)

@@ -127,7 +127,7 @@ class Story:
         return self._read(self._load.ledger.safe)
 
     def _read(self, keys: list[str]) -> int:
-        clients = [Client(address) for address in self._world.gateways]
+        clients = [Client(address, patience_s=30.0) for address in self._world.gateways]
         for number, key in enumerate(keys):
             self._load.check(clients[number % len(clients)], key)
         for client in clients:

@@ -74,12 +74,15 @@ class Process:
         assert self.life is not None
         self.life.send_signal(number)
 
+    def strike(self) -> None:
+        """SIGKILL, and no wait for its end."""
+        if self.life is not None and self.life.poll() is None:
+            self.life.kill()
+
     def kill(self) -> None:
+        self.strike()
         if self.life is not None:
-            if self.life.poll() is None:
-                self.life.send_signal(signal.SIGCONT)
-                self.life.kill()
-            self.life.wait(20)
+            self.life.wait(60)
 
 
 class World:
@@ -126,8 +129,12 @@ class World:
             process.wait_ready()
 
     def stop(self) -> None:
+        """All of them, whatever is wrong with one."""
         for process in self.processes.values():
-            process.kill()
+            process.strike()
+        for process in self.processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.kill()
         for disk in self.disks.values():
             disk.remove()
 
