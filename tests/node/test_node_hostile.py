@@ -155,10 +155,10 @@ def test_garbage_in_place_of_a_block_or_a_request_stores_nothing(tmp_path: Path)
 def test_a_flood_of_puts_from_one_peer_leaves_room_for_others(tmp_path: Path) -> None:
     async def main() -> None:
         async with scene(tmp_path) as at, proven(at) as peer:
-            block = block_of("flood", 10_000)
-            for number in range(400):
+            block = block_of("flood", 8_000)
+            for number in range(100):
                 peer.write(peer.open(), head(ref_of(1000 + number), block) + block, end=True)
-                if number % 50 == 0:
+                if number % 25 == 0:
                     await at.serves(number)
             await at.serves(500)
 
