@@ -81,8 +81,9 @@ class FakeEndpoint:
 
 
 class Cluster:
-    def __init__(self, path: Path, count: int) -> None:
+    def __init__(self, path: Path, count: int, timing: Timing) -> None:
         self.path = path
+        self.timing = timing
         self.ids = list(range(1, count + 1))
         self.network = Network()
         self.members: dict[int, Member] = {}
@@ -95,7 +96,7 @@ class Cluster:
             members=self.ids,
             store=store,
             endpoint=FakeEndpoint(self.network, f"db/{member}"),
-            timing=FAST,
+            timing=self.timing,
         )
         self.members[member] = opened
         return opened
@@ -117,8 +118,8 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster_of(path: Path, count: int) -> AsyncIterator[Cluster]:
-    cluster = Cluster(path, count)
+async def cluster_of(path: Path, count: int, timing: Timing = FAST) -> AsyncIterator[Cluster]:
+    cluster = Cluster(path, count, timing)
     for member in cluster.ids:
         await cluster.start(member)
     try:
@@ -210,8 +211,10 @@ def test_a_follower_names_the_leader_and_a_commit_too_large_is_refused(tmp_path:
 
 
 def test_a_large_commit_reaches_all(tmp_path: Path) -> None:
+    patient = Timing(heartbeat_s=0.3, election_s=3.0)  # a busy disk takes a while for it
+
     async def test() -> None:
-        async with cluster_of(tmp_path, 3) as cluster:
+        async with cluster_of(tmp_path, 3, patient) as cluster:
             leader = await cluster.leader()
             value = os.urandom(3 << 20)
             await leader.propose(put("k", value), timeout_ms=PATIENCE_MS)
