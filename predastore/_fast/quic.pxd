@@ -46,6 +46,8 @@ cdef extern from "quic_api.h":
         int is_client, cipher, version, key_phase, ack_exponent
         const uint8_t *send_secret
         const uint8_t *receive_secret
+        const uint8_t *first_send_secret
+        const uint8_t *first_receive_secret
         uint64_t next, floor, window, streams_max, own_stream_max, peer_max_data
         uint64_t peer_stream_max_local, peer_stream_max_remote, peer_streams_max
         int64_t now, rtt, peer_ack_delay

@@ -49,7 +49,8 @@ Event = tuple[int, int, bytes, int]
 
 class Engine:
     """`secret`s are the TLS traffic secrets, `version` the QUIC version (1 or 2, their labels
-    differ). `received` are half-open ranges of packet numbers that came already, all below
+    differ); the first ones are those before any key update: header protection keeps to them.
+    `received` are half-open ranges of packet numbers that came already, all below
     `received_floor` count as received, too. Limits are those of the transport parameters: `own_`
     what we announced, `peer_` what the peer did; `window_bytes` is what the peer may have under
     way, over all streams, before any of it is consumed; `streams_max` how many it may have open.
@@ -74,6 +75,8 @@ class Engine:
         version: int,
         send_secret: bytes,
         receive_secret: bytes,
+        first_send_secret: bytes,
+        first_receive_secret: bytes,
         key_phase: int,
         own_connection_ids: list[tuple[int, bytes]],
         peer_connection_id: bytes,

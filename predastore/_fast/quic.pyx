@@ -50,7 +50,8 @@ cdef class Engine:
 
     def __init__(
         self, *, bint is_client, int cipher, int version, bytes send_secret not None,
-        bytes receive_secret not None, int key_phase, list own_connection_ids not None,
+        bytes receive_secret not None, bytes first_send_secret not None,
+        bytes first_receive_secret not None, int key_phase, list own_connection_ids not None,
         bytes peer_connection_id not None, uint64_t next_packet_number, list received not None,
         uint64_t received_floor, double now, double round_trip, size_t datagram_bytes,
         size_t datagram_bytes_max, uint64_t window_bytes, uint64_t streams_max,
@@ -63,7 +64,8 @@ cdef class Engine:
         if cipher < PQ_AES_128_GCM or cipher > PQ_CHACHA20_POLY1305 or version not in (1, 2):
             raise ValueError("unknown cipher or version")
         cdef size_t secret_bytes = pq_secret_bytes(cipher)
-        if {len(send_secret), len(receive_secret)} != {secret_bytes}:
+        secrets = (send_secret, receive_secret, first_send_secret, first_receive_secret)
+        if {len(secret) for secret in secrets} != {secret_bytes}:
             raise ValueError(f"a secret of this cipher has {secret_bytes} bytes")
         if not 0 <= peer_ack_delay_exponent <= 20 or not own_connection_ids:
             raise ValueError("an ack delay exponent of 0 to 20, and a connection id")
@@ -74,6 +76,8 @@ cdef class Engine:
         setup.key_phase, setup.ack_exponent = key_phase & 1, peer_ack_delay_exponent
         setup.send_secret = send_secret
         setup.receive_secret = receive_secret
+        setup.first_send_secret = first_send_secret
+        setup.first_receive_secret = first_receive_secret
         setup.next, setup.floor = next_packet_number, received_floor
         setup.window, setup.streams_max = window_bytes, streams_max
         setup.own_stream_max, setup.peer_max_data = own_stream_bytes_max, peer_bytes_max
@@ -310,7 +314,7 @@ cdef class Engine:
 
     def seal(self, bytes header not None, bytes payload not None, uint64_t packet_number):
         cdef size_t head = len(header), n = len(payload)
-        if head < 2 or n < 4:
+        if head < 2 or n + (header[0] & 3) < 3:  # the sample begins 4 bytes after the number
             raise ValueError("no packet")
         packet = bytearray(header + payload + bytes(16))
         cdef uint8_t[::1] view = packet

@@ -8,7 +8,7 @@
 
 struct pq_setup {
     int is_client, cipher, version, key_phase, ack_exponent;
-    const uint8_t *send_secret, *receive_secret;
+    const uint8_t *send_secret, *receive_secret, *first_send_secret, *first_receive_secret;
     uint64_t next, floor, window, streams_max, own_stream_max, peer_max_data;
     uint64_t peer_stream_max_local, peer_stream_max_remote, peer_streams_max;
     int64_t now, rtt, peer_ack_delay;
@@ -23,9 +23,9 @@ static int pq_keys_setup(struct pq_conn *c, const struct pq_setup *setup) {
     memcpy(c->receive_key.secret, setup->receive_secret, n);
     c->send_phase = c->receive_phase = setup->key_phase;
     return pq_suite_setup(&c->send_suite, setup->cipher, setup->version, 1,
-                          setup->send_secret) &&
+                          setup->first_send_secret) &&
            pq_suite_setup(&c->receive_suite, setup->cipher, setup->version, 0,
-                          setup->receive_secret) &&
+                          setup->first_receive_secret) &&
            pq_key_setup(&c->send_suite, &c->send_key) &&
            pq_key_setup(&c->receive_suite, &c->receive_key) &&
            pq_key_next(&c->receive_suite, &c->receive_key, &c->receive_next);

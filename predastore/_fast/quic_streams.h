@@ -212,8 +212,8 @@ static void pq_stream_acked(struct pq_conn *c, struct pq_stream *s, uint64_t off
         pq_ranges_remove(&s->lost, offset, end);
         if (offset <= s->base) {
             s->base = end;
-            if (s->acked.count && s->acked.at[0].lo <= end) {
-                if (s->acked.at[0].hi > end) s->base = s->acked.at[0].hi;
+            while (s->acked.count && s->acked.at[0].lo <= s->base) {
+                if (s->acked.at[0].hi > s->base) s->base = s->acked.at[0].hi;
                 pq_ranges_drop(&s->acked, 0, 1);
             }
         } else if (!pq_ranges_add(&s->acked, offset, end)) {

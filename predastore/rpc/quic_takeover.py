@@ -18,6 +18,8 @@ PREDASTORE_QUIC=aioquic in the environment leaves everything to aioquic.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from aioquic._buffer import Buffer
@@ -28,7 +30,7 @@ from aioquic.quic.packet import (
     QuicTransportParameters,
     pull_quic_transport_parameters,
 )
-from aioquic.tls import CipherSuite, Epoch, ExtensionType
+from aioquic.tls import CipherSuite, Direction, Epoch, ExtensionType
 
 from predastore._fast import quic
 from predastore._fast.quic import Engine, Event
@@ -109,6 +111,7 @@ class EngineCore(Core):
     _peer_address: Address = ()
     _control_due = False
     _known_ids: dict[int, bytes]
+    _first_secrets: Mapping[Direction, bytes] = MappingProxyType({})
     _early: list[tuple[bytes, Address]]  # what aioquic had to send before the take-over
 
     @property
@@ -301,6 +304,14 @@ class EngineCore(Core):
 
     # The take-over itself
 
+    def _update_traffic_key(
+        self, direction: Direction, epoch: Epoch, cipher_suite: CipherSuite, secret: bytes
+    ) -> None:
+        super()._update_traffic_key(direction, epoch, cipher_suite, secret)
+        if epoch == Epoch.ONE_RTT:
+            # The peer may update its keys before the take-over; aioquic then forgets these.
+            self._first_secrets = {**self._first_secrets, direction: secret}
+
     def _take_over(self) -> None:
         pair, space = self._cryptos[Epoch.ONE_RTT], self._spaces[Epoch.ONE_RTT]
         now, send, receive = self.last_received, pair.send, pair.recv
@@ -321,6 +332,8 @@ class EngineCore(Core):
             version=2 if send.version == QuicProtocolVersion.VERSION_2 else 1,
             send_secret=send.secret,
             receive_secret=receive.secret,
+            first_send_secret=self._first_secrets[Direction.ENCRYPT],
+            first_receive_secret=self._first_secrets[Direction.DECRYPT],
             key_phase=receive.key_phase,
             own_connection_ids=sorted(self._known_ids.items()),
             peer_connection_id=self._peer_cid.cid,

@@ -56,15 +56,16 @@ static void open_both(struct world *w, struct script *s) {
     uint64_t bits = number(s, 1);
     struct pq_setup setup = {
         .is_client = bits & 1, .cipher = (int)(bits >> 1) % 3, .version = 1 + (bits >> 3 & 1),
-        .send_secret = one, .receive_secret = two, .next = 5, .window = WINDOW,
+        .send_secret = one, .receive_secret = two, .first_send_secret = one,
+        .first_receive_secret = two, .next = 5, .window = WINDOW,
         .streams_max = STREAMS, .own_stream_max = WINDOW / 2, .peer_max_data = 3000,
         .peer_stream_max_local = 2000, .peer_stream_max_remote = 2500, .peer_streams_max = 3,
         .ack_exponent = 3, .now = 1000 * PQ_MS, .rtt = 10 * PQ_MS, .peer_ack_delay = 25 * PQ_MS,
         .mtu = sizes[bits >> 4 & 3][0], .mtu_max = sizes[bits >> 4 & 3][1]};
     struct pq_setup other = setup;
     other.is_client = !setup.is_client;
-    other.send_secret = two;
-    other.receive_secret = one;
+    other.send_secret = other.first_send_secret = two;
+    other.receive_secret = other.first_receive_secret = one;
     memset(w, 0, sizeof *w);
     w->now = setup.now;
     w->manners = number(s, 1);

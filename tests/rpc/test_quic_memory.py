@@ -12,6 +12,7 @@ from support.waiting import eventually_async
 
 STREAMS = 4_000
 CONNECTIONS = 40
+CALL_MS = 3_000
 SLACK_BYTES, SLACK_OBJECTS = 64 << 10, 200  # caches, and tables that grow by doubling
 
 
@@ -23,9 +24,13 @@ def grown_little(before: Heap, after: Heap, count: int) -> None:
 async def _calls(world: World, count: int) -> None:
     async def caller(numbers: range) -> None:
         for number in numbers:
-            await world.ask("test.echo", Ask(number), [b"x" * (number % 3000)])
+            payload = [b"x" * (number % 3000)]
+            await world.ask("test.echo", Ask(number), payload, timeout_ms=CALL_MS)
 
     await asyncio.gather(*(caller(range(start, count, 20)) for start in range(20)))
+    deadlines = [world.caller._deadlines, world.server._listeners[0].deadlines]
+    # A tick of deadlines has a timer until its time has come.
+    await eventually_async(lambda: not any(each._due for each in deadlines), what="no deadlines")
 
 
 def test_streams_leave_nothing_behind() -> None:
@@ -48,10 +53,11 @@ def test_connections_leave_nothing_behind() -> None:
             for _ in range(count):
                 caller = endpoint("host/a")
                 caller.add_peer("node/1", "127.0.0.1", port)
-                await World(caller, listening, handlers).ask("test.echo")
+                await World(caller, listening, handlers).ask("test.echo", timeout_ms=CALL_MS)
                 await caller.close()
-            sessions = listening._listeners[0].sessions
-            await eventually_async(lambda: not sessions, what="the listener forgets them")
+            listener = listening._listeners[0]
+            await eventually_async(lambda: not listener.sessions, what="the listener forgets them")
+            await eventually_async(lambda: not listener.deadlines._due, what="no deadlines")
 
         await connections(CONNECTIONS // 4)
         before = heap()

@@ -13,7 +13,7 @@ from aioquic.quic.events import QuicEvent, StreamDataReceived, StreamReset
 
 from rpc.simulator import network
 from rpc.simulator.ends import End, StockEnd
-from rpc.simulator.pairs import PAIRS, stock_both
+from rpc.simulator.pairs import PAIRS
 from rpc.simulator.world import Broken, simulate
 
 SEEDS = 48  # for each pair; `make simulate-quic` does more
@@ -90,7 +90,7 @@ class _Wrong(StockEnd):
 @pytest.mark.parametrize("change", [_flipped, _shortened, _repeated, _reset, _ended])
 def test_a_wrong_end_is_noticed(change: Callable[[StreamDataReceived], QuicEvent]) -> None:
     def pair(seed: int) -> tuple[End, Callable[[bytes], End]]:
-        client, accept = stock_both(seed)
+        client, accept = PAIRS["stock-stock"](seed)
         assert isinstance(client, StockEnd)
         return _Wrong(client, change), accept
 
@@ -109,7 +109,7 @@ def test_what_is_never_let_go_is_noticed() -> None:
             return {"streams": 1}
 
     def pair(seed: int) -> tuple[End, Callable[[bytes], End]]:
-        client, accept = stock_both(seed)
+        client, accept = PAIRS["stock-stock"](seed)
         assert isinstance(client, StockEnd)
         return Hoarder(client.quic.configuration), accept
 

@@ -28,6 +28,8 @@ def engines(cipher: int = quic.AES_128_GCM, **changes: Any) -> tuple[quic.Engine
             "version": 1,
             "send_secret": send,
             "receive_secret": receive,
+            "first_send_secret": send,
+            "first_receive_secret": receive,
             "key_phase": 0,
             "own_connection_ids": [(0, b"client-0" if is_client else b"server-0")],
             "peer_connection_id": b"server-0" if is_client else b"client-0",

@@ -20,6 +20,7 @@ class Weather:
     bytes_per_s: float = float("inf")
     queue_bytes: float = float("inf")  # at the bottleneck; what does not fit is dropped
     burst_loss: float = 0.0  # chance that a loss takes the datagrams of the next 20 ms, too
+    datagram_bytes_max: float = float("inf")  # larger ones vanish
 
 
 def of_seed(seed: int) -> Weather:
@@ -39,6 +40,7 @@ def of_seed(seed: int) -> Weather:
         bytes_per_s=rng.choice([float("inf"), 20e6, 2e6, 400e3]),
         queue_bytes=rng.choice([float("inf"), 200_000, 30_000]),
         burst_loss=rng.choice([0.0, 0.0, 0.3]),
+        datagram_bytes_max=rng.choice([1452, 1472, 4000, 8972, float("inf")]),
     )
 
 
@@ -51,12 +53,15 @@ class Link:
         self._free_at = 0.0  # when the bottleneck has sent what it was given
         self._down_until = 0.0
         self.counts = dict.fromkeys(
-            ("sent", "lost", "dropped", "duplicated", "corrupted", "held back"), 0
+            ("sent", "too large", "lost", "dropped", "duplicated", "corrupted", "held back"), 0
         )
 
     def arrivals(self, datagram: bytes, now: float) -> list[tuple[float, bytes]]:
         weather, rng, counts = self._weather, self._rng, self.counts
         counts["sent"] += 1
+        if len(datagram) > weather.datagram_bytes_max:
+            counts["too large"] += 1
+            return []
         backlog_bytes = max(0.0, self._free_at - now) * weather.bytes_per_s
         if backlog_bytes + len(datagram) > weather.queue_bytes:
             counts["dropped"] += 1

@@ -12,6 +12,7 @@ from aioquic.tls import CipherSuite
 from predastore.rpc import self_signed
 from predastore.rpc.quic_core import client_configuration, server_configuration
 
+from .core_end import CoreEnd
 from .ends import End, StockEnd
 from .world import Pair
 
@@ -19,7 +20,7 @@ _CERTIFICATE = self_signed()
 _IDLE_S = 120.0  # of silence, so that no weather here ends a connection
 
 
-def _stock(seed: int, configuration: QuicConfiguration) -> QuicConfiguration:
+def _configured(seed: int, configuration: QuicConfiguration) -> QuicConfiguration:
     """Windows, datagram sizes and ciphers differ from seed to seed."""
     rng = Random(f"configuration {seed} {configuration.is_client}")
     suites = [CipherSuite.AES_128_GCM_SHA256, CipherSuite.AES_256_GCM_SHA384]
@@ -35,10 +36,33 @@ def _stock(seed: int, configuration: QuicConfiguration) -> QuicConfiguration:
     )
 
 
-def stock_both(seed: int) -> tuple[End, Callable[[bytes], End]]:
-    server = _stock(seed, server_configuration(_CERTIFICATE))
-    client = StockEnd(_stock(seed, client_configuration()))
-    return client, lambda chosen_id: StockEnd(server, chosen_id=chosen_id)
+def _core(seed: int, configuration: QuicConfiguration) -> QuicConfiguration:
+    """Of the product's end, where a stream's limit never grows: a message fits it."""
+    return replace(_configured(seed, configuration), max_stream_data=1 << 22)
 
 
-PAIRS: dict[str, Pair] = {"stock-stock": stock_both}
+def stock_client(seed: int) -> End:
+    return StockEnd(_configured(seed, client_configuration()))
+
+
+def core_client(seed: int) -> End:
+    return CoreEnd(_core(seed, client_configuration()))
+
+
+def stock_server(seed: int) -> Callable[[bytes], End]:
+    configuration = _configured(seed, server_configuration(_CERTIFICATE))
+    return lambda chosen_id: StockEnd(configuration, chosen_id=chosen_id)
+
+
+def core_server(seed: int) -> Callable[[bytes], End]:
+    configuration = _core(seed, server_configuration(_CERTIFICATE))
+    return lambda chosen_id: CoreEnd(configuration, chosen_id=chosen_id)
+
+
+# By name: the client, then the server.
+PAIRS: dict[str, Pair] = {
+    "stock-stock": lambda seed: (stock_client(seed), stock_server(seed)),
+    "engine-stock": lambda seed: (core_client(seed), stock_server(seed)),
+    "stock-engine": lambda seed: (stock_client(seed), core_server(seed)),
+    "engine-engine": lambda seed: (core_client(seed), core_server(seed)),
+}
