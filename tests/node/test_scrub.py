@@ -134,6 +134,9 @@ def test_damaged_headers_and_commits_are_found_and_their_segment_is_rewritten(
             while await store.compact():
                 pass
             await eventually_async(lambda: not first.exists() and not second.exists())
+            await eventually_async(
+                lambda: not store._index.scrub.damaged, what="no damaged segment"
+            )
             assert (await store.status()).damaged_segments == 0
             assert (await scrubbed(store)).damaged_segments == 0
             for ref, blocks in shards.items():
