@@ -18,7 +18,6 @@ from node_support import (
     read_back,
     ref_of,
     run,
-    segments,
     write,
 )
 
@@ -27,6 +26,7 @@ from predastore.errors import NodeError, NodeFull, ShardCorrupt, StartupError, S
 from predastore.limits import KIB, MIB
 from predastore.node.disk import Disk, RealDisk
 from predastore.node.index import Frozen, Index
+from predastore.node.listing import segment_sizes
 from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 from predastore.rpc import Buffer
@@ -295,10 +295,10 @@ def test_a_full_disk_is_emptied_by_compaction_and_takes_writes_again_by_itself(
                 del shards[ref]
             for ref, block in shards.items():
                 assert await read_back(store, ref, [block])
-            used = sum(file.stat().st_size for file in segments(small_disk / "node"))
+            used = sum(segment_sizes(small_disk / "node"))
 
             def emptied() -> bool:
-                now = sum(file.stat().st_size for file in segments(small_disk / "node"))
+                now = sum(segment_sizes(small_disk / "node"))
                 return now < 0.7 * used
 
             await eventually_async(emptied, within_s=30, what="compaction to make room")
