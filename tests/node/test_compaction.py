@@ -142,7 +142,7 @@ def test_overwriting_twenty_times_takes_no_more_than_half_as_much_again(tmp_path
                     await asyncio.gather(*(overwrite(store, n) for n in order[at : at + 8]))
 
             def small() -> bool:
-                return sum(segment_sizes(tmp_path)) <= 1.5 * count * size
+                return sum(segment_sizes(tmp_path / "segments")) <= 1.5 * count * size
 
             await eventually_async(small, within_s=60, what="the disk to hold 1.5 times the data")
             await check(store, contents, [])

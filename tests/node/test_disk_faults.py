@@ -295,10 +295,10 @@ def test_a_full_disk_is_emptied_by_compaction_and_takes_writes_again_by_itself(
                 del shards[ref]
             for ref, block in shards.items():
                 assert await read_back(store, ref, [block])
-            used = sum(segment_sizes(small_disk / "node"))
+            used = sum(segment_sizes(small_disk / "node" / "segments"))
 
             def emptied() -> bool:
-                now = sum(segment_sizes(small_disk / "node"))
+                now = sum(segment_sizes(small_disk / "node" / "segments"))
                 return now < 0.7 * used
 
             await eventually_async(emptied, within_s=30, what="compaction to make room")
