@@ -32,7 +32,7 @@ from predastore.s3db.raft.state import Role, Timing
 from predastore.s3db.store import Store
 from support.waiting import eventually_async
 
-FAST = Timing(heartbeat_s=0.03, election_s=0.15)
+FAST = Timing(heartbeat_s=0.05, election_s=0.4)  # a busy machine must not cost a leader
 PATIENCE_MS = 10_000
 
 
@@ -81,7 +81,7 @@ class FakeEndpoint:
 
 
 class Cluster:
-    def __init__(self, path: Path, count: int, timing: Timing) -> None:
+    def __init__(self, path: Path, count: int, timing: Timing = FAST) -> None:
         self.path = path
         self.timing = timing
         self.ids = list(range(1, count + 1))
