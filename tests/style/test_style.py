@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,14 @@ def test_tests_do_not_sleep(file: Path) -> None:
 def test_test_modules_have_names_of_their_own() -> None:
     stems = [file.stem for file in TESTS if file.stem.startswith("test_")]
     assert len(stems) == len(set(stems))
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout of git")
+def test_git_takes_every_source() -> None:
+    kinds = ("*.c", "*.h", "*.pyx", "*.py", "*.toml", "*.json", "*.service", "*.socket")
+    made = (":!.venv", ":!build", ":!dist", ":!data", ":!predastore/_fast/*.c")
+    listed = ["git", "ls-files", "--others", "--ignored", "--exclude-standard", "--"]
+    done = subprocess.run(
+        [*listed, *kinds, *made], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "", "ignored, so it would not be in a fresh checkout"
