@@ -184,7 +184,10 @@ class Parts:
         self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, row: Node
     ) -> None:
         store = await NodeStore.open(
-            row.path, node_id=row.id, cluster_id=credentials.cluster_id(self.settings)
+            row.path,
+            node_id=row.id,
+            cluster_id=credentials.cluster_id(self.settings),
+            scrub_days=self.settings.cluster.scrub_days,
         )
         stack.push_async_callback(store.close)
         self.nodes.append(store)

@@ -58,11 +58,14 @@ def _path(value: Any) -> Path:
     return Path(_text(value))
 
 
-def _weight(value: Any) -> float:
-    low, high = limits.RING_WEIGHT_MIN, limits.RING_WEIGHT_MAX
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ValueError(f"expected a number from {low} to {high}, got {value!r}")
-    return float(value)
+def _number(low: float, high: float) -> Callable[[Any], float]:
+    def read(value: Any) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not low <= value <= high:
+            raise ValueError(f"expected a number from {low:g} to {high:g}, got {value!r}")
+        return float(value)
+
+    return read
 
 
 _HOST = re.compile(
@@ -166,7 +169,12 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "parity": Field(_integer(0, limits.SHARDS_MAX - 1)),
         "block_size": Field(_block_size, attribute="block_bytes"),
     },
-    "cluster": {"name": Field(_text), "secret": Field(_text), "join": Field(_addresses)},
+    "cluster": {
+        "name": Field(_text),
+        "secret": Field(_text),
+        "join": Field(_addresses),
+        "scrub_days": Field(_number(limits.NODE_SCRUB_DAYS_MIN, limits.NODE_SCRUB_DAYS_MAX)),
+    },
     "db": {
         "id": Field(_ID, required=True),
         "host": Field(_host, required=True),
@@ -181,7 +189,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "host": Field(_host, required=True),
         "port": Field(_PORT, required=True),
         "path": Field(_path),
-        "weight": Field(_weight),
+        "weight": Field(_number(limits.RING_WEIGHT_MIN, limits.RING_WEIGHT_MAX)),
         "state": Field(_one_of(NODE_STATES)),
     },
     "auth": {

@@ -80,11 +80,13 @@ class Bucket:
 @dataclass(frozen=True)
 class Cluster:
     """`secret` proves membership; `name` keeps the data of two clusters apart. `join`: (host, port)
-    of processes of a running cluster, any of which tells the rest: members, nodes, code."""
+    of processes of a running cluster, any of which tells the rest: members, nodes, code.
+    `scrub_days`: within so many days each node of this process reads all that it holds back."""
 
     name: str = "predastore"
     secret: str = ""
     join: tuple[tuple[str, int], ...] = ()
+    scrub_days: float = limits.NODE_SCRUB_DAYS_DEFAULT
 
 
 @dataclass(frozen=True)

@@ -24,32 +24,27 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from predastore.errors import (
     NodeError,
     ShardCorrupt,
     ShardNotFound,
-    StartupError,
     StoreFailed,
 )
 from predastore.limits import (
     BLOCK_BYTES_MAX,
     NODE_DELETE_REFS_MAX,
     NODE_RESERVE_BYTES,
-    NODE_SCRUB_PERIOD_S,
+    NODE_SCRUB_DAYS_DEFAULT,
     NODE_SEGMENT_BYTES_DEFAULT,
     NODE_SEGMENT_BYTES_MAX,
     NODE_SEGMENT_BYTES_MIN,
 )
 from predastore.node import listing, operations
-from predastore.node.appender import Appender
 from predastore.node.compaction import Compactor
 from predastore.node.disk import Disk, RealDisk
-from predastore.node.identity import SEGMENTS, DirectoryLock, establish
-from predastore.node.index import Index
-from predastore.node.judging import Report
+from predastore.node.identity import SEGMENTS
 from predastore.node.log import Log
 from predastore.node.messages import (
     BadShards,
@@ -59,9 +54,9 @@ from predastore.node.messages import (
     ShardRows,
     ShardStat,
 )
+from predastore.node.opening import Opened, open_files
 from predastore.node.pace import Pace
 from predastore.node.reader import Reader
-from predastore.node.recovery import recover
 from predastore.node.scrub import Scrubber
 from predastore.node.shard import (
     Location,
@@ -86,53 +81,17 @@ def _now_s() -> int:
     return int(time.time())
 
 
-@dataclass(frozen=True)
-class _Opened:
-    node_id: int
-    lock: DirectoryLock
-    disk: Disk
-    appender: Appender
-    index: Index
-    report: Report
-    store_id: str
-
-
-def _open(
-    path: Path, node_id: int, cluster_id: bytes, segment_bytes_max: int, disk: Disk
-) -> _Opened:
-    """What a store consists of, recovered; runs in a thread."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = DirectoryLock(path)
-    except OSError as error:
-        raise StartupError.because(error, f"{path} can not be used: {error}") from error
-    appender = Appender(
-        path / SEGMENTS,
-        disk,
-        node_id=node_id,
-        cluster_id=cluster_id,
-        segment_bytes_max=segment_bytes_max,
-    )
-    try:
-        identity = establish(path, node_id, cluster_id)
-        index, report = recover(path, identity, disk, appender)
-    except BaseException as error:
-        appender.close()
-        lock.release()
-        if isinstance(error, OSError):
-            raise StartupError.because(error, f"{path} can not be used: {error}") from error
-        if isinstance(error, StoreFailed):
-            raise StartupError(f"{path} can not be used: {error}") from error
-        raise
-    logger.info("node store opened", extra={"node": node_id, "recovery": vars(report)})
-    return _Opened(node_id, lock, disk, appender, index, report, identity.store_id)
-
-
 class Store:
     """Use `Store.open`, and `close` it."""
 
     def __init__(
-        self, path: Path, opened: _Opened, *, segment_bytes_max: int, reserve_bytes: int
+        self,
+        path: Path,
+        opened: Opened,
+        *,
+        segment_bytes_max: int,
+        reserve_bytes: int,
+        scrub_days: float,
     ) -> None:
         folder = path / SEGMENTS
         self.node_id = opened.node_id
@@ -174,7 +133,7 @@ class Store:
             opened.index,
             pace=Pace(lambda: self._calls),
             threads=self._threads,
-            period_s=NODE_SCRUB_PERIOD_S,
+            period_s=scrub_days * 86_400,
         )
         self._upkeep = Upkeep(
             self.node_id, self._writer, opened.index, self._compactor, self._scrubber
@@ -190,19 +149,24 @@ class Store:
         segment_bytes_max: int = NODE_SEGMENT_BYTES_DEFAULT,
         reserve_bytes: int = NODE_RESERVE_BYTES,
         disk: Disk | None = None,
+        scrub_days: float = NODE_SCRUB_DAYS_DEFAULT,
         upkeep: bool = True,
     ) -> Store:
         """The store in a directory, made if there is none, recovered if it was not closed.
-        `cluster_id`: 16 bytes. `upkeep`: compaction and scrub by themselves. StartupError says why
-        it can not be used, and what to do."""
+        `cluster_id`: 16 bytes. `upkeep`: compaction, and a scrub every `scrub_days`, by themselves.
+        StartupError says why it can not be used, and what to do."""
         if not NODE_SEGMENT_BYTES_MIN <= segment_bytes_max <= NODE_SEGMENT_BYTES_MAX:
             raise ValueError("segment_bytes_max is out of its range")
         folder = Path(path)
         opened = await asyncio.to_thread(
-            _open, folder, node_id, cluster_id, segment_bytes_max, disk or RealDisk()
+            open_files, folder, node_id, cluster_id, segment_bytes_max, disk or RealDisk()
         )
         store = cls(
-            folder, opened, segment_bytes_max=segment_bytes_max, reserve_bytes=reserve_bytes
+            folder,
+            opened,
+            segment_bytes_max=segment_bytes_max,
+            reserve_bytes=reserve_bytes,
+            scrub_days=scrub_days,
         )
         if upkeep:
             store._upkeep.start()

@@ -50,6 +50,7 @@ def test_values_reach_the_structs(tmp_path: Path) -> None:
         '[rs]\ndata = 2\nparity = 1\nblock_size = "64KiB"\n'
         '[[db]]\nid = 0\nhost = "db.example"\nport = 6000\nraft_port = 6001\npath = "/fast/db"\n'
         '[[auth]]\naccess_key_id = "A"\nsecret_access_key = "S"\naccount_id = "1"\n'
+        "[cluster]\nscrub_days = 3.5\n"
         '[[buckets]]\nname = "photos"\npublic = true\n' + nodes(3)
     )
     loaded = config.load(file)
@@ -60,6 +61,7 @@ def test_values_reach_the_structs(tmp_path: Path) -> None:
     assert loaded.auth == (config.Auth("A", "S", "1"),)
     assert loaded.buckets == (config.Bucket("photos", public=True),)
     assert not loaded.tls
+    assert loaded.cluster.scrub_days == 3.5
 
 
 def test_distributed_without_nodes_gets_five_and_an_embedded_database() -> None:
@@ -108,6 +110,8 @@ MISTAKES = {
     "weight": (nodes(5) + "weight = 0\n", "expected a number from"),
     "state": (nodes(5) + 'state = "gone"\n', "expected one of active, draining"),
     "draining": (nodes(5) + 'state = "draining"\n', "4 of the file's [[nodes]] are not draining"),
+    "scrub days": ("[cluster]\nscrub_days = 0\n", "expected a number from 0.01 to 366, got 0"),
+    "scrub days as text": ('[cluster]\nscrub_days = "x"\n', "expected a number from 0.01 to 366"),
     "empty secret": ('[cluster]\nsecret = ""\n', "expected a text in quotes"),
 }
 

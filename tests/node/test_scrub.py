@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,21 @@ def test_nothing_is_found_where_nothing_is_bad(tmp_path: Path) -> None:
             assert not await store.scrub_round(), "the next one is due in two weeks"
 
     run(main())
+
+
+def test_the_next_round_is_due_after_the_period_that_was_asked_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        for days, due in ((14.0, False), (1e-9, True)):
+            async with opened(tmp_path, scrub_days=days) as store:
+                await scrubbed(store)
+                await eventually_async(lambda: _ms_later(store), what="another millisecond")
+                assert await store.scrub_round() is due
+
+    run(main())
+
+
+def _ms_later(store: Store) -> bool:
+    return time.time() * 1000 > store.scrub(start=False).started_ms + 1
 
 
 def test_every_flipped_bit_of_live_blocks_is_found_and_mending_leaves_none(tmp_path: Path) -> None:
