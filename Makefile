@@ -8,7 +8,7 @@
 # make simulate-quic  two ends of QUIC in bad weather, in virtual time; SEEDS and FIRST as above
 # make fuzz-quic  the data plane of QUIC under sanitizers; SECONDS=3600
 # make binary     dist/s3d, one file that needs no Python (minutes); make lock: its versions
-# make packages   dist/*.deb and dist/*.rpm of it; RELEASE=n
+# make packages   dist/*.deb and dist/*.rpm of it; RELEASE=n MAINTAINER="Name <address>"
 # make test-e2e   the end-to-end tests; S3D=dist/s3d: against the binary, without Python in reach
 # make test-packages  the binary and the packages: installed, upgraded, removed, purged
 # make clean      removes what was built (data/ stays)

@@ -3,7 +3,7 @@
 Each module has `rows()`, a list of dicts: name, value, unit, spread ((max - min) / median),
 yardstick, yardstick_value, ratio. Row and yardstick are measured in turn, in one run: the ratio
 holds on a noisy machine, the absolute figures do not. BENCH=prefix picks rows by name. S3D=file
-measures that binary where rows start an `s3d` (s3, memory, start), else this source.
+measures that binary where rows start an `s3d` (s3, memory, start, binary), else this source.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ MODULES = {
     "healing": "healing",
     "memory": "memory",
     "start": "startup",
+    "binary": "binary",
 }
 PACKAGES = ("aioquic", "Cython", "httptools", "lmdb", "msgspec", "pysyncobj", "uvloop")
 

@@ -4,9 +4,10 @@
                   unpacks itself
     start.again   the same on that data, unpacked before
     start.idle    MiB resident, once ready
+    start.fixture seconds until the server of the pytest plugin is ready
 
 Beside the interpreter that runs this source, or without S3D, beside an interpreter that imports
-nothing.
+nothing; the fixture, which is the interpreter's alone, always beside the latter.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import Final
 
 from benchmarks.measure import Row, row, timing
 from benchmarks.served import INTERPRETER, command, s3d, scratch
+from predastore.testing.server import running
 
 ROUNDS: Final = 5
 _POLL_S: Final = 0.005
@@ -33,6 +36,7 @@ def rows() -> list[Row]:
     first: dict[bool, list[float]] = {True: [], False: []}
     again: dict[bool, list[float]] = {True: [], False: []}
     idle: dict[bool, list[float]] = {True: [], False: []}
+    fixture: dict[bool, list[float]] = {True: [], False: []}
     with scratch() as folder:
         for _ in range(ROUNDS):
             for mine in (True, False) if beside else (True,):
@@ -43,17 +47,21 @@ def rows() -> list[Row]:
                 idle[mine].append(resident)
                 for name in ("data", "unpacked"):
                     shutil.rmtree(folder / name, ignore_errors=True)
+            fixture[True].append(_fixture())
+            seconds, resident = _nothing()
+            fixture[False].append(seconds)
             if not beside:
-                seconds, resident = _nothing()
                 first[False].append(seconds)
                 again[False].append(seconds)
                 idle[False].append(resident)
-    name = "python -m predastore" if beside else "python that imports nothing"
+    nothing = "python that imports nothing"
+    name = "python -m predastore" if beside else nothing
     found = []
-    for row_name, unit, taken in (
-        ("start.first", "s", first),
-        ("start.again", "s", again),
-        ("start.idle", "MiB", idle),
+    for row_name, unit, taken, other in (
+        ("start.first", "s", first, name),
+        ("start.again", "s", again, name),
+        ("start.idle", "MiB", idle, name),
+        ("start.fixture", "s", fixture, nothing),
     ):
         found.append(
             row(
@@ -61,7 +69,7 @@ def rows() -> list[Row]:
                 statistics.median(taken[True]),
                 unit,
                 spread=timing(taken[True]).spread,
-                yardstick=name,
+                yardstick=other,
                 yardstick_value=statistics.median(taken[False]),
             )
         )
@@ -79,6 +87,14 @@ def _start(folder: Path, program: Sequence[str]) -> tuple[float, float]:
         resident = served.resident_mib()
         served.stop()
     return seconds, resident
+
+
+def _fixture() -> float:
+    """Seconds to ready, over plain files and without TLS, as `s3_server` is."""
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        with running(Path(folder)):
+            return time.perf_counter() - begun
 
 
 def _nothing() -> tuple[float, float]:

@@ -2,7 +2,8 @@
 the folder that is given.
 
 They carry the folder, not the single file: nothing has to be unpacked, and the program lies where
-only root may write. RELEASE numbers packages of one version. Needs dpkg-deb and rpmbuild.
+only root may write. RELEASE numbers packages of one version; MAINTAINER="Name <address>" is who
+publishes them, else pyproject.toml says who maintains the project. Needs dpkg-deb and rpmbuild.
 """
 
 import datetime
@@ -12,6 +13,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+import tomllib
 from pathlib import Path
 
 import completion
@@ -23,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "build" / "binary" / "s3d.dist"
 STAGE = ROOT / "build" / "packages"
 FILES = ROOT / "packaging" / "files"
+UNITS = ("s3d.service", "s3d.socket", "s3d@.service")
 
 
 def put(file: Path, content: bytes | str, mode: int = 0o644) -> None:
@@ -53,6 +57,8 @@ def common(tree: Path, epoch: int) -> None:
     put(share / "man" / "man5" / "cluster.toml.5.gz", zipped(page))
     put(share / "bash-completion" / "completions" / "s3d", completion.bash())
     put(share / "fish" / "vendor_completions.d" / "s3d.fish", completion.fish())
+    dashboard = ROOT / "packaging" / "grafana" / "predastore.json"
+    put(share / "predastore" / "grafana" / dashboard.name, dashboard.read_bytes())
     doc = share / "doc" / "predastore"
     put(doc / "README.md", (ROOT / "README.md").read_bytes())
     put(doc / "licenses.txt.gz", zipped((DIST / "predastore" / "licenses.txt").read_bytes()))
@@ -77,21 +83,27 @@ def glibc() -> str:
     return ".".join(map(str, max(wanted)))
 
 
+def maintainer() -> str:
+    """Name <address>."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        (one,) = tomllib.load(file)["project"]["maintainers"]
+    return os.environ.get("MAINTAINER") or f"{one['name']} <{one['email']}>"
+
+
 def deb(target: Path, release: str, epoch: int) -> Path:
     tree, version = STAGE / "deb", f"{__version__}-{release}"
     common(tree, epoch)
     share = tree / "usr" / "share"
     put(share / "zsh" / "vendor-completions" / "_s3d", completion.zsh())
-    for name in ("s3d.service", "s3d@.service"):
+    for name in UNITS:
         put(tree / "lib" / "systemd" / "system" / name, (FILES / name).read_bytes())
     doc = share / "doc" / "predastore"
     put(doc / "copyright", (FILES / "deb" / "copyright").read_bytes())
     date = subprocess.run(
         ["date", "-u", "-R", f"-d@{epoch}"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    author = "Predastore maintainers <maintainers@predastore.invalid>"
     log = f"predastore ({version}) unstable; urgency=medium\n\n  * See CHANGELOG.md.gz.\n"
-    put(doc / "changelog.Debian.gz", zipped(f"{log}\n -- {author}  {date}\n"))
+    put(doc / "changelog.Debian.gz", zipped(f"{log}\n -- {maintainer()}  {date}\n"))
     put(doc / "CHANGELOG.md.gz", zipped((ROOT / "CHANGELOG.md").read_bytes()))
     overrides = (FILES / "deb" / "lintian-overrides").read_bytes()
     put(share / "lintian" / "overrides" / "predastore", overrides)
@@ -99,6 +111,7 @@ def deb(target: Path, release: str, epoch: int) -> Path:
     size = sum(file.lstat().st_size for file in tree.rglob("*") if not file.is_dir()) // 1024
     control = (FILES / "deb" / "control").read_text("utf-8").replace("@VERSION@", version)
     control = control.replace("@SIZE@", str(size)).replace("@GLIBC@", glibc())
+    control = control.replace("@MAINTAINER@", maintainer())
     put(tree / "DEBIAN" / "control", control)
     for name in ("conffiles", "templates"):
         put(tree / "DEBIAN" / name, (FILES / "deb" / name).read_bytes())
@@ -123,7 +136,7 @@ def rpm(target: Path, release: str, epoch: int) -> Path:
     common(tree, epoch)
     share = tree / "usr" / "share"
     put(share / "zsh" / "site-functions" / "_s3d", completion.zsh())
-    for name in ("s3d.service", "s3d@.service"):
+    for name in UNITS:
         put(tree / "usr" / "lib" / "systemd" / "system" / name, (FILES / name).read_bytes())
     doc = share / "doc" / "predastore"
     put(doc / "LICENSE", (ROOT / "LICENSE").read_bytes())
@@ -136,6 +149,7 @@ def rpm(target: Path, release: str, epoch: int) -> Path:
         "version_": __version__,
         "release_": release,
         "glibc": glibc(),
+        "packager_": maintainer(),
         "date_": f"{datetime.datetime.fromtimestamp(epoch, datetime.UTC):%a %b %d %Y}",
         "_rpmdir": str(top),
         "_rpmfilename": "%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm",
@@ -155,7 +169,7 @@ def main() -> int:
         raise SystemExit(f"{DIST} is not there; run make binary")
     os.umask(0o022)
     release = os.environ.get("RELEASE") or "1"
-    epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or "0")
+    epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
     target = Path(sys.argv[1]) if sys.argv[1:] else ROOT / "dist"
     target.mkdir(exist_ok=True)
     for made in (deb(target, release, epoch), rpm(target, release, epoch)):

@@ -1,8 +1,9 @@
 # The binary and its packages. Included by the Makefile of the project, which says what is what.
 
 RELEASE ?= 1
+MAINTAINER ?=
 S3D     ?=
-SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 BINARY  := build/binary
 SOURCES := pyproject.toml $(shell find predastore -name '*.py' -o -name '*.pyx' -o -name '*.h')
 
@@ -17,7 +18,8 @@ binary: $(BINARY)/.stamp
 
 packages: binary
 	@packaging/system-packages packages
-	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) RELEASE='$(RELEASE)' $(BIN)/python packaging/packages.py
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) RELEASE='$(RELEASE)' MAINTAINER='$(MAINTAINER)' \
+	    $(BIN)/python packaging/packages.py
 
 test-e2e: dev
 	@S3D='$(S3D)' packaging/without-python $(BIN)/python -m pytest $(ARGS) tests/e2e
