@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable
 
 from predastore import commands, config, flags
-from predastore.commands import db
 
 # What the value of a flag is; of the others nothing is known.
 FILES = ("config", "tls-cert", "tls-key")
@@ -29,7 +28,11 @@ def bash() -> str:
         if flag.metavar and flag.name not in (*FILES, *FOLDERS, *WORDS):
             cases.append(f"        -{flag.name}|--{flag.name}) return ;;")
     verbs = " ".join(command.name for command in commands.COMMANDS)
-    below = " ".join(command.name for command in db.COMMANDS)
+    below = [
+        f'            {name}) COMPREPLY=($(compgen -W "{" ".join(one.name for one in rows)}" '
+        '-- "$word")); return ;;'
+        for name, rows in commands.OPERATIONS.items()
+    ]
     return "\n".join(
         [
             "# bash completion for s3d",
@@ -38,13 +41,16 @@ def bash() -> str:
             "    COMPREPLY=()",
             '    case "$before" in',
             *cases,
-            f'        db) COMPREPLY=($(compgen -W "{below}" -- "$word")); return ;;',
             '        check-config|backup|restore) COMPREPLY=($(compgen -f -- "$word")); return ;;',
             "    esac",
             '    if [[ "$word" == -* ]]; then',
             f'        COMPREPLY=($(compgen -W "{names} -help -version" -- "$word"))',
             "    elif [[ $COMP_CWORD -eq 1 ]]; then",
             f'        COMPREPLY=($(compgen -W "{verbs}" -- "$word"))',
+            "    elif [[ $COMP_CWORD -eq 2 ]]; then",
+            '        case "$before" in',
+            *below,
+            "        esac",
             "    fi",
             "}",
             "complete -o filenames -F _s3d s3d",
@@ -68,7 +74,10 @@ def zsh() -> str:
 
     rows = [f"    '-{flag.name}[{plain(flag.help)}]{action(flag)}'" for flag in flags.FLAGS]
     verbs = [f"    '{one.name}:{plain(one.help)}'" for one in commands.COMMANDS]
-    below = [f"    '{one.name}:{plain(one.help)}'" for one in db.COMMANDS]
+    below = []
+    for name, operations in commands.OPERATIONS.items():
+        listed = " ".join(f"'{one.name}:{plain(one.help)}'" for one in operations)
+        below.append(f"        {name}) below=({listed}) ;;")
     return "\n".join(
         [
             "#compdef s3d",
@@ -81,9 +90,11 @@ def zsh() -> str:
                 ")",
             ),
             *("verbs=(", *verbs, ")"),
-            *("below=(", *below, ")"),
-            "if [[ ${words[2]} == db && $CURRENT -eq 3 ]]; then",
-            "    _describe 'command of db' below",
+            "if [[ $CURRENT -eq 3 ]]; then",
+            *("    case ${words[2]} in", *below, "    esac"),
+            "fi",
+            "if (( $#below )); then",
+            '    _describe "command of ${words[2]}" below',
             "elif [[ $CURRENT -eq 2 && ${words[2]} != -* ]]; then",
             "    _describe 'command' verbs",
             "else",
@@ -114,9 +125,10 @@ def fish() -> str:
         lines.append(
             f"complete -c s3d -n __fish_use_subcommand -a {verb.name} -d {quoted(verb.help)}"
         )
-    for below in db.COMMANDS:
-        condition = quoted("__fish_seen_subcommand_from db")
-        lines.append(f"complete -c s3d -n {condition} -a {below.name} -d {quoted(below.help)}")
+    for name, rows in commands.OPERATIONS.items():
+        condition = quoted(f"__fish_seen_subcommand_from {name}")
+        for row in rows:
+            lines.append(f"complete -c s3d -n {condition} -a {row.name} -d {quoted(row.help)}")
     files = quoted("__fish_seen_subcommand_from check-config backup restore")
     lines.append(f"complete -c s3d -n {files} -F")
     return "\n".join(lines) + "\n"

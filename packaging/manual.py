@@ -8,7 +8,6 @@ import os
 import sys
 
 from predastore import __version__, cli, commands, flags
-from predastore.commands import db
 
 HEAD = r"""
 .SH NAME
@@ -117,10 +116,12 @@ def subcommands() -> list[str]:
     lines = [".SH COMMANDS"]
     for command in commands.COMMANDS:
         lines += [".TP", f"\\fBs3d {escaped(command.name)}\\fR", f"{escaped(command.help)}."]
-    lines.append(".SS s3d db")
-    for row in db.COMMANDS:
-        argument = f" \\fI{escaped(row.argument)}\\fR" if row.argument else ""
-        lines += [".TP", f"\\fB{escaped(row.name)}\\fR{argument}", f"{escaped(row.help)}."]
+    for name, rows in commands.OPERATIONS.items():
+        lines.append(f".SS s3d {name}")
+        for row in rows:
+            argument = f" \\fI{escaped(row.argument)}\\fR" if row.argument else ""
+            head = f"\\fB{name} {escaped(row.name)}\\fR{argument}"
+            lines += [".TP", head, f"{escaped(row.help)}."]
     return lines
 
 

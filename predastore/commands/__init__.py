@@ -2,10 +2,12 @@
 
 A command's module has a parser with the flags of `s3d` that it needs (predastore.flags), and a
 `main(arguments, environment)` that returns the exit code. It is imported only when it is called.
+What its second word may be is in OPERATIONS, for its own help and for manuals and completion.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -73,6 +75,79 @@ COMMANDS: Final = (
     Command("top", "watch running processes in the terminal", _top),
     Command("licenses", "show the licences of all that s3d is made of", _licenses),
 )
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`s3d COMMAND NAME [ARGUMENT]` ("": it takes none), and what it does."""
+
+    name: str
+    argument: str
+    help: str
+
+
+OPERATIONS: Final = {
+    "db": (
+        Operation("status", "", "the whole cluster as a table"),
+        Operation("step-down", "", "let another member lead"),
+        Operation("remove-member", "ID", "take a member out of the cluster"),
+        Operation("backup", "FILE", "write the state of this moment to FILE, and check it"),
+        Operation("restore", "FILE", "make data directories from a backup (members stopped)"),
+        Operation("check", "", "look for damage in the files of local members (stopped)"),
+    ),
+    "cluster": (
+        Operation(
+            "status",
+            "",
+            "every node and process, how many shards are missing, what is left to repair and to "
+            "move, and how long that will take; live in a terminal while there is such work",
+        ),
+        Operation(
+            "verify", "", "read every block of every shard back, check CRCs, parity and ETags"
+        ),
+        Operation("drain", "ID", "give a node nothing new, and move what it has to the others"),
+        Operation("activate", "ID", "take a drained node back"),
+        Operation(
+            "remove", "ID", "drain a node; when it is empty it is none of the cluster any more"
+        ),
+    ),
+    "node": (
+        Operation(
+            "status", "", "what every node holds: shards, bytes, free space, damage, the last scrub"
+        ),
+        Operation(
+            "scrub",
+            "ID",
+            "read all blocks of a node now, wait for the end, and say what was bad; what is bad is "
+            "repaired from the other shards, in the background",
+        ),
+        Operation(
+            "rebuild-index",
+            "ID",
+            "throw the index of a stopped node away and build it anew from its segments",
+        ),
+    ),
+    "object": (
+        Operation(
+            "locate",
+            "s3://BUCKET/KEY",
+            "the node, segment, offset and health of each of its shards",
+        ),
+    ),
+}
+_HELP_COLUMNS: Final = 98
+
+
+def operations(command: str, prefix: str = "  ") -> list[str]:
+    """Lines of help for the operations of a command."""
+    heads = [f"{one.name} {one.argument}".rstrip() for one in OPERATIONS[command]]
+    width = max(map(len, heads)) + 2
+    lines = []
+    for head, one in zip(heads, OPERATIONS[command], strict=True):
+        first, *more = textwrap.wrap(one.help, _HELP_COLUMNS - width - len(prefix))
+        lines.append(f"{prefix}{head.ljust(width)}{first}")
+        lines += [f"{prefix}{' ' * width}{line}" for line in more]
+    return lines
 
 
 def find(name: str) -> Command | None:

@@ -23,7 +23,7 @@ from typing import Any, Final
 from predastore.backend import records
 from predastore.backend.healing.records import HEALING, PROGRESS_KEY, ProgressRecord
 from predastore.backend.ring_table import LEAVING, RingStore, RingTable, setting
-from predastore.commands import remote, verify
+from predastore.commands import OPERATIONS, operations, remote, verify
 from predastore.commands.node import statuses
 from predastore.commands.remote import Remote, say
 from predastore.config.model import ACTIVE, DRAINING
@@ -33,17 +33,7 @@ from predastore.limits import COMMAND_POLL_MS, NODE_LOST_MS
 from predastore.node.messages import NodeStatus
 
 _USAGE: Final = "s3d cluster status | verify | drain ID | activate ID | remove ID  [flags]"
-_DESCRIPTION: Final = """\
-The whole cluster.
-
-commands:
-  status       every node and process, how many shards are missing, what is left to repair and to
-               move, and how long that will take; live in a terminal while there is such work
-  verify       read every block of every shard back, check CRCs, parity and ETags
-  drain ID     give a node nothing new, and move what it has to the others
-  activate ID  take a drained node back
-  remove ID    drain a node; when it is empty it is no node of the cluster any more
-"""
+_DESCRIPTION: Final = "\n".join(("The whole cluster.", "", "commands:", *operations("cluster"), ""))
 _EPILOG: Final = """\
 examples:
   s3d cluster status -config cluster.toml
@@ -57,7 +47,7 @@ _HEADS: Final = ("node", "address", "state", "weight", "health", "shards", "used
 
 def parser() -> argparse.ArgumentParser:
     made = remote.parser("cluster", _USAGE, _DESCRIPTION, _EPILOG, ("config", "base-path"))
-    names = ("status", "verify", *_STATES)
+    names = [one.name for one in OPERATIONS["cluster"]]
     made.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
     made.add_argument("id", nargs="?", metavar="ID", help=argparse.SUPPRESS)
     made.add_argument("-json", "--json", action="store_true", help="as JSON")

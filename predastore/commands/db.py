@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from predastore import credentials, daemon, flags, roles
-from predastore.commands import remote
+from predastore.commands import OPERATIONS, operations, remote
 from predastore.config import Auth, Config, Db
 from predastore.errors import ConfigError, PeerUnreachable
 from predastore.httpd.sigv4 import Credential
@@ -41,25 +41,6 @@ examples:
   s3d db restore /backups/today.s3db -config cluster.toml -db-node 1
 """
 _FLAGS: Final = ("config", "db-node", "base-path", "tls-cert", "tls-key")
-
-
-@dataclass(frozen=True)
-class Command:
-    """One subcommand: its name, the argument it takes ("" for none), and its one line of help."""
-
-    name: str
-    argument: str
-    help: str
-
-
-COMMANDS: Final = (
-    Command("status", "", "the whole cluster as a table"),
-    Command("step-down", "", "let another member lead"),
-    Command("remove-member", "ID", "take a member out of the cluster"),
-    Command("backup", "FILE", "write the state of this moment to FILE, and check it"),
-    Command("restore", "FILE", "make data directories from a backup (members stopped)"),
-    Command("check", "", "look for damage in the files of local members (stopped)"),
-)
 
 
 @dataclass(frozen=True)
@@ -79,13 +60,13 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="s3d db",
         usage="s3d db COMMAND [ARGUMENT] [flags]",
-        description="Operate the metadata cluster.\n\ncommands:\n" + "\n".join(usage()),
+        description="Operate the metadata cluster.\n\ncommands:\n" + "\n".join(operations("db")),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
         allow_abbrev=False,
     )
-    names = [command.name for command in COMMANDS]
+    names = [one.name for one in OPERATIONS["db"]]
     made.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
     made.add_argument("argument", nargs="?", metavar="ARGUMENT", help=argparse.SUPPRESS)
     output = made.add_argument_group("Output")
@@ -106,7 +87,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """`s3d db ...`; the exit code."""
     made = parser()
     given = vars(made.parse_intermixed_args(list(arguments)))
-    wanted = next(row for row in COMMANDS if row.name == given["command"])
+    wanted = next(row for row in OPERATIONS["db"] if row.name == given["command"])
     if bool(wanted.argument) is not (given["argument"] is not None):
         made.error(f"{wanted.name} takes {wanted.argument or 'no argument'}")
     settings, options = flags.settled({**given, "db": "true"}, environment)
@@ -327,11 +308,3 @@ _OPERATIONS: Final[dict[str, Callable[[Config, Request], int]]] = {
     "restore": _restore,
     "check": _check,
 }
-
-
-def usage(prefix: str = "  ") -> Sequence[str]:
-    """A line of help for each subcommand."""
-    return [
-        f"{prefix}{f'{command.name} {command.argument}'.ljust(18)} {command.help}"
-        for command in COMMANDS
-    ]

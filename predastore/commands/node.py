@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from predastore.commands import remote
+from predastore.commands import OPERATIONS, operations, remote
 from predastore.commands.remote import Remote, say
 from predastore.errors import ConfigError, PredastoreError
 from predastore.limits import COMMAND_CALL_TIMEOUT_MS, COMMAND_POLL_MS
@@ -26,15 +26,9 @@ from predastore.node.messages import NodeStatus
 from predastore.node.rebuild import rebuild_index
 
 _USAGE: Final = "s3d node status | scrub ID | rebuild-index ID  [flags]"
-_DESCRIPTION: Final = """\
-Shard nodes, one by one.
-
-commands:
-  status            what every node holds: shards, bytes, free space, damage, the last scrub
-  scrub ID          read all blocks of a node now, wait for the end, and say what was bad;
-                    what is bad is repaired from the other shards, in the background
-  rebuild-index ID  throw the index of a stopped node away and build it anew from its segments
-"""
+_DESCRIPTION: Final = "\n".join(
+    ("Shard nodes, one by one.", "", "commands:", *operations("node"), "")
+)
 _EPILOG: Final = """\
 examples:
   s3d node status -config cluster.toml
@@ -46,7 +40,7 @@ _HEADS: Final = ("node", "shards", "live", "dead", "free", "segments", "bad", "s
 
 def parser() -> argparse.ArgumentParser:
     made = remote.parser("node", _USAGE, _DESCRIPTION, _EPILOG, ("config", "base-path"))
-    names = ("status", "scrub", "rebuild-index")
+    names = [one.name for one in OPERATIONS["node"]]
     made.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
     made.add_argument("id", nargs="?", metavar="ID", help=argparse.SUPPRESS)
     made.add_argument("-json", "--json", action="store_true", help="status: as JSON")

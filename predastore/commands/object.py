@@ -16,19 +16,14 @@ from typing import Final
 
 from predastore.backend import records
 from predastore.backend.records import MISSING, OBJECTS, ObjectRecord, ShardExtent
-from predastore.commands import remote
+from predastore.commands import OPERATIONS, operations, remote
 from predastore.commands.remote import Remote, say
 from predastore.errors import ConfigError, PredastoreError, ShardNotFound
 from predastore.limits import COMMAND_CALL_TIMEOUT_MS
 from predastore.node.shard import ShardRef
 
 _USAGE: Final = "s3d object locate s3://BUCKET/KEY [flags]"
-_DESCRIPTION: Final = """\
-Where an object is.
-
-commands:
-  locate s3://BUCKET/KEY   the node, segment, offset and health of each of its shards
-"""
+_DESCRIPTION: Final = "\n".join(("Where an object is.", "", "commands:", *operations("object"), ""))
 _EPILOG: Final = """\
 examples:
   s3d object locate s3://photos/2026/cat.jpg -config cluster.toml
@@ -66,7 +61,8 @@ class Place:
 
 def parser() -> argparse.ArgumentParser:
     made = remote.parser("object", _USAGE, _DESCRIPTION, _EPILOG, ("config", "base-path"))
-    made.add_argument("command", choices=("locate",), metavar="COMMAND", help=argparse.SUPPRESS)
+    names = [one.name for one in OPERATIONS["object"]]
+    made.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
     made.add_argument("url", metavar="URL", help=argparse.SUPPRESS)
     made.add_argument("-json", "--json", action="store_true", help="as JSON")
     return made

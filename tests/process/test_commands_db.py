@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from predastore import cli
+from predastore import cli, commands
 from predastore.commands import db as commands_db
 from predastore.config import Config
 from predastore.errors import PeerUnreachable
@@ -97,7 +97,7 @@ def test_help_names_every_command(flag: str, capsys: pytest.CaptureFixture[str])
         cli.main(["db", flag])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for command in commands_db.COMMANDS:
+    for command in commands.OPERATIONS["db"]:
         assert f"{command.name} {command.argument}".strip() in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import re
 import shutil
 import subprocess
@@ -12,7 +13,6 @@ from types import ModuleType
 import pytest
 
 from predastore import cli, commands, config, flags
-from predastore.commands import db
 from predastore.config.fields import FIELDS
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
@@ -38,8 +38,8 @@ def test_the_manual_has_every_flag_command_and_exit_code() -> None:
         assert f"Variable {flag.env}; default {flag.default}." in lines
     for command in commands.COMMANDS:
         assert f"s3d {command.name}" in lines
-    for below in db.COMMANDS:
-        assert f"{below.name} {below.argument}".rstrip() in lines
+        for below in commands.OPERATIONS.get(command.name, ()):
+            assert f"{command.name} {below.name} {below.argument}".rstrip() in lines
     for code, _, _ in cli.EXITS:
         assert str(code) in lines
 
@@ -76,6 +76,9 @@ def test_bash_completes_flags_their_values_and_commands(tmp_path: Path) -> None:
         offered s3d -log-level ""
         offered s3d ""
         offered s3d db re
+        offered s3d cluster ""
+        offered s3d object ""
+        offered s3d object locate ""
     """
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -87,6 +90,8 @@ def test_bash_completes_flags_their_values_and_commands(tmp_path: Path) -> None:
     assert offered[1] == list(config.LOG_LEVELS)
     assert offered[2] == [command.name for command in commands.COMMANDS]
     assert offered[3] == ["remove-member", "restore"]
+    assert offered[4] == ["status", "verify", "drain", "activate", "remove"]
+    assert offered[5:] == [["locate"], []]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
@@ -94,7 +99,7 @@ def test_other_shells_know_every_flag_and_command(shell: str, tmp_path: Path) ->
     text = load("completion").SHELLS[shell]()
     for flag in flags.FLAGS:
         assert f"{'-' if shell == 'zsh' else '-o '}{flag.name}" in text
-    for row in (*commands.COMMANDS, *db.COMMANDS):
+    for row in (*commands.COMMANDS, *itertools.chain(*commands.OPERATIONS.values())):
         assert row.name in text
     if shutil.which(shell) is not None:
         (tmp_path / "file").write_text(text)
@@ -106,6 +111,13 @@ def test_the_packaged_configuration_is_fine_as_it_stands() -> None:
     assert loaded.backend == "distributed"
     assert loaded.base_path == Path("/var/lib/predastore")
     assert len(loaded.nodes) == 5
+
+
+def test_the_socket_unit_listens_where_the_packaged_configuration_does() -> None:
+    loaded = config.load(PACKAGING / "files" / "cluster.toml")
+    lines = (PACKAGING / "files" / "s3d.socket").read_text("utf-8").splitlines()
+    assert f"ListenStream={loaded.host}:{loaded.port}" in lines
+    assert "FileDescriptorName=s3" in lines
 
 
 @pytest.mark.parametrize("name", ["s3d.service", "s3d@.service"])
