@@ -20,6 +20,7 @@ from predastore.node.disk import RealDisk
 from predastore.rpc import Buffer
 
 SECTOR_BYTES = 512
+HELD_S_MAX = 120.0  # a test that forgets to let a slow disk go on fails
 Sector = tuple[str, int]  # the name of a file, and the number of a sector in it
 
 
@@ -202,19 +203,33 @@ def _write_some(image: bytearray, offset: int, data: bytes, keeps: Callable[[int
 
 
 class FaultyDisk(ForgetfulDisk):
-    """Also fills up, fails, and flips bits. `room_bytes`: what may still be written, None: no
-    bound; `fail_next`: so many operations from now, one fails with EIO, and everything after it
-    until `mend`."""
+    """Also fills up, fails, flips bits, and is slow. `room_bytes`: what may still be written,
+    None: no bound; `fail_next`: so many operations from now, one fails with EIO, and everything
+    after it until `mend`. From `hold` to `flow` nothing that changes the disk comes to its end;
+    `held`: something is waiting for that."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.room_bytes: int | None = None
         self.fail_next: int | None = None
+        self.held = False
+        self._flowing = threading.Event()
+        self._flowing.set()
+
+    def hold(self) -> None:
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        self._flowing.set()
 
     def mend(self) -> None:
         self.room_bytes = self.fail_next = None
 
     def _count(self) -> None:
+        if not self._flowing.is_set():
+            self.held = True
+            assert self._flowing.wait(HELD_S_MAX), "nobody lets the disk go on"
+            self.held = False
         if self.fail_next is not None:
             self.fail_next -= 1
             if self.fail_next <= 0:

@@ -24,6 +24,8 @@ T = TypeVar("T")
 CLUSTER = bytes(range(16))
 SEGMENT_BYTES = 256 * KIB
 
+Shards = dict[ShardRef, list[bytes]]
+
 
 def ref_of(number: int, index: int = 0) -> ShardRef:
     source = random.Random(number)
@@ -67,6 +69,24 @@ async def write(store: Store, ref: ShardRef, blocks: list[bytes]) -> None:
     for stripe, block in enumerate(blocks):
         await store.append(ref, stripe, block, crc32c(block))
     await store.commit(ref, len(blocks), sum(map(len, blocks)))
+
+
+async def keep(store: Store, ref: ShardRef, blocks: list[bytes]) -> None:
+    """A shard of one block or several, each in the way that is meant for it."""
+    await (put(store, ref, blocks[0]) if len(blocks) == 1 else write(store, ref, blocks))
+
+
+def some_shards(count: int, seed: int = 0) -> Shards:
+    """Of one to three blocks of 3 to 12 KB."""
+    return {
+        ref_of(seed + n): [block_of((seed, n, i), 3000 + 700 * n % 9000) for i in range(1 + n % 3)]
+        for n in range(count)
+    }
+
+
+async def fill(store: Store, shards: Shards) -> None:
+    for ref, blocks in shards.items():
+        await keep(store, ref, blocks)
 
 
 async def read_back(store: Store, ref: ShardRef, blocks: list[bytes]) -> bool:

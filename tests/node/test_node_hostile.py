@@ -3,7 +3,10 @@ here: what was stored stays, nothing half-sent is stored, and others are served 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +27,11 @@ from predastore.rpc import Endpoint, quic_calls, self_signed
 from predastore.rpc.framing import decode_response, encode_prefix, encode_request, encode_struct
 from predastore.rpc.quic import REFUSED
 from rpc.rpc_world import KEY, Stranger, stranger
+from support.waiting import eventually_async
 
 CERTIFICATE = self_signed()
 NODE = 3
+TESTS = Path(__file__).resolve().parents[1]
 T = 20_000
 
 
@@ -153,16 +158,38 @@ def test_garbage_in_place_of_a_block_or_a_request_stores_nothing(tmp_path: Path)
 
 
 def test_a_flood_of_puts_from_one_peer_leaves_room_for_others(tmp_path: Path) -> None:
+    """1,600 puts at once over four connections of another process, some thousand a second."""
+
     async def main() -> None:
-        async with scene(tmp_path) as at, proven(at) as peer:
-            block = block_of("flood", 8_000)
-            for number in range(100):
-                peer.write(peer.open(), head(ref_of(1000 + number), block) + block, end=True)
-                if number % 25 == 0:
+        async with scene(tmp_path) as at:
+            flood = await asyncio.create_subprocess_exec(
+                sys.executable,
+                str(Path(__file__).with_name("flood_child.py")),
+                str(at.port),
+                str(NODE),
+                env={**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}"},
+            )
+            try:
+                before = 0
+                for number in range(40):
                     await at.serves(number)
+                    if number % 10 == 0:  # and it is still at it
+                        before = await flooded(at.store, before + 1_000)
+            finally:
+                flood.kill()
+                await flood.wait()
             await at.serves(500)
 
     run(main())
+
+
+async def flooded(store: Store, count: int) -> int:
+    """How many shards there are, once there are so many."""
+    within_s = 60.0
+    await eventually_async(
+        lambda: store._index.shard_count >= count, within_s=within_s, what="a flood"
+    )
+    return store._index.shard_count
 
 
 def test_a_put_sent_again_changes_nothing_and_another_one_is_refused(tmp_path: Path) -> None:

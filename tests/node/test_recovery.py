@@ -11,8 +11,10 @@ import lmdb
 import msgspec
 import pytest
 from node_support import (
+    Shards,
     block_of,
     damage,
+    fill,
     open_store,
     opened,
     put,
@@ -33,10 +35,8 @@ from predastore.node.judging import Report
 from predastore.node.segment import HEADER_BYTES
 from predastore.node.shard import ShardRef
 
-Shards = dict[ShardRef, list[bytes]]
 
-
-def some_shards() -> Shards:
+def few_shards() -> Shards:
     """One block and several, of sizes with and without padding."""
     return {
         ref_of(number): [block_of((number, i), 37 + 11 * number + i) for i in range(1 + number % 3)]
@@ -44,10 +44,10 @@ def some_shards() -> Shards:
     }
 
 
-async def fill(path: Path, shards: Shards) -> None:
+async def written(path: Path, shards: Shards) -> None:
+    """A store that has these, closed again."""
     async with opened(path) as store:
-        for ref, blocks in shards.items():
-            await (put(store, ref, blocks[0]) if len(blocks) == 1 else write(store, ref, blocks))
+        await fill(store, shards)
 
 
 def without_index(source: Path, target: Path) -> Path:
@@ -77,7 +77,7 @@ def committed_by(records: list[frame.Record], end: int, shards: Shards) -> list[
 
 def test_without_its_index_a_store_gives_the_same_answers(tmp_path: Path) -> None:
     shards = {ref_of(n): [block_of((n, i), 20_000) for i in range(1 + n % 4)] for n in range(40)}
-    run(fill(tmp_path, shards))
+    run(written(tmp_path, shards))
     assert len(segments(tmp_path)) > 5
     shutil.rmtree(tmp_path / "index")
     found, report = run(found_in(tmp_path, shards))
@@ -89,18 +89,18 @@ def test_without_its_index_a_store_gives_the_same_answers(tmp_path: Path) -> Non
 @pytest.mark.parametrize("damage", ["garbage", "empty file", "another store's", "older", "newer"])
 def test_an_index_that_can_not_be_used_is_built_again(tmp_path: Path, damage: str) -> None:
     path, other = tmp_path / "node", tmp_path / "other"
-    shards = some_shards()
-    run(fill(path, dict(list(shards.items())[:3])))
+    shards = few_shards()
+    run(written(path, dict(list(shards.items())[:3])))
     index = path / "index"
     shutil.copytree(index, tmp_path / "older")
-    run(fill(path, shards))
+    run(written(path, shards))
     if damage == "garbage":
         (index / "data.mdb").write_bytes(random.Random(1).randbytes(8192))
     elif damage == "empty file":
         (index / "data.mdb").write_bytes(b"")
     else:
         if damage == "another store's":
-            run(fill(other, shards))
+            run(written(other, shards))
         elif damage == "newer":
             without_index(path, other)
             shutil.copytree(index, other / "index")
@@ -115,8 +115,8 @@ def test_an_index_that_can_not_be_used_is_built_again(tmp_path: Path, damage: st
 
 
 def test_an_index_of_another_format_is_built_again_and_not_guessed_at(tmp_path: Path) -> None:
-    shards = some_shards()
-    run(fill(tmp_path, shards))
+    shards = few_shards()
+    run(written(tmp_path, shards))
     for state in (b"?", msgspec.msgpack.encode([FORMAT + 1, "x", [1, 64, 0], 5]), b"\x90"):
         environment = lmdb.open(str(tmp_path / "index"), max_dbs=4)
         with environment.begin(write=True) as transaction:
@@ -128,8 +128,8 @@ def test_an_index_of_another_format_is_built_again_and_not_guessed_at(tmp_path: 
 
 
 def test_a_log_cut_anywhere_keeps_every_shard_committed_before(tmp_path: Path) -> None:
-    shards = some_shards()
-    run(fill(tmp_path / "node", shards))
+    shards = few_shards()
+    run(written(tmp_path / "node", shards))
     records = records_of(segments(tmp_path / "node")[0])
     cuts = {HEADER_BYTES}
     for record in records:
@@ -146,14 +146,14 @@ def test_a_log_cut_anywhere_keeps_every_shard_committed_before(tmp_path: Path) -
             continue
         # The tail is gone, and the log goes on behind it.
         extra = {ref_of(77): [b"afterwards"]}
-        run(fill(copy, extra))
+        run(written(copy, extra))
         shutil.rmtree(copy / "index")
         assert run(found_in(copy, shards | extra))[0] == [*found, ref_of(77)]
 
 
 def test_zeros_and_garbage_after_the_log_are_cut_off(tmp_path: Path) -> None:
-    shards = some_shards()
-    run(fill(tmp_path / "node", shards))
+    shards = few_shards()
+    run(written(tmp_path / "node", shards))
     for tail in (bytes(10_000), b"PR" * 5000, bytes(5000) + b"\xff" * 100):
         copy = without_index(tmp_path / "node", tmp_path / "copy")
         with open(segments(copy)[0], "ab") as file:
@@ -165,8 +165,8 @@ def test_zeros_and_garbage_after_the_log_are_cut_off(tmp_path: Path) -> None:
 
 
 def test_any_damaged_byte_of_a_header_costs_that_record_and_no_other(tmp_path: Path) -> None:
-    shards = some_shards()
-    run(fill(tmp_path / "node", shards))
+    shards = few_shards()
+    run(written(tmp_path / "node", shards))
     records = records_of(segments(tmp_path / "node")[0])
     victims = [
         next(one for one in records if one.flags & frame.SOLE),
@@ -200,8 +200,8 @@ async def read_good(path: Path, shards: Shards) -> tuple[list[ShardRef], Report]
 
 
 def test_a_flipped_bit_in_a_payload_is_never_served(tmp_path: Path) -> None:
-    shards = some_shards()
-    run(fill(tmp_path / "node", shards))
+    shards = few_shards()
+    run(written(tmp_path / "node", shards))
     segment = segments(tmp_path / "node")[0]
     clean = segment.read_bytes()
     places = [
@@ -297,7 +297,7 @@ def test_what_was_torn_is_no_damage_at_the_next_start(tmp_path: Path) -> None:
 
 def test_damaged_footers_and_seals_cost_nothing(tmp_path: Path) -> None:
     shards = {ref_of(n): [block_of((n, i), 30_000) for i in range(1 + n % 2)] for n in range(20)}
-    run(fill(tmp_path / "node", shards))
+    run(written(tmp_path / "node", shards))
     first = segments(tmp_path / "node")[0]
     for record in records_of(first):
         if record.kind in (frame.FOOTER, frame.SEAL):
@@ -310,8 +310,8 @@ def test_damaged_footers_and_seals_cost_nothing(tmp_path: Path) -> None:
 
 
 def test_a_damaged_segment_header_costs_nothing(tmp_path: Path) -> None:
-    shards = some_shards()
-    run(fill(tmp_path / "node", shards))
+    shards = few_shards()
+    run(written(tmp_path / "node", shards))
     for at in range(HEADER_BYTES):
         copy = without_index(tmp_path / "node", tmp_path / "copy")
         damage(segments(copy)[0], at)
@@ -325,8 +325,8 @@ def test_a_damaged_segment_header_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_a_segment_whose_creation_was_cut_short_is_made_again(tmp_path: Path) -> None:
-    shards = some_shards()
-    run(fill(tmp_path, shards))
+    shards = few_shards()
+    run(written(tmp_path, shards))
     for content in (b"", b"PREDASEG", bytes(64)):
         shutil.rmtree(tmp_path / "index")
         (tmp_path / "segments" / "00000002.seg").write_bytes(content)
@@ -357,8 +357,8 @@ def test_what_looks_like_records_within_a_block_is_not_taken_for_them(tmp_path: 
 
 
 def test_segments_of_another_node_or_a_newer_version_are_refused(tmp_path: Path) -> None:
-    shards = some_shards()
-    run(fill(tmp_path / "node", shards))
+    shards = few_shards()
+    run(written(tmp_path / "node", shards))
     other = tmp_path / "other"
 
     async def other_node() -> None:
@@ -393,7 +393,7 @@ def test_segments_of_another_node_or_a_newer_version_are_refused(tmp_path: Path)
 
 def test_a_lost_segment_costs_its_own_shards_only(tmp_path: Path) -> None:
     shards = {ref_of(n): [block_of(n, 30_000)] for n in range(40)}
-    run(fill(tmp_path, shards))
+    run(written(tmp_path, shards))
     before = segments(tmp_path)
     lost = {record.object_hash for record in records_of(before[2])}
     before[2].unlink()

@@ -12,6 +12,7 @@ from node_support import (
     block_of,
     damage,
     damage_block,
+    fill,
     opened,
     put,
     read_back,
@@ -19,7 +20,7 @@ from node_support import (
     ref_of,
     run,
     segments,
-    write,
+    some_shards,
 )
 
 from predastore._fast import frame
@@ -30,25 +31,11 @@ from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 from support.waiting import eventually_async
 
-Shards = dict[ShardRef, list[bytes]]
-
 
 def overwrite(file: Path, at: int, content: bytes) -> None:
     with open(file, "r+b") as out:
         out.seek(at)
         out.write(content)
-
-
-def some_shards(count: int) -> Shards:
-    return {
-        ref_of(n): [block_of((n, i), 2000 + 900 * n % 9000) for i in range(1 + n % 3)]
-        for n in range(count)
-    }
-
-
-async def fill(store: Store, shards: Shards) -> None:
-    for ref, blocks in shards.items():
-        await (put(store, ref, blocks[0]) if len(blocks) == 1 else write(store, ref, blocks))
 
 
 async def scrubbed(store: Store) -> ScrubStatus:

@@ -1,14 +1,16 @@
 """Any sequence of operations, upkeep and faults of the disk leaves a store that has what it
 acknowledged, and never gives out a wrong byte.
 
-The disk forgets what was not synced when the power is cut, fills up, fails, and flips bits; the
-model is a dictionary. A shard with a flipped bit may be refused, until it is mended from what the
-other nodes would have. Everything is drawn by hypothesis, so a failure is shrunk to a short story.
+The disk forgets what was not synced when the power is cut, fills up, fails, flips bits, and is
+slow; the model is a dictionary. A shard with a flipped bit may be refused, until it is mended from
+what the other nodes would have. Everything is drawn by hypothesis, so a failure is
+shrunk to a short story.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import shutil
@@ -20,12 +22,13 @@ from forgetful_disk import FaultyDisk
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from node_support import block_of, open_store, put, read_back, write
+from node_support import Shards, block_of, keep, open_store, read_back
 
 from predastore._fast.crc import crc32c
 from predastore.errors import NodeFull, ShardCorrupt, ShardNotFound, StartupError, StoreFailed
 from predastore.limits import KIB
 from predastore.node.shard import ShardRef
+from support.waiting import eventually_async
 
 SIZES = st.sampled_from([1, 100, 3000, 9001, 20_000])
 SEGMENT_BYTES = 64 * KIB
@@ -41,7 +44,7 @@ class FaultMachine(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
         self.path = self.root / "node-0"
         self.runner = asyncio.Runner()
-        self.contents: dict[ShardRef, list[bytes]] = {}
+        self.contents: Shards = {}
         self.here: set[ShardRef] = set()
         self.unsure: set[ShardRef] = set()
         self.hurt: set[ShardRef] = set()
@@ -81,29 +84,30 @@ class FaultMachine(RuleBasedStateMachine):
 
     def attempt(self, ref: ShardRef, work: Awaitable[None], *, then: set[ShardRef]) -> None:
         """Carries out an operation on a shard; `then` has it if it succeeds."""
+        self.runner.run(self.attempted(ref, work, then))
 
-        async def tried() -> None:
-            await work
-
+    async def attempted(self, ref: ShardRef, work: Awaitable[None], then: set[ShardRef]) -> None:
         for place in (self.here, self.hurt, self.gone):
             place.discard(ref)
         try:
-            self.runner.run(tried())
+            await work
             then.add(ref)
         except StoreFailed:
             self.unsure.add(ref)
+
+    def new(self, sizes: list[int]) -> tuple[ShardRef, Awaitable[None]]:
+        """A shard that was never there, and its writing."""
+        self.version += 1
+        ref = ShardRef(random.Random(self.version).randbytes(32), bytes(16), self.version % 4)
+        blocks = [block_of((self.version, i), size) for i, size in enumerate(sizes)]
+        self.contents[ref] = blocks
+        return ref, keep(self.store, ref, blocks)
 
     # --- operations -----------------------------------------------------------------------
 
     @rule(sizes=st.lists(SIZES, min_size=1, max_size=4))
     def write(self, sizes: list[int]) -> None:
-        self.version += 1
-        ref = ShardRef(random.Random(self.version).randbytes(32), bytes(16), self.version % 4)
-        blocks = [block_of((self.version, i), size) for i, size in enumerate(sizes)]
-        self.contents[ref] = blocks
-        work = (
-            put(self.store, ref, blocks[0]) if len(blocks) == 1 else write(self.store, ref, blocks)
-        )
+        ref, work = self.new(sizes)
         try:
             self.attempt(ref, work, then=self.here)
         except NodeFull:
@@ -187,6 +191,41 @@ class FaultMachine(RuleBasedStateMachine):
         if lose_index:
             shutil.rmtree(self.path / "index")
         self.open()
+
+    @rule(sizes=st.lists(SIZES, min_size=1, max_size=4), compacts=st.booleans(), ends=st.booleans())
+    def be_slow(self, sizes: list[int], compacts: bool, ends: bool) -> None:
+        """While nothing comes to its end on the disk, nothing is acknowledged, and reads go on."""
+        self.disk.hold()
+        try:
+            self.runner.run(self.wait_for_the_disk(sizes, compacts, ends))
+        finally:
+            self.disk.flow()
+        if ends:
+            self.end_the_process(lose_index=False)
+
+    async def wait_for_the_disk(self, sizes: list[int], compacts: bool, ends: bool) -> None:
+        before, works = set(self.here), [self.new([size]) for size in sizes]
+        tasks = [asyncio.ensure_future(self.attempted(*new, self.here)) for new in works]
+        if compacts:
+            tasks.append(asyncio.ensure_future(self.compact_on_the_side()))
+        await eventually_async(
+            lambda: self.disk.held or all(task.done() for task in tasks), what="a slow disk"
+        )
+        assert self.here == before
+        await self.check()
+        self.disk.dead = ends
+        self.disk.flow()
+        for (ref, _), outcome in zip(
+            works, await asyncio.gather(*tasks, return_exceptions=True), strict=False
+        ):
+            if isinstance(outcome, NodeFull):
+                self.gone.add(ref)
+            elif outcome is not None:
+                raise outcome
+
+    async def compact_on_the_side(self) -> None:
+        with contextlib.suppress(NodeFull, StoreFailed):
+            await self.store.compact()
 
     @rule(seed=st.integers(0, 1000), lose_index=st.booleans())
     def cut_the_power(self, seed: int, lose_index: bool) -> None:

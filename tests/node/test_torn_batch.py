@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from forgetful_disk import SECTOR_BYTES, ForgetfulDisk, Sector
 from node_support import (
+    Shards,
     block_of,
     open_store,
     opened,
@@ -32,14 +33,11 @@ from predastore._fast import frame
 from predastore._fast.crc import crc32c
 from predastore.errors import StartupError
 from predastore.limits import KIB, MIB
-from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 
 SEGMENT_BYTES = 64 * KIB
 STEPS_MAX = 30  # more than any batch or start here has
 WAIT_S = 10.0
-
-Shards = dict[ShardRef, list[bytes]]
 
 
 class GatedDisk(ForgetfulDisk):
