@@ -8,13 +8,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.processes import S3d, production
+from support.processes import S3d, production, s3d_command
 from support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -30,7 +29,7 @@ class Operator:
         self._file = file
 
     def run(self, *arguments: str, code: int | None = 0) -> str:
-        command = [sys.executable, "-m", "predastore.cli", *arguments]
+        command = [*s3d_command(), *arguments]
         done = subprocess.run(
             [*command, "-config", self._file, "-base-path", "data"],
             capture_output=True,

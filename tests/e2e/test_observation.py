@@ -10,7 +10,6 @@ import select
 import ssl
 import struct
 import subprocess
-import sys
 import termios
 import urllib.error
 import urllib.request
@@ -26,7 +25,7 @@ from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.processes import S3d, development, fresh_network
+from support.processes import S3d, development, fresh_network, s3d_command
 from support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -179,7 +178,7 @@ def test_each_request_has_a_line_and_no_secret(observed: Observed) -> None:
 
 
 def top(observed: Observed, *arguments: str) -> list[str]:
-    command = [sys.executable, "-m", "predastore", "top", *arguments]
+    command = [*s3d_command(), "top", *arguments]
     return [*command, f"{observed.metrics_host}:{METRICS_PORT}"]
 
 
@@ -193,7 +192,7 @@ def test_top_prints_once_for_scripts(observed: Observed) -> None:
 
 
 def test_top_without_a_process_says_so() -> None:
-    command = [sys.executable, "-m", "predastore", "top", "--once", "127.0.0.1:1"]
+    command = [*s3d_command(), "top", "--once", "127.0.0.1:1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "http://127.0.0.1:1/metrics: " in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from support.processes import production
+from support.processes import development, production
 from support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -62,6 +63,7 @@ def receiver() -> Iterator[Receiver]:
             thread.join()
 
 
+@pytest.mark.skipif("S3D" in os.environ, reason="the binary is built without the extra")
 def test_one_trace_leads_from_a_request_to_every_nodes_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,3 +92,13 @@ def test_one_trace_leads_from_a_request_to_every_nodes_sync(
         about = {one.key: one.value for one in root.attributes}
         assert about["aws.s3.key"].string_value == "a"
         assert about["http.response.status_code"].int_value == 200
+
+
+@pytest.mark.skipif("S3D" not in os.environ, reason="with the source, the extra is there")
+def test_a_binary_says_that_it_can_not_trace_and_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    with development(tmp_path) as server:
+        server.client().create_bucket(Bucket="untraced")
+        assert "predastore[otel]" in server.output

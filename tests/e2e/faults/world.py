@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from typing import Any
 
 from support.disks import Disk
 from support.networks import Hosts, hosts_of_their_own
+from support.processes import s3d_command
 from support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -116,7 +116,7 @@ class World:
         if number <= MEMBERS:
             roles += ["-db-node", str(number)]
         base = ["-config", str(self.file), "-base-path", str(self.folder / f"data-{number}")]
-        command = [*self.hosts.prefix(number), sys.executable, "-m", "predastore.cli"]
+        command = [*self.hosts.prefix(number), *s3d_command()]
         address = self.hosts.addresses[number - 1]
         return Process(number, address, self.folder, [*command, *base, *roles])
 
@@ -174,7 +174,7 @@ class World:
 
     def verify(self) -> dict[str, Any]:
         """What `s3d cluster verify` finds."""
-        command = [sys.executable, "-m", "predastore.cli", "cluster", "verify", "--json"]
+        command = [*s3d_command(), "cluster", "verify", "--json"]
         done = subprocess.run(
             [*command, "-config", str(self.file)],
             capture_output=True,
