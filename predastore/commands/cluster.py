@@ -23,13 +23,13 @@ from typing import Any, Final
 from predastore.backend import records
 from predastore.backend.healing.records import HEALING, PROGRESS_KEY, ProgressRecord
 from predastore.backend.ring_table import LEAVING, RingStore, RingTable, setting
-from predastore.commands import OPERATIONS, operations, remote, verify
+from predastore.commands import OPERATIONS, missing, operations, remote, verify
 from predastore.commands.node import statuses
 from predastore.commands.remote import Remote, say
 from predastore.config.model import ACTIVE, DRAINING
 from predastore.errors import ConfigError
 from predastore.gossip import Record
-from predastore.limits import COMMAND_POLL_MS, NODE_LOST_MS
+from predastore.limits import COMMAND_POLL_MS
 from predastore.node.messages import NodeStatus
 
 _USAGE: Final = "s3d cluster status | verify | drain ID | activate ID | remove ID  [flags]"
@@ -95,23 +95,25 @@ async def look(to: Remote) -> dict[str, Any]:
     said = await statuses(Remote(to.settings, to.endpoint, to.state, to.nodes, table, processes))
     stored = await to.state.get(HEALING, PROGRESS_KEY)
     healing = None if stored is None else records.decode(ProgressRecord, stored)
+    nodes = [
+        {
+            "id": row.id,
+            "host": row.host,
+            "port": row.port,
+            "state": row.state,
+            "weight": row.weight,
+            **_node(row.id, said[row.id], processes),
+        }
+        for row in table.nodes
+    ]
     return {
         "name": to.settings.cluster.name,
         "code": {"data": to.code.k, "parity": to.code.m},
         "version": table.version,
-        "nodes": [
-            {
-                "id": row.id,
-                "host": row.host,
-                "port": row.port,
-                "state": row.state,
-                "weight": row.weight,
-                **_node(row.id, said[row.id], processes),
-            }
-            for row in table.nodes
-        ],
+        "nodes": nodes,
         "processes": [_process(record) for record in processes],
         "healing": None if healing is None else _healing(healing),
+        "missing": None if healing is None else missing.summary(healing, nodes, to.code.shards),
     }
 
 
@@ -146,6 +148,7 @@ def _process(record: Record) -> dict[str, Any]:
 
 def _healing(progress: ProgressRecord) -> dict[str, Any]:
     found = {name: getattr(progress, name) for name in progress.__struct_fields__}
+    del found["seen"]  # `missing` says what follows from it
     return {**found, "age_s": round(max(0.0, time.time() - progress.at_ms / 1000), 1)}
 
 
@@ -154,7 +157,7 @@ def is_whole(found: Mapping[str, Any]) -> bool:
     healing = found["healing"]
     return (
         healing is not None
-        and not healing["shards_left"]
+        and not found["missing"]["shards"]
         and not healing["moves_left"]
         and bool(healing["ring_settled"])
         and all(node["health"] == "good" for node in found["nodes"])
@@ -194,7 +197,7 @@ def text(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
         "",
     ]
     lines += [f"process {one['name']} at {one['host']} is {one['status']}" for one in away]
-    lines += _healing_lines(found["healing"], most)
+    lines += _healing_lines(found, most)
     lines += [f"node {node['id']}: {node['error']}" for node in found["nodes"] if "error" in node]
     return lines
 
@@ -215,39 +218,26 @@ def _node_row(node: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _healing_lines(healing: Mapping[str, Any] | None, most: dict[str, int]) -> list[str]:
+def _healing_lines(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
+    healing = found["healing"]
     if healing is None:
         return ["redundancy: not known yet; no process has said how it stands"]
-    lines = []
-    shards, left = healing["shards_left"], healing["bytes_left"]
-    if shards:
-        time_left = healing["seconds_left"]
-        when = f"about {remote.span(time_left)} left" if time_left >= 0 else "time left not known"
+    lines = missing.lines(found["missing"])
+    if healing["shards_left"]:
+        left = healing["bytes_left"]
         lines.append(
-            f"repair: {shards} shards of {healing['objects_left']} objects are missing, "
-            f"{remote.size(left)} to repair, {when}"
+            f"repair: {healing['shards_left']} shards of {healing['objects_left']} objects, "
+            f"{remote.size(left)}"
         )
         lines.append(f"  {remote.bar(_done('repair', left, most))}  {_rate(healing)}")
         if healing["stuck_shards"]:
             lines.append(f"  {healing['stuck_shards']} of them can not be rebuilt at present")
-    else:
-        lines.append("redundancy: no shard is known to be missing")
     if healing["moves_left"] or not healing["ring_settled"]:
         share = healing["walk_percent"] / 100
         lines.append(f"moving shards to where they belong: {healing['moved_shards']} moved so far")
         lines.append(f"  {remote.bar(share)}  {_rate(healing)}")
     if healing["walk"]:
         lines.append(f"looking over {healing['walk']}: {healing['walk_percent']}% done")
-    waiting = [node for node in healing["down_nodes"] if node not in healing["lost_nodes"]]
-    if waiting:
-        down = ", ".join(map(str, waiting))
-        lines.append(
-            f"down: nodes {down}; after {NODE_LOST_MS // 60_000} minutes their shards are built "
-            "elsewhere"
-        )
-    if healing["lost_nodes"]:
-        gone = ", ".join(map(str, healing["lost_nodes"]))
-        lines.append(f"given up, their shards are built elsewhere: nodes {gone}")
     if healing["age_s"] > _STALE_S:
         lines.append(f"(as of {remote.span(healing['age_s'])} ago, from {healing['process']})")
     return lines

@@ -9,12 +9,15 @@ import pytest
 
 from predastore.backend import records
 from predastore.backend.healing.records import (
+    FAILED,
+    SILENT,
     HorizonRecord,
     LeaseRecord,
     MovedRecord,
     NodeRecord,
     ProgressRecord,
     RingRecord,
+    SeenNode,
     moved_key,
     node_key,
 )
@@ -33,6 +36,10 @@ GOLDEN: dict[str, msgspec.Struct] = {
         *("host-1", NOW, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, "nodes", 50, NOW, True),
         lost_nodes=(3,),
         down_nodes=(3, 4),
+        noted_nodes=(3,),
+        homeless_shards=16,
+        homeless_bytes=17,
+        seen=(SeenNode(3, 18, 19, SILENT, 0), SeenNode(4, 20, 21, FAILED, 22)),
     ),
 }
 

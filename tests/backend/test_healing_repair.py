@@ -5,14 +5,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from backend_support import run
 from healing_support import FAST, Cluster, cluster, healing, until
 
+from predastore.backend import records
 from predastore.backend.commit_ops import repair_ops
 from predastore.backend.healing.healer import Healing
+from predastore.backend.healing.records import (
+    FAILED,
+    HEALING,
+    PROGRESS_KEY,
+    SILENT,
+    ProgressRecord,
+)
 from predastore.backend.records import ShardExtent
 from predastore.errors import ShardCorrupt
 from predastore.node.store import Store
@@ -78,6 +88,82 @@ def test_a_node_that_stays_away_is_made_up_for_where_there_is_another(tmp_path: 
             await until(at.lies_where_the_ring_wants)
 
     run(main())
+
+
+def test_a_node_whose_disk_has_failed_is_made_up_for_as_if_it_were_gone(tmp_path: Path) -> None:
+    """Its process runs and answers, and says so."""
+
+    async def main() -> None:
+        pace = dataclasses.replace(FAST, lost_s=0.3)
+        async with cluster(tmp_path, nodes=(1, 2, 3, 4, 5, 6)) as at, healing(at, pace) as healer:
+            await at.put_many(30)
+            shutil.rmtree(at.path(3) / "segments")
+
+            async def has_failed() -> bool:
+                return bool((await at.stores[3].status()).failure)
+
+            await until(has_failed)
+
+            async def is_built_elsewhere() -> bool:
+                return not any(3 in extent.nodes for extent in await at.extents())
+
+            await until(is_built_elsewhere)
+            status = await healer.status()
+            assert status is not None
+            assert (status.lost_nodes, status.noted_nodes) == ((3,), (3,))
+            assert [one.node for one in status.seen if one.state == FAILED] == [3]
+            await at.stop_node(3)  # what it holds is not named any more
+            assert not await at.faults()
+
+    run(main())
+
+
+def test_what_a_lost_node_held_is_told_while_no_other_can_take_it(tmp_path: Path) -> None:
+    """And by a process that heals only since then."""
+
+    async def main() -> None:
+        pace = dataclasses.replace(FAST, lost_s=2.0)
+        async with cluster(tmp_path) as at:
+            async with healing(at, pace, "one"):
+                await at.put_many(20)
+
+                async def has_seen() -> bool:
+                    stored = await at.state.get(HEALING, PROGRESS_KEY)
+                    said = records.decode(ProgressRecord, stored) if stored else None
+                    return said is not None and [one.shards for one in said.seen] == [20] * 5
+
+                await until(has_seen)
+                await at.stop_node(3)
+
+            async def told() -> ProgressRecord:
+                status = await healer.status()
+                assert status is not None
+                return status
+
+            async with healing(at, pace, "two") as healer:
+                await until(lambda: is_down(told))
+                (down,) = [one for one in (await told()).seen if one.state == SILENT]
+                assert (down.node, down.shards) == (3, 20)
+                assert 0 <= down.lost_in_s <= 2
+
+                async def is_counted() -> bool:
+                    status = await told()
+                    return status.noted_nodes == (3,) and status.homeless_shards == 20
+
+                await until(is_counted)
+                await at.run_node(3)
+
+                async def is_forgotten() -> bool:
+                    status = await told()
+                    return (status.lost_nodes, status.homeless_shards) == ((), 0)
+
+                await until(is_forgotten)
+
+    run(main())
+
+
+async def is_down(told: Callable[[], Awaitable[ProgressRecord]]) -> bool:
+    return bool((await told()).down_nodes)
 
 
 def test_writes_without_a_spare_are_completed_when_the_node_is_back(tmp_path: Path) -> None:

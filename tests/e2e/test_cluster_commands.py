@@ -3,11 +3,13 @@ one seed; [[nodes]] taken in on SIGHUP; a node that is removed."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,42 @@ from support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
+CLEAR = "\x1b[H\x1b[2J"
 SECRET = '[cluster]\nsecret = "a secret of the cluster"\n'
+
+
+class Screen:
+    """What a command draws on a terminal, and draws again."""
+
+    def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
+        self._process = process
+        self._terminal = terminal
+        self._text = ""
+        os.set_blocking(terminal, False)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):  # nothing new, or it has ended
+            while data := os.read(self._terminal, 65_536):
+                self._text += data.decode("utf-8", "replace")
+
+    def count(self) -> int:
+        """How often it was drawn."""
+        self._read()
+        return self._text.count(CLEAR)
+
+    def last(self) -> str:
+        self._read()
+        return self._text.rpartition(CLEAR)[2]
+
+    def ends(self) -> int:
+        """The exit code, once it has one."""
+
+        def has_ended() -> bool:
+            self._read()
+            return self._process.poll() is not None
+
+        eventually(has_ended, within_s=90, what="the end of the command")
+        return self._process.wait()
 
 
 class Operator:
@@ -28,10 +65,32 @@ class Operator:
         self._folder = folder
         self._file = file
 
+    def _command(self, arguments: Sequence[str]) -> list[str]:
+        return [*s3d_command(), *arguments, "-config", self._file, "-base-path", "data"]
+
+    @contextlib.contextmanager
+    def watching(self, *arguments: str) -> Iterator[Screen]:
+        """The command in a terminal."""
+        terminal, inside = os.openpty()
+        process = subprocess.Popen(
+            self._command(arguments),
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        os.close(inside)
+        try:
+            yield Screen(process, terminal)
+        finally:
+            process.kill()
+            process.wait(10)
+            os.close(terminal)
+
     def run(self, *arguments: str, code: int | None = 0) -> str:
-        command = [*s3d_command(), *arguments]
         done = subprocess.run(
-            [*command, "-config", self._file, "-base-path", "data"],
+            self._command(arguments),
             capture_output=True,
             text=True,
             timeout=120,
@@ -69,6 +128,7 @@ def test_an_operator_sees_grows_and_shrinks_the_cluster(tmp_path: Path) -> None:
         bodies = fill(servers[0], 0, 12)
         looks_right(operator, bodies)
         a_damaged_block_is_found(operator, servers)
+        what_is_on_a_node_that_is_down_counts_as_missing(operator, servers[5])
         network = servers[0].host.rpartition(".")[0]
         joining = tmp_path / "joining.toml"
         joining.write_text(
@@ -80,6 +140,7 @@ def test_an_operator_sees_grows_and_shrinks_the_cluster(tmp_path: Path) -> None:
         try:
             it_joined(operator, Operator(tmp_path, "joining.toml"), seventh, bodies)
             a_reload_drains(operator, tmp_path, servers)
+            a_reload_weighs_and_removes(operator, tmp_path, servers[2])
             a_removed_node_goes(operator, bodies, servers)
         finally:
             seventh.kill()
@@ -128,6 +189,27 @@ def a_damaged_block_is_found(operator: Operator, servers: list[S3d]) -> None:
     assert f"\n{node} " in operator.run("node", "status")
 
 
+def what_is_on_a_node_that_is_down_counts_as_missing(operator: Operator, sixth: S3d) -> None:
+    held = operator.nodes()[6]["shards"]
+    assert held
+    sixth.kill()
+    found = operator.status()
+    assert found["missing"]["shards"] >= held
+    assert found["missing"]["bytes"] > 0
+    (row,) = found["missing"]["unreachable"]
+    assert (row["node"], row["why"], row["shards"]) == (6, "does not answer", held)
+    assert found["missing"]["seconds_left"] >= row["given_up_in_s"] > 0
+    text = operator.run("cluster", "status", code=1)
+    assert f"{held} of them" in text
+    assert "on node 6, which does not answer" in text
+    with operator.watching("cluster", "status") as screen:
+        eventually(lambda: screen.count() >= 3, within_s=60, what="a screen that is drawn again")
+        assert "redundancy: " in screen.last()
+        sixth.start()
+        assert screen.ends() == 0, screen.last()
+        assert "no shard is known to be missing" in screen.last()
+
+
 def it_joined(operator: Operator, joined: Operator, seventh: S3d, bodies: dict[str, bytes]) -> None:
     client = seventh.client(attempts=3)
     for key, body in bodies.items():
@@ -151,6 +233,33 @@ def a_reload_drains(operator: Operator, folder: Path, servers: list[S3d]) -> Non
     new = fill(servers[2], 20, 6)  # by the gateway that was told
     for key in list(new)[:3]:
         assert 4 not in {row["node"] for row in operator.shards(key)}
+
+
+def a_reload_weighs_and_removes(operator: Operator, folder: Path, third: S3d) -> None:
+    """Weights are taken in, and a row that went makes its node leave."""
+    file = folder / "cluster.toml"
+    whole = file.read_text()
+    before, sixth = whole.split("[[nodes]]\nid = 6\n")
+    row, _, rest = sixth.partition("[[")
+    assert "port" in row
+    changed = before.replace("id = 5\n", "id = 5\nweight = 1.5\n", 1)
+    changed = changed.replace('state = "draining"\n', "")  # five have to stay
+    assert third.process is not None
+    file.write_text(changed + (f"[[{rest}" if rest else ""))
+    third.process.send_signal(signal.SIGHUP)
+
+    def taken_in() -> bool:
+        nodes = operator.nodes()
+        return (nodes[5]["weight"], nodes[6]["state"]) == (1.5, "leaving")
+
+    eventually(taken_in, within_s=30, what="a weight changed, and a row removed")
+    assert "done: node 6 is active" in operator.run("cluster", "activate", "6")
+    file.write_text(whole)
+    third.process.send_signal(signal.SIGHUP)
+    eventually(
+        lambda: operator.nodes()[5]["weight"] == 1.0, within_s=30, what="the old weight again"
+    )
+    assert operator.nodes()[6]["state"] == "active"
 
 
 def a_removed_node_goes(operator: Operator, bodies: dict[str, bytes], servers: list[S3d]) -> None:

@@ -110,6 +110,8 @@ class Healing:
         self._full_pass_wanted = False
         self._lost: frozenset[int] = frozenset()
         self._lost_news = False  # a pass is to note what they held
+        self._noted: frozenset[int] = frozenset()  # of the lost nodes: one has
+        self._homeless = (0, 0)  # shards and bytes of these, which no other node can take
         self._looked_for: set[ShardName] = set()  # bad shards that a walk has looked for
         self._moves_after_s = 0.0  # loop time
         self._moves_pause_s = self._pace.watch_s
@@ -166,6 +168,7 @@ class Healing:
                 await self._quietly("lease", self._beat)
                 if self._context.lease.is_held and strands is None:
                     logger.info("this process heals the cluster now")
+                    await self._quietly("start", self._recall)
                     strands = asyncio.gather(
                         self._strand("watch", self._watch_nodes),
                         self._strand("repair", self._repair_all),
@@ -180,6 +183,11 @@ class Healing:
         finally:
             if strands is not None:
                 await _ended(strands)
+
+    async def _recall(self) -> None:
+        stored = await self._state.get(HEALING, PROGRESS_KEY)
+        if stored is not None:
+            self._context.watch.recall(records.decode(ProgressRecord, stored).seen)
 
     async def _beat(self) -> None:
         progress = Put(HEALING, PROGRESS_KEY, records.encode(self._progress()))
@@ -217,8 +225,11 @@ class Healing:
         lost = frozenset(watch.nodes_lost)
         if self._lost - lost:  # what was built elsewhere goes back
             await self._rebalance.restart()
-        self._lost_news |= bool(lost - self._lost)
+        self._lost_news |= bool(lost and lost != self._lost)
         self._lost = lost
+        self._noted &= lost
+        if not lost:
+            self._homeless = (0, 0)
         return False
 
     async def _to_be_checked(self, returned: set[int]) -> set[int]:
@@ -246,6 +257,7 @@ class Healing:
             return False
         nodes = set(watch.nodes_up) if is_full else self._returned.intersection(watch.nodes_up)
         store_ids = {node: watch.store_id(node) for node in nodes}
+        lost = self._lost
         self._full_pass_wanted = self._lost_news = False
         self._pass = Pass(
             self._context,
@@ -258,12 +270,14 @@ class Healing:
         try:
             finished = await self._pass.run()
             complete = finished and self._pass.was_complete
-            checked = self._pass.presence.nodes
+            presence = self._pass.presence
         finally:
             self._pass = None
         if complete:
+            self._noted = lost & self._lost
+            self._homeless = (presence.homeless_shards, presence.homeless_bytes)
             self._looked_for |= bad
-            await self._note_checked({node: store_ids[node] for node in checked})
+            await self._note_checked({node: store_ids[node] for node in presence.nodes})
         elif is_full:
             self._full_pass_wanted = True
         return finished
@@ -355,6 +369,10 @@ class Healing:
             ring_settled=self._rebalance.is_settled,
             lost_nodes=watch.nodes_lost,
             down_nodes=watch.nodes_down,
+            noted_nodes=tuple(sorted(self._noted)),
+            homeless_shards=self._homeless[0],
+            homeless_bytes=self._homeless[1],
+            seen=watch.seen(),
         )
 
 

@@ -51,12 +51,14 @@ class Fault:
 
 class Presence:
     """Looks at `nodes`, as long as they answer; those that stop are taken out of `nodes`. `bad`:
-    shards (write id, index, node) that nodes said are bad; those met are taken out."""
+    shards (write id, index, node) that nodes said are bad; those met are taken out. `homeless_*`:
+    shards of lost nodes that no other node can take."""
 
     def __init__(self, context: Context, nodes: Collection[int], bad: set[ShardName]) -> None:
         self._context = context
         self.nodes = set(nodes)
         self.bad = bad
+        self.homeless_shards = self.homeless_bytes = 0
         self._listings = {node: Listing(context.cluster.nodes, node) for node in nodes}
         self._asking = asyncio.Semaphore(HEALING_ASKED_AT_ONCE)
 
@@ -114,7 +116,11 @@ class Presence:
                 faulty.append(shard)
         if homeless:  # noted only if something can be done about it
             ring, watch = self._context.cluster.ring, self._context.watch
-            faulty += targets.for_lost(ring, watch, extent, homeless)
+            found = targets.for_lost(ring, watch, extent, homeless)
+            faulty += found
+            left = sum(extent.nodes[shard] != MISSING for shard in homeless if shard not in found)
+            self.homeless_shards += left
+            self.homeless_bytes += left * targets.bytes_of_shard(extent)
         return sorted(faulty)
 
     async def _is_faulty(self, extent: ShardExtent, shard: int) -> bool:

@@ -221,10 +221,10 @@ class _Move:
         for shard, node in goals.items():
             if shard in waiting or not watch.takes_shards(node):
                 continue
-            if watch.is_up(extent.nodes[shard]):
+            if not watch.is_lost(extent.nodes[shard]):
+                if not watch.is_up(extent.nodes[shard]):
+                    continue
                 copied.add(shard)
-            elif not watch.is_lost(extent.nodes[shard]):
-                continue
             possible[shard] = node
         if not possible:
             return frozenset(), 0

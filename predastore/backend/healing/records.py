@@ -76,6 +76,22 @@ class RingRecord(msgspec.Struct, frozen=True, array_like=True, tag="w"):
     begun_ms: int
 
 
+GOOD: Final = 0
+SILENT: Final = 1  # it does not answer
+FAILED: Final = 2  # it says that its disk has failed
+
+
+class SeenNode(msgspec.Struct, frozen=True, array_like=True):
+    """`shards`, `live_bytes`: what it held when it last said. `lost_in_s`: until it is given up, if
+    it does not get well; -1: it is well."""
+
+    node: int
+    shards: int
+    live_bytes: int
+    state: int
+    lost_in_s: int
+
+
 class ProgressRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     """What the process that heals says of itself, for whoever asks.
 
@@ -83,7 +99,9 @@ class ProgressRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     `rate_bytes_s`: of late. `seconds_left`: at that rate; -1: unknown. `repaired_*`, `moved_*`,
     `orphans_*`: since this process heals. `walk`: "" or what is being walked over, with
     `walk_percent` of it done. `last_pass_ms`: the end of the last comparison of all nodes with all
-    records, or 0. `lost_nodes`: given up, as they have not answered for long.
+    records, or 0. `lost_nodes`: given up, as they have not been well for long. `noted_nodes`: of
+    these, such whose shards are on the repair table, but for the `homeless_*`, which no other node
+    can take.
     """
 
     process: str
@@ -107,6 +125,10 @@ class ProgressRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     ring_settled: bool = False
     lost_nodes: tuple[int, ...] = ()
     down_nodes: tuple[int, ...] = ()
+    noted_nodes: tuple[int, ...] = ()
+    homeless_shards: int = 0
+    homeless_bytes: int = 0
+    seen: tuple[SeenNode, ...] = ()
 
 
 def node_key(node: int) -> bytes:

@@ -28,8 +28,6 @@ from predastore.backend.healing.holders import Holder, find
 from predastore.backend.healing.rebuild import Rebuild
 from predastore.backend.healing.records import MovedRecord
 from predastore.backend.records import HASH_BYTES, MISSING, REPAIR, RepairRecord, ShardExtent
-from predastore.coding import erasure
-from predastore.coding.erasure import Code
 from predastore.errors import PredastoreError, ShardNotFound
 from predastore.failpoints import failpoint
 from predastore.limits import (
@@ -110,7 +108,7 @@ class Repair:
                 object_count += key[:HASH_BYTES] != last
                 last = key[:HASH_BYTES]
                 shards += len(note.shards)
-                shard_bytes += len(note.shards) * bytes_of_shard(note.extent)
+                shard_bytes += len(note.shards) * targets.bytes_of_shard(note.extent)
                 if self._postponed.get(key, (0.0,))[0] > now:
                     stuck += len(note.shards)
                     continue
@@ -147,7 +145,7 @@ class Repair:
             self._postponed.pop(job.key, None)
             counts = self._context.counts
             counts.shards_left -= len(job.note.shards)
-            counts.bytes_left -= len(job.note.shards) * bytes_of_shard(job.note.extent)
+            counts.bytes_left -= len(job.note.shards) * targets.bytes_of_shard(job.note.extent)
             counts.objects_left = max(0, counts.objects_left - 1)
         return outcome
 
@@ -281,7 +279,3 @@ class Repair:
         shards = sorted(others.union(note.shards))
         ops = repair_ops(note.bucket, note.key, extent, shards, note.part)
         await self._context.state.commit(batch(*ops))
-
-
-def bytes_of_shard(extent: ShardExtent) -> int:
-    return erasure.shard_bytes(extent.size, Code(extent.k, extent.m), extent.block_bytes)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from predastore.backend.healing.watch import Watch
 from predastore.backend.records import ShardExtent
+from predastore.coding import erasure
+from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring
 
 
@@ -48,3 +50,7 @@ def moves(ring: Ring, extent: ShardExtent) -> dict[int, int]:
             free.remove(wanted[shard])
     rest = [shard for shard in movers if shard not in targets]
     return targets | dict(zip(rest, free, strict=False))
+
+
+def bytes_of_shard(extent: ShardExtent) -> int:
+    return erasure.shard_bytes(extent.size, Code(extent.k, extent.m), extent.block_bytes)

@@ -1,7 +1,8 @@
 """What the process that heals knows of the nodes: which answer, whose directory is theirs now.
 
-Each node is asked every NODE_WATCH_MS. One that has not answered for NODE_LOST_MS is lost: its
-shards are built again elsewhere, as far as there are other nodes.
+Each node is asked every NODE_WATCH_MS. One that has not answered for NODE_LOST_MS, or has said for
+so long that its disk has failed, is lost: its shards are built again elsewhere, as far as there are
+other nodes.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from predastore.backend.cluster import NODE_ERRORS, Cluster
+from predastore.backend.healing.records import FAILED, GOOD, SILENT, SeenNode
 from predastore.limits import NODE_LOST_MS, NODE_STATUS_TIMEOUT_MS
 from predastore.node.messages import NodeStatus
 
 
 @dataclass
 class _Seen:
-    """`down_since`: loop time, if the last question had no answer."""
+    """`answers`: the last question had an answer. `down_since`: loop time, if it had none, or the
+    node has failed. `shards`, `live_bytes`: when it last said, if only to another process."""
 
     status: NodeStatus | None = None
+    answers: bool = False
     down_since: float | None = None
+    shards: int = 0
+    live_bytes: int = 0
 
 
 class Watch:
@@ -41,14 +47,19 @@ class Watch:
         return returned
 
     def _take(self, seen: _Seen, status: NodeStatus | None) -> bool:
-        now = asyncio.get_running_loop().time()
+        seen.answers = status is not None
+        was_down = seen.down_since is not None
+        if status is None or status.failure:
+            if not was_down:
+                seen.down_since = asyncio.get_running_loop().time()
+        else:
+            seen.down_since = None
         if status is None:
-            if seen.down_since is None:
-                seen.down_since = now
             return False
         before, seen.status = seen.status, status
-        was_down, seen.down_since = seen.down_since is not None, None
-        return was_down or before is None or before.store_id != status.store_id
+        seen.shards, seen.live_bytes = status.shard_count, status.live_bytes
+        is_another = before is None or before.store_id != status.store_id
+        return is_another or (was_down and seen.down_since is None)
 
     async def _ask(self, node: int) -> NodeStatus | None:
         try:
@@ -57,9 +68,9 @@ class Watch:
             return None
 
     def is_up(self, node: int) -> bool:
-        """It is in the configuration, and answered when it was last asked."""
+        """It is in the configuration, and answered when it was last asked: it can be read from."""
         seen = self._seen.get(node)
-        return seen is not None and seen.status is not None and seen.down_since is None
+        return seen is not None and seen.answers
 
     def takes_shards(self, node: int) -> bool:
         """It is up and writes, and new shards may go there."""
@@ -78,9 +89,28 @@ class Watch:
         if node not in self._cluster.known:
             return True
         seen = self._seen.get(node)
-        if seen is None or seen.down_since is None:
-            return False
-        return asyncio.get_running_loop().time() - seen.down_since >= self._lost_s
+        return seen is not None and seen.down_since is not None and self._lost_in_s(seen) <= 0
+
+    def _lost_in_s(self, seen: _Seen) -> float:
+        assert seen.down_since is not None
+        return self._lost_s - (asyncio.get_running_loop().time() - seen.down_since)
+
+    def recall(self, nodes: Iterable[SeenNode]) -> None:
+        """What the process that healed before this one knew of them."""
+        for one in nodes:
+            seen = self._seen.setdefault(one.node, _Seen())
+            if seen.status is None:
+                seen.shards, seen.live_bytes = one.shards, one.live_bytes
+
+    def seen(self) -> tuple[SeenNode, ...]:
+        found = []
+        for node, seen in self._seen.items():
+            state, lost_in_s = GOOD, -1
+            if seen.down_since is not None:
+                state = FAILED if seen.answers else SILENT
+                lost_in_s = max(0, round(self._lost_in_s(seen)))
+            found.append(SeenNode(node, seen.shards, seen.live_bytes, state, lost_in_s))
+        return tuple(found)
 
     def has_seen(self, nodes: Iterable[int]) -> bool:
         """Whether each has been asked."""
@@ -107,7 +137,8 @@ class Watch:
 
     @property
     def nodes_down(self) -> tuple[int, ...]:
-        return tuple(node for node in self._seen if not self.is_up(node))
+        """Those that do not answer, or have failed."""
+        return tuple(node for node, seen in self._seen.items() if seen.down_since is not None)
 
     @property
     def nodes_lost(self) -> tuple[int, ...]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from e2e.faults.load import Client, Load, Seen
 from e2e.faults.world import World
 from support.waiting import eventually
+
+PARTS = ("before", "during", "after")
 
 
 @dataclass
@@ -16,15 +19,20 @@ class Chapter:
     """One way of failing of one pair; the requests of before, during and after."""
 
     way: str
-    pair: tuple[int, int]
+    who: str
     parts: dict[str, list[Seen]] = field(default_factory=dict)
     whole_after_s: float | None = None
 
+    @classmethod
+    def of_all(cls, chapters: Sequence[Chapter]) -> Chapter:
+        """What all of them saw together."""
+        parts = {part: [one for c in chapters for one in c.parts[part]] for part in PARTS}
+        return cls(chapters[0].way, f"all {len(chapters)}", parts)
+
     def lines(self) -> list[str]:
-        who = f"{self.way:9} {self.pair[0]}+{self.pair[1]}"
-        parts = ("before", "during", "after")
+        who = f"{self.way:9} {self.who:6}"
         found = [
-            f"{who}  {kind}  " + "  ".join(self._figures(kind, part) for part in parts)
+            f"{who}  {kind}  " + "  ".join(self._figures(kind, part) for part in PARTS)
             for kind in ("GET", "PUT")
         ]
         if self.whole_after_s is not None:
@@ -39,14 +47,14 @@ class Chapter:
             return f"{part}: none of {len(seen)}"
         p99 = good[min(len(good) - 1, int(0.99 * len(good)))]
         return (
-            f"{part}: {len(good):4} ok {wrong:2} failed"
-            f" p99 {1000 * p99:6.0f} ms longest {1000 * good[-1]:6.0f} ms"
+            f"{part}: {len(good):4} ok {wrong:2} failed p50 {1000 * good[len(good) // 2]:4.0f}"
+            f" p99 {1000 * p99:5.0f} longest {1000 * good[-1]:5.0f} ms"
         )
 
 
 class Story:
-    """`repaired_within_s`: after each chapter all must be whole again within that time; without it
-    what was written meanwhile is only read until the chapter ends."""
+    """`repaired_within_s`: how long it may take until all is whole again; 0: nobody waits for that,
+    and what was written while hosts were down is only read until the chapter ends."""
 
     def __init__(
         self,
@@ -63,10 +71,12 @@ class Story:
         self._calm_s = calm_s
         self._fault_s = fault_s
         self._pause = threading.Event()
+        self._unrepaired: list[str] = []
 
-    def tell(self, way: str, pair: tuple[int, int]) -> Chapter:
+    def tell(self, way: str, pair: tuple[int, int], *, repair: bool = True) -> Chapter:
+        """`repair`: waits for it. Without it the next pair must not lose what this one lost."""
         world, load = self._world, self._load
-        chapter = Chapter(way, pair)
+        chapter = Chapter(way, f"{pair[0]}+{pair[1]}")
         began = self._go_on(self._calm_s)
         failing = time.monotonic()
         load.ledger.failing = True
@@ -89,11 +99,13 @@ class Story:
         }
         assert put, f"{way} {pair}: no PUT was acknowledged while it lasted"
         self._read(load.ledger.exposed)
-        if self._repaired_within_s:
-            self._await_repair(chapter)
-            load.ledger.safe += load.ledger.exposed
         # Until they are repaired they could not stand the loss of another pair.
+        self._unrepaired += load.ledger.exposed
         load.ledger.exposed = []
+        if self._repaired_within_s and repair:
+            self._await_repair(chapter)
+            load.ledger.safe += self._unrepaired
+            self._unrepaired = []
         return chapter
 
     def _await_repair(self, chapter: Chapter) -> None:
