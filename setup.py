@@ -13,7 +13,7 @@ DEBUG = os.environ.get("PREDASTORE_DEBUG") == "1"
 WARNINGS = ["-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-Wno-unused-parameter"]
 CFLAGS = ["-std=c11", *WARNINGS, *(["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-DNDEBUG"])]
 
-KERNELS = ["chunked", "crc", "frame", "gf256", "quic", "sigv4", "udp"]
+KERNELS = ["chunked", "crc", "frame", "gf256", "quic", "sigv4", "syncer", "udp"]
 LIBRARIES = {"quic": ["crypto"]}  # libcrypto of OpenSSL 3
 
 EXTENSIONS = [

@@ -180,6 +180,8 @@ RAFT_COMMANDS_QUEUED_MAX: Final = 16_384  # proposals that wait for the next tur
 RAFT_READS_WAITING_MAX: Final = 16_384  # read indexes that wait for a round
 RAFT_APPLY_BYTES_MAX: Final = MIB  # of one state machine transaction
 RAFT_APPLY_ENTRIES_MAX: Final = 2048
+RAFT_APPLY_AT_ONCE_ENTRIES: Final = 4  # so many, and so large, are no work for a thread
+RAFT_APPLY_AT_ONCE_BYTES: Final = 16 * KIB
 RAFT_STEP_CALLS_MAX: Final = 4  # rpc calls in flight to one member
 RAFT_STEP_BYTES_MAX: Final = 2 * MIB  # of messages in one call, unless one is larger
 RAFT_STEP_MESSAGES_MAX: Final = 512  # in one call
@@ -210,6 +212,8 @@ RAFT_ROOM_CHECK_MS: Final = 200  # how often a member asks how much is free, whi
 RAFT_FULL_TRANSFER_MS: Final = 10_000  # a leader on a full disk hands over once in so long
 JOURNAL_SEGMENT_BYTES_MAX: Final = 64 * MIB  # the next frame begins a new segment
 JOURNAL_FRAME_BYTES_MAX: Final = 256 * MIB  # more than all that may wait for one sync
+JOURNAL_SMALL_BYTES: Final = 16 * KIB  # appends up to this get zeros ahead of them (disk.py)
+JOURNAL_ZERO_AHEAD_BYTES: Final = 64 * KIB  # written at once; a sync within them is far cheaper
 
 # --- gossip -----------------------------------------------------------------------------------
 

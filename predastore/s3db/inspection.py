@@ -42,6 +42,9 @@ class _NoFile:
     def sync(self) -> None:
         pass
 
+    def finish(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -63,9 +66,11 @@ class _LookOnly(OsDisk):
         return _NoFile()
 
     def cut(self, name: str, size_bytes: int) -> None:
-        torn_bytes = len(self.read(name)) - size_bytes
+        torn = self.read(name)[size_bytes:].rstrip(b"\0")
+        if not torn:
+            return  # zeros ahead of what comes next
         self._found.append(
-            f"{self.describe(name)}, byte {size_bytes}: a torn last frame of {torn_bytes} bytes, "
+            f"{self.describe(name)}, byte {size_bytes}: a torn last frame of {len(torn)} bytes, "
             "never acknowledged, which the next start cuts off"
         )
 

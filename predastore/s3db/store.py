@@ -106,6 +106,20 @@ class Store:
                     raise self._failed(error) from error
             self._grow(map_bytes)
 
+    def try_apply(self, entries: Sequence[tuple[int, bytes]]) -> list[Outcome] | None:
+        """`apply` where it need not wait for anything; else None, and nothing was done."""
+        if not self._writer.acquire(blocking=False):
+            return None
+        try:
+            self._check_writable()
+            return self._apply_once(entries)
+        except (lmdb.MapFullError, lmdb.DiskError):
+            return None
+        except lmdb.Error as error:
+            raise self._failed(error) from error
+        finally:
+            self._writer.release()
+
     @property
     def durable_index(self) -> int:
         """What `applied_index` is at least after a crash."""

@@ -246,6 +246,39 @@ def test_indices_only_rise(store: Store) -> None:
     assert store.applied_index == 5
 
 
+def test_trying_to_apply_does_the_same_or_nothing(store: Store) -> None:
+    command = commands.encode(commands.batch(Put("objects", b"a", b"1")))
+    assert store.try_apply([(1, command)]) == [Applied(())]
+    assert store.get("objects", b"a") == b"1"
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store._writer:
+            held.set()
+            let_go.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(30)
+    assert store.try_apply([(2, b"")]) is None  # another writes
+    let_go.set()
+    holder.join()
+    assert store.applied_index == 1
+
+
+def test_trying_to_apply_makes_no_room(tmp_path: Path) -> None:
+    store = Store(tmp_path, durable=False, map_bytes_initial=MIB, map_bytes_max=8 * MIB)
+    value = bytes(700_000)
+    first, second = [
+        (n, commands.encode(commands.batch(Put("objects", bytes([n]), value)))) for n in (1, 2)
+    ]
+    store.apply([first])
+    assert store.try_apply([second]) is None
+    assert store.applied_index == 1
+    assert store.apply([second]) == [Applied(())]
+    store.close()
+
+
 def test_tables_have_a_bound_that_changes_nothing_when_met(store: Store) -> None:
     for number in range(TABLES_MAX - 1):
         assert commit(store, Put(f"t{number}", b"a", b"1")) == Applied()

@@ -30,6 +30,7 @@ from predastore.s3db.commands import Absent, Batch, Put, encode
 from predastore.s3db.member import Member
 from predastore.s3db.raft.state import Role, Timing
 from predastore.s3db.store import Store
+from support.disks import fill_the_disk_under
 from support.waiting import eventually_async
 
 FAST = Timing(heartbeat_s=0.05, election_s=0.4)  # a busy machine must not cost a leader
@@ -322,21 +323,15 @@ def test_tables_without_their_journal_refuse_to_start(tmp_path: Path) -> None:
     run(test)
 
 
-def test_a_disk_error_ends_the_member_and_tells_its_owner(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_error_ends_the_member_and_tells_its_owner(tmp_path: Path) -> None:
     async def test() -> None:
         async with cluster_of(tmp_path, 1) as cluster:
             leader = await cluster.leader()
 
-            def broken(fd: int) -> None:
-                raise OSError(5, "Input/output error")
-
-            monkeypatch.setattr(os, "fdatasync", broken)
+            fill_the_disk_under(tmp_path, ".journal")
             with pytest.raises(OutcomeUnknown):
                 await leader.propose(put("a", b"1"), timeout_ms=PATIENCE_MS)
-            monkeypatch.undo()
-            assert "Input/output error" in str(await leader.failed)
+            assert "No space left on device" in str(await leader.failed)
             with pytest.raises(NoLeader):
                 await leader.propose(put("a", b"1"), timeout_ms=PATIENCE_MS)
 

@@ -1,4 +1,4 @@
-"""Disks of their own: a file system in a sparse file, which can be pulled out while it is in use.
+"""Disks that fail. `Disk`: a file system in a sparse file, pulled out while it is in use.
 
 Pulling out is ext4's shutdown: from then on every read and write, through descriptors that were
 open before, too, is an I/O error, as with a drive that is gone.
@@ -10,6 +10,7 @@ import fcntl
 import os
 import struct
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 _EXT4_IOC_SHUTDOWN = 0x8004587D
@@ -61,3 +62,14 @@ def why_not(folder: Path) -> str:
     finally:
         disk.remove()
     return ""
+
+
+def fill_the_disk_under(folder: Path, suffix: str) -> None:
+    """From now on writes to the files of that suffix that are open below `folder` fail."""
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            name = os.readlink(f"/proc/self/fd/{number}")
+            if name.startswith(f"{folder}/") and name.endswith(suffix):
+                full = os.open("/dev/full", os.O_WRONLY)
+                os.dup2(full, int(number), inheritable=False)
+                os.close(full)

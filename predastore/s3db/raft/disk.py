@@ -3,6 +3,10 @@
 What a `Disk` promises, and no more: bytes appended survive once `sync` has returned; a file
 created, renamed or unlinked stays so once `sync_directory` has returned. Until then any part
 may be there after a power loss, in any order.
+
+Zeros ahead: to sync what made a file longer, the file system has to commit its own journal, too.
+So a small append that is placed (`OsAppendFile.place`) may bring a stretch of zeros with it, into
+which the next ones go: until `finish`, such a file may end in zeros that nobody appended.
 """
 
 from __future__ import annotations
@@ -10,13 +14,20 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+from predastore.limits import JOURNAL_SMALL_BYTES, JOURNAL_ZERO_AHEAD_BYTES
+
+_ZEROS: Final = bytes(JOURNAL_ZERO_AHEAD_BYTES)
 
 
 class AppendFile(Protocol):
     def append(self, data: bytes) -> None: ...
 
     def sync(self) -> None: ...
+
+    def finish(self) -> None:
+        """Closes it for good: its length is that of what was appended, durably."""
 
     def close(self) -> None: ...
 
@@ -45,18 +56,40 @@ class Disk(Protocol):
 
 
 class OsAppendFile:
-    """Appends to a file descriptor; fdatasync also makes the new length durable."""
+    """Appends behind what the file has when it is opened."""
 
     def __init__(self, path: Path, flags: int) -> None:
-        self._fd = os.open(path, flags | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(path, flags | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        self._end = self._extent = os.fstat(self._fd).st_size
 
     def append(self, data: bytes) -> None:
-        view = memoryview(data)
+        offset, view = self._take(len(data)), memoryview(data)
         while view:
-            view = view[os.write(self._fd, view) :]
+            count = os.pwrite(self._fd, view, offset)
+            view, offset = view[count:], offset + count
+
+    def place(self, data: bytes) -> tuple[int, bytes, int]:
+        """An append for somebody else to write: descriptor, bytes, offset."""
+        if self._end + len(data) > self._extent and len(data) <= JOURNAL_SMALL_BYTES:
+            offset = self._take(len(data))
+            data += _ZEROS
+            self._extent = offset + len(data)
+            return self._fd, data, offset
+        return self._fd, data, self._take(len(data))
+
+    def _take(self, size_bytes: int) -> int:
+        """The offset of the next so many bytes."""
+        offset, self._end = self._end, self._end + size_bytes
+        self._extent = max(self._extent, self._end)
+        return offset
 
     def sync(self) -> None:
         os.fdatasync(self._fd)
+
+    def finish(self) -> None:
+        os.ftruncate(self._fd, self._end)
+        os.fsync(self._fd)
+        self.close()
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -1,9 +1,10 @@
 """Runs a core on an event loop: turns, timers, the two worker threads, snapshots, failure.
 
-Where things run: the core, on the loop only; the journal's writes and syncs, in one thread; the
-state machine's transactions, in another; its checkpoints, and copies for and from other members,
-in a third. Nothing is timed on the path of a commit: a proposal leads to a turn at once, and all
-that came before a thread was free goes together.
+Where things run: the core, on the loop only; the journal's writes and syncs, in one thread
+(journal_writer.py); the state machine's transactions, but for small ones, in another
+(applier.py); its checkpoints, and copies for and from other members, in a third. Nothing is timed
+on the path of a commit: a proposal leads to a turn at once, and all that came before a thread was
+free goes together.
 
     submit -> shell's queue -> turn -> appends to peers ... replies -> commit -> apply -> callback
                                     -> journal write, sync /
@@ -27,13 +28,14 @@ from typing import TYPE_CHECKING, Any
 
 from predastore.errors import MemberFailed, NodeFull, NoLeader, NotLeader, PredastoreError
 from predastore.s3db import shell
+from predastore.s3db.raft.applier import Applier
 from predastore.s3db.raft.callers import AppliedWaiters, Callback, Callers
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.driver import Driver
 from predastore.s3db.raft.journal import Journal
+from predastore.s3db.raft.journal_writer import JournalWriter
 from predastore.s3db.raft.membership import Change
 from predastore.s3db.raft.messages import (
-    COMMAND,
     Address,
     Configuration,
     Entry,
@@ -53,8 +55,6 @@ if TYPE_CHECKING:
     from predastore.s3db.store import Store
 
 logger = logging.getLogger(__name__)
-
-_FULL_RETRY_S = 1.0  # until what is committed is tried again on a full disk
 
 
 class Engine:
@@ -90,13 +90,15 @@ class Engine:
         self.driver = Driver(self.core, self)
         self.room = Room(directory, member_id, loop.time)
         self._loop = loop
-        self._journal = journal
         self._store = store
         self._post = post
         self._configured = configured
         self._configuration = self.core.membership.current
-        self._writer = Worker(f"journal-{member_id}", self.fail)
+        self._writer = JournalWriter(
+            journal, f"journal-{member_id}", written=self._written, failed=self.fail
+        )
         self._applier = Worker(f"apply-{member_id}", self.fail)
+        self._applications = Applier(member_id, store, self._applier, self._applied)
         self._copier = Worker(f"snapshot-{member_id}", self.fail)
         self._callers = Callers()
         self._applied_waiters = AppliedWaiters()
@@ -175,6 +177,7 @@ class Engine:
         self.is_stopped = True
         self._turns.stop()
         self._upkeep.stop()
+        self._applications.stop()
         self._callers.abandon()
         for _, callback in self._shell.drain():
             callback(None, shell.MISSING_LEADER)
@@ -188,7 +191,6 @@ class Engine:
         self._sender.close()
         for worker in (self._writer, self._applier, self._copier):
             await worker.close()
-        self._journal.close()
         self._shell.destroy()
 
     def fail(self, error: BaseException) -> None:
@@ -311,36 +313,16 @@ class Engine:
             self.transport.send_to(member, batch)
 
     def write(self, records: Sequence[Record]) -> None:
-        def work() -> None:
-            self._journal.append(records)
-            self._journal.sync()
+        self._writer.write(records)
 
-        self._writer.run(work, self._written)
-
-    def _written(self, _: None) -> None:
+    def _written(self) -> None:
         if not self.is_stopped:
             self._guarded(partial(self._advance, self.driver.written))
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        commands = [
-            (entry.index, entry.data if entry.kind == COMMAND else b"") for entry in entries
-        ]
+        self._applications.apply(entries)
 
-        def work() -> Sequence[Any] | None:
-            try:
-                return self._store.apply(commands)
-            except NodeFull:
-                logger.exception("s3db: no room for what is committed", extra={"member": self.id})
-                return None  # nothing was done
-
-        self._applier.run(work, partial(self._applied, entries))
-
-    def _applied(self, entries: Sequence[Entry], outcomes: Sequence[Any] | None) -> None:
-        if self.is_stopped:
-            return
-        if outcomes is None:
-            self._loop.call_later(_FULL_RETRY_S, self._apply_again, entries)
-            return
+    def _applied(self, entries: Sequence[Entry], outcomes: Sequence[Any]) -> None:
         self._callers.applied(entries, outcomes)
         self._guarded(partial(self._advance, self.driver.applied))
         self._applied_waiters.applied(self.driver.applied_index)
@@ -348,10 +330,6 @@ class Engine:
         if self._receiver.complete is not None:
             self._install()
             self.wake()
-
-    def _apply_again(self, entries: Sequence[Entry]) -> None:
-        if not self.is_stopped:
-            self.apply(entries)
 
     def answer_reads(self, reads: Sequence[ReadState]) -> None:
         for read in reads:

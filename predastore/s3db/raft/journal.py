@@ -9,8 +9,12 @@ repeats the hard state and the marker, so that the segments before it can go.
 appends for one sync: that is what makes "only the last frame may be torn" true. After an error
 from the disk the journal must not be used any more: what it holds is not known.
 
-Start: segments are read in order. A torn last frame is cut off; anything else that is wrong
-raises StartupError, with file and byte, and what the operator can do.
+`stage` is `append` for somebody else to write and sync (journal_writer.py), where that is all
+there is to do.
+
+Start: segments are read in order. A torn last frame is cut off, and so are zeros behind the last
+(disk.py); anything else that is wrong raises StartupError, with file and byte, and what the
+operator can do. A segment has no such zeros any more when the next one is begun.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from typing import Final
 from predastore import metrics
 from predastore.errors import FormatError, StartupError
 from predastore.limits import JOURNAL_SEGMENT_BYTES_MAX
-from predastore.s3db.raft.disk import AppendFile, Disk
+from predastore.s3db.raft.disk import AppendFile, Disk, OsAppendFile
 from predastore.s3db.raft.frames import (
     FRAME_BYTES,
     HEADER_BYTES,
@@ -216,6 +220,9 @@ class Journal:
         self, name: str, header: SegmentHeader, data: bytes, *, offset: int, is_last: bool
     ) -> None:
         """The frame at `offset` is bad: cut it off if it is a torn tail, else refuse."""
+        if is_last and offset > HEADER_BYTES and not data[offset:].strip(b"\0"):
+            self._disk.cut(name, offset)
+            return
         good = next_good_frame(header, data, offset)
         if not is_last or good is not None or offset == HEADER_BYTES:
             where = f"; good data follows at byte {good}" if good is not None else ""
@@ -245,9 +252,32 @@ class Journal:
 
     def append(self, records: Sequence[Record]) -> None:
         """Write one frame; nothing of it counts before `sync`."""
-        if self._size_bytes >= self._segment_bytes_max:
+        if self._is_full:
             self._begin_segment()
-        self._write(records)
+        assert self._file is not None
+        self._file.append(self._frame(records))
+
+    def stage(self, records: Sequence[Record]) -> tuple[int, bytes, int] | None:
+        """One frame to be written and synced: descriptor, bytes, offset; then call `synced`.
+
+        None: there is more to do (segments come or go); `append` and `sync` do it.
+        """
+        file = self._file
+        releases_nothing = len(self._segments) == 1 or not any(
+            isinstance(record, Marker) for record in records
+        )
+        if self._is_full or not releases_nothing or not isinstance(file, OsAppendFile):
+            return None
+        return file.place(self._frame(records))
+
+    @property
+    def _is_full(self) -> bool:
+        return self._size_bytes >= self._segment_bytes_max
+
+    def _frame(self, records: Sequence[Record]) -> bytes:
+        """The bytes that come next in the file, which the caller appends."""
+        frame = pack_frame(self._header, self._size_bytes, records)
+        self._size_bytes += len(frame)
         segment = self._segments[-1]
         for record in records:
             segment.last_index = max(segment.last_index, _index_of(record))
@@ -255,12 +285,17 @@ class Journal:
                 self._hard_state = record
             elif isinstance(record, Marker):
                 self._marker = record
+        return frame
+
+    def synced(self, seconds: float) -> None:
+        """What was staged is durable."""
+        self._syncs.observe(seconds)
 
     def sync(self) -> None:
         assert self._file is not None
         begun_s = time.perf_counter()
         self._file.sync()
-        self._syncs.observe(time.perf_counter() - begun_s)
+        self.synced(time.perf_counter() - begun_s)
         self._release()
 
     def _release(self) -> None:
@@ -285,12 +320,6 @@ class Journal:
     def size_bytes(self) -> int:
         return self._header.base + self._size_bytes - self._segments[0].base
 
-    def _write(self, records: Sequence[Record]) -> None:
-        assert self._file is not None
-        frame = pack_frame(self._header, self._size_bytes, records)
-        self._file.append(frame)
-        self._size_bytes += len(frame)
-
     def _begin_segment(self) -> None:
         """The segments before are synced: every append is, before the next."""
         old = self._header
@@ -300,7 +329,8 @@ class Journal:
         )
         segment = _Segment(number, self._marker.index, header.base)
         first = pack_frame(header, HEADER_BYTES, [self._hard_state, self._marker])
-        self.close()
+        if self._file is not None:
+            self._file.finish()
         temporary = segment.name + _TEMPORARY
         self._file = self._disk.create(temporary)
         self._file.append(header.pack() + first)

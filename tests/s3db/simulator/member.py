@@ -37,7 +37,7 @@ class SimMember:
         self.world = world
         self.id = member
         self.rng = random.Random(world.rng.random())
-        self.disk = SimDisk(self.rng)
+        self.disk = SimDisk(self.rng, zeros_ahead=True)
         self.machine = self._new_machine()
         self.is_up = False
         self.paused_until = 0.0

@@ -1,0 +1,95 @@
+"""Gives committed entries to the state machine: one transaction at a time.
+
+A small one is done on the loop, which takes less time than to hand it to a thread and back, where
+nothing has to be waited for; any other in a thread. On a full disk what is committed is tried
+again until there is room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
+
+from predastore.errors import NodeFull
+from predastore.limits import RAFT_APPLY_AT_ONCE_BYTES, RAFT_APPLY_AT_ONCE_ENTRIES
+from predastore.s3db.raft.messages import COMMAND, Entry
+from predastore.s3db.raft.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+_FULL_RETRY_S: Final = 1.0
+
+_Commands = Sequence[tuple[int, bytes]]
+
+
+class StateMachine(Protocol):
+    """As much of Store as is used here."""
+
+    def apply(self, entries: _Commands) -> Sequence[Any]: ...
+
+    def try_apply(self, entries: _Commands) -> Sequence[Any] | None: ...
+
+
+class Applier:
+    def __init__(
+        self,
+        member: int,
+        store: StateMachine,
+        worker: Worker,
+        applied: Callable[[Sequence[Entry], Sequence[Any]], None],
+    ) -> None:
+        """`applied` gets the entries and their outcomes on the loop, once `apply` has returned."""
+        self._member = member
+        self._store = store
+        self._worker = worker
+        self._told = applied
+        self._loop = asyncio.get_running_loop()
+        self._is_stopped = False
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """What the state machine raises ends the member: here, or through the worker."""
+        commands = [
+            (entry.index, entry.data if entry.kind == COMMAND else b"") for entry in entries
+        ]
+        if _is_small(commands):
+            outcomes = self._store.try_apply(commands)
+            if outcomes is not None:
+                self._loop.call_soon(self._applied, entries, outcomes)
+                return
+
+        def work() -> Sequence[Any] | None:
+            try:
+                return self._store.apply(commands)
+            except NodeFull:
+                logger.exception(
+                    "s3db: no room for what is committed", extra={"member": self._member}
+                )
+                return None  # nothing was done
+
+        self._worker.run(work, partial(self._applied, entries))
+
+    def _applied(self, entries: Sequence[Entry], outcomes: Sequence[Any] | None) -> None:
+        if self._is_stopped:
+            return
+        if outcomes is None:
+            self._loop.call_later(_FULL_RETRY_S, self._again, entries)
+        else:
+            self._told(entries, outcomes)
+
+    def _again(self, entries: Sequence[Entry]) -> None:
+        if not self._is_stopped:
+            self.apply(entries)
+
+    def stop(self) -> None:
+        """`applied` is not called any more."""
+        self._is_stopped = True
+
+
+def _is_small(commands: _Commands) -> bool:
+    return (
+        len(commands) <= RAFT_APPLY_AT_ONCE_ENTRIES
+        and sum(len(command) for _, command in commands) <= RAFT_APPLY_AT_ONCE_BYTES
+    )
