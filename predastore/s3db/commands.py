@@ -128,6 +128,7 @@ class Page(msgspec.Struct, frozen=True, array_like=True):
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Batch)
 _VERSION_BYTE: Final = bytes([VERSION])
+_DELETE_PREFIX: Final = b"\x93\x03"  # how one begins: an array of three, and its tag
 
 
 def new_request_id() -> bytes:
@@ -170,6 +171,11 @@ def decode(encoded: bytes | memoryview) -> Batch:
         raise FormatError(f"not a batch: {error}") from error
     validate(command)
     return command
+
+
+def may_take_long(encoded: bytes) -> bool:
+    """Whether doing it may touch many keys; sometimes said of one that will not."""
+    return _DELETE_PREFIX in encoded
 
 
 def validate(command: Batch) -> None:

@@ -153,3 +153,13 @@ def test_a_request_id_has_sixteen_bytes() -> None:
     assert commands.new_request_id() != commands.new_request_id()
     with pytest.raises(FormatError, match="16 bytes"):
         commands.encode(commands.batch(request_id=b"short"))
+
+
+@given(batches)
+def test_what_may_touch_many_keys_is_known_by_its_bytes(batch: Batch) -> None:
+    if any(isinstance(op, DeletePrefix) for op in batch.ops):
+        assert commands.may_take_long(commands.encode(batch))
+
+
+def test_a_put_is_not_taken_for_long() -> None:
+    assert not commands.may_take_long(commands.encode(commands.batch(Put("objects", b"k", b"v"))))

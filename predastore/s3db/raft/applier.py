@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from predastore.errors import NodeFull
 from predastore.limits import RAFT_APPLY_AT_ONCE_BYTES, RAFT_APPLY_AT_ONCE_ENTRIES
+from predastore.s3db import commands
 from predastore.s3db.raft.messages import COMMAND, Entry
 from predastore.s3db.raft.worker import Worker
 
@@ -22,15 +23,15 @@ logger = logging.getLogger(__name__)
 
 _FULL_RETRY_S: Final = 1.0
 
-_Commands = Sequence[tuple[int, bytes]]
+_Batches = Sequence[tuple[int, bytes]]
 
 
 class StateMachine(Protocol):
     """As much of Store as is used here."""
 
-    def apply(self, entries: _Commands) -> Sequence[Any]: ...
+    def apply(self, entries: _Batches) -> Sequence[Any]: ...
 
-    def try_apply(self, entries: _Commands) -> Sequence[Any] | None: ...
+    def try_apply(self, entries: _Batches) -> Sequence[Any] | None: ...
 
 
 class Applier:
@@ -39,30 +40,35 @@ class Applier:
         member: int,
         store: StateMachine,
         worker: Worker,
+        *,
         applied: Callable[[Sequence[Entry], Sequence[Any]], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
-        """`applied` gets the entries and their outcomes on the loop, once `apply` has returned."""
+        """`applied` gets the entries and their outcomes on the loop, once `apply` has returned;
+        `failed`, what the state machine or `applied` raised."""
         self._member = member
         self._store = store
         self._worker = worker
         self._told = applied
+        self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._is_stopped = False
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """What the state machine raises ends the member: here, or through the worker."""
-        commands = [
-            (entry.index, entry.data if entry.kind == COMMAND else b"") for entry in entries
-        ]
-        if _is_small(commands):
-            outcomes = self._store.try_apply(commands)
+        batches = [(entry.index, entry.data if entry.kind == COMMAND else b"") for entry in entries]
+        if _is_small(batches):
+            try:
+                outcomes = self._store.try_apply(batches)
+            except Exception as error:
+                self._failed(error)
+                return
             if outcomes is not None:
                 self._loop.call_soon(self._applied, entries, outcomes)
                 return
 
         def work() -> Sequence[Any] | None:
             try:
-                return self._store.apply(commands)
+                return self._store.apply(batches)
             except NodeFull:
                 logger.exception(
                     "s3db: no room for what is committed", extra={"member": self._member}
@@ -76,8 +82,11 @@ class Applier:
             return
         if outcomes is None:
             self._loop.call_later(_FULL_RETRY_S, self._again, entries)
-        else:
+            return
+        try:
             self._told(entries, outcomes)
+        except Exception as error:
+            self._failed(error)
 
     def _again(self, entries: Sequence[Entry]) -> None:
         if not self._is_stopped:
@@ -88,8 +97,9 @@ class Applier:
         self._is_stopped = True
 
 
-def _is_small(commands: _Commands) -> bool:
+def _is_small(batches: _Batches) -> bool:
     return (
-        len(commands) <= RAFT_APPLY_AT_ONCE_ENTRIES
-        and sum(len(command) for _, command in commands) <= RAFT_APPLY_AT_ONCE_BYTES
+        len(batches) <= RAFT_APPLY_AT_ONCE_ENTRIES
+        and sum(len(command) for _, command in batches) <= RAFT_APPLY_AT_ONCE_BYTES
+        and not any(commands.may_take_long(command) for _, command in batches)
     )

@@ -98,7 +98,9 @@ class Engine:
             journal, f"journal-{member_id}", written=self._written, failed=self.fail
         )
         self._applier = Worker(f"apply-{member_id}", self.fail)
-        self._applications = Applier(member_id, store, self._applier, self._applied)
+        self._applications = Applier(
+            member_id, store, self._applier, applied=self._applied, failed=self.fail
+        )
         self._copier = Worker(f"snapshot-{member_id}", self.fail)
         self._callers = Callers()
         self._applied_waiters = AppliedWaiters()
@@ -324,7 +326,7 @@ class Engine:
 
     def _applied(self, entries: Sequence[Entry], outcomes: Sequence[Any]) -> None:
         self._callers.applied(entries, outcomes)
-        self._guarded(partial(self._advance, self.driver.applied))
+        self._advance(self.driver.applied)
         self._applied_waiters.applied(self.driver.applied_index)
         self._upkeep.applied()
         if self._receiver.complete is not None:
