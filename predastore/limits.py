@@ -153,9 +153,12 @@ TABLES_MAX: Final = 64
 TABLE_NAME_BYTES_MAX: Final = 64
 REQUESTS_REMEMBERED_MAX: Final = 262_144  # 26,000 a second for all of COMMIT_TIMEOUT_MS
 COMMIT_TIMEOUT_MS: Final = 10_000  # with retries; an election takes one or two seconds
-COMMIT_ATTEMPT_MS: Final = 1_000  # the first try of a commit; each further try may take twice that
+COMMIT_ATTEMPT_MS: Final = 1_000  # the first two tries of a commit; each further one twice as long
 READ_TIMEOUT_MS: Final = 5_000
 READ_ATTEMPT_MS: Final = 1_000
+MEMBER_SILENT_MS: Final = (
+    3_000  # one that did not answer is asked last; an election is over by then
+)
 RETRY_PAUSE_MS_MIN: Final = 2
 RETRY_PAUSE_MS_MAX: Final = 50
 READ_KEYS_MAX: Final = 1_024  # in one call; DeleteObjects reads 1,000

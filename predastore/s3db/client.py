@@ -2,7 +2,9 @@
 
 Every call has one deadline, and tries members in turn until then, with short growing pauses:
 first whoever is likely to answer (for a commit the last known leader, for a read the local
-member), then the others. A leader that an answer or a NotLeader names is asked next. Who the
+member), then the others. A leader that an answer or a NotLeader names is asked next, unless it has
+just not answered: those who followed it may not know yet. A member that did not answer is asked
+last for a while, by all calls, so that no two calls wait for it one after the other. Who the
 members are it has from the configuration file at first, and then from the cluster, whenever an
 answer says that there is news; when none of those answers, those of the file are asked as well.
 
@@ -17,9 +19,10 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import itertools
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
@@ -40,6 +43,7 @@ from predastore.limits import (
     COMMIT_TIMEOUT_MS,
     DIGEST_TIMEOUT_MS,
     LIST_ROWS_MAX,
+    MEMBER_SILENT_MS,
     READ_ATTEMPT_MS,
     READ_TIMEOUT_MS,
     RETRY_PAUSE_MS_MAX,
@@ -76,6 +80,7 @@ class Client:
         self._members_index = 0
         self._prefer = prefer
         self._leader: int | None = None
+        self._silent_until: dict[int, float] = {}  # loop time; members that did not answer
 
     async def commit(self, batch: Batch, *, timeout_ms: int = COMMIT_TIMEOUT_MS) -> Applied:
         """Do a batch, once. PreconditionFailed, TooLarge, NoLeader, OutcomeUnknown."""
@@ -197,7 +202,7 @@ class Client:
 
     async def _ask(self, call: _Call, first: int | None, tries: _Tries) -> memoryview:
         """The answer of the first member that gives one."""
-        turn = _Turn(self._members, first)
+        turn = _Turn(self._members, first, self._silent())
         while True:
             member = turn.take()
             try:
@@ -215,7 +220,11 @@ class Client:
                     turn.hint(error.leader)
             except _UNKNOWN as error:
                 tries.failed(error, unknown=True)
+                if isinstance(error, RpcError):
+                    turn.did_not_answer.add(member)
+                    self._silent_until[member] = tries.now() + MEMBER_SILENT_MS / 1000
             else:
+                self._silent_until.pop(member, None)
                 self._leader = answered.leader
                 if answered.members > self._members_index:
                     await self._learn(member, answered.members)
@@ -227,6 +236,10 @@ class Client:
             if tries.are_over():
                 self._members = tuple(dict.fromkeys((*self._members, *self._of_file)))
                 tries.give_up(call.method)
+
+    def _silent(self) -> set[int]:
+        now = asyncio.get_running_loop().time()
+        return {member for member, until in self._silent_until.items() if now < until}
 
     async def _learn(self, member: int, index: int) -> None:
         """Who the members are, and where, as one of them says; not vital to the call."""
@@ -259,12 +272,17 @@ class _Call(msgspec.Struct, frozen=True):
 
 
 class _Turn:
-    """Whom to ask next: a hint, else around the ring from the first choice."""
+    """Whom to ask next: a hint, else around the ring from the first choice, `silent` ones last.
+    `did_not_answer`: in this call."""
 
-    def __init__(self, members: tuple[int, ...], first: int | None) -> None:
-        self._members = members
+    def __init__(
+        self, members: tuple[int, ...], first: int | None, silent: Collection[int] = ()
+    ) -> None:
         start = members.index(first) if first in members else random.randrange(len(members))
-        self._next = start
+        ring = members[start:] + members[:start]
+        self._members = sorted(ring, key=lambda member: member in silent)
+        self._next = 0
+        self.did_not_answer: set[int] = set()
         self._hint: int | None = None
         self._hints_left = len(members)  # members that point at each other are not believed long
 
@@ -273,7 +291,8 @@ class _Turn:
         return self._hint is not None
 
     def hint(self, member: int | None) -> None:
-        if member in self._members and self._hints_left > 0:
+        is_news = member in self._members and member not in self.did_not_answer
+        if is_news and self._hints_left > 0:
             self._hints_left -= 1
             self._hint = member
 
@@ -292,15 +311,21 @@ class _Tries:
     def __init__(self, timeout_ms: int, attempt_ms: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + timeout_ms / 1000
-        self._attempt_ms = attempt_ms
+        self._attempts_ms = itertools.chain(
+            (attempt_ms, attempt_ms), (attempt_ms << doubling for doubling in itertools.count(1))
+        )
         self._pause_ms = float(RETRY_PAUSE_MS_MIN)
         self._unknown = False
         self._last: PredastoreError | None = None
 
     def attempt_ms(self) -> int:
-        """How long the next try may take."""
-        allowed_ms, self._attempt_ms = self._attempt_ms, 2 * self._attempt_ms
-        return max(1, min(allowed_ms, int((self._deadline - self._loop.time()) * 1000)))
+        """How long the next try may take: longer from the third one on, as two members may be
+        down."""
+        left_ms = int((self._deadline - self._loop.time()) * 1000)
+        return max(1, min(next(self._attempts_ms), left_ms))
+
+    def now(self) -> float:
+        return self._loop.time()
 
     def failed(self, error: PredastoreError, *, unknown: bool) -> None:
         self._last = error

@@ -83,6 +83,47 @@ def test_a_hint_is_followed_at_once_and_remembered_for_commits() -> None:
     asyncio.run(scenario())
 
 
+def test_nobody_is_sent_back_to_a_member_that_has_just_not_answered() -> None:
+    """Followers name a dead leader until they notice."""
+    answers: dict[int, Any] = {1: DeadlineExceeded("late"), 2: NotLeader("ask 1", 1), 7: [b"v"]}
+
+    async def scenario() -> None:
+        client, endpoint = client_of(lambda member, _: answers[member], prefer=1)
+        assert await client.get("t", b"k") == b"v"
+        assert endpoint.asked == [1, 2, 7]
+
+    asyncio.run(scenario())
+
+
+def test_no_call_waits_for_a_silent_member_twice_until_it_has_answered_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    up = {2, 7}
+
+    def script(member: int, _: str) -> Any:
+        return [b"v"] if member in up else PeerUnreachable("down")
+
+    async def scenario() -> None:
+        client, endpoint = client_of(script, prefer=1)
+        for _ in range(3):
+            await client.get("t", b"k")
+        assert endpoint.asked == [1, 2, 2, 2]
+        up.clear()
+        up.add(1)
+        await client.get("t", b"k")
+        assert endpoint.asked[4:] == [2, 7, 1], "where nobody else answers, it is asked"
+        await client.get("t", b"k")
+        assert endpoint.asked[7:] == [1]
+        monkeypatch.setattr(client_module, "MEMBER_SILENT_MS", 0)
+        up.clear()
+        up.add(2)
+        await client.get("t", b"k")
+        await client.get("t", b"k")
+        assert endpoint.asked[8:] == [1, 2, 1, 2], "after a while it is asked first again"
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     "lost", [PeerUnreachable("broke"), DeadlineExceeded("late"), OutcomeUnknown("stepped down")]
 )
