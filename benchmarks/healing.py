@@ -11,7 +11,9 @@
     healing.grow.time, .shrink.time  seconds until all lie where the ring wants them; yardstick:
                              the seconds that PUTs of as many bytes take
 
-A request that fails, or a byte that differs, ends the run. HEALING_OBJECTS=n for fewer objects.
+A request that fails, or a byte that differs, ends the run; after each part every shard is read and
+compared with what its object's code makes of it, and must lie where the ring wants it.
+HEALING_OBJECTS=n for fewer objects.
 """
 
 from __future__ import annotations
@@ -40,11 +42,13 @@ from predastore.backend.interface import Attributes
 from predastore.backend.objects import Objects
 from predastore.backend.records import ShardExtent
 from predastore.backend.state import LocalState
+from predastore.coding import erasure
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
 from predastore.limits import KIB
 from predastore.node import server
 from predastore.node.client import NodeClient
+from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 from predastore.rpc import Endpoint, self_signed
 
@@ -89,6 +93,7 @@ async def _refill(at: _Site, put_rate: float) -> list[Row]:
     began = time.perf_counter()
     await at.at_rest()
     seconds = time.perf_counter() - began
+    await at.check()
     read, written = (now - then for now, then in zip(at.done(), before, strict=True))
     return [
         _row("healing.refill.read", read / 1e6, "MB", "k x what was lost", CODE.k * lost / 1e6),
@@ -306,12 +311,26 @@ class _Site:
             raise AssertionError(f"object {number} has other bytes")
 
     async def check(self) -> None:
-        """Every object is right, and lies where the ring wants it."""
+        """Every object is right, and so is every shard; all lie where the ring wants them."""
         for number in range(OBJECTS):
             await self.verify(number)
         ring = self.store.cluster.ring
-        if any([_strangers(each, ring) async for each in self._extents()]):
-            raise AssertionError("some shards are not where the ring wants them")
+        async for extent in self._extents():
+            if _strangers(extent, ring):
+                raise AssertionError("some shards are not where the ring wants them")
+            await self._check_shards(extent)
+
+    async def _check_shards(self, extent: ShardExtent) -> None:
+        """Of an object of one stripe, as all of them are."""
+        length = erasure.block_bytes(CODE, extent.size)
+        found = bytearray()
+        for shard, node in enumerate(extent.nodes):
+            ref = ShardRef(extent.shard_hash, extent.write_id, shard)
+            found += await self._stores[node].read(ref, 0, 0, length)
+        made = found[: CODE.k * length] + bytes(CODE.m * length)
+        erasure.encode_stripe(CODE, made, extent.size)
+        if made != found:
+            raise AssertionError(f"shards of {extent} are not what they should be")
 
     def shard_bytes(self) -> int:
         """Of all shards that `put_many` has written."""

@@ -156,9 +156,7 @@ COMMIT_TIMEOUT_MS: Final = 10_000  # with retries; an election takes one or two 
 COMMIT_ATTEMPT_MS: Final = 1_000  # the first two tries of a commit; each further one twice as long
 READ_TIMEOUT_MS: Final = 5_000
 READ_ATTEMPT_MS: Final = 1_000
-MEMBER_SILENT_MS: Final = (
-    3_000  # one that did not answer is asked last; an election is over by then
-)
+MEMBER_SILENT_MS: Final = 3_000  # so long one that did not answer is asked last
 RETRY_PAUSE_MS_MIN: Final = 2
 RETRY_PAUSE_MS_MAX: Final = 50
 READ_KEYS_MAX: Final = 1_024  # in one call; DeleteObjects reads 1,000

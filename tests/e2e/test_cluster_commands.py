@@ -193,12 +193,16 @@ def what_is_on_a_node_that_is_down_counts_as_missing(operator: Operator, sixth: 
     held = operator.nodes()[6]["shards"]
     assert held
     sixth.kill()
-    found = operator.status()
-    assert found["missing"]["shards"] >= held
-    assert found["missing"]["bytes"] > 0
-    (row,) = found["missing"]["unreachable"]
-    assert (row["node"], row["why"], row["shards"]) == (6, "does not answer", held)
-    assert found["missing"]["seconds_left"] >= row["given_up_in_s"] > 0
+
+    def told() -> dict[str, Any] | None:
+        found: dict[str, Any] = operator.status()["missing"]
+        rows = [(row["node"], row["why"], row["shards"]) for row in found["unreachable"]]
+        return found if rows == [(6, "does not answer", held)] else None
+
+    found = eventually(told, within_s=60, what="node 6 and its shards missing")
+    assert found["shards"] >= held
+    assert found["bytes"] > 0
+    assert found["seconds_left"] >= found["unreachable"][0]["given_up_in_s"] > 0
     text = operator.run("cluster", "status", code=1)
     assert f"{held} of them" in text
     assert "on node 6, which does not answer" in text
