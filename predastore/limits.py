@@ -299,6 +299,7 @@ HEALTH_DEADLINE_MS_MIN: Final = 2_000  # a write to a node is never given up soo
 HEALTH_DEADLINE_MS_MAX: Final = 30_000
 HEALTH_REST_MS_MIN: Final = 250  # until a failed node is asked how it is; doubles
 HEALTH_REST_MS_MAX: Final = 15_000
+HEALTH_SILENT_MS: Final = 250  # a node that answers no read for so long is read from last
 HEALTH_BUSY_S: Final = 1.0  # after an answer of a node to a request
 HEALTH_SAMPLES: Final = 256  # reads that the percentile is taken of
 HEDGE_MS_MIN: Final = 20  # a read is never called slow sooner

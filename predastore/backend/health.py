@@ -5,6 +5,9 @@ answered a question that no request waits for (`cluster.py` asks it). Before tha
 further failure doubles the rest, a request's success ends it. Failures of requests that were under
 way together count as one.
 
+A node that is silent (it owes answers to reads, and has given none for HEALTH_SILENT_MS) may only
+be slow, so that it has not failed; but one read in that time is all that asks it before others.
+
 A call's deadline follows from the node's recent latencies as TCP's retransmission timer does
 (RFC 6298: smoothed mean and deviation), with wide margins.
 """
@@ -22,6 +25,7 @@ from predastore.limits import (
     HEALTH_REST_MS_MAX,
     HEALTH_REST_MS_MIN,
     HEALTH_SAMPLES,
+    HEALTH_SILENT_MS,
     HEDGE_MS_MIN,
 )
 
@@ -30,13 +34,15 @@ _RANKED_EVERY = 16  # samples between two looks at the percentile
 
 
 class _Node:
-    __slots__ = ("deviation_s", "is_well", "mean_s", "rest_ms")
+    __slots__ = ("deviation_s", "is_well", "mean_s", "owes_since", "rest_ms", "tried_at")
 
     def __init__(self) -> None:
         self.mean_s = -1.0
         self.deviation_s = 0.0
         self.rest_ms = 0
         self.is_well = True
+        self.owes_since = math.inf  # it was asked for something to read, and has not answered
+        self.tried_at = -math.inf
 
 
 class Health:
@@ -99,6 +105,25 @@ class Health:
             return HEALTH_DEADLINE_MS_MAX
         expected_ms = 1000 * (known.mean_s + 4 * known.deviation_s)
         return int(min(max(_MARGIN * expected_ms, HEALTH_DEADLINE_MS_MIN), HEALTH_DEADLINE_MS_MAX))
+
+    def reads(self, node: int) -> None:
+        """`node` is asked for something now."""
+        known = self._nodes.setdefault(node, _Node())
+        known.owes_since = min(known.owes_since, self._clock())
+
+    def replied(self, node: int) -> None:
+        """It answered, if with an error."""
+        self._nodes[node].owes_since = math.inf
+
+    def is_silent(self, node: int) -> bool:
+        """False for one caller now and then: who gets that is to ask it."""
+        known, now = self._nodes.get(node), self._clock()
+        if known is None or now - known.owes_since < HEALTH_SILENT_MS / 1000:
+            return False
+        if now - known.tried_at < HEALTH_SILENT_MS / 1000:
+            return True
+        known.tried_at = now
+        return False
 
     def has_read(self, node: int, seconds: float) -> None:
         """A read from `node` took so long."""

@@ -153,19 +153,26 @@ class StripeReader:
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + BACKEND_READ_TIMEOUT_MS / 1000
         pause_s = BACKEND_BUSY_PAUSE_MS / 1000
+        health = self.cluster.health
         while True:
             began = clock()
+            health.reads(node)
             try:
                 data = await self.cluster.nodes.read(
                     node, ref, stripe, offset, length, timeout_ms=BACKEND_READ_TIMEOUT_MS
                 )
             except Overloaded:
+                health.replied(node)
                 if clock() + pause_s > give_up_at:
                     raise
                 await asyncio.sleep(pause_s)
                 pause_s *= 2
+            except NODE_ERRORS:
+                health.replied(node)
+                raise
             else:
-                self.cluster.health.has_read(node, clock() - began)
+                health.replied(node)
+                health.has_read(node, clock() - began)
                 return data
 
     def by_preference(self, shards: Sequence[int], stripe: int) -> list[int]:
@@ -179,6 +186,7 @@ class StripeReader:
             shard in self.gone
             or self._slow_until.get(shard, 0) > stripe
             or not self.cluster.health.is_well(self.extent.nodes[shard])
+            or self.cluster.health.is_silent(self.extent.nodes[shard])
         )
 
     def was_slow(self, shard: int, stripe: int) -> None:
@@ -208,10 +216,11 @@ class _StripeFetch:
             for shard, run in self._wanted.items():
                 if not self._reader.is_doubtful(shard, self._stripe):
                     self._ask(shard, run.offset_bytes, run.length_bytes)
+            late = 0
             if len(self._tasks) == len(self._wanted):
-                await self._wait_for_all(self._reader.cluster.health.hedge_s)
+                late = await self._wait_for_all(self._reader.cluster.health.hedge_s)
             if len(self._parts) < len(self._wanted):
-                await self._rebuild()
+                await self._rebuild(late)
         finally:
             await self._cancel()
         return [self._parts[run.block] for run in self._runs]
@@ -222,8 +231,9 @@ class _StripeFetch:
         reading = self._reader.read_block(shard, self._stripe, offset, length)
         self._tasks[asyncio.get_running_loop().create_task(reading)] = shard
 
-    async def _wait_for_all(self, seconds: float) -> None:
-        """Until every run is here, one has failed, or it takes too long."""
+    async def _wait_for_all(self, seconds: float) -> int:
+        """Until every run is here, one has failed, or it takes too long: how many blocks that were
+        asked for in full are late."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + seconds
         asked_count = len(self._tasks)
@@ -231,8 +241,9 @@ class _StripeFetch:
         self._collect([task for task in self._tasks if task.done()])
         while self._tasks and (left := deadline - clock()) > 0:
             if len(self._parts) + len(self._tasks) < asked_count:
-                return
+                return 0
             await self._wait(left)
+        return sum(shard in self._asked_whole for shard in self._tasks.values())
 
     async def _wait(self, seconds: float) -> bool:
         """Waits for the next answer, and takes what came; False when nothing did."""
@@ -260,9 +271,9 @@ class _StripeFetch:
         if run is not None:
             self._parts.setdefault(shard, data)
 
-    async def _rebuild(self) -> None:
+    async def _rebuild(self, late: int) -> None:
         """Whole blocks of any k shards, unless the runs that are late come first."""
-        while not await self._rebuilt():
+        while not await self._rebuilt(late):
             back = await self._reader.forgiven()
             if not back:
                 raise ObjectUnreadable(
@@ -271,11 +282,11 @@ class _StripeFetch:
                 )
             self._asked_whole -= back
 
-    async def _rebuilt(self) -> bool:
-        """False when there is no shard left to ask."""
+    async def _rebuilt(self, extra: int) -> bool:
+        """False when there is no shard left to ask. `extra`: blocks to ask for beyond the k that
+        are here or under way."""
         reader = self._reader
         async with reader.cluster.hedges:
-            extra = 0
             while len(self._parts) < len(self._wanted):
                 if len(self._whole) >= reader.code.k:
                     self._mark_slow()

@@ -20,6 +20,7 @@ from predastore.limits import (
     HEALTH_REST_MS_MAX,
     HEALTH_REST_MS_MIN,
     HEALTH_SAMPLES,
+    HEALTH_SILENT_MS,
     MIB,
 )
 from support.waiting import eventually_async
@@ -205,6 +206,30 @@ def test_a_failed_node_rests_for_longer_each_time_until_it_succeeds() -> None:
     health.failed(1)
     assert health.rest_s(1) == HEALTH_REST_MS_MIN / 1000
     assert health.is_well(2)
+
+
+def test_a_node_that_owes_answers_to_reads_is_silent_but_for_one_reader_now_and_then() -> None:
+    clock = Clock()
+    health = Health(clock)
+    silent_s = HEALTH_SILENT_MS / 1000
+    health.reads(1)
+    clock.now += silent_s / 2
+    health.reads(1)
+    assert not health.is_silent(1), "it may still answer in time"
+    clock.now += silent_s
+    assert not health.is_silent(1), "the first one asks it"
+    assert health.is_silent(1)
+    assert health.is_silent(1)
+    assert not health.is_silent(2)
+    clock.now += 2 * silent_s
+    assert not health.is_silent(1), "and then another"
+    assert health.is_silent(1)
+    assert health.is_well(1), "new shards go to it: it has not failed"
+    health.replied(1)
+    assert not health.is_silent(1)
+    clock.now += 100
+    health.reads(1)
+    assert not health.is_silent(1), "nothing was owed meanwhile"
 
 
 def test_a_deadline_follows_what_writes_took() -> None:
