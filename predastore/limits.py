@@ -64,6 +64,7 @@ RPC_PROOF_BYTES_MAX: Final = KIB  # a message of the proof
 RPC_STREAMS_MAX: Final = 2 * RPC_CALLS_IN_FLIGHT_MAX  # open at once, one connection
 RPC_SEND_BUFFER_BYTES: Final = 2 * MIB  # not yet acknowledged, shared by a connection's streams
 RPC_SEND_SLICE_BYTES: Final = 32 * KIB  # handed to QUIC at once
+RPC_FLUSH_MESSAGES: Final = 16  # small ones, after which a flush does not wait for more
 RPC_BURST_DATAGRAMS_MAX: Final = 32  # sent or received in a row before the loop gets its turn
 RPC_DATAGRAM_BYTES: Final = 1_400  # with IPv6 and UDP headers below an Ethernet MTU of 1,500
 RPC_DATAGRAM_LOOPBACK_BYTES: Final = 8_900  # the loopback's MTU is 65,536

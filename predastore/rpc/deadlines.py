@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Protocol
 
 from predastore.errors import DeadlineExceeded
 from predastore.limits import RPC_DEADLINE_TICK_MS
@@ -20,12 +21,18 @@ from predastore.limits import RPC_DEADLINE_TICK_MS
 _TICK_S = RPC_DEADLINE_TICK_MS / 1000
 
 
+class Expiring(Protocol):
+    """What can be late."""
+
+    def expire(self) -> None: ...
+
+
 class Limit:
     """`with` it around what the current task has to have done by the deadline."""
 
     __slots__ = ("_cancelling", "_due", "_expired", "_task", "_what")
 
-    def __init__(self, due: set[Limit], what: str) -> None:
+    def __init__(self, due: set[Expiring], what: str) -> None:
         task = asyncio.current_task()
         assert task is not None, "a deadline is for a task"
         self._task = task
@@ -57,16 +64,20 @@ class Deadlines:
     """Those of one event loop."""
 
     def __init__(self) -> None:
-        self._due: dict[int, set[Limit]] = {}  # by tick: tick n is at n * _TICK_S of loop time
+        self._due: dict[int, set[Expiring]] = {}  # by tick: tick n is at n * _TICK_S of loop time
 
     def limit(self, deadline: float, what: str) -> Limit:
         """`deadline`: loop time. `what`: for the error's message."""
+        return Limit(self.due(deadline), what)
+
+    def due(self, deadline: float) -> set[Expiring]:
+        """Whoever is in this set at the deadline is told that it is late."""
         tick = int(deadline / _TICK_S) + 1
         due = self._due.get(tick)
         if due is None:
             due = self._due[tick] = set()
             asyncio.get_running_loop().call_at(tick * _TICK_S, self._expire, tick)
-        return Limit(due, what)
+        return due
 
     def _expire(self, tick: int) -> None:
         for limit in self._due.pop(tick):

@@ -105,6 +105,22 @@ def encode_prefix(header: bytes, payload_bytes: int) -> bytes:
     return PREFIX.pack(len(header), payload_bytes) + header
 
 
+def whole_message(data: bytes) -> Message | None:
+    """The message that `data` is, neither more nor less; None where it takes a FrameParser to
+    say what it is."""
+    if len(data) < PREFIX.size:
+        return None
+    header_bytes, payload_bytes = PREFIX.unpack_from(data)
+    header_end = PREFIX.size + header_bytes
+    if (
+        len(data) != header_end + payload_bytes
+        or not 0 < header_bytes <= RPC_HEADER_BYTES_MAX
+        or payload_bytes > RPC_PAYLOAD_BYTES_MAX
+    ):
+        return None
+    return Message(data[PREFIX.size : header_end], memoryview(data)[header_end:])
+
+
 def encode_request(method: str, timeout_ms: int, body: bytes, trace: str = "") -> bytes:
     """The header of a request; `body` is the encoded request struct."""
     if trace:
@@ -136,7 +152,7 @@ def decode_response(kind: type[S], header: bytes) -> S:
 
 def payload_length(payload: Sequence[Buffer]) -> int:
     """Bytes in all buffers."""
-    return sum(memoryview(part).nbytes for part in payload)
+    return sum(memoryview(part).nbytes for part in payload) if payload else 0
 
 
 def joined(payload: Sequence[Buffer]) -> memoryview:
@@ -189,8 +205,6 @@ class FrameParser:
         if self.complete:
             self.rest += data
             return True
-        if self._header_bytes < 0 and not self._chunks and self._whole(data):
-            return True
         view: Buffer = memoryview(data)  # of which parts are taken without a copy
         while len(view) >= self._missing_bytes:
             taken, view = view[: self._missing_bytes], view[self._missing_bytes :]
@@ -202,23 +216,6 @@ class FrameParser:
             self._chunks.append(view)
             self._missing_bytes -= len(view)
         return self.header is not None
-
-    def _whole(self, data: bytes) -> bool:
-        """Takes a message that has come in one piece, as most that are small do."""
-        if len(data) < PREFIX.size:
-            return False
-        header_bytes, payload_bytes = PREFIX.unpack_from(data)
-        header_end = PREFIX.size + header_bytes
-        if len(data) != header_end + payload_bytes or not (
-            0 < header_bytes <= self._header_bytes_max and payload_bytes <= self._payload_bytes_max
-        ):
-            return False
-        self._header_bytes, self.payload_bytes = header_bytes, payload_bytes
-        self.header = data[PREFIX.size : header_end]
-        if payload_bytes:
-            self._chunks.append(memoryview(data)[header_end:])
-        self.complete = True
-        return True
 
     def _step(self) -> bool:
         """One part (prefix, header or payload) is complete; True if it was the last."""

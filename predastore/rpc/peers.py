@@ -55,12 +55,14 @@ class Peer:
         if not self.admission.try_enter(size_bytes):
             await self.admission.enter(size_bytes, deadline)
         try:
-            with self._deadlines.limit(deadline, self.name):
-                channel = self._channel or await self._connected()
-                timeout_ms = int((deadline - self._loop.time()) * 1000)
-                header = encode_request(method, max(1, timeout_ms), body, tracing.place())
-                self._called_at = self._loop.time()
-                return await channel.call(header, payload)
+            channel = self._channel
+            if channel is None:
+                with self._deadlines.limit(deadline, self.name):
+                    channel = await self._connected()
+            self._called_at = now = self._loop.time()
+            timeout_ms = max(1, int((deadline - now) * 1000))
+            header = encode_request(method, timeout_ms, body, tracing.place())
+            return await channel.call(header, payload, deadline, self._deadlines)
         finally:
             self.admission.leave(size_bytes)
 

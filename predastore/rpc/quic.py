@@ -4,7 +4,8 @@
 and a way to send them; streams are objects with the callbacks of `Stream`, known by id.
 
 What it promises:
-- all that a wake-up brings is answered by one flush, after the tasks that it woke have run;
+- all that a wake-up brings is answered by one flush, after the tasks that it woke have run, but
+  for a long row of small messages, which goes in parts;
 - a flush, and so the time for which it holds up the loop, has a bound (Core's burst);
 - bytes handed to QUIC and not yet acknowledged have a bound per connection, shared equally by
   the streams that write (`send` waits); small messages go at once;
@@ -25,11 +26,12 @@ from aioquic.quic.events import ConnectionTerminated
 from predastore._fast.quic import DATA, RESET, STOP
 from predastore.errors import PeerRefused, PeerUnreachable, RpcError
 from predastore.limits import (
+    RPC_FLUSH_MESSAGES,
     RPC_SEND_BUFFER_BYTES,
     RPC_SEND_SLICE_BYTES,
     RPC_UNANSWERED_MS_MAX,
 )
-from predastore.rpc.framing import Buffer, payload_length
+from predastore.rpc.framing import Buffer
 from predastore.rpc.quic_core import ISSUED, READY, RESTARTED, RETIRED, Address, Core, Plane
 from predastore.rpc.quic_socket import DatagramSocket
 
@@ -84,6 +86,7 @@ class Connection:
         self._writers: dict[int, asyncio.Future[None] | None] = {}  # the future of a waiting one
         self._openers: deque[asyncio.Future[None]] = deque()
         self._flush_handle: asyncio.Handle | None = None
+        self._messages = 0  # small ones, written since the last flush
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
 
@@ -114,6 +117,10 @@ class Connection:
 
     def _flush(self) -> None:
         self._flush_handle = None
+        self._transmit()
+
+    def _transmit(self) -> None:
+        self._messages = 0
         if self._socket.blocked(self.flush_soon):
             return
         self.core.transmit(_clock(), self._socket)
@@ -190,7 +197,8 @@ class Connection:
                 self.core.transmit(_clock(), self._socket)
                 self.end(_reason(termination))
                 return
-            self._wake()
+            if self._writers or self._openers:
+                self._wake()
             self.flush_soon()
 
     def _data_received(self, stream_id: int, data: bytes, end: bool) -> None:
@@ -220,6 +228,12 @@ class Connection:
         self._streams[stream_id] = owner
         return stream_id
 
+    def try_open_stream(self, owner: Stream) -> int | None:
+        """The id of a new stream; None if the peer allows none now, or others wait for one."""
+        if self._openers or self.error is not None or not self.plane.can_open():
+            return None
+        return self.adopt_stream(owner)
+
     async def open_stream(self, owner: Stream) -> int:
         """The id of a new stream, once the peer allows one more."""
         while self.error is None and not self.plane.can_open():
@@ -238,16 +252,13 @@ class Connection:
         return stream_id
 
     async def send(self, stream_id: int, prefix: bytes, payload: Sequence[Buffer] = ()) -> None:
-        """Writes a message and ends the stream's direction.
+        """Writes a message and ends the stream's direction; `send_now` is for those that fit a
+        slice.
 
         Returns early, with no error, when the peer wants no more of it or the connection is
         lost: the stream's owner is told by its callbacks.
         """
         if not self.plane.can_write(stream_id):
-            return
-        if len(prefix) + payload_length(payload) <= RPC_SEND_SLICE_BYTES:
-            self.plane.write(stream_id, b"".join((prefix, *payload)), True, True)
-            self.flush_soon()
             return
         self._writers[stream_id] = None
         try:
@@ -263,10 +274,15 @@ class Connection:
             del self._writers[stream_id]
 
     def send_now(self, stream_id: int, message: bytes, *, end: bool) -> None:
-        """Writes a small message at once."""
+        """Writes a small message at once. A long row of them is sent in parts, so that the peer
+        works on the first while the last are made."""
         if self.plane.can_write(stream_id):
             self.plane.write(stream_id, message, end, True)
-            self.flush_soon()
+            self._messages += 1
+            if self._messages < RPC_FLUSH_MESSAGES:
+                self.flush_soon()
+            else:
+                self._transmit()
 
     def _has_room(self, stream_id: int) -> bool:
         share_bytes = RPC_SEND_BUFFER_BYTES // len(self._writers)

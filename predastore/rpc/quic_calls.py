@@ -11,15 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from predastore.errors import (
-    DeadlineExceeded,
-    Overloaded,
-    PeerRefused,
-    PredastoreError,
-    RpcError,
-)
+from predastore.errors import Overloaded, PeerRefused, PredastoreError, RpcError
 from predastore.limits import (
     RPC_REQUEST_TIMEOUT_MS,
+    RPC_SEND_SLICE_BYTES,
     RPC_STREAMS_MAX,
     RPC_TIMEOUT_MS_MAX,
 )
@@ -30,6 +25,7 @@ from predastore.rpc.framing import (
     Buffer,
     FrameError,
     FrameParser,
+    Message,
     RequestHeader,
     decode_struct,
     encode_error,
@@ -37,6 +33,7 @@ from predastore.rpc.framing import (
     encode_response,
     encode_struct,
     payload_length,
+    whole_message,
 )
 from predastore.rpc.quic import BUSY, CANCELLED, REFUSED, Connection
 from predastore.rpc.service import CallContext, Method
@@ -53,6 +50,7 @@ class CallServer:
         self.connection = connection
         self.deadlines = deadlines
         self.methods = methods
+        self.loop = asyncio.get_running_loop()
         self.peer = ""
         self.tasks: set[asyncio.Task[None]] = set()
         self.responses = Admission("response", calls_max=RPC_STREAMS_MAX)
@@ -70,6 +68,7 @@ class _ServedCall:
     """One stream: a request comes in, a handler runs, a response goes out."""
 
     __slots__ = (
+        "_began",
         "_loop",
         "_method",
         "_parser",
@@ -83,34 +82,53 @@ class _ServedCall:
     def __init__(self, server: CallServer, stream_id: int) -> None:
         self._server = server
         self._stream_id = stream_id
-        self._loop = asyncio.get_running_loop()
-        self._parser = FrameParser()
+        self._loop = server.loop
+        self._parser: FrameParser | None = None  # of a request that comes in pieces
         self._request: RequestHeader | None = None
         self._method: Method | None = None
         self._task: asyncio.Task[None] | None = None
+        self._began = False
         self._timer: asyncio.TimerHandle | None = None
 
     # The stream's callbacks
 
     def data_received(self, data: bytes, end: bool) -> None:
+        if self._task is not None:
+            if data:
+                self._server.connection.close(REFUSED, "a request that is not one message")
+            return
         try:
-            has_header = self._parser.feed(data)
-            if self._parser.rest or (end and not self._parser.complete):
-                raise FrameError("a request that is not one message")
-            if has_header and self._request is None:
-                self._request = decode_struct(RequestHeader, self._parser.header or b"")
-                self._choose_method(self._request.method)
+            message = whole_message(data) if end and self._parser is None else None
+            if message is not None:
+                self._read_header(message.header, len(message.payload))
+            else:
+                message = self._parsed(data, end)
         except FrameError as error:
             self._server.connection.close(REFUSED, str(error))
             return
         except PredastoreError as error:
             self._refuse(error)
             return
-        if self._parser.complete and self._task is None:
-            self._start()
-        elif self._timer is None:
-            timeout_s = RPC_REQUEST_TIMEOUT_MS / 1000
-            self._timer = self._loop.call_later(timeout_s, self._cut, CANCELLED)
+        if message is None:
+            if self._timer is None:
+                timeout_s = RPC_REQUEST_TIMEOUT_MS / 1000
+                self._timer = self._loop.call_later(timeout_s, self._cut, CANCELLED)
+        else:
+            self._start(message.payload)
+
+    def _parsed(self, data: bytes, end: bool) -> Message | None:
+        """The request, once it is whole."""
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = FrameParser()
+        has_header = parser.feed(data)
+        if parser.rest or (end and not parser.complete):
+            raise FrameError("a request that is not one message")
+        if has_header and self._request is None:
+            self._read_header(parser.header or b"", parser.payload_bytes)
+        if not parser.complete:
+            return None
+        return parser.message()
 
     def reset_received(self, error_code: int) -> None:
         self._cut(CANCELLED)
@@ -120,21 +138,23 @@ class _ServedCall:
 
     def connection_lost(self, error: RpcError) -> None:
         self._stop_timer()
-        if self._task is not None:
-            self._task.cancel()
+        self._cancel()
 
     # From request to response
 
-    def _choose_method(self, name: str) -> None:
+    def _read_header(self, header: bytes, payload_bytes: int) -> None:
+        request = decode_struct(RequestHeader, header)
+        name = request.method
         method = self._server.methods.get(name)
         if method is None:
             raise PeerRefused(f"no method {name!r} is served here")
-        size_bytes, size_bytes_max = self._parser.payload_bytes, method.payload_bytes_max
-        if size_bytes > size_bytes_max:
-            raise PeerRefused(f"{name}: a payload of {size_bytes} bytes is over {size_bytes_max}")
+        if payload_bytes > method.payload_bytes_max:
+            raise PeerRefused(
+                f"{name}: a payload of {payload_bytes} bytes is over {method.payload_bytes_max}"
+            )
         if len(self._server.tasks) >= RPC_STREAMS_MAX:
             raise Overloaded(f"{name}: {RPC_STREAMS_MAX} calls run already")
-        self._method = method
+        self._request, self._method = request, method
 
     def _refuse(self, error: PredastoreError) -> None:
         """Answers before, or instead of, reading the payload."""
@@ -143,65 +163,77 @@ class _ServedCall:
         connection.send_now(self._stream_id, encode_prefix(encode_error(error), 0), end=True)
         self._end()
 
-    def _start(self) -> None:
+    def _start(self, payload: memoryview) -> None:
         assert self._request is not None
         assert self._method is not None
         self._stop_timer()
+        self._parser = None
         timeout_ms = max(0, min(self._request.timeout_ms, RPC_TIMEOUT_MS_MAX))
         deadline = self._loop.time() + timeout_ms / 1000
-        self._task = self._loop.create_task(self._run(self._request, self._method, deadline))
+        run = self._run(self._request, self._method, payload, deadline)
+        self._task = self._loop.create_task(run)
         self._server.tasks.add(self._task)
-        self._task.add_done_callback(self._server.tasks.discard)
 
-    async def _run(self, request: RequestHeader, method: Method, deadline: float) -> None:
-        connection = self._server.connection
+    async def _run(
+        self, request: RequestHeader, method: Method, payload: memoryview, deadline: float
+    ) -> None:
+        self._began = True
+        server = self._server
+        due = server.deadlines.due(deadline)
+        due.add(self)
         try:
-            with self._server.deadlines.limit(deadline, request.method):
-                prefix, reply = await self._handle(request, method, deadline)
-                # The handler was the last to see the request's payload.
-                self._parser = FrameParser()
-                connection.give_back(self._stream_id)
-                await self._respond(prefix, reply, deadline)
+            prefix: bytes
+            reply: Sequence[Buffer] = ()
+            try:
+                context = CallContext(server.peer, deadline, request.trace)
+                asked = decode_struct(method.request, request.body)
+                answer = await service.run(request.method, method, asked, payload, context)
+                header, reply = encode_response(encode_struct(answer.header)), answer.payload
+                prefix = encode_prefix(header, payload_length(reply))
+            except PredastoreError as error:
+                prefix, reply = encode_prefix(encode_error(error), 0), ()
+            del payload  # the handler was the last to see it
+            server.connection.give_back(self._stream_id)
+            await self._respond(prefix, reply, deadline)
         except Overloaded:
-            connection.abandon(self._stream_id, BUSY)
-        except DeadlineExceeded:
-            connection.abandon(self._stream_id, CANCELLED)
+            server.connection.abandon(self._stream_id, BUSY)
         finally:
+            due.discard(self)
             self._end()
+            if self._task is not None:
+                server.tasks.discard(self._task)
 
     async def _respond(self, prefix: bytes, reply: Sequence[Buffer], deadline: float) -> None:
-        responses = self._server.responses
+        responses, connection = self._server.responses, self._server.connection
         size_bytes = len(prefix) + payload_length(reply)
         if not responses.try_enter(size_bytes):
             await responses.enter(size_bytes, deadline)
         try:
-            await self._server.connection.send(self._stream_id, prefix, reply)
+            if size_bytes <= RPC_SEND_SLICE_BYTES:
+                message = b"".join((prefix, *reply)) if reply else prefix
+                connection.send_now(self._stream_id, message, end=True)
+            else:
+                await connection.send(self._stream_id, prefix, reply)
         finally:
             responses.leave(size_bytes)
 
-    async def _handle(
-        self, request: RequestHeader, method: Method, deadline: float
-    ) -> tuple[bytes, Sequence[Buffer]]:
-        """The response's first part, and its payload."""
-        try:
-            reply = await service.run(
-                request.method,
-                method,
-                decode_struct(method.request, request.body),
-                self._parser.message().payload,
-                CallContext(self._server.peer, deadline, request.trace),
-            )
-            header = encode_response(encode_struct(reply.header))
-            return encode_prefix(header, payload_length(reply.payload)), reply.payload
-        except PredastoreError as error:
-            return encode_prefix(encode_error(error), 0), ()
+    # The end
+
+    def expire(self) -> None:
+        """The caller's deadline has passed."""
+        self._cut(CANCELLED)
 
     def _cut(self, error_code: int) -> None:
         """The call ends without an answer."""
-        if self._task is not None:
-            self._task.cancel()
+        self._cancel()
         self._server.connection.abandon(self._stream_id, error_code)
         self._end()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            if not self._began:  # nor will it ever
+                self._server.tasks.discard(self._task)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -28,8 +28,10 @@ from predastore.limits import (
     RPC_IDLE_TIMEOUT_MS,
     RPC_PING_INTERVAL_MS,
     RPC_PROOF_BYTES_MAX,
+    RPC_SEND_SLICE_BYTES,
 )
 from predastore.rpc import auth
+from predastore.rpc.deadlines import Deadlines
 from predastore.rpc.framing import (
     Buffer,
     FrameParser,
@@ -37,6 +39,7 @@ from predastore.rpc.framing import (
     decode_struct,
     encode_prefix,
     payload_length,
+    whole_message,
 )
 from predastore.rpc.quic import BUSY, CANCELLED, CLOSED, REFUSED, Connection, Stream
 from predastore.rpc.quic_core import Address
@@ -126,23 +129,39 @@ class Channel:
         if self._connection.error is not None:
             lost(self._connection.error)
 
-    async def call(self, header: bytes, payload: Sequence[Buffer]) -> Message:
-        """The answer to one request. Whoever calls sets the deadline, by cancelling this."""
-        connection = self._connection
-        owner = _Call(connection, self._loop.create_future())
-        prefix = encode_prefix(header, payload_length(payload))
-        stream_id = await connection.open_stream(owner)
+    async def call(
+        self, header: bytes, payload: Sequence[Buffer], deadline: float, deadlines: Deadlines
+    ) -> Message:
+        """The answer to one request; `deadline` is loop time."""
+        connection, wanted = self._connection, self._identity.wanted
+        owner = _Call(connection, self._loop.create_future(), wanted)
+        payload_bytes = payload_length(payload)
+        prefix = encode_prefix(header, payload_bytes)
+        stream_id = connection.try_open_stream(owner)
+        if stream_id is None:
+            with deadlines.limit(deadline, wanted):
+                stream_id = await connection.open_stream(owner)
+        owner.stream_id = stream_id
+        due = deadlines.due(deadline)
+        due.add(owner)
         try:
-            await connection.send(stream_id, prefix, payload)
-            message = await owner.answer
+            if len(prefix) + payload_bytes <= RPC_SEND_SLICE_BYTES:
+                message = b"".join((prefix, *payload)) if payload else prefix
+                connection.send_now(stream_id, message, end=True)
+                answer = await owner.answer
+            else:
+                await connection.send(stream_id, prefix, payload)
+                answer = await owner.answer
+                if connection.plane.can_write(stream_id):  # it has not read everything
+                    connection.plane.reset(stream_id, CANCELLED)
         except BaseException:
             connection.abandon(stream_id, CANCELLED)
             owner.forget()
             raise
-        if connection.plane.can_write(stream_id):  # answered before it had read everything
-            connection.plane.reset(stream_id, CANCELLED)
+        finally:
+            due.discard(owner)
         connection.release(stream_id)
-        return message
+        return answer
 
     @property
     def was_silent(self) -> bool:
@@ -256,25 +275,40 @@ class _ProofStream:
 class _Call:
     """The stream of one call; `answer` is the response message, or why there is none."""
 
-    __slots__ = ("_connection", "_parser", "answer")
+    __slots__ = ("_connection", "_parser", "_wanted", "answer", "stream_id")
 
-    def __init__(self, connection: Connection, answer: asyncio.Future[Message]) -> None:
+    def __init__(
+        self, connection: Connection, answer: asyncio.Future[Message], wanted: str
+    ) -> None:
         self._connection = connection
-        self._parser = FrameParser()
+        self._wanted = wanted
+        self._parser: FrameParser | None = None
         self.answer = answer
+        self.stream_id = -1
 
     def data_received(self, data: bytes, end: bool) -> None:
-        if self.answer.done():
+        answer, parser = self.answer, self._parser
+        if answer.done():
             return
+        if parser is None:
+            message = whole_message(data) if end else None
+            if message is not None:
+                answer.set_result(message)
+                return
+            parser = self._parser = FrameParser()
         try:
-            self._parser.feed(data)
-            if self._parser.rest or (end and not self._parser.complete):
+            parser.feed(data)
+            if parser.rest or (end and not parser.complete):
                 raise PeerRefused("a response that is not one message")
         except PeerRefused as error:
             self._connection.close(REFUSED, str(error))
             return
-        if self._parser.complete:
-            self.answer.set_result(self._parser.message())
+        if parser.complete:
+            answer.set_result(parser.message())
+
+    def expire(self) -> None:
+        self._fail(DeadlineExceeded(f"{self._wanted}: no answer before the deadline"))
+        self._connection.abandon(self.stream_id, CANCELLED)
 
     def reset_received(self, error_code: int) -> None:
         kind = _RESET_ERRORS.get(error_code, PeerUnreachable)

@@ -56,13 +56,24 @@ class Method:
 Service = Mapping[str, Method]
 
 
-async def run(
+def run(
     name: str, method: Method, request: msgspec.Struct, payload: memoryview, context: CallContext
+) -> Awaitable[Reply]:
+    """The handler's work, to be awaited; whatever it raises leaves as a PredastoreError or a
+    cancellation."""
+    if tracing.tracer is None:
+        return _run(name, method, request, payload, context)
+    return _traced(tracing.tracer, name, method, request, payload, context)
+
+
+async def _traced(
+    tracer: tracing.Tracer,
+    name: str,
+    method: Method,
+    request: msgspec.Struct,
+    payload: memoryview,
+    context: CallContext,
 ) -> Reply:
-    """Awaits the handler; whatever it raises leaves as a PredastoreError or a cancellation."""
-    tracer = tracing.tracer
-    if tracer is None:
-        return await _run(name, method, request, payload, context)
     with tracer.serving(name, context.trace):
         return await _run(name, method, request, payload, context)
 
