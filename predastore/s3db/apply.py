@@ -36,6 +36,8 @@ from predastore.s3db.commands import (
 if TYPE_CHECKING:
     import lmdb
 
+    from predastore.s3db.environment import Environment
+
 Outcome: TypeAlias = Applied | PredastoreError
 
 
@@ -66,17 +68,13 @@ class Application:
     """Applies commands within one write transaction."""
 
     def __init__(
-        self,
-        txn: lmdb.Transaction[bytes],
-        tables: Tables,
-        requests: lmdb._Database,
-        window: lmdb._Database,
+        self, txn: lmdb.Transaction[bytes], tables: Tables, environment: Environment
     ) -> None:
         self._txn = txn
         self._tables = tables
-        self._requests = requests
-        self._window = window
-        self._remembered_count = txn.stat(window)["entries"]
+        self._requests = environment.requests
+        self._window = environment.window
+        self.remembered_count = environment.remembered_count
 
     def apply(self, index: int, command: bytes) -> Outcome:
         """Do one command; its errors are returned, not raised."""
@@ -168,13 +166,13 @@ class Application:
     def _remember(self, request_id: bytes, answer: _Answer) -> None:
         self._txn.put(request_id, _ENCODER.encode(answer), db=self._requests)
         self._txn.put(answer.index.to_bytes(8, "big"), request_id, db=self._window)
-        self._remembered_count += 1
-        while self._remembered_count > REQUESTS_REMEMBERED_MAX:
+        self.remembered_count += 1
+        while self.remembered_count > REQUESTS_REMEMBERED_MAX:
             oldest = self._txn.cursor(db=self._window)
             oldest.first()
             self._txn.delete(oldest.value(), db=self._requests)
             oldest.delete()
-            self._remembered_count -= 1
+            self.remembered_count -= 1
 
 
 def _outcome(answer: _Answer) -> Outcome:

@@ -39,6 +39,7 @@ class Environment:
     long: lmdb._Database
     requests: lmdb._Database
     window: lmdb._Database
+    remembered_count: int  # entries of `window`, as the writer counts them
     tables: dict[str, keys.Table] = field(default_factory=dict)
 
     def applied_index(self, txn: lmdb.Transaction[bytes]) -> int:
@@ -171,7 +172,7 @@ def _sub_databases(
     except lmdb.NotFoundError as error:
         raise FormatError(f"{env.path()}: not a store of this program") from error
     meta, long, requests, window = (found[name] for name in _INTERNAL)
-    opened = Environment(env, meta, long, requests, window)
+    opened = Environment(env, meta, long, requests, window, txn.stat(window)["entries"])
     if create:
         txn.put(_FORMAT_KEY, FORMAT.to_bytes(4, "big"), db=opened.meta)
     version = int.from_bytes(txn.get(_FORMAT_KEY, b"", db=opened.meta), "big")

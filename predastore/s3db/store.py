@@ -152,7 +152,7 @@ class Store:
         last = self._applied_index
         with opened.env.begin(write=True) as txn:
             tables = OpenTables(opened, txn)
-            application = Application(txn, tables, opened.requests, opened.window)
+            application = Application(txn, tables, opened)
             outcomes: list[Outcome] = []
             for index, command in entries:
                 if index <= last:
@@ -160,7 +160,7 @@ class Store:
                 outcomes.append(application.apply(index, command))
                 last = index
             opened.set_applied_index(txn, last)
-        opened.tables = tables.tables
+        opened.tables, opened.remembered_count = tables.tables, application.remembered_count
         self._applied_index = last
         return outcomes
 
