@@ -13,7 +13,7 @@
 
 A request that fails, or a byte that differs, ends the run; after each part every shard is read and
 compared with what its object's code makes of it, and must lie where the ring wants it.
-HEALING_OBJECTS=n for fewer objects.
+HEALING_OBJECTS=n for fewer objects, HEALING_ROUNDS=n of the load with and without repair.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ SHRUNK: Final = (1, 2, 3, 6, 7, 8)
 PACE: Final = Pace(beat_s=0.2, watch_s=0.2)
 WRITERS: Final = 64
 LOAD_S: Final = 6.0
-ROUNDS: Final = 3
+ROUNDS: Final = int(os.environ.get("HEALING_ROUNDS", "3"))
 _NOBODY: Final = Attributes(owner="me")
 
 
