@@ -24,8 +24,11 @@ cdef extern from "quic_api.h":
     struct pq_stream:
         uint64_t id, base, end
         pq_stream *ready_next
-        uint8_t urgent, queued, received_all, told_end, in_ready
+        uint8_t urgent, queued, stop, received_all, told_end, in_ready
         uint32_t piece_first, piece_last
+        uint64_t delivered
+        uint8_t *gather
+        size_t gather_bytes, gather_at
     struct pq_cubic:
         uint64_t window
     struct pq_conn:
@@ -77,4 +80,6 @@ cdef extern from "quic_api.h":
     void pq_stream_reset(pq_conn *c, pq_stream *s, uint64_t code) nogil
     void pq_stream_settle(pq_conn *c, pq_stream *s) nogil
     void pq_consume(pq_conn *c, uint64_t n) nogil
+    void pq_gather(pq_conn *c, pq_stream *s, uint8_t *room, size_t at, size_t n) nogil
+    void pq_gather_end(pq_conn *c, pq_stream *s) nogil
     void pq_chunk_free(pq_conn *c, pq_chunk *chunk) nogil

@@ -148,6 +148,11 @@ class Engine:
     def stop(self, stream_id: int, error_code: int) -> None:
         """Asks the peer to give its half up; what still comes is dropped. Nothing if it is done."""
 
+    def gather(self, stream_id: int, offset: int, first: bytes, size_bytes: int) -> bool:
+        """The stream's next bytes come in one event, once there are `size_bytes` with `first`, the
+        last of those that came before, which count as not delivered then; or fewer, at the end.
+        False, and nothing changes, unless what was delivered ends at `offset`."""
+
     def consume(self, size_bytes: int) -> None:
         """So many bytes of DATA events are no longer held."""
 

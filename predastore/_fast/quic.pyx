@@ -35,6 +35,7 @@ cdef inline double _s(int64_t ns):
 cdef class Engine:
     cdef pq_conn *c
     cdef list happened
+    cdef dict gathering  # by stream, what pq_stream.gather points into
     cdef bint told_error
 
     def __cinit__(self):
@@ -42,6 +43,7 @@ cdef class Engine:
         if self.c == NULL:
             raise MemoryError
         self.happened = []
+        self.gathering = {}
 
     def __dealloc__(self):
         if self.c != NULL:
@@ -149,6 +151,8 @@ cdef class Engine:
         c.piece_count = 0
         for i in range(c.event_count):
             event = &c.events[i]
+            if event.kind == PQ_V_RESET:
+                self.gathering.pop(event.number, None)
             data = PyBytes_FromStringAndSize(<const char *>event.data, event.length)
             self.happened.append((EVENT_RESET + event.kind, event.number, data, event.value))
         c.event_count = 0
@@ -159,6 +163,15 @@ cdef class Engine:
         cdef pq_piece *piece
         cdef char *out
         cdef bint end = s.received_all and not s.told_end
+        if s.gather != NULL and (end or s.gather_at == s.gather_bytes):
+            whole = self.gathering.pop(s.id)
+            if s.gather_at < s.gather_bytes:
+                whole = whole[: s.gather_at]
+            pq_gather_end(self.c, s)
+            self.happened.append((EVENT_DATA, s.id, whole, <int>(end and i == PQ_NO_PIECE)))
+            if i == PQ_NO_PIECE:
+                s.told_end |= end
+                return
         while i != PQ_NO_PIECE:
             total += self.c.pieces[i].length
             i = self.c.pieces[i].next
@@ -285,6 +298,19 @@ cdef class Engine:
         cdef pq_stream *s = pq_stream_find(self.c, stream_id)
         if s != NULL:
             pq_stop(self.c, s, error_code)
+            self.gathering.pop(stream_id, None)
+
+    def gather(self, uint64_t stream_id, uint64_t offset, bytes first not None, size_t size_bytes):
+        cdef pq_stream *s = pq_stream_find(self.c, stream_id)
+        cdef size_t have = len(first)
+        if (s == NULL or s.gather != NULL or s.stop or s.received_all or s.delivered != offset
+                or have >= size_bytes):
+            return False
+        whole = PyBytes_FromStringAndSize(NULL, size_bytes)  # nobody else sees it before it is full
+        memcpy(PyBytes_AS_STRING(whole), PyBytes_AS_STRING(first), have)
+        self.gathering[stream_id] = whole
+        pq_gather(self.c, s, <uint8_t *>PyBytes_AS_STRING(whole), have, size_bytes)
+        return True
 
     def consume(self, uint64_t size_bytes):
         pq_consume(self.c, size_bytes)

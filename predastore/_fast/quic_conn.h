@@ -56,6 +56,7 @@ struct pq_chunk {
     struct pq_chunk *next;
     uint64_t offset;
     size_t length;
+    int pooled;
     uint8_t data[];
 };
 
@@ -77,6 +78,9 @@ struct pq_stream {
     uint64_t delivered, highest, final_size;
     struct pq_chunk *early, *early_last;
     uint32_t piece_first, piece_last;
+    /* The owner's room for the next bytes, to be told of once it is full; NULL if there is none. */
+    uint8_t *gather;
+    size_t gather_bytes, gather_at;
 };
 
 /* Bytes in order that wait to be copied out: of the datagram at hand, or of a chunk. */
@@ -174,7 +178,7 @@ struct pq_conn {
     uint32_t table_size, stream_count, early_count;
     struct pq_queue urgent, bulk, blocked;
     struct pq_stream *control, *ready;
-    uint32_t urgent_run;
+    uint32_t urgent_run, bulk_run;
     uint64_t queued_bytes;
     int more; /* a batch was full */
     /* What the owner is told */

@@ -52,6 +52,7 @@ static int pq_stream_reach(struct pq_conn *c, struct pq_stream *s, uint64_t end,
 
 /* Nobody reads the stream any more: what comes is consumed. */
 static void pq_stream_skip(struct pq_conn *c, struct pq_stream *s) {
+    pq_gather_drop(c, s);
     pq_consume(c, s->highest - s->delivered);
     s->delivered = s->highest;
     if (s->final_size != PQ_UNKNOWN) {

@@ -7,6 +7,7 @@
 
 enum {
     PQ_URGENT_RUN = 16, /* packets of urgent streams before one of the others */
+    PQ_BULK_RUN = 1 << 15, /* bytes of one of the others in a row: its reader has fewer pieces */
     PQ_MTU_STEP = 16    /* bytes that are not worth a search */
 };
 
@@ -196,7 +197,13 @@ static int pq_put_from(struct pq_conn *c, struct pq_out *o, struct pq_stream *s)
 /* The next stream's turn: it moves behind the others of its queue if it has more. */
 static int pq_put_turn(struct pq_conn *c, struct pq_out *o, struct pq_queue *q) {
     struct pq_stream *s = q->first;
+    const uint8_t *from = o->at;
     int done = s->reset || pq_put_from(c, o, s);
+    if (q == &c->bulk) {
+        c->bulk_run += (uint32_t)(o->at - from);
+        if (!done && c->bulk_run < PQ_BULK_RUN) return 0;
+        c->bulk_run = 0;
+    }
     if (done) {
         pq_dequeue(q);
         if (s->blocked) {

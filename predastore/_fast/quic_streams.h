@@ -3,7 +3,7 @@
 #ifndef PREDASTORE_QUIC_STREAMS_H
 #define PREDASTORE_QUIC_STREAMS_H
 
-#include "quic_conn.h"
+#include "quic_memory.h"
 
 static struct pq_stream *pq_stream_find(const struct pq_conn *c, uint64_t id) {
     struct pq_stream *s = c->table[(id >> 2) & (c->table_size - 1)];
@@ -45,29 +45,6 @@ static struct pq_stream *pq_stream_new(struct pq_conn *c, uint64_t id) {
     c->stream_count++;
     c->memory += sizeof *s;
     return s;
-}
-
-static struct pq_chunk *pq_chunk_new(struct pq_conn *c, uint64_t offset, size_t length) {
-    struct pq_chunk *chunk = malloc(sizeof *chunk + length);
-    if (chunk == NULL) return NULL;
-    chunk->next = NULL;
-    chunk->offset = offset;
-    chunk->length = length;
-    c->memory += sizeof *chunk + length;
-    return chunk;
-}
-
-static void pq_chunk_free(struct pq_conn *c, struct pq_chunk *chunk) {
-    c->memory -= sizeof *chunk + chunk->length;
-    free(chunk);
-}
-
-static void pq_chunks_free(struct pq_conn *c, struct pq_chunk **first) {
-    while (*first != NULL) {
-        struct pq_chunk *chunk = *first;
-        *first = chunk->next;
-        pq_chunk_free(c, chunk);
-    }
 }
 
 /* Queues */
@@ -126,6 +103,11 @@ static int pq_send_done(const struct pq_stream *s) {
     return s->reset ? s->reset_acked : s->fin && s->fin_acked && s->base == s->end;
 }
 
+static void pq_gather_end(struct pq_conn *c, struct pq_stream *s) {
+    if (s->gather != NULL) c->memory -= s->gather_bytes;
+    s->gather = NULL;
+}
+
 static void pq_stream_free(struct pq_conn *c, struct pq_stream *s) {
     if (s->queued) pq_queue_remove(s->urgent ? &c->urgent : &c->bulk, s);
     if (s->blocked) pq_queue_remove(&c->blocked, s);
@@ -138,6 +120,7 @@ static void pq_stream_free(struct pq_conn *c, struct pq_stream *s) {
     }
     pq_chunks_free(c, &s->first);
     pq_chunks_free(c, &s->early);
+    pq_gather_end(c, s);
     pq_ranges_free(&s->lost);
     pq_ranges_free(&s->acked);
     c->memory -= sizeof *s;
@@ -168,18 +151,21 @@ static int pq_can_write(const struct pq_stream *s) { return !s->fin && !s->reset
 
 static int pq_stream_write(struct pq_conn *c, struct pq_stream *s, const uint8_t *data, size_t n,
                            int fin) {
-    if (n) {
-        struct pq_chunk *chunk = pq_chunk_new(c, s->end, n);
+    while (n) {
+        size_t some = n < PQ_CHUNK ? n : PQ_CHUNK;
+        struct pq_chunk *chunk = pq_chunk_new(c, s->end, some);
         if (chunk == NULL) return 0;
-        memcpy(chunk->data, data, n);
+        memcpy(chunk->data, data, some);
         if (s->last != NULL)
             s->last->next = chunk;
         else
             s->first = chunk;
         s->last = chunk;
         if (s->cursor == NULL) s->cursor = chunk;
-        s->end += n;
-        c->queued_bytes += n;
+        s->end += some;
+        c->queued_bytes += some;
+        data += some;
+        n -= some;
     }
     s->fin |= (uint8_t)fin;
     pq_enqueue(c, s);
@@ -269,8 +255,48 @@ static void pq_consume(struct pq_conn *c, uint64_t n) {
     }
 }
 
+static void pq_ready(struct pq_conn *c, struct pq_stream *s) {
+    if (s->in_ready) return;
+    s->in_ready = 1;
+    s->ready_next = c->ready;
+    c->ready = s;
+}
+
+/* The stream's next bytes, up to `n`, go to `room`, whose first `at` are there already. */
+static void pq_gather(struct pq_conn *c, struct pq_stream *s, uint8_t *room, size_t at, size_t n) {
+    s->gather = room;
+    s->gather_bytes = n;
+    s->gather_at = at;
+    c->memory += n;
+}
+
+/* What was gathered will not be delivered. */
+static void pq_gather_drop(struct pq_conn *c, struct pq_stream *s) {
+    if (s->gather != NULL) pq_consume(c, s->gather_at);
+    pq_gather_end(c, s);
+}
+
+/* How many of the bytes are gathered. */
+static size_t pq_gathered(struct pq_conn *c, struct pq_stream *s, const uint8_t *data, size_t n) {
+    if (s->gather == NULL) return 0;
+    size_t room = s->gather_bytes - s->gather_at;
+    if (n > room) n = room;
+    memcpy(s->gather + s->gather_at, data, n);
+    s->gather_at += n;
+    s->delivered += n;
+    if (n == room) pq_ready(c, s);
+    return n;
+}
+
 static int pq_piece(struct pq_conn *c, struct pq_stream *s, const uint8_t *data, size_t n,
                     struct pq_chunk *chunk) {
+    size_t gathered = pq_gathered(c, s, data, n);
+    if (gathered == n) {
+        if (chunk != NULL) pq_chunk_free(c, chunk);
+        return 1;
+    }
+    data += gathered;
+    n -= gathered;
     if (c->piece_count == c->piece_room) {
         uint32_t room = c->piece_room ? 2 * c->piece_room : 64;
         struct pq_piece *pieces = realloc(c->pieces, room * sizeof *pieces);
@@ -286,14 +312,8 @@ static int pq_piece(struct pq_conn *c, struct pq_stream *s, const uint8_t *data,
         s->piece_first = index;
     s->piece_last = index;
     s->delivered += n;
+    pq_ready(c, s);
     return 1;
-}
-
-static void pq_ready(struct pq_conn *c, struct pq_stream *s) {
-    if (s->in_ready) return;
-    s->in_ready = 1;
-    s->ready_next = c->ready;
-    c->ready = s;
 }
 
 /* Keeps what of [offset, offset + n) has not come yet. */
@@ -348,6 +368,7 @@ static void pq_early_drop(struct pq_conn *c, struct pq_stream *s) {
 static void pq_receive_cut(struct pq_conn *c, struct pq_stream *s) {
     s->received_all = s->told_end = 1;
     pq_early_drop(c, s);
+    pq_gather_drop(c, s);
     pq_consume(c, s->highest - s->delivered);
     s->delivered = s->highest;
 }
@@ -359,7 +380,6 @@ static int pq_stream_data(struct pq_conn *c, struct pq_stream *s, uint64_t offse
     if (offset <= s->delivered && end > s->delivered) {
         size_t skip = (size_t)(s->delivered - offset);
         if (!pq_piece(c, s, data + skip, n - skip, NULL)) return 0;
-        pq_ready(c, s);
         while (s->early != NULL && s->early->offset <= s->delivered) {
             struct pq_chunk *chunk = s->early;
             s->early = chunk->next;

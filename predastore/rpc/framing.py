@@ -14,14 +14,18 @@ before it has read a byte of what the length announces. Sans-IO: nothing here wa
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from predastore.errors import PeerRefused, PredastoreError, RemoteFailure, from_wire, to_wire
-from predastore.limits import RPC_HEADER_BYTES_MAX, RPC_PAYLOAD_BYTES_MAX
+from predastore.limits import (
+    RPC_GATHER_BYTES_MIN,
+    RPC_HEADER_BYTES_MAX,
+    RPC_PAYLOAD_BYTES_MAX,
+)
 
 # What `payload` may be made of. (3.11 has no typing name for the buffer protocol.)
 Buffer = bytes | bytearray | memoryview
@@ -169,10 +173,12 @@ class FrameParser:
 
     `feed` says whether the header is complete; then `header` and `payload_bytes` are set, so
     that the owner can refuse the payload before it comes. `message()` is the whole once
-    `complete`. Bytes after the message stand in `rest`.
+    `complete`. Bytes after the message stand in `rest`. `gather` has a large payload come in one
+    piece, where bytes can be gathered below.
     """
 
     __slots__ = (
+        "_asked",
         "_chunks",
         "_header_bytes",
         "_header_bytes_max",
@@ -195,6 +201,7 @@ class FrameParser:
         self._missing_bytes = PREFIX.size  # until the next step of the parse
         # Chunks are joined once at the end: nothing is allocated on the word of a length.
         self._chunks: list[Buffer] = []
+        self._asked = False
         self.header: bytes | None = None
         self.payload_bytes = 0
         self.complete = False
@@ -216,6 +223,19 @@ class FrameParser:
             self._chunks.append(view)
             self._missing_bytes -= len(view)
         return self.header is not None
+
+    def gather(self, ask: Callable[[int, bytes, int], bool]) -> None:
+        """`ask(offset, first, size)`, once, while much of the payload is missing: will it all come
+        in one piece of `size` bytes? `first`: its bytes so far, which end at `offset` of the
+        message."""
+        if self._asked or self.header is None or self._missing_bytes < RPC_GATHER_BYTES_MIN:
+            return
+        self._asked = True
+        first = b"".join(self._chunks)
+        offset = PREFIX.size + self._header_bytes + len(first)
+        if ask(offset, first, self.payload_bytes):
+            self._chunks = []
+            self._missing_bytes = self.payload_bytes
 
     def _step(self) -> bool:
         """One part (prefix, header or payload) is complete; True if it was the last."""

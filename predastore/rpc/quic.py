@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from aioquic.quic.events import ConnectionTerminated
@@ -31,7 +31,7 @@ from predastore.limits import (
     RPC_SEND_SLICE_BYTES,
     RPC_UNANSWERED_MS_MAX,
 )
-from predastore.rpc.framing import Buffer
+from predastore.rpc.framing import Buffer, payload_length
 from predastore.rpc.quic_core import ISSUED, READY, RESTARTED, RETIRED, Address, Core, Plane
 from predastore.rpc.quic_socket import DatagramSocket
 
@@ -262,14 +262,20 @@ class Connection:
             return
         self._writers[stream_id] = None
         try:
-            for part, last in _slices((prefix, *payload)):
-                while self.error is None and not self._has_room(stream_id):
-                    self._writers[stream_id] = waiter = self._loop.create_future()
-                    await waiter
-                if self.error is not None or not self.plane.can_write(stream_id):
-                    return
-                self.plane.write(stream_id, part, last, False)
-                self.flush_soon()
+            left_bytes = len(prefix) + payload_length(payload)
+            for part in (prefix, *payload):
+                view = memoryview(part).cast("B")
+                while len(view):
+                    while self.error is None and not self._has_room(stream_id):
+                        self._writers[stream_id] = waiter = self._loop.create_future()
+                        await waiter
+                    if self.error is not None or not self.plane.can_write(stream_id):
+                        return
+                    some = view[: self._room_bytes(stream_id)]
+                    left_bytes -= len(some)
+                    self.plane.write(stream_id, some, left_bytes == 0, False)
+                    view = view[len(some) :]
+                    self.flush_soon()
         finally:
             del self._writers[stream_id]
 
@@ -285,13 +291,15 @@ class Connection:
                 self._transmit()
 
     def _has_room(self, stream_id: int) -> bool:
-        share_bytes = RPC_SEND_BUFFER_BYTES // len(self._writers)
+        return self._room_bytes(stream_id) > 0 or not self.plane.can_write(stream_id)
+
+    def _room_bytes(self, stream_id: int) -> int:
+        """What may be written now of a stream's share; 0 rather than less than a slice."""
         unacked_bytes = self.plane.unacked_bytes(stream_id)
-        return (
-            unacked_bytes == 0
-            or unacked_bytes + RPC_SEND_SLICE_BYTES <= share_bytes
-            or not self.plane.can_write(stream_id)
-        )
+        room_bytes = RPC_SEND_BUFFER_BYTES // len(self._writers) - unacked_bytes
+        if unacked_bytes == 0:
+            return max(room_bytes, RPC_SEND_SLICE_BYTES)
+        return room_bytes if room_bytes >= RPC_SEND_SLICE_BYTES else 0
 
     def _wake(self) -> None:
         for stream_id, waiter in self._writers.items():
@@ -323,6 +331,14 @@ class Connection:
         self._wake()
         self.flush_soon()
 
+    def gather(self, stream_id: int, offset: int, first: bytes, size_bytes: int) -> bool:
+        """Whether the stream's next bytes come in one piece of `size_bytes`, with `first` again,
+        the last of those that came, up to `offset`."""
+        if not self.plane.gather(stream_id, offset, first, size_bytes):
+            return False
+        self._held_bytes[stream_id] -= len(first)
+        return True
+
     # The end
 
     def close(self, error_code: int, reason: str) -> None:
@@ -348,15 +364,6 @@ class Connection:
         for stream in streams.values():
             stream.connection_lost(error)
         self._lost(error)
-
-
-def _slices(buffers: Sequence[Buffer]) -> Iterator[tuple[memoryview, bool]]:
-    """All bytes in slices of the size that goes to QUIC at once; the flag marks the last."""
-    views = [view for view in (memoryview(part).cast("B") for part in buffers) if len(view)]
-    for view in views:
-        for start in range(0, len(view), RPC_SEND_SLICE_BYTES):
-            part = view[start : start + RPC_SEND_SLICE_BYTES]
-            yield part, view is views[-1] and start + len(part) == len(view)
 
 
 def _reason(event: ConnectionTerminated) -> RpcError:

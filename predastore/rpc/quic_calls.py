@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from predastore.errors import Overloaded, PeerRefused, PredastoreError, RpcError
 from predastore.limits import (
@@ -126,9 +127,10 @@ class _ServedCall:
             raise FrameError("a request that is not one message")
         if has_header and self._request is None:
             self._read_header(parser.header or b"", parser.payload_bytes)
-        if not parser.complete:
-            return None
-        return parser.message()
+        if parser.complete:
+            return parser.message()
+        parser.gather(partial(self._server.connection.gather, self._stream_id))
+        return None
 
     def reset_received(self, error_code: int) -> None:
         self._cut(CANCELLED)

@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -305,6 +306,8 @@ class _Call:
             return
         if parser.complete:
             answer.set_result(parser.message())
+        else:
+            parser.gather(partial(self._connection.gather, self.stream_id))
 
     def expire(self) -> None:
         self._fail(DeadlineExceeded(f"{self._wanted}: no answer before the deadline"))

@@ -83,6 +83,7 @@ class Plane(Protocol):
     def unacked_bytes(self, stream_id: int) -> int: ...
     def reset(self, stream_id: int, error_code: int) -> None: ...
     def stop(self, stream_id: int, error_code: int) -> None: ...
+    def gather(self, stream_id: int, offset: int, first: bytes, size_bytes: int) -> bool: ...
     def consume(self, size_bytes: int) -> None: ...
 
 
@@ -246,6 +247,9 @@ class Core(QuicConnection):
             and stream.sender._buffer_fin is None
             and stream.sender._reset_error_code is None
         )
+
+    def gather(self, stream_id: int, offset: int, first: bytes, size_bytes: int) -> bool:
+        return False
 
     def reset(self, stream_id: int, error_code: int) -> None:
         stream = self._streams.get(stream_id)

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from predastore._fast import quic
-from support.quic_pair import MIB, Network, engines
+from support.quic_pair import MIB, Network, Reader, engines
 
 CIPHERS = [quic.AES_128_GCM, quic.AES_256_GCM, quic.CHACHA20_POLY1305]
 
@@ -66,6 +66,87 @@ def test_every_byte_arrives_once_whatever_the_network_does(seed: int) -> None:
     net.run(lambda: client.stats()["streams"] == server.stats()["streams"] == 0)
     assert client.stats()["memory_bytes"] == server.stats()["memory_bytes"] == 0
     assert not [event for event in net.readers[0].other if event[0] == quic.ERROR]
+
+
+class Gatherer(Reader):
+    """Gathers what comes after the first bytes of each stream."""
+
+    def __init__(self, engine: quic.Engine, chance: random.Random) -> None:
+        super().__init__(engine)
+        self._chance = chance
+        self.pieces: dict[int, list[bytes]] = {}
+        self.wanted: dict[int, int] = {}
+
+    def take(self) -> None:
+        for kind, number, data, end in self.engine.events():
+            assert kind in (quic.DATA, quic.FOREIGN)
+            if kind == quic.FOREIGN:  # so late that its number can not be told any more
+                continue
+            self.pieces.setdefault(number, []).append(data)
+            if number not in self.wanted and self._gathers(number, data, bool(end)):
+                self.pieces[number] = []
+            else:
+                self.engine.consume(len(data))
+
+    def _gathers(self, number: int, data: bytes, end: bool) -> bool:
+        size = self._chance.choice([len(data), len(data) + 1, 10_000, 100_000, 200_000])
+        gathers = self.engine.gather(number, len(data), data, size)
+        assert gathers == (not end and len(data) < size)
+        assert not self.engine.gather(number, len(data), data, size)
+        self.wanted[number] = size if gathers else len(data)
+        return gathers
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_gathered_comes_in_one_piece(seed: int) -> None:
+    chance = random.Random(seed)
+    client, server = engines(window_bytes=8 * MIB, peer_bytes_max=8 * MIB)
+    sent: dict[int, bytes] = {}
+    reader = Gatherer(server, chance)
+    net = Network(
+        client, server, seed=seed, loss=chance.choice([0, 0.1]), reorder=chance.choice([0, 0.3])
+    )
+    net.readers[1] = reader
+    for _ in range(30):
+        stream_id = client.open_stream()
+        sent[stream_id] = os.urandom(chance.choice([3_000, 20_000, 150_000]))
+        client.write(stream_id, sent[stream_id], True, False)
+    net.run(
+        lambda: all(
+            sum(map(len, reader.pieces.get(number, []))) == len(data)
+            for number, data in sent.items()
+        )
+    )
+    for number, data in sent.items():
+        assert b"".join(reader.pieces[number]) == data
+        assert len(reader.pieces[number][0]) == min(reader.wanted[number], len(data))
+        server.write(number, b"", True, True)
+    net.run(lambda: client.stats()["streams"] == server.stats()["streams"] == 0)
+    assert server.stats()["memory_bytes"] == 0
+
+
+@pytest.mark.parametrize("cut", ["reset", "stop"])
+def test_a_stream_that_is_cut_while_it_is_gathered_gives_its_window_back(cut: str) -> None:
+    client, server = engines(window_bytes=100_000, peer_bytes_max=100_000)
+    net = Network(client, server)
+    for _ in range(8):
+        stream_id = client.open_stream()
+        client.write(stream_id, bytes(60_000), False, False)
+        net.readers[1].consume = False
+        net.run(lambda: net.readers[1].streams)
+        ((_, first),) = net.readers[1].streams.items()
+        assert server.gather(stream_id, len(first), bytes(first), 90_000)
+        net.run(lambda: client.stats()["bytes_in_flight"] == 0)
+        if cut == "reset":
+            client.reset(stream_id, 1)
+            net.run(lambda: net.readers[1].other)
+            assert net.readers[1].other.pop() == (quic.RESET, stream_id, b"", 1)
+        else:
+            server.stop(stream_id, 1)
+        server.write(stream_id, b"", True, True)
+        net.run(lambda: client.stats()["streams"] == server.stats()["streams"] == 0)
+        assert server.stats()["memory_bytes"] == 0
+        net.readers[1].streams.clear()
 
 
 def test_flow_control_follows_the_reader() -> None:

@@ -14,7 +14,7 @@
 
 #include "quic_api.h"
 
-enum { CID = 8, TEXT_MAX = 1400, STREAMS = 20, WINDOW = 1 << 18, STEPS_MAX = 400 };
+enum { CID = 8, ROOMS = 64, TEXT_MAX = 1400, STREAMS = 20, WINDOW = 1 << 18, STEPS_MAX = 400 };
 
 struct script {
     const uint8_t *at, *end;
@@ -43,6 +43,8 @@ static void broken(const char *what) {
 
 struct world {
     struct pq_conn mine, peer; /* the peer's is used for its keys alone */
+    uint8_t *rooms[ROOMS]; /* for what is gathered */
+    int room_count;
     uint64_t peer_next, held;  /* bytes that the owner has and did not consume */
     int64_t now;
     uint8_t cids[PQ_CIDS_MAX][CID];
@@ -92,6 +94,11 @@ static void collect(struct world *w) {
             if (piece->chunk != NULL) pq_chunk_free(c, piece->chunk);
         }
         s->piece_first = s->piece_last = PQ_NO_PIECE;
+        if (s->gather != NULL && (s->received_all || s->gather_at == s->gather_bytes)) {
+            for (size_t n = 0; n < s->gather_at; n++) sum += s->gather[n];
+            w->held += s->gather_at;
+            pq_gather_end(c, s);
+        }
         if (s->received_all) s->told_end = 1;
         pq_stream_settle(c, s);
     }
@@ -254,7 +261,17 @@ static void owner(struct world *w, struct script *s) {
     struct pq_stream *chosen;
     size_t segment;
     uint64_t n;
-    switch (number(s, 1) % 10) {
+    switch (number(s, 1) % 11) {
+    case 10:
+        chosen = stream(w, s);
+        n = number(s, 2) + 1;
+        if (chosen == NULL || chosen->gather != NULL || chosen->stop || chosen->received_all ||
+            w->room_count == ROOMS)
+            break;
+        uint8_t *room = w->rooms[w->room_count++] = malloc(n); /* what is beyond is found out */
+        if (room == NULL) broken("no memory");
+        pq_gather(c, chosen, room, 0, n);
+        break;
     case 0:
         if (c->next_stream < c->peer_max_streams && c->next_stream < 1000 && c->stream_count < 200)
             pq_stream_new(c, c->next_stream++ << 2 | !c->is_client);
@@ -344,6 +361,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
         check(&w);
     }
     pq_close_conn(&w.mine);
+    while (w.room_count) free(w.rooms[--w.room_count]);
     pq_close_conn(&w.peer);
     if (w.mine.memory != 0) broken("memory that is not given back");
     return 0;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -76,6 +78,33 @@ def test_parser_finds_the_same_message_at_any_cut(
     assert parser.message().payload == payload
     assert parser.payload_bytes == len(payload)
     assert parser.rest == rest
+
+
+@pytest.mark.parametrize("first_bytes", [0, 1, 1000])
+@pytest.mark.parametrize("granted", [True, False])
+def test_a_large_payload_is_asked_for_in_one_piece_once(first_bytes: int, granted: bool) -> None:
+    payload = bytes(range(256)) * 1024
+    data = encode_prefix(b"header", len(payload)) + payload
+    asked: list[tuple[int, bytes, int]] = []
+
+    def ask(*wanted: Any) -> bool:
+        asked.append(wanted)
+        return granted
+
+    parser = FrameParser()
+    parser.gather(ask)
+    assert not asked
+    parser.feed(data[: 14 + first_bytes])
+    for _ in range(2):
+        parser.gather(ask)
+    assert asked == [(14 + first_bytes, payload[:first_bytes], len(payload))]
+    parser.feed(payload if granted else payload[first_bytes:])
+    assert parser.complete
+    assert parser.message().payload == payload
+    small = FrameParser()
+    small.feed(encode_prefix(b"header", 100))
+    small.gather(ask)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
