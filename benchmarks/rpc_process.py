@@ -33,6 +33,7 @@ import msgspec
 import uvloop
 
 from benchmarks.load import ROOT
+from predastore import memory
 from predastore.rpc import CallContext, Endpoint, Method, Reply, self_signed
 
 KEY: Final = b"benchmark"
@@ -236,6 +237,7 @@ def main() -> None:
         ):
             if module.__name__.startswith("predastore.") and hasattr(module, name):
                 setattr(module, name, int(size))
+    memory.settle()
     uvloop.run(_serve(host) if role == "serve" else _call(host, int(port[0])))
 
 

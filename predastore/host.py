@@ -25,6 +25,7 @@ from predastore import (
     discovery,
     logs,
     looplag,
+    memory,
     metrics,
     monitoring,
     roles,
@@ -36,7 +37,6 @@ from predastore.errors import PredastoreError, StartupError
 from predastore.gauges import Gauges
 from predastore.limits import (
     DRAIN_MS_MAX,
-    GC_THRESHOLDS,
     READY_CHECK_MS,
     READY_LOG_MS,
     READY_POLL_MS,
@@ -64,7 +64,7 @@ def run(
     roles.check_shared_keys(settings, chosen, roles.is_local)
     certificates.check(settings.tls_cert, settings.tls_key)
     logs.configure(settings.log_level)
-    gc.set_threshold(*GC_THRESHOLDS)
+    memory.settle()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_main(settings, chosen, reread))
 

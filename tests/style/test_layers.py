@@ -21,7 +21,7 @@ LAYERS = (
     ("backend",),
     ("s3",),
     (
-        *("logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag"),
+        *("logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag", "memory"),
         *(
             "flags",
             "reload",
@@ -56,6 +56,7 @@ BESIDE = {
     "roles": set(),
     "daemon": set(),
     "looplag": set(),
+    "memory": set(),
     "banner": {"roles"},
     "flags": set(),
     "discovery": {"roles"},
@@ -74,6 +75,7 @@ BESIDE = {
         "daemon",
         "banner",
         "looplag",
+        "memory",
         "reload",
         "watchdog",
         "gauges",
