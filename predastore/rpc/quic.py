@@ -280,15 +280,15 @@ class Connection:
             del self._writers[stream_id]
 
     def send_now(self, stream_id: int, message: bytes, *, end: bool) -> None:
-        """Writes a small message at once. A long row of them is sent in parts, so that the peer
-        works on the first while the last are made."""
+        """Writes a small message. It goes at once where nothing else is about to go, so that the
+        peer begins while this end does the rest of its work; a long row of them is sent in parts,
+        for the same reason."""
         if self.plane.can_write(stream_id):
             self.plane.write(stream_id, message, end, True)
             self._messages += 1
-            if self._messages < RPC_FLUSH_MESSAGES:
-                self.flush_soon()
-            else:
+            if self._flush_handle is None or self._messages >= RPC_FLUSH_MESSAGES:
                 self._transmit()
+            self.flush_soon()
 
     def _has_room(self, stream_id: int) -> bool:
         return self._room_bytes(stream_id) > 0 or not self.plane.can_write(stream_id)

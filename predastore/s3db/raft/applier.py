@@ -44,8 +44,8 @@ class Applier:
         applied: Callable[[Sequence[Entry], Sequence[Any]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
-        """`applied` gets the entries and their outcomes on the loop, once `apply` has returned;
-        `failed`, what the state machine or `applied` raised."""
+        """`applied` gets the entries and their outcomes on the loop, perhaps before `apply` has
+        returned; `failed`, what the state machine or `applied` raised."""
         self._member = member
         self._store = store
         self._worker = worker
@@ -63,7 +63,7 @@ class Applier:
                 self._failed(error)
                 return
             if outcomes is not None:
-                self._loop.call_soon(self._applied, entries, outcomes)
+                self._applied(entries, outcomes)
                 return
 
         def work() -> Sequence[Any] | None:

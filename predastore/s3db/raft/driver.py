@@ -24,7 +24,8 @@ class Actions(Protocol):
         """Append to the journal and sync, in the background; then `Driver.written`."""
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """Give entries to the state machine, in the background; then `Driver.applied`."""
+        """Give entries to the state machine, in the background or at once; then
+        `Driver.applied`."""
 
     def answer_reads(self, reads: Sequence[ReadState]) -> None: ...
 

@@ -269,7 +269,7 @@ class Engine:
                 self.core.step(message, now)
 
         self._guarded(step)
-        self.wake()
+        self._turns.now()
 
     def _note_role(self) -> None:
         """On step-down nobody can tell what becomes of entries that are not committed."""

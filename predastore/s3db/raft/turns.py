@@ -23,10 +23,14 @@ class Turns:
             self._is_due = True
             self._loop.call_soon(self._tick)
 
-    def _tick(self) -> None:
-        self._is_due = False
+    def now(self) -> None:
+        """A turn at once: for what a peer waits for."""
         if not self._is_stopped:
             self._turn()
+
+    def _tick(self) -> None:
+        self._is_due = False
+        self.now()
 
     def arm(self) -> None:
         """Time matters only for heartbeats and elections; the timer is moved when it rings."""
