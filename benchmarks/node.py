@@ -33,6 +33,7 @@ READS_A_ROUND: Final = 200
 FRAMES: Final = 16
 UPKEEP_BLOCK_BYTES: Final = 64 * KIB
 UPKEEP_BLOCKS: Final = 10_000  # 625 MiB, half of which is deleted
+UPKEEP_BLOCKS_A_ROUND: Final = 4_000  # 250 MiB more, so that compaction has enough to do
 UPKEEP_REQUESTS: Final = 1_200  # a round
 UPKEEP_PAUSE_S: Final = 0.002
 
@@ -127,12 +128,13 @@ async def _upkeep_rows(folder: Path) -> list[Row]:
     block = os.urandom(UPKEEP_BLOCK_BYTES)
     crc = crc32c(block)
     try:
-        refs = [_new_ref() for _ in range(UPKEEP_BLOCKS)]
-        for at in range(0, len(refs), 64):
-            await asyncio.gather(*(store.put(ref, block, crc) for ref in refs[at : at + 64]))
-        for at in range(0, len(refs), 1000):
-            await store.delete(refs[at : at + 1000 : 2])
-        live = refs[1::2]
+        live = await _litter(store, block, crc, UPKEEP_BLOCKS)
+
+        async def more_litter() -> None:
+            await _litter(store, block, crc, UPKEEP_BLOCKS_A_ROUND)
+
+        async def nothing() -> None:
+            return
 
         async def compaction() -> None:
             while await store.compact():
@@ -146,10 +148,11 @@ async def _upkeep_rows(folder: Path) -> list[Row]:
 
         before = await store.status()
         found = [
-            await _p99_row("node.p99.scrub", scrub, lambda: _load(store, live, block, crc)),
-            await _p99_row(
-                "node.p99.compaction", compaction, lambda: _load(store, live, block, crc)
-            ),
+            await _p99_row(name, background, lambda: _load(store, live, block, crc), prepare)
+            for name, background, prepare in (
+                ("node.p99.scrub", scrub, nothing),
+                ("node.p99.compaction", compaction, more_litter),
+            )
         ]
         after = await store.status()
         assert after.moved_bytes > before.moved_bytes
@@ -157,6 +160,16 @@ async def _upkeep_rows(folder: Path) -> list[Row]:
         return found
     finally:
         await store.close()
+
+
+async def _litter(store: Store, block: bytes, crc: int, count: int) -> list[ShardRef]:
+    """Puts so many shards and deletes every other; those that stay."""
+    refs = [_new_ref() for _ in range(count)]
+    for at in range(0, count, 64):
+        await asyncio.gather(*(store.put(ref, block, crc) for ref in refs[at : at + 64]))
+    for at in range(0, count, 1000):
+        await store.delete(refs[at : at + 1000 : 2])
+    return refs[1::2]
 
 
 async def _load(store: Store, live: list[ShardRef], block: bytes, crc: int) -> list[float]:
@@ -182,12 +195,14 @@ async def _p99_row(
     name: str,
     background: Callable[[], Coroutine[None, None, None]],
     load: Callable[[], Awaitable[list[float]]],
+    prepare: Callable[[], Awaitable[None]],
 ) -> Row:
     """The 99th percentile of a request with `background` going on, in ms; its median round, beside
     that without."""
     mine, other = [], []
     await load()
     for _ in range(ROUNDS):
+        await prepare()
         other.append(_p99_ms(await load()))
         task = asyncio.create_task(background())
         mine.append(_p99_ms(await load()))
