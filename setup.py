@@ -4,6 +4,7 @@ PREDASTORE_DEBUG=1 builds with -O0, -g, bounds checks and assertions.
 """
 
 import os
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -14,6 +15,7 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-Wno-u
 CFLAGS = ["-std=c11", *WARNINGS, *(["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-DNDEBUG"])]
 
 KERNELS = ["chunked", "crc", "frame", "gf256", "quic", "sigv4", "syncer", "udp"]
+HEADERS = glob("predastore/_fast/*.h")
 LIBRARIES = {"quic": ["crypto"]}  # libcrypto of OpenSSL 3
 
 EXTENSIONS = [
@@ -23,6 +25,7 @@ EXTENSIONS = [
         include_dirs=["predastore/_fast"],
         extra_compile_args=CFLAGS,
         libraries=LIBRARIES.get(name, []),
+        depends=HEADERS,
     )
     for name in KERNELS
 ]

@@ -35,7 +35,7 @@ cdef extern from "quic_api.h":
         int failed, forward_acks, update_wanted, ping_pending, more
         uint64_t error, error_frame, key_packets_max, next, in_flight, queued_bytes
         uint64_t peer_max_streams, next_stream, streams_blocked_at, packets_sent, packets_received, packets_lost, packets_spurious, ptos
-        uint64_t key_updates, undecryptable, duplicates, memory
+        uint64_t key_updates, undecryptable, duplicates, memory, sealed_max, undecryptable_max
         const char *reason
         int64_t last_received, unanswered_since, rtt, rtt_min, idle
         int streams_blocked_pending, is_client

@@ -59,8 +59,6 @@ class Engine:
     forward_acks: bool
     next_packet_number: int
     """Who sends a packet of its own (`seal`) takes numbers from here, and writes back the next."""
-    key_packets_max: int
-    """Keys are updated after so many packets (at most what RFC 9001, 6.6 allows)."""
     idle_timeout: float
     """`timeout` comes to `idle_at` at the latest; what then is done is up to the owner."""
     datagram_bytes: int
@@ -164,6 +162,10 @@ class Engine:
     def ping(self) -> None: ...
     def update_keys(self) -> None:
         """As soon as RFC 9001, 6.1 allows."""
+
+    def bound_keys(self, update_after: int, sealed_max: int, undecryptable_max: int) -> None:
+        """Tighter bounds than those of RFC 9001, 6.6: packets sent after which the keys are
+        updated, and after which the connection ends; packets that came and were not authentic."""
 
     def set_peer_connection_id(self, connection_id: bytes) -> None: ...
     def add_connection_id(self, sequence_number: int, connection_id: bytes) -> None: ...

@@ -327,6 +327,11 @@ cdef class Engine:
     def update_keys(self):
         self.c.update_wanted = 1
 
+    def bound_keys(self, uint64_t update_after, uint64_t sealed_max, uint64_t undecryptable_max):
+        self.c.key_packets_max = update_after
+        self.c.sealed_max = sealed_max
+        self.c.undecryptable_max = undecryptable_max
+
     def set_peer_connection_id(self, bytes connection_id not None):
         if not pq_set_peer_cid(self.c, connection_id, len(connection_id)):
             raise ValueError("a connection id that is too long")
@@ -400,14 +405,6 @@ cdef class Engine:
     @forward_acks.setter
     def forward_acks(self, bint value):
         self.c.forward_acks = value
-
-    @property
-    def key_packets_max(self):
-        return self.c.key_packets_max
-
-    @key_packets_max.setter
-    def key_packets_max(self, uint64_t value):
-        self.c.key_packets_max = value
 
     @property
     def datagram_bytes(self):

@@ -35,6 +35,9 @@ static int pq_keys_setup(struct pq_conn *c, const struct pq_setup *setup) {
 static int pq_open_conn(struct pq_conn *c, const struct pq_setup *setup) {
     c->is_client = setup->is_client;
     c->key_packets_max = PQ_KEY_PACKETS;
+    int chacha = setup->cipher == PQ_CHACHA20_POLY1305;
+    c->sealed_max = chacha ? PQ_VARINT_MAX : UINT64_C(1) << 23; /* RFC 9001, 6.6 */
+    c->undecryptable_max = chacha ? UINT64_C(1) << 36 : UINT64_C(1) << 52;
     c->next = c->base = c->phase_first = setup->next;
     c->seen_floor = setup->floor;
     c->largest_acked = -1;

@@ -131,6 +131,7 @@ struct pq_conn {
     int send_phase, receive_phase, has_before, update_wanted;
     int64_t before_until;
     uint64_t phase_packets, phase_first, receive_phase_first, key_packets_max, undecryptable;
+    uint64_t sealed_max, undecryptable_max; /* with one key; with all keys (RFC 9001, 6.6) */
     /* Connection ids */
     struct pq_cid cids[PQ_CIDS_MAX];
     int cid_count, cid_used;

@@ -244,7 +244,6 @@ static int pq_keys_updated(struct pq_conn *c, uint64_t number, int64_t now) {
     c->before_until = now + 3 * pq_pto(c);
     c->receive_phase ^= 1;
     c->receive_phase_first = number;
-    c->undecryptable = 0;
     c->key_updates++;
     if (!pq_key_next(&c->receive_suite, &c->receive_key, &c->receive_next))
         return pq_fail(c, PQ_E_INTERNAL, 0, "no next key");
@@ -346,9 +345,7 @@ static void pq_packet(struct pq_conn *c, uint8_t *packet, size_t bytes, const ui
     if (!pq_decrypt(c, packet, bytes, header_bytes, number, now)) {
         packet[0] = before[0]; /* the header as it came */
         memcpy(number_at, before + 1, (size_t)number_bytes);
-        uint64_t limit = c->receive_suite.cipher == PQ_CHACHA20_POLY1305 ? UINT64_C(1) << 36
-                                                                         : UINT64_C(1) << 52;
-        if (++c->undecryptable >= limit)
+        if (++c->undecryptable >= c->undecryptable_max)
             pq_fail(c, PQ_E_AEAD_LIMIT, 0, "too many packets that are not authentic");
         pq_foreign(c, packet, bytes);
         return;

@@ -55,14 +55,14 @@ static void pq_mtu_result(struct pq_conn *c, int arrived, size_t bytes, int64_t 
     c->mtu_at = now + (arrived || c->mtu_tries == 0 ? 0 : pq_pto(c));
 }
 
-/* Large packets do not get through any longer: back to the size that always does. */
-static void pq_mtu_black_hole(struct pq_conn *c, int64_t now) {
-    if (c->mtu <= c->mtu_base) return;
-    c->mtu = c->mtu_low = c->mtu_base;
+/* Packets of this size do not get through any longer: back to one that does. */
+static void pq_mtu_black_hole(struct pq_conn *c, size_t base, int64_t retry, int64_t now) {
+    if (c->mtu <= base) return;
+    c->mtu = c->mtu_low = base;
     c->mtu_high = c->mtu_max;
     c->cubic.mss = c->mtu;
     c->mtu_tries = 0;
-    c->mtu_at = now + 60 * 1000 * PQ_MS;
+    c->mtu_at = now + retry;
 }
 
 static void pq_frame_acked(struct pq_conn *c, const struct pq_frame *f) {
@@ -287,7 +287,10 @@ static void pq_probe(struct pq_conn *c, int64_t now) {
     int picked = 0;
     c->ptos++;
     if (c->pto_count < PQ_PTO_COUNT_MAX) c->pto_count++;
-    if (c->pto_count == 3) pq_mtu_black_hole(c, now);
+    /* Large ones first; after long, when the peer may just as well be stalled, all but those that
+     * QUIC demands of every way, and not for long. */
+    if (c->pto_count == PQ_MTU_TRIES) pq_mtu_black_hole(c, c->mtu_base, 60000 * PQ_MS, now);
+    if (c->pto_count == 2 * PQ_MTU_TRIES) pq_mtu_black_hole(c, PQ_DATAGRAM_MIN, 2000 * PQ_MS, now);
     c->probes = 2;
     c->last_eliciting_at = now; /* even if nothing can be sent: the timer does not fire at once */
     for (uint64_t n = c->base; n < c->next && picked < 2; n++) {

@@ -239,12 +239,13 @@ static int pq_has_data(const struct pq_conn *c) {
            c->data_blocked_pending || c->streams_blocked_pending;
 }
 
-/* Pacing: the window over a round trip, with a quarter more (twice as much in slow start). What
- * a timer of a millisecond would let pass at that rate may go at once. */
+/* Pacing: the window over a round trip, with a quarter more (half in slow start: at twice the rate,
+ * a short queue overflows before the window is half of what the way holds). What a timer of a
+ * millisecond would let pass at that rate may go at once. */
 static int pq_paced(struct pq_conn *c, int64_t now) {
     double rate = (double)c->cubic.window / (double)(c->rtt > 1000 ? c->rtt : 1000) *
-                  (pq_slow_start(&c->cubic) ? 2.0 : 1.25);
-    double most = rate * (double)(2 * PQ_MS), least = 16.0 * (double)c->mtu;
+                  (pq_slow_start(&c->cubic) ? 1.5 : 1.25);
+    double most = rate * (double)PQ_MS, least = 16.0 * (double)c->mtu;
     if (most < least) most = least;
     c->pace_tokens += rate * (double)(now - c->pace_at);
     c->pace_at = now;
@@ -257,11 +258,9 @@ static int pq_paced(struct pq_conn *c, int64_t now) {
 /* May a packet with data go now? */
 static int pq_may_send(struct pq_conn *c, int64_t now) {
     if (c->probes) return 1;
-    if (c->in_flight + c->mtu > c->cubic.window) {
-        c->cubic.limited = c->next;
-        return 0;
-    }
-    return pq_paced(c, now);
+    if (c->in_flight + c->mtu <= c->cubic.window && pq_paced(c, now)) return 1;
+    c->cubic.limited = c->next; /* by pacing, too: it but spreads what the window allows */
+    return 0;
 }
 
 /* The packet in `o` gets its number, is remembered and encrypted. Its size, or 0. */
@@ -361,8 +360,7 @@ static int pq_update_send_key(struct pq_conn *c) {
 /* Keys wear out: they are updated in time, or the connection ends (RFC 9001, 6.6). */
 static int pq_keys_last(struct pq_conn *c) {
     if (c->update_wanted || c->phase_packets >= c->key_packets_max) pq_update_send_key(c);
-    if (c->send_suite.cipher != PQ_CHACHA20_POLY1305 &&
-        c->phase_packets >= (UINT64_C(1) << 23) - PQ_BATCH_SEGMENTS)
+    if (c->phase_packets + PQ_BATCH_SEGMENTS > c->sealed_max)
         return pq_fail(c, PQ_E_AEAD_LIMIT, 0, "the keys are worn out");
     return !c->failed;
 }

@@ -92,21 +92,23 @@ static int pu_send_batch(int fd, const uint8_t *data, size_t n, size_t segment, 
 }
 
 /* Bytes of whole datagrams sent, from the start of `data`; `error` is why it was not all: 0, or an
- * errno. `offload` is cleared when the kernel shows that it has no segmentation. */
+ * errno. `offload` is cleared when the kernel shows that it has no segmentation: it takes one
+ * datagram where it refused several (it refuses those of a size that the way does not carry, too). */
 static size_t pu_send(int fd, const uint8_t *data, size_t n, size_t segment, const void *name,
                       size_t name_bytes, int *offload, int *error) {
     size_t at = 0;
+    int alone = 0;
     *error = 0;
     if (segment == 0) segment = n;
     while (at < n) {
         size_t one = n - at < segment ? n - at : segment;
-        size_t some = *offload ? n - at : one;
+        size_t some = *offload && !alone ? n - at : one;
         int failed = pu_send_batch(fd, data + at, some, segment, name, name_bytes);
         if (failed == -EINTR) continue;
         if (failed && some > one &&
             (failed == -EINVAL || failed == -EIO || failed == -EOPNOTSUPP ||
              failed == -ENOPROTOOPT)) {
-            *offload = 0;
+            alone = 1;
             continue;
         }
         if (failed) {
@@ -114,6 +116,7 @@ static size_t pu_send(int fd, const uint8_t *data, size_t n, size_t segment, con
             return at;
         }
         at += some;
+        if (alone) *offload = 0;
     }
     return at;
 }

@@ -90,6 +90,7 @@ class Network:
     loss: float = 0.0
     duplicate: float = 0.0
     reorder: float = 0.0
+    late: float = 3.0  # delays, by which what is reordered comes later
     corrupt: float = 0.0
     seed: int = 0
     bytes_per_s: float = math.inf
@@ -120,7 +121,7 @@ class Network:
         self.free_at[to] = start + len(datagram) / self.bytes_per_s
         copies = 2 if self.chance.random() < self.duplicate else 1
         for _ in range(copies):
-            late = self.delay_s * 3 if self.chance.random() < self.reorder else 0.0
+            late = self.delay_s * self.late if self.chance.random() < self.reorder else 0.0
             at = self.free_at[to] + self.delay_s + late
             heapq.heappush(self.flying, (at, next(self.order), to, datagram))
 
