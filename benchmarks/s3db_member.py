@@ -12,7 +12,6 @@ does one JSON `Work` a line, as many writers or readers at once as that says:
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import statistics
 import sys
@@ -24,7 +23,8 @@ from typing import Final
 import msgspec
 import uvloop
 
-from predastore.limits import COMMIT_TIMEOUT_MS, GC_THRESHOLDS
+from predastore import memory
+from predastore.limits import COMMIT_TIMEOUT_MS
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db import commands, service
 from predastore.s3db.client import Client
@@ -149,7 +149,7 @@ async def _step(
 
 def main() -> None:
     site = msgspec.json.decode(sys.argv[1], type=Site)
-    gc.set_threshold(*GC_THRESHOLDS)  # as s3d does
+    memory.settle()  # as s3d does
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(site))
 
