@@ -140,6 +140,9 @@ class Engine:
     def unacked_bytes(self, stream_id: int) -> int:
         """Bytes written and not acknowledged."""
 
+    def window_bytes(self) -> int:
+        """The congestion window: what may be on the way."""
+
     def reset(self, stream_id: int, error_code: int) -> None:
         """Gives our half up; nothing if it is done already."""
 

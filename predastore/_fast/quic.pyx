@@ -289,6 +289,9 @@ cdef class Engine:
         cdef pq_stream *s = pq_stream_find(self.c, stream_id)
         return 0 if s == NULL else s.end - s.base
 
+    def window_bytes(self):
+        return self.c.cubic.window
+
     def reset(self, uint64_t stream_id, uint64_t error_code):
         cdef pq_stream *s = pq_stream_find(self.c, stream_id)
         if s != NULL:

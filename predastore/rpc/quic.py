@@ -27,7 +27,8 @@ from predastore._fast.quic import DATA, RESET, STOP
 from predastore.errors import PeerRefused, PeerUnreachable, RpcError
 from predastore.limits import (
     RPC_FLUSH_MESSAGES,
-    RPC_SEND_BUFFER_BYTES,
+    RPC_SEND_BUFFER_BYTES_MAX,
+    RPC_SEND_BUFFER_BYTES_MIN,
     RPC_SEND_SLICE_BYTES,
     RPC_UNANSWERED_MS_MAX,
 )
@@ -296,8 +297,11 @@ class Connection:
     def _room_bytes(self, stream_id: int) -> int:
         """What may be written now of a stream's share; 0 rather than less than a slice."""
         unacked_bytes = self.plane.unacked_bytes(stream_id)
-        room_bytes = RPC_SEND_BUFFER_BYTES // len(self._writers) - unacked_bytes
-        if unacked_bytes == 0:
+        # Twice what may be on the way: there is more whenever acknowledgements let it go.
+        buffer_bytes = min(2 * self.plane.window_bytes(), RPC_SEND_BUFFER_BYTES_MAX)
+        share_bytes = max(buffer_bytes, RPC_SEND_BUFFER_BYTES_MIN) // len(self._writers)
+        room_bytes = share_bytes - unacked_bytes
+        if unacked_bytes <= RPC_SEND_SLICE_BYTES // 8:  # its prefix, say: no need to wait for that
             return max(room_bytes, RPC_SEND_SLICE_BYTES)
         return room_bytes if room_bytes >= RPC_SEND_SLICE_BYTES else 0
 
