@@ -46,7 +46,7 @@ from predastore.s3db.raft.engine import Engine
 from predastore.s3db.raft.journal import Journal
 from predastore.s3db.raft.links import STEP, StepReply, StepRequest
 from predastore.s3db.raft.messages import DECODER, ENCODER, Address, Configuration, Message
-from predastore.s3db.raft.reads import ReadIndexReply, ReadIndexRequest, Reads
+from predastore.s3db.raft.reads import ReadIndexReply, ReadIndexRequest, Reads, while_it_leads
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.snapshots import read_note
 from predastore.s3db.raft.state import Recovered, Role, Timing
@@ -375,13 +375,11 @@ class Member:
             return await self._engine.read_index()
         if leader is None:
             raise NoLeader("no leader is known")
-        reply, _ = await self._endpoint.call(
-            peer_name(leader),
-            _READ_INDEX,
-            ReadIndexRequest(),
-            ReadIndexReply,
+        asked = self._endpoint.call(
+            peer_name(leader), _READ_INDEX, ReadIndexRequest(), ReadIndexReply,
             timeout_ms=RAFT_STEP_TIMEOUT_MS,
-        )
+        )  # fmt: skip
+        reply, _ = await while_it_leads(asked, lambda: self._core.leader == leader)
         return reply.index
 
     async def _on_read_index(

@@ -43,6 +43,8 @@ class Network:
     def __init__(self) -> None:
         self.services: dict[str, dict[str, Any]] = {}
         self.cut: set[tuple[str, str]] = set()
+        self.swallowed: set[str] = set()  # methods whose calls have no answer, ever
+        self.swallowed_count = 0
 
     def isolate(self, name: str) -> None:
         others = [peer for peer in self.services if peer != name]
@@ -71,6 +73,9 @@ class FakeEndpoint:
     ) -> tuple[Any, memoryview]:
         body = memoryview(b"".join(payload))
         await asyncio.sleep(0)
+        if method in self.network.swallowed:
+            self.network.swallowed_count += 1
+            await asyncio.get_running_loop().create_future()
         if (self.name, peer) in self.network.cut or peer not in self.network.services:
             raise PeerUnreachable(peer)
         loop = asyncio.get_running_loop()
@@ -304,6 +309,26 @@ def test_concurrent_barriers_on_a_follower_share_calls(tmp_path: Path) -> None:
             barriers = [follower.read_barrier(timeout_ms=PATIENCE_MS) for _ in range(100)]
             await asyncio.gather(*barriers)
             assert next(counter) <= 3
+
+    run(test)
+
+
+def test_a_barrier_does_not_wait_for_a_leader_that_leads_no_more(tmp_path: Path) -> None:
+    """One that is cut off answers nothing, and the call's deadline may be far."""
+
+    async def test() -> None:
+        async with cluster_of(tmp_path, 3) as cluster:
+            leader = await cluster.leader()
+            follower = next(m for m in cluster.members.values() if m is not leader)
+            await follower.read_barrier(timeout_ms=PATIENCE_MS)
+            network = cluster.network
+            network.swallowed.add("raft.read_index")
+            barrier = asyncio.ensure_future(follower.read_barrier(timeout_ms=3 * PATIENCE_MS))
+            await eventually_async(lambda: network.swallowed_count, what="a call to the leader")
+            network.swallowed.clear()
+            network.isolate(f"db/{leader.id}")
+            await barrier
+            assert follower.leader != leader.id
 
     run(test)
 

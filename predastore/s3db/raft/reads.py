@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 
@@ -19,6 +20,9 @@ from predastore.errors import NoLeader, PredastoreError
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 0.05  # between two attempts, while there is no leader or it does not answer
+_LOOK_S = 0.05  # between two looks at whether the leader that was asked still leads
+
+T = TypeVar("T")
 
 
 class ReadIndexRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -84,6 +88,20 @@ class Reads:
                 await gatherer
         for future in self._waiting:
             future.cancel()
+
+
+async def while_it_leads(call: Awaitable[T], leads: Callable[[], bool]) -> T:
+    """The outcome of a call to the leader; NoLeader as soon as that is another one, which a leader
+    that is cut off would not say."""
+    task = asyncio.ensure_future(call)
+    try:
+        while not task.done():
+            await asyncio.wait((task,), timeout=_LOOK_S)
+            if not task.done() and not leads():
+                raise NoLeader("the leader that was asked leads no more")
+        return task.result()
+    finally:
+        task.cancel()
 
 
 def _fail(waiting: list[asyncio.Future[int]], error: PredastoreError) -> None:
