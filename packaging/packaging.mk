@@ -36,7 +36,8 @@ $(BINARY)/venv/.stamp: packaging/requirements.lock | $(VENV)/.venv
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
-$(BINARY)/.stamp: $(BINARY)/venv/.stamp $(VENV)/.build packaging/binary.py packaging/licences.py $(SOURCES)
+$(BINARY)/.stamp: $(BINARY)/venv/.stamp $(VENV)/.build $(SOURCES) packaging/binary.py \
+    packaging/licences.py packaging/s3d.py
 	@echo '==> The binary (some minutes)'
 	rm -rf build/lib* $(BINARY)/wheel
 	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w $(BINARY)/wheel .
