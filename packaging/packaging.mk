@@ -13,7 +13,9 @@ lock: $(VENV)/.venv
 	$(BIN)/python packaging/lock.py
 
 # The folder of the last build is kept while nothing that it is made of has changed.
-binary: $(BINARY)/.stamp
+binary: dist/s3d
+
+dist/s3d: $(BINARY)/.stamp packaging/onefile.py packaging/launcher.c
 	$(BINARY)/venv/bin/python packaging/onefile.py
 
 packages: binary
