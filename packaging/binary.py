@@ -23,7 +23,7 @@ HIDDEN = (
     *("predastore", "aioquic", "cryptography", "httptools", "lmdb", "msgspec", "pylsqpack"),
     *("pysyncobj", "uvloop", "xxhash"),
 )
-HIDDEN_MODULES = ("_cffi_backend", "_bisect", "_json")
+HIDDEN_MODULES = ("_cffi_backend",)
 # Imported somewhere behind a condition that never holds in a server.
 LEFT_OUT = (
     *("unittest", "doctest", "pydoc", "pdb", "bdb", "cmd", "code", "idlelib", "lib2to3"),
