@@ -55,6 +55,12 @@ cdef extern from "quic_api.h":
         uint64_t peer_stream_max_local, peer_stream_max_remote, peer_streams_max
         int64_t now, rtt, peer_ack_delay
         size_t mtu, mtu_max
+    struct pq_outlet:
+        int fd, offload, error
+        const void *name
+        size_t name_bytes, bytes, segment, sent
+        uint8_t *out
+    int pq_transmit(pq_conn *c, pq_outlet *o, int batches, int64_t now) nogil
     int pq_open_conn(pq_conn *c, const pq_setup *setup) nogil
     void pq_close_conn(pq_conn *c) nogil
     size_t pq_secret_bytes(int cipher) nogil

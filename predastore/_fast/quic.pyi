@@ -98,13 +98,20 @@ class Engine:
 
     # Datagrams
 
-    def receive(self, data: Buffer, now: float, segment_bytes: int = 0) -> None:
+    def receive(self, data: Buffer, now: float, segment_bytes: int = 0) -> bool:
         """One datagram, or several: all of `segment_bytes` but the last, which may be shorter.
-        A writable buffer is overwritten."""
+        A writable buffer is overwritten. False if there are no events to be had."""
 
     def send(self, out: Buffer, now: float) -> tuple[int, int]:
         """Fills `out` (BATCH_BYTES) with datagrams: how many bytes, and the size of each, only the
         last may be shorter. (0, 0): nothing is to be sent, or not now."""
+
+    def transmit(
+        self, fd: int, out: Buffer, now: float, address: bytes | None, batches: int
+    ) -> bool | tuple[int, bytes, int]:
+        """Sends up to so many batches through a socket, as _fast.udp.Sender does. Whether there is
+        more; or the errno for which it stopped, what was not sent of the last batch, and the size
+        of its datagrams."""
 
     def datagrams(self, now: float) -> list[bytes]:
         """All that `send` would give, one by one."""

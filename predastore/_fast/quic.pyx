@@ -37,6 +37,7 @@ cdef class Engine:
     cdef list happened
     cdef dict gathering  # by stream, what pq_stream.gather points into
     cdef bint told_error
+    cdef int offload  # whether the kernel cuts datagrams
 
     def __cinit__(self):
         self.c = <pq_conn *>calloc(1, sizeof(pq_conn))
@@ -44,6 +45,7 @@ cdef class Engine:
             raise MemoryError
         self.happened = []
         self.gathering = {}
+        self.offload = 1
 
     def __dealloc__(self):
         if self.c != NULL:
@@ -124,6 +126,7 @@ cdef class Engine:
                 else:
                     pq_receive(self.c, packet, n, segment_bytes, at)
             self._collect()
+            return len(self.happened) > 0 or self.c.failed != 0
         finally:
             free(copy)
             PyBuffer_Release(&view)
@@ -216,6 +219,32 @@ cdef class Engine:
         finally:
             PyBuffer_Release(&view)
         return n, segment
+
+    def transmit(self, int fd, out not None, double now, bytes address, int batches):
+        cdef Py_buffer view
+        cdef pq_outlet o
+        cdef int64_t at = _ns(now)
+        cdef int more
+        o.fd, o.offload, o.name, o.name_bytes = fd, self.offload, NULL, 0
+        if address is not None:
+            o.name, o.name_bytes = <const char *>address, len(address)
+        PyObject_GetBuffer(out, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        try:
+            if view.len < PQ_BATCH:
+                raise ValueError(f"a batch needs {PQ_BATCH} bytes")
+            o.out = <uint8_t *>view.buf
+            if self.c.queued_bytes >= LONG_ENOUGH:
+                with nogil:
+                    more = pq_transmit(self.c, &o, batches, at)
+            else:
+                more = pq_transmit(self.c, &o, batches, at)
+            self.offload = o.offload
+            if o.error:
+                rest = PyBytes_FromStringAndSize(<char *>o.out + o.sent, o.bytes - o.sent)
+                return o.error, rest, o.segment
+        finally:
+            PyBuffer_Release(&view)
+        return more != 0
 
     def datagrams(self, double now):
         out = bytearray(PQ_BATCH)

@@ -3,6 +3,7 @@
 #define PREDASTORE_QUIC_API_H
 
 #include "quic_send.h"
+#include "udp.h"
 
 #define PQ_KEY_PACKETS (UINT64_C(1) << 22) /* half of what RFC 9001, 6.6 allows for AES-GCM */
 
@@ -196,6 +197,28 @@ static int pq_seal_packet(struct pq_conn *c, uint8_t *packet, size_t header, siz
     packet[0] ^= mask[0] & 0x1f;
     for (int i = 0; i < number_bytes; i++)
         packet[header - (size_t)number_bytes + (size_t)i] ^= mask[1 + i];
+    return 1;
+}
+
+/* A socket, room for a batch, and what became of the last one. */
+struct pq_outlet {
+    int fd, offload, error; /* error: an errno, for which it was not sent beyond `sent` */
+    const void *name;
+    size_t name_bytes, bytes, segment, sent;
+    uint8_t *out;
+};
+
+/* Sends up to so many batches; 1 if there is more to send. */
+static int pq_transmit(struct pq_conn *c, struct pq_outlet *o, int batches, int64_t now) {
+    o->error = 0;
+    while (batches-- > 0) {
+        o->bytes = pq_send(c, o->out, PQ_BATCH, &o->segment, now);
+        if (o->bytes == 0) return 0;
+        o->sent = pu_send(o->fd, o->out, o->bytes, o->segment, o->name, o->name_bytes,
+                          &o->offload, &o->error);
+        if (o->error) return 1;
+        if (!c->more) return 0;
+    }
     return 1;
 }
 

@@ -32,7 +32,7 @@ struct pu_receiver {
 #define PU_NAME_BYTES(r, i) ((size_t)(r)->messages[i].msg_hdr.msg_namelen)
 
 /* How many messages came, 0 if none, or -errno. */
-static int pu_receive(int fd, struct pu_receiver *r) {
+static inline int pu_receive(int fd, struct pu_receiver *r) {
     for (int i = 0; i < PU_MESSAGES; i++) {
         struct msghdr *m = &r->messages[i].msg_hdr;
         r->parts[i].iov_base = r->buffers + (size_t)i * PU_BYTES;
@@ -51,7 +51,7 @@ static int pu_receive(int fd, struct pu_receiver *r) {
 }
 
 /* The size of the datagrams that message `i` was put together from; 0 if it is one. */
-static size_t pu_segment(struct pu_receiver *r, int i) {
+static inline size_t pu_segment(struct pu_receiver *r, int i) {
     struct msghdr *m = &r->messages[i].msg_hdr;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
         if (c->cmsg_level == PU_UDP && c->cmsg_type == PU_GRO) {

@@ -103,13 +103,13 @@ class Connection:
             return
         self._received_at = _clock()
         try:
-            self.core.receive(data, segment_bytes, address, self._received_at)
+            happened = self.core.receive(data, segment_bytes, address, self._received_at)
         except Exception:
             # Whatever a peer found to trip the parser with is its own connection's end.
             logger.exception("a datagram broke its connection")
             self.close(REFUSED, "unreadable")
             return
-        self._dispatch()
+        self._dispatch() if happened else self._go_on()
 
     def flush_soon(self) -> None:
         """Sends what is due after the callbacks that are ready now."""
@@ -198,9 +198,12 @@ class Connection:
                 self.core.transmit(_clock(), self._socket)
                 self.end(_reason(termination))
                 return
-            if self._writers or self._openers:
-                self._wake()
-            self.flush_soon()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._writers or self._openers:
+            self._wake()
+        self.flush_soon()
 
     def _data_received(self, stream_id: int, data: bytes, end: bool) -> None:
         self._held_bytes[stream_id] = self._held_bytes.get(stream_id, 0) + len(data)
@@ -336,8 +339,7 @@ class Connection:
         self.flush_soon()
 
     def gather(self, stream_id: int, offset: int, first: bytes, size_bytes: int) -> bool:
-        """Whether the stream's next bytes come in one piece of `size_bytes`, with `first` again,
-        the last of those that came, up to `offset`."""
+        """As Engine.gather; `first` is given back."""
         if not self.plane.gather(stream_id, offset, first, size_bytes):
             return False
         self._held_bytes[stream_id] -= len(first)

@@ -42,7 +42,7 @@ from aioquic.quic.stream import QuicStream
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from predastore._fast.quic import DATA, RESET, STOP, Event
+from predastore._fast.quic import DATA, RESET, STOP, Engine, Event
 from predastore.limits import (
     RPC_BURST_DATAGRAMS_MAX,
     RPC_CONNECTION_WINDOW_BYTES,
@@ -71,6 +71,9 @@ class Outlet(Protocol):
 
     def send(self, data: Bytes, size_bytes: int, segment_bytes: int, address: Address) -> None:
         """`size_bytes` of `data`: datagrams of `segment_bytes` (0: just one)."""
+
+    def carry(self, engine: Engine, now: float, address: Address) -> bool:
+        """What an engine has to send, up to a bound. True: there is more."""
 
 
 class Plane(Protocol):
@@ -267,8 +270,9 @@ class Core(QuicConnection):
 
     # Datagrams
 
-    def receive(self, data: memoryview, segment_bytes: int, address: Address, now: float) -> None:
-        """One datagram, or several of the same size, the last maybe shorter."""
+    def receive(self, data: memoryview, segment_bytes: int, address: Address, now: float) -> bool:
+        """One datagram, or several of the same size, the last maybe shorter. False if it is known
+        that there are no events, and no end."""
         for start in range(0, len(data), segment_bytes or len(data)):
             datagram = bytes(data[start : start + segment_bytes] if segment_bytes else data)
             if self._is_client and self.is_stateless_reset(datagram):
@@ -276,6 +280,7 @@ class Core(QuicConnection):
             else:
                 self.receive_datagram(datagram, address, now)
         self.last_received = now
+        return True
 
     def transmit(self, now: float, outlet: Outlet) -> None:
         for datagram, address in self.datagrams_to_send(now):

@@ -19,10 +19,11 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from predastore._fast.quic import BATCH_BYTES
+from predastore._fast.quic import BATCH_BYTES, Engine
 from predastore._fast.udp import Receiver, Sender
 from predastore.limits import (
     RPC_ADDRESSES_MAX,
+    RPC_BATCHES_MAX,
     RPC_DATAGRAM_BYTES,
     RPC_DATAGRAM_LOOPBACK_BYTES,
     RPC_SOCKET_BUFFER_BYTES,
@@ -145,10 +146,26 @@ class DatagramSocket:
             return
         name = None if self._peer is not None else self._names.get(address) or self._name(address)
         sent, error = self._sender.send(self._fd, data, size_bytes, segment_bytes, name)
+        if error:
+            rest = bytes(memoryview(data)[sent:size_bytes])
+            self._not_sent(error, rest, segment_bytes, address)
+
+    def carry(self, engine: Engine, now: float, address: Address) -> bool:
+        """Sends what the engine has, up to a bound; True: there is more."""
+        if self._fd < 0 or self._waiting is not None:
+            return False
+        name = None if self._peer is not None else self._names.get(address) or self._name(address)
+        done = engine.transmit(self._fd, self.out, now, name, RPC_BATCHES_MAX)
+        if isinstance(done, bool):
+            return done
+        self._not_sent(*done, address)
+        return True
+
+    def _not_sent(self, error: int, rest: bytes, segment_bytes: int, address: Address) -> None:
         if error == errno.EAGAIN:
-            self._waiting = (bytes(memoryview(data)[sent:size_bytes]), segment_bytes, address)
+            self._waiting = (rest, segment_bytes, address)
             self._loop.add_writer(self._socket, self._writable)
-        elif error and error != errno.EMSGSIZE:  # too large for the way: a probe was to find out
+        elif error != errno.EMSGSIZE:  # too large for the way: a probe was to find out
             self._fail(OSError(error, os.strerror(error)))
 
     def _name(self, address: Address) -> bytes:

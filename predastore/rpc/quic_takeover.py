@@ -35,7 +35,6 @@ from aioquic.tls import CipherSuite, Direction, Epoch, ExtensionType
 from predastore._fast import quic
 from predastore._fast.quic import Engine, Event
 from predastore.limits import (
-    RPC_BATCHES_MAX,
     RPC_CONNECTION_WINDOW_BYTES,
     RPC_DATAGRAM_BYTES_MAX,
     RPC_STREAMS_MAX,
@@ -142,14 +141,13 @@ class EngineCore(Core):
 
     # Datagrams and timers
 
-    def receive(self, data: memoryview, segment_bytes: int, address: Address, now: float) -> None:
+    def receive(self, data: memoryview, segment_bytes: int, address: Address, now: float) -> bool:
         if self._engine is None:
-            super().receive(data, segment_bytes, address, now)
-            return
+            return super().receive(data, segment_bytes, address, now)
         if not self._is_client and address != self._peer_address:
-            return
-        self._engine.receive(data, now, segment_bytes)
+            return False
         self.last_received = now
+        return self._engine.receive(data, now, segment_bytes)
 
     def transmit(self, now: float, outlet: Outlet) -> None:
         engine = self._engine
@@ -158,17 +156,7 @@ class EngineCore(Core):
             return
         if self._control_due:
             self._transmit_control(now, outlet)
-        address = self._peer_address
-        for _ in range(RPC_BATCHES_MAX):
-            size_bytes, segment_bytes = engine.send(outlet.out, now)
-            if not size_bytes:
-                self.more_to_send = False
-                return
-            outlet.send(outlet.out, size_bytes, segment_bytes, address)
-            if not engine.more_to_send:
-                self.more_to_send = False
-                return
-        self.more_to_send = True
+        self.more_to_send = outlet.carry(engine, now, self._peer_address)
 
     def _transmit_control(self, now: float, outlet: Outlet) -> None:
         """What aioquic has to send."""

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import pytest
 import uvloop
 from aioquic.asyncio import QuicConnectionProtocol, connect
 from aioquic.quic import events
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from predastore._fast.quic import Engine
 from predastore.errors import DeadlineExceeded, NotLeader, PeerRefused, PeerUnreachable
 from predastore.limits import RPC_PAYLOAD_BYTES_MAX
 from predastore.rpc import (
@@ -34,6 +36,7 @@ from predastore.rpc.framing import (
     encode_struct,
 )
 from predastore.rpc.quic_core import client_configuration
+from predastore.rpc.quic_socket import DatagramSocket
 
 KEY = b"the cluster key of these tests.."
 CERTIFICATE = self_signed()
@@ -268,3 +271,15 @@ async def expect(error: type[BaseException], call: Awaitable[Any]) -> BaseExcept
         assert type(raised) is error, f"{raised!r} is not a {error.__name__}"
         return raised
     raise AssertionError(f"no {error.__name__}")
+
+
+def send_with(patch: pytest.MonkeyPatch, send: Callable[..., None]) -> None:
+    """Has every datagram go through `send`, which takes the place of DatagramSocket's."""
+
+    def carry(self: DatagramSocket, engine: Engine, now: float, address: Any) -> bool:
+        while (sizes := engine.send(self.out, now))[0]:
+            send(self, self.out, *sizes, address)
+        return False
+
+    patch.setattr(DatagramSocket, "send", send)
+    patch.setattr(DatagramSocket, "carry", carry)

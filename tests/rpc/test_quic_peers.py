@@ -17,6 +17,7 @@ from rpc_world import (
     quic_world,
     request,
     run,
+    send_with,
     server,
     stranger,
     succeeds,
@@ -142,7 +143,7 @@ def test_a_peer_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -
             done, _ = await asyncio.wait([call], timeout=1.0)
             assert not done
             with monkeypatch.context() as cut:
-                cut.setattr(quic_socket.DatagramSocket, "send", lambda *_: None)
+                send_with(cut, lambda *_: None)
                 began = now()
                 await expect(PeerUnreachable, call)
                 assert now() - began < 3
@@ -293,7 +294,7 @@ def test_lost_and_reordered_datagrams_cost_time_and_nothing_else(
             while held:
                 one(*held.pop())
 
-    monkeypatch.setattr(quic_socket.DatagramSocket, "send", lossy)
+    send_with(monkeypatch, lossy)
     monkeypatch.setattr(quic_socket, "RPC_DATAGRAM_LOOPBACK_BYTES", 1_400)
 
     async def test() -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from aioquic.quic.configuration import QuicConfiguration
 
 from predastore._fast.quic import BATCH_BYTES, DATA, RESET, STOP, Engine
+from predastore.limits import RPC_BATCHES_MAX
 from predastore.rpc.quic_core import READY, Core
 from predastore.rpc.quic_takeover import EngineCore
 
@@ -28,6 +29,14 @@ class _Outlet:
         step = segment_bytes or size_bytes
         for start in range(0, size_bytes, step):
             self.datagrams.append(bytes(data[start : min(start + step, size_bytes)]))
+
+    def carry(self, engine: Engine, now: float, address: object) -> bool:
+        for _ in range(RPC_BATCHES_MAX):
+            size_bytes, segment_bytes = engine.send(self.out, now)
+            if not size_bytes:
+                return False
+            self.send(self.out, size_bytes, segment_bytes, address)
+        return True
 
 
 class CoreEnd:
