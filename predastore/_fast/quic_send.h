@@ -245,7 +245,7 @@ static int pq_has_data(const struct pq_conn *c) {
 static int pq_paced(struct pq_conn *c, int64_t now) {
     double rate = (double)c->cubic.window / (double)(c->rtt > 1000 ? c->rtt : 1000) *
                   (pq_slow_start(&c->cubic) ? 1.5 : 1.25);
-    double most = rate * (double)PQ_MS, least = 16.0 * (double)c->mtu;
+    double most = rate * (double)(2 * PQ_MS), least = 16.0 * (double)c->mtu;
     if (most < least) most = least;
     c->pace_tokens += rate * (double)(now - c->pace_at);
     c->pace_at = now;

@@ -123,7 +123,7 @@ def test_a_window_is_spread_over_the_round_trip() -> None:
     net.run(lambda: net.now >= end)
     stats = net.client.stats()
     rate = 1.5 * stats["window"] / stats["round_trip_ns"] * 1e9  # slow start's at the end
-    burst = rate * 0.001 + DATAGRAM_BYTES
+    burst = rate * 0.002 + DATAGRAM_BYTES
     assert sum(size for _, size in net.sent) > 500_000
     for first, (began, _) in enumerate(net.sent):
         within = [size for at, size in net.sent[first:] if at < began + 0.002]
