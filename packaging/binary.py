@@ -23,7 +23,7 @@ HIDDEN = (
     *("predastore", "aioquic", "cryptography", "httptools", "lmdb", "msgspec", "pylsqpack"),
     *("pysyncobj", "uvloop", "xxhash"),
 )
-HIDDEN_MODULES = ("_cffi_backend",)
+HIDDEN_MODULES = ("_cffi_backend", "_bisect", "_json")  # modules that try to import these
 # Imported somewhere behind a condition that never holds in a server.
 LEFT_OUT = (
     *("unittest", "doctest", "pydoc", "pdb", "bdb", "cmd", "code", "idlelib", "lib2to3"),
