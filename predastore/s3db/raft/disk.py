@@ -63,7 +63,8 @@ class OsAppendFile:
         self._end = self._extent = os.fstat(self._fd).st_size
 
     def append(self, data: bytes) -> None:
-        offset, view = self._take(len(data)), memoryview(data)
+        offset = self._take(len(data))
+        view = memoryview(data)
         while view:
             count = os.pwrite(self._fd, view, offset)
             view, offset = view[count:], offset + count
