@@ -58,6 +58,8 @@ def options() -> list[str]:
         "--jobs=2",
         "--noinclude-default-mode=nofollow",
         "--include-distribution-metadata=predastore",
+        # Compiled to C, our modules ran small requests a quarter slower than the interpreter does.
+        "--noinclude-custom-mode=predastore:bytecode",
         "--update-check=never",
         f"--report={OUT / 'report.xml'}",
         *(f"--include-package={name}" for name in HIDDEN),
