@@ -126,6 +126,7 @@ def _node(node: int, said: NodeStatus | str, processes: Sequence[Record]) -> dic
     return {
         "health": "full" if health == "good" and said.free_bytes <= 0 else health,
         "shards": said.shard_count,
+        "live_bytes": said.live_bytes,
         "used_bytes": said.used_bytes,
         "free_bytes": said.free_bytes,
         "bad_shards": said.bad_shards,

@@ -1,14 +1,17 @@
 """Which shards a cluster lacks now, true to life: those to be repaired, and those that nobody can
 count on because their node does not answer or has failed.
 
-Of a node that is down nobody can tell what it holds: what it said last counts. When it has been
-down for long its shards are put on the repair table, and built elsewhere.
+A node that has failed, but answers, says what it held. Of one that is down nobody can tell: what it
+told the process that heals last counts. When it has been down for long its shards are put on the
+repair table, and built elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from predastore.backend.healing.records import FAILED, GOOD, ProgressRecord, SeenNode
 from predastore.commands import remote
@@ -23,8 +26,9 @@ def summary(
 ) -> dict[str, Any]:
     """As JSON has it. `seconds_left`: at least so long; -1: it can not be done as things are."""
     health = {node["id"]: node["health"] for node in nodes}
+    own = {node["id"]: (node["shards"], node["live_bytes"]) for node in nodes if "shards" in node}
     away = [
-        one
+        _saying(one, own)
         for one in healing.seen
         if one.node not in healing.noted_nodes
         and one.node in health
@@ -57,6 +61,12 @@ def summary(
         "homeless_shards": healing.homeless_shards,
         "homeless_bytes": healing.homeless_bytes,
     }
+
+
+def _saying(one: SeenNode, own: Mapping[int, tuple[int, int]]) -> SeenNode:
+    """With what the node says itself, if it answers: that is newer."""
+    shards, live_bytes = own.get(one.node, (one.shards, one.live_bytes))
+    return msgspec.structs.replace(one, shards=shards, live_bytes=live_bytes)
 
 
 def _given_up_in_s(one: SeenNode) -> int:
