@@ -96,7 +96,7 @@ def test_what_is_no_command_is_applied_as_nothing() -> None:
 
 
 def test_on_a_full_disk_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(applier_module, "_FULL_RETRY_S", 0.001)
+    monkeypatch.setattr(applier_module, "RAFT_APPLY_FULL_RETRY_MS", 1)
 
     async def test(harness: Harness) -> None:
         harness.machine.is_busy = True

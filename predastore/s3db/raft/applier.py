@@ -11,17 +11,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from predastore.errors import NodeFull
-from predastore.limits import RAFT_APPLY_AT_ONCE_BYTES, RAFT_APPLY_AT_ONCE_ENTRIES
+from predastore.limits import (
+    RAFT_APPLY_AT_ONCE_BYTES,
+    RAFT_APPLY_AT_ONCE_ENTRIES,
+    RAFT_APPLY_FULL_RETRY_MS,
+)
 from predastore.s3db import commands
 from predastore.s3db.raft.messages import COMMAND, Entry
 from predastore.s3db.raft.worker import Worker
 
 logger = logging.getLogger(__name__)
-
-_FULL_RETRY_S: Final = 1.0
 
 _Batches = Sequence[tuple[int, bytes]]
 
@@ -81,7 +83,7 @@ class Applier:
         if self._is_stopped:
             return
         if outcomes is None:
-            self._loop.call_later(_FULL_RETRY_S, self._again, entries)
+            self._loop.call_later(RAFT_APPLY_FULL_RETRY_MS / 1000, self._again, entries)
             return
         try:
             self._told(entries, outcomes)

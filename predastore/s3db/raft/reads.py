@@ -16,11 +16,9 @@ from typing import TypeVar
 import msgspec
 
 from predastore.errors import NoLeader, PredastoreError
+from predastore.limits import RAFT_READ_LOOK_MS, RAFT_READ_RETRY_MS
 
 logger = logging.getLogger(__name__)
-
-_RETRY_S = 0.05  # between two attempts, while there is no leader or it does not answer
-_LOOK_S = 0.05  # between two looks at whether the leader that was asked still leads
 
 T = TypeVar("T")
 
@@ -55,9 +53,9 @@ class Reads:
             except TimeoutError:
                 raise NoLeader("no read index in time: no leader has answered") from None
             except PredastoreError as error:
-                if loop.time() + _RETRY_S >= deadline:
+                if loop.time() + RAFT_READ_RETRY_MS / 1000 >= deadline:
                     raise NoLeader(f"no read index in time: {error}") from error
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(RAFT_READ_RETRY_MS / 1000)
 
     async def _gather(self) -> None:
         try:
@@ -96,7 +94,7 @@ async def while_it_leads(call: Awaitable[T], leads: Callable[[], bool]) -> T:
     task = asyncio.ensure_future(call)
     try:
         while not task.done():
-            await asyncio.wait((task,), timeout=_LOOK_S)
+            await asyncio.wait((task,), timeout=RAFT_READ_LOOK_MS / 1000)
             if not task.done() and not leads():
                 raise NoLeader("the leader that was asked leads no more")
         return task.result()
