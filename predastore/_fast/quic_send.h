@@ -240,8 +240,8 @@ static int pq_has_data(const struct pq_conn *c) {
 }
 
 /* Pacing: the window over a round trip, with a quarter more (half in slow start: at twice the rate,
- * a short queue overflows before the window is half of what the way holds). What a timer of a
- * millisecond would let pass at that rate may go at once. */
+ * a short queue overflows before the window is half of what the way holds). What two milliseconds
+ * let pass at that rate may go at once: a process on a busy machine is not woken more often. */
 static int pq_paced(struct pq_conn *c, int64_t now) {
     double rate = (double)c->cubic.window / (double)(c->rtt > 1000 ? c->rtt : 1000) *
                   (pq_slow_start(&c->cubic) ? 1.5 : 1.25);

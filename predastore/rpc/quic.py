@@ -5,7 +5,8 @@ and a way to send them; streams are objects with the callbacks of `Stream`, know
 
 What it promises:
 - all that a wake-up brings is answered by one flush, after the tasks that it woke have run, but
-  for a long row of small messages, which goes in parts;
+  for a long row of small messages, which goes in parts; a small message that nothing preceded
+  goes at once, and what follows it with the next flush;
 - a flush, and so the time for which it holds up the loop, has a bound (Core's burst);
 - bytes handed to QUIC and not yet acknowledged have a bound per connection, shared equally by
   the streams that write (`send` waits); small messages go at once;
