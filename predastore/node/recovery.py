@@ -8,6 +8,11 @@ again. Everything that is taken in is synced before, and so before the index may
 
 Taking in the same changes twice comes to the same, so the index may be written at any time with
 an older checkpoint; memory stays bounded however much there is to read.
+
+An index may be older than the segments that it names: on a full disk they are unlinked before it
+is written. Then it can not tell what records of shards that it does not have stand against: it was
+in segments that are gone. So each of these stands against all older segments, until they are gone
+or it is rewritten.
 """
 
 from __future__ import annotations
@@ -128,10 +133,12 @@ class _Recovery:
         self._index = index
         self._report = report
         self._checkpoint = index.checkpoint or Checkpoint(0, HEADER_BYTES, 0)
+        self._is_behind = False  # the index names segments that are gone
 
     def run(self, numbers: list[int], progress: Callable[[int, int], None]) -> None:
         usage = self._index.usage
         for gone in usage.segments.keys() - set(numbers):
+            self._is_behind = True
             if not usage.segments[gone].live:
                 usage.forget(gone)
         dropped: list[bytes] = []
@@ -251,6 +258,9 @@ class _Recovery:
 
     def _take(self, change: Change, number: int) -> None:
         self._report.changes += 1
+        if self._is_behind and self._index.get(change.key) is None:
+            for older in [one for one in self._index.usage.segments if one < number]:
+                self._index.usage.supersede(number, older)
         self._index.apply(change, number)
         if self._index.layer_load >= 1:
             self._index.write_frozen(self._index.freeze(self._checkpoint))

@@ -29,6 +29,7 @@ from predastore._fast import frame
 from predastore._fast.crc import crc32c
 from predastore.errors import ShardCorrupt, StoreFailed
 from predastore.limits import KIB, MIB
+from predastore.node import moving
 from predastore.node.compaction import Candidate, _unneeded, choose
 from predastore.node.listing import segment_sizes
 from predastore.node.log import SegmentState
@@ -384,5 +385,50 @@ def test_room_is_made_on_a_disk_of_a_few_megabytes(tmp_path: Path) -> None:
             await compacted(store, tmp_path)
             status = await store.status()
             assert status.used_bytes < 5 * 100_000 * 1.3 + 3 * MIB
+
+    run(main())
+
+
+async def seal(store: Store, path: Path) -> None:
+    """What comes next goes to another segment."""
+    number = int(segments(path)[-1].stem)
+    await store._writer.run(moving.Seal(asyncio.get_running_loop().create_future(), number))
+
+
+async def rewrite(store: Store, number: int) -> None:
+    """Compacts this segment, whether it is due or not."""
+    found = {one.state.number: one for one in await store._compactor._survey()}
+    await store._compactor._rewrite(found[number])
+
+
+def test_a_tombstone_that_was_carried_is_kept_though_the_index_does_not_say_why(
+    tmp_path: Path,
+) -> None:
+    """The index is older than the segments: segments that it names are gone, as after a crash on a
+    full disk, where they are unlinked before it is written."""
+    victim, cold = ref_of(1), {ref_of(n): [block_of(n, 20_000)] for n in range(2, 20)}
+    older = tmp_path / "older-index"
+
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            await put(store, victim, block_of(1, 20_000))
+            await fill(store, cold)
+            await seal(store, tmp_path)
+            deleted_in = int(segments(tmp_path)[-1].stem)
+            await store.delete([victim])
+            await seal(store, tmp_path)
+        shutil.copytree(tmp_path / "index", older)
+        async with opened(tmp_path) as store:
+            carried_to = int(segments(tmp_path)[-1].stem)
+            await rewrite(store, deleted_in)
+        assert deleted_in not in [int(path.stem) for path in segments(tmp_path)]
+        shutil.rmtree(tmp_path / "index")
+        shutil.copytree(older, tmp_path / "index")
+        async with opened(tmp_path) as store:
+            await check(store, cold, [victim])
+            await rewrite(store, carried_to)
+        assert carried_to not in [int(path.stem) for path in segments(tmp_path)]
+        assert int(segments(tmp_path)[0].stem) == 1  # with what the tombstone revokes
+        await check_all_ways(tmp_path, cold, [victim])
 
     run(main())
