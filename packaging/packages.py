@@ -170,6 +170,7 @@ def main() -> int:
     os.umask(0o022)
     release = os.environ.get("RELEASE") or "1"
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
+    os.environ["SOURCE_DATE_EPOCH"] = str(epoch)  # dpkg-deb and rpmbuild read it, too
     target = Path(sys.argv[1]) if sys.argv[1:] else ROOT / "dist"
     target.mkdir(exist_ok=True)
     for made in (deb(target, release, epoch), rpm(target, release, epoch)):
