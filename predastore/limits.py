@@ -297,6 +297,7 @@ BACKEND_IDLE_CHECK_MS: Final = 250  # and each check while somebody waits cuts o
 BACKEND_POOL_BYTES_MAX: Final = 160 * MIB  # buffers kept: stripes of 8 PUTs, in two sizes or more
 BACKEND_POOLED_BUFFER_BYTES_MIN: Final = 64 * KIB  # smaller ones are cheap to make
 BACKEND_STRIPES_PER_REQUEST_MAX: Final = 3  # received, coded and sent; or read ahead
+BACKEND_RESTORED_STRIPES_MAX: Final = 64  # a PUT whose nodes died is made whole up to here
 BACKEND_INLINE_BYTES_MAX: Final = 16 * KIB  # coded in the event loop: some tens of microseconds
 BACKEND_FIRST_READ_BYTES: Final = 16 * KIB  # of a body, before it gets a share of the budget
 BACKEND_DROPS_MAX: Final = 256  # abandoned writes whose shards are being dropped at once

@@ -8,8 +8,10 @@ short. A shard's blocks go to its node in order, then a commit; an object of one
 `put` to each node. On success every shard that is not MISSING is durable.
 
 A node that fails, or misses its deadline, in the first stripe is replaced by the next spare of
-the ring. Later the shard is given up, as its earlier blocks are gone from memory. The write fails
-(NotEnoughNodes, NodeFull) as soon as fewer than the quorum are left: k + 1, or k when m = 0.
+the ring. Later the shard is given up, as its earlier blocks are gone from memory. The quorum is
+k + 1, or k when m = 0. Where fewer shards are left, but k of an object of not too many stripes, and
+a spare, the missing one is made again at the end (stripe_restore); else the write fails at once
+(NotEnoughNodes, NodeFull).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from predastore.backend.body import expect_end, fill, first_bytes
 from predastore.backend.cluster import NODE_ERRORS, Cluster
 from predastore.backend.interface import DigestSink, Source
 from predastore.backend.records import MISSING, now_ms
+from predastore.backend.stripe_restore import restore
 from predastore.coding import erasure
 from predastore.errors import NodeFull, NotEnoughNodes, Overloaded
 from predastore.failpoints import failpoint
@@ -33,6 +36,7 @@ from predastore.limits import (
     BACKEND_BUSY_PAUSE_MS,
     BACKEND_FIRST_READ_BYTES,
     BACKEND_INLINE_BYTES_MAX,
+    BACKEND_RESTORED_STRIPES_MAX,
     BACKEND_STRIPES_PER_REQUEST_MAX,
 )
 from predastore.node.shard import ShardRef
@@ -75,6 +79,8 @@ class StripeWriter:
         else:
             await self._write_many(source, digests)
             await self._commit()
+            await self._restore()
+            self._check_quorum()
         self._drop_strays()
 
     async def _write_one(self, source: Source, digests: DigestSink) -> None:
@@ -193,7 +199,8 @@ class StripeWriter:
                 if node != MISSING
             ]
         )
-        self._check_quorum()
+        if not self._can_restore():
+            self._check_quorum()
 
     async def _send_block(self, shard: int, number: int, block: memoryview, crc: int) -> None:
         """One block to its node, or, in the first stripe, to the first spare that takes it."""
@@ -244,7 +251,18 @@ class StripeWriter:
         await _all(
             [commit(shard, node) for shard, node in enumerate(self.nodes) if node != MISSING]
         )
-        self._check_quorum()
+
+    async def _restore(self) -> None:
+        """Makes shards again on spares until there is a quorum, if k are durable."""
+        while self._placed() < self._quorum and self._can_restore():
+            shard, spare = self.nodes.index(MISSING), self._next_spare()
+            holders = {index: node for index, node in enumerate(self.nodes) if node != MISSING}
+            if await restore(
+                self._cluster, self._refs, holders, self._size, shard, spare, self._done_by
+            ):
+                self.nodes[shard] = spare
+            else:
+                self._left.append((spare, self._refs[shard]))
 
     # --- nodes that fail ------------------------------------------------------------------
 
@@ -259,17 +277,33 @@ class StripeWriter:
 
     def _next_spare(self) -> int:
         """The best other node that is well; MISSING when there is none left."""
+        spares = self._well_spares()
+        return spares.pop(0) if spares else MISSING
+
+    def _well_spares(self) -> list[int]:
         if self._spares is None:
-            ranked = self._cluster.ring.spares(self._refs[0].object_hash, self.nodes)
+            used = [*self.nodes, *(node for node, _ in self._left)]
+            ranked = self._cluster.ring.spares(self._refs[0].object_hash, used)
             self._spares = [node for node in ranked if self._cluster.health.is_well(node)]
-        return self._spares.pop(0) if self._spares else MISSING
+        return self._spares
 
     def _give_up(self, shard: int, *, replace: bool) -> None:
         self._left.append((self.nodes[shard], self._refs[shard]))
         self.nodes[shard] = self._next_spare() if replace else MISSING
 
+    def _placed(self) -> int:
+        return len(self.nodes) - self.nodes.count(MISSING)
+
+    def _can_restore(self) -> bool:
+        """Whether what lacks for a quorum can be made again once the others are committed."""
+        return (
+            1 < self._count <= BACKEND_RESTORED_STRIPES_MAX
+            and self._placed() >= self._code.k
+            and bool(self._well_spares())
+        )
+
     def _check_quorum(self) -> None:
-        placed = len(self.nodes) - self.nodes.count(MISSING)
+        placed = self._placed()
         if placed < self._quorum:
             message = f"{placed} of {len(self.nodes)} shards were placed, {self._quorum} are needed"
             raise NodeFull(message) if self._full else NotEnoughNodes(message)

@@ -23,7 +23,7 @@ from backend_support import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predastore.backend import records
+from predastore.backend import records, stripe_writer
 from predastore.backend.interface import CompletedPart
 from predastore.backend.records import MISSING, RepairRecord, ShardExtent
 from predastore.errors import NodeFull, NotEnoughNodes, ObjectUnreadable
@@ -239,6 +239,56 @@ def test_a_node_that_dies_in_the_middle_costs_one_shard(tmp_path: Path) -> None:
             assert await at.get("k") == data
 
     run(main())
+
+
+@pytest.mark.parametrize("size", [2 * STRIPE, LARGE])
+def test_a_shard_is_made_again_where_two_nodes_die_in_the_middle(tmp_path: Path, size: int) -> None:
+    async def main() -> None:
+        async with distributed(tmp_path, node_count=6) as at:
+            record, data = await _put_through_two_deaths(at, size)
+            nodes, extent = nodes_of(at), extent_of(record)
+            chosen = at.store._cluster.ring.place(records.object_hash("bucket", "k"), 5)
+            (spare,) = set(nodes.nodes).difference(chosen)
+            assert sorted(extent.nodes) == sorted([MISSING, chosen[0], chosen[2], chosen[4], spare])
+            assert (await repairs(at))[record.write_id].shards == (extent.nodes.index(MISSING),)
+            nodes[chosen[0]].down = True
+            assert await at.get("k") == data, "the new shard is as good as any"
+
+    run(main())
+
+
+@pytest.mark.parametrize("fault", ["spare", "stripes"])
+def test_what_can_not_be_made_again_fails_and_leaves_nothing(
+    tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with distributed(tmp_path, node_count=6) as at:
+            nodes = nodes_of(at)
+            chosen = at.store._cluster.ring.place(records.object_hash("bucket", "k"), 5)
+            (spare,) = set(nodes.nodes).difference(chosen)
+            nodes[spare].full = fault == "spare"
+            if fault == "stripes":
+                monkeypatch.setattr(stripe_writer, "BACKEND_RESTORED_STRIPES_MAX", 1)
+            with pytest.raises(NodeFull if fault == "spare" else NotEnoughNodes):
+                await _put_through_two_deaths(at, LARGE)
+            assert (await at.objects.lookup("bucket", "k"))[1] is None
+            well = [nodes[node] for node in (chosen[0], chosen[2], chosen[4], spare)]
+            await eventually_async(lambda: not any(node.shards or node.pending for node in well))
+
+    run(main())
+
+
+async def _put_through_two_deaths(at: Harness, size: int) -> tuple[records.ObjectRecord, bytes]:
+    """A PUT of several stripes, two of whose nodes die after the first stripe that they took."""
+    nodes, data = nodes_of(at), some_bytes(size)
+    source = StalledSource(data)
+    task = asyncio.ensure_future(at.objects.put("bucket", "k", source, size, OWNER))
+    await source.stalled.wait()
+    await eventually_async(lambda: nodes.calls("append") >= 5)
+    chosen = at.store._cluster.ring.place(records.object_hash("bucket", "k"), 5)
+    nodes[chosen[1]].down = nodes[chosen[3]].down = True
+    source.proceed.set()
+    return await task, data
 
 
 @pytest.mark.parametrize("fault", ["down", "lose", "rot"])
