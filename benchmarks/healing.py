@@ -6,6 +6,7 @@
                              yardstick: bytes of shards that PUTs write a second
     healing.p99.get, .put    99th percentile under load while a wiped node is being filled again;
                              yardstick: the same load without
+    healing.p99.all.get, .all.put  the same, while the other nodes compact and scrub as well
     healing.grow.moved       shards moved from 5 nodes to 8, under load; yardstick: the least
     healing.shrink.moved     from 8 nodes to 6; yardstick: the least
     healing.grow.time, .shrink.time  seconds until all lie where the ring wants them; yardstick:
@@ -33,6 +34,7 @@ from typing import Final
 
 from benchmarks.measure import Row, row
 from benchmarks.served import scratch
+from predastore._fast.crc import crc32c
 from predastore.backend import records
 from predastore.backend.distributed import DistributedStore, ready_ring
 from predastore.backend.healing.healer import Healing, Pace
@@ -45,7 +47,7 @@ from predastore.backend.state import LocalState
 from predastore.coding import erasure
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
-from predastore.limits import KIB
+from predastore.limits import KIB, MIB
 from predastore.node import server
 from predastore.node.client import NodeClient
 from predastore.node.shard import ShardRef
@@ -62,6 +64,8 @@ SHRUNK: Final = (1, 2, 3, 6, 7, 8)
 PACE: Final = Pace(beat_s=0.2, watch_s=0.2)
 WRITERS: Final = 64
 LOAD_S: Final = 6.0
+LITTER_BLOCK_BYTES: Final = 64 * KIB
+LITTER_BLOCKS: Final = 3_000  # 190 MiB a node and round
 ROUNDS: Final = int(os.environ.get("HEALING_ROUNDS", "3"))
 _NOBODY: Final = Attributes(owner="me")
 
@@ -105,11 +109,17 @@ async def _refill(at: _Site, put_rate: float) -> list[Row]:
 async def _percentiles(at: _Site) -> list[Row]:
     plain: list[_Load] = []
     healing: list[_Load] = []
+    everything: list[_Load] = []
     for _ in range(ROUNDS):
         plain.append(await _loaded(at))
         await at.wipe(4)
         await at.is_repairing()
         healing.append(await _loaded(at))
+        await at.at_rest()
+        await at.wipe(4)
+        await at.is_repairing()
+        async with at.upkeep((1, 2, 3, 5)):
+            everything.append(await _loaded(at))
         await at.at_rest()
     return [
         row(
@@ -118,10 +128,15 @@ async def _percentiles(at: _Site) -> list[Row]:
             "ms",
             spread=(max(found) - min(found)) / statistics.median(found),
             yardstick="without repair",
-            yardstick_value=statistics.median(p99(getattr(each, name)) for each in plain),
+            yardstick_value=statistics.median(p99(getattr(each, kind)) for each in plain),
         )
-        for name in ("get", "put")
-        if (found := [p99(getattr(each, name)) for each in healing])
+        for name, loads, kind in (
+            ("get", healing, "get"),
+            ("put", healing, "put"),
+            ("all.get", everything, "get"),
+            ("all.put", everything, "put"),
+        )
+        if (found := [p99(getattr(each, kind)) for each in loads])
     ]
 
 
@@ -223,6 +238,7 @@ class _Site:
         self._state = state
         self._stores: dict[int, Store] = {}
         self._endpoint = Endpoint(cluster_key=b"k" * 32, certificate=self_signed(), name="bench")
+        self._began_ms = records.now_ms()
         self._noise = random.Random(1).randbytes(1 << 20)
         self.store = DistributedStore(
             NodeClient(self._endpoint), _ring(FIRST), CODE, BLOCK_BYTES, grace_s=2
@@ -244,7 +260,9 @@ class _Site:
 
     async def _run(self, node: int) -> None:
         path = self._folder / f"node-{node}"
-        self._stores[node] = await Store.open(path, node_id=node, cluster_id=b"c" * 16)
+        self._stores[node] = await Store.open(
+            path, node_id=node, cluster_id=b"c" * 16, segment_bytes_max=16 * MIB
+        )
         self._endpoint.serve(f"node/{node}", server.service(self._stores[node]))
 
     async def _close_stores(self) -> None:
@@ -264,6 +282,20 @@ class _Site:
         shutil.rmtree(self._folder / f"node-{node}")
         await self._run(node)
         return lost
+
+    @asynccontextmanager
+    async def upkeep(self, nodes: Sequence[int]) -> AsyncIterator[None]:
+        """Each of the nodes has much to compact, and scrubs; if one did not, that is raised."""
+        stores = [self._stores[node] for node in nodes]
+        await asyncio.gather(*(_litter(store) for store in stores))
+        for store in stores:
+            store.scrub(start=True)
+        before = [await store.status() for store in stores]
+        yield
+        for store, then in zip(stores, before, strict=True):
+            now = await store.status()
+            if now.moved_bytes <= then.moved_bytes or now.scrub_started_ms <= self._began_ms:
+                raise AssertionError("a node has not compacted, or not scrubbed")
 
     async def set_nodes(self, nodes: Sequence[int], draining: Sequence[int]) -> int:
         """How many shards have to move at least."""
@@ -381,6 +413,16 @@ class _Site:
             if said.ring_settled and not said.moves_left:
                 return
             await asyncio.sleep(0.1)
+
+
+async def _litter(store: Store) -> None:
+    """Shards that nobody wants, every other of which is deleted again."""
+    block = random.Random(2).randbytes(LITTER_BLOCK_BYTES)
+    crc = crc32c(block)
+    for _ in range(LITTER_BLOCKS // WRITERS):
+        refs = [ShardRef(os.urandom(32), os.urandom(16), 0) for _ in range(WRITERS)]
+        await asyncio.gather(*(store.put(ref, block, crc) for ref in refs))
+        await store.delete(refs[::2])
 
 
 def _strangers(extent: ShardExtent, ring: Ring) -> set[int]:
