@@ -8,7 +8,9 @@
 #include <semaphore.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,9 +50,35 @@ static int ps_write(int fd, const uint8_t *data, size_t size, int64_t offset) {
     return 0;
 }
 
+/* struct sched_attr, sched_setattr(2). */
+typedef struct {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+} ps_sched;
+
+#define PS_SLICE_NS 100000 /* the least that Linux takes */
+
+/* Asks for short turns, which come soon (Linux 6.12; before, it changes nothing). A sync is a few
+ * microseconds of work between two waits for the disk: where all processors are busy, each of them
+ * would be waited for as long as others' turns last. It gets no more of the processor by that. */
+static void ps_short_turns(void) {
+#ifdef SYS_sched_setattr
+    ps_sched sched;
+    memset(&sched, 0, sizeof sched);
+    if (syscall(SYS_sched_getattr, 0, &sched, sizeof sched, 0) || sched.policy)
+        return;
+    sched.runtime = PS_SLICE_NS;
+    syscall(SYS_sched_setattr, 0, &sched, 0);
+#endif
+}
+
 static void *ps_main(void *argument) {
     ps_syncer *s = argument;
     const uint64_t one = 1;
+    ps_short_turns();
     for (;;) {
         while (sem_wait(&s->begin) && errno == EINTR)
             ;
