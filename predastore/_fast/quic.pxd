@@ -10,12 +10,8 @@ cdef extern from "quic_api.h":
     int64_t PQ_NEVER
     uint64_t PQ_UNKNOWN
     uint32_t PQ_NO_PIECE
-    struct pq_chunk:
-        pass
-    struct pq_piece:
-        const uint8_t *data
-        uint32_t length, next
-        pq_chunk *chunk
+    int pq_gcm_off
+    int pq_gcm_usable() nogil
     struct pq_event:
         int kind
         uint64_t number, value
@@ -42,8 +38,6 @@ cdef extern from "quic_api.h":
         size_t mtu, mtu_max
         pq_cubic cubic
         uint32_t stream_count, piece_count, event_count, foreign_count
-        pq_stream *ready
-        pq_piece *pieces
         pq_event *events
     struct pq_setup:
         int is_client, cipher, version, key_phase, ack_exponent
@@ -88,4 +82,6 @@ cdef extern from "quic_api.h":
     void pq_consume(pq_conn *c, uint64_t n) nogil
     void pq_gather(pq_conn *c, pq_stream *s, uint8_t *room, size_t at, size_t n) nogil
     void pq_gather_end(pq_conn *c, pq_stream *s) nogil
-    void pq_chunk_free(pq_conn *c, pq_chunk *chunk) nogil
+    pq_stream *pq_ready_take(pq_conn *c) nogil
+    size_t pq_pieces_bytes(const pq_conn *c, const pq_stream *s) nogil
+    void pq_pieces_take(pq_conn *c, pq_stream *s, uint8_t *out) nogil

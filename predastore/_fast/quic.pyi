@@ -47,6 +47,13 @@ ERROR: Final[int]
 
 Event = tuple[int, int, bytes, int]
 
+def multi_buffer() -> bool:
+    """AES-GCM is Intel's IPsec multi-buffer library's; else it is libcrypto's. The first call in a
+    process takes 12 ms, in which that library tests itself."""
+
+def use_multi_buffer(wanted: bool) -> None:
+    """For tests: False makes all keys libcrypto's that are set up from now on."""
+
 class Engine:
     """`secret`s are the TLS traffic secrets, `version` the QUIC version (1 or 2, their labels
     differ); the first ones are those before any key update: header protection keeps to them.

@@ -32,6 +32,15 @@ cdef inline double _s(int64_t ns):
     return INFINITY if ns == PQ_NEVER else ns / 1e9
 
 
+def multi_buffer():
+    return bool(pq_gcm_usable())
+
+
+def use_multi_buffer(bint wanted):
+    global pq_gcm_off
+    pq_gcm_off = not wanted
+
+
 cdef class Engine:
     cdef pq_conn *c
     cdef list happened
@@ -134,20 +143,13 @@ cdef class Engine:
     cdef _collect(self):
         """Events of the datagram at hand, whose buffer the owner has back after this."""
         cdef pq_conn *c = self.c
-        cdef pq_stream *s = c.ready
-        cdef pq_stream *turned = NULL
-        cdef pq_stream *following
+        cdef pq_stream *following = pq_ready_take(c)
+        cdef pq_stream *s
         cdef pq_event *event
         cdef uint32_t i
-        while s != NULL:  # they were put in front of each other
-            following = s.ready_next
-            s.ready_next = turned
-            turned = s
+        while following != NULL:
             s = following
-        c.ready = NULL
-        while turned != NULL:
-            s = turned
-            turned = s.ready_next
+            following = s.ready_next
             s.in_ready = 0
             self._data(s)
             pq_stream_settle(c, s)
@@ -161,37 +163,21 @@ cdef class Engine:
         c.event_count = 0
 
     cdef _data(self, pq_stream *s):
-        cdef size_t total = 0
-        cdef uint32_t i = s.piece_first
-        cdef pq_piece *piece
-        cdef char *out
-        cdef bint end = s.received_all and not s.told_end
+        cdef bint end = s.received_all and not s.told_end, more = s.piece_first != PQ_NO_PIECE
         if s.gather != NULL and (end or s.gather_at == s.gather_bytes):
             whole = self.gathering.pop(s.id)
             if s.gather_at < s.gather_bytes:
                 whole = whole[: s.gather_at]
             pq_gather_end(self.c, s)
-            self.happened.append((EVENT_DATA, s.id, whole, <int>(end and i == PQ_NO_PIECE)))
-            if i == PQ_NO_PIECE:
+            self.happened.append((EVENT_DATA, s.id, whole, <int>(end and not more)))
+            if not more:
                 s.told_end |= end
                 return
-        while i != PQ_NO_PIECE:
-            total += self.c.pieces[i].length
-            i = self.c.pieces[i].next
-        data = PyBytes_FromStringAndSize(NULL, total)
-        out = PyBytes_AS_STRING(data)
-        i = s.piece_first
-        while i != PQ_NO_PIECE:
-            piece = &self.c.pieces[i]
-            memcpy(out, piece.data, piece.length)
-            out += piece.length
-            if piece.chunk != NULL:
-                pq_chunk_free(self.c, piece.chunk)
-            i = piece.next
-        s.piece_first = s.piece_last = PQ_NO_PIECE
         if end:
             s.told_end = 1
-        if total or end:
+        if more or end:
+            data = PyBytes_FromStringAndSize(NULL, pq_pieces_bytes(self.c, s))
+            pq_pieces_take(self.c, s, <uint8_t *>PyBytes_AS_STRING(data))
             self.happened.append((EVENT_DATA, s.id, data, <int>end))
 
     def events(self):

@@ -200,6 +200,36 @@ static int pq_seal_packet(struct pq_conn *c, uint8_t *packet, size_t header, siz
     return 1;
 }
 
+/* The streams that have something to tell, in the order in which it came. */
+static struct pq_stream *pq_ready_take(struct pq_conn *c) {
+    struct pq_stream *turned = NULL;
+    while (c->ready != NULL) { /* they were put in front of each other */
+        struct pq_stream *s = c->ready;
+        c->ready = s->ready_next;
+        s->ready_next = turned;
+        turned = s;
+    }
+    return turned;
+}
+
+static size_t pq_pieces_bytes(const struct pq_conn *c, const struct pq_stream *s) {
+    size_t total = 0;
+    for (uint32_t i = s->piece_first; i != PQ_NO_PIECE; i = c->pieces[i].next)
+        total += c->pieces[i].length;
+    return total;
+}
+
+/* Copies the pieces of a stream out; there are none after that. */
+static void pq_pieces_take(struct pq_conn *c, struct pq_stream *s, uint8_t *out) {
+    for (uint32_t i = s->piece_first; i != PQ_NO_PIECE; i = c->pieces[i].next) {
+        struct pq_piece *piece = &c->pieces[i];
+        memcpy(out, piece->data, piece->length);
+        out += piece->length;
+        if (piece->chunk != NULL) pq_chunk_free(c, piece->chunk);
+    }
+    s->piece_first = s->piece_last = PQ_NO_PIECE;
+}
+
 /* A socket, room for a batch, and what became of the last one. */
 struct pq_outlet {
     int fd, offload, error; /* error: an errno, for which it was not sent beyond `sent` */

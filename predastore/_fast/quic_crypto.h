@@ -1,23 +1,17 @@
-/* Protection of 1-RTT packets (RFC 9001): keys from traffic secrets, AEAD, header protection of a
- * batch in one call, key updates. Contexts are kept; only the nonce is set for each packet. */
+/* Protection of 1-RTT packets (RFC 9001): keys from traffic secrets, header protection of a batch
+ * in one call, key updates. Contexts are kept; only the nonce is set for each packet. */
 #ifndef PREDASTORE_QUIC_CRYPTO_H
 #define PREDASTORE_QUIC_CRYPTO_H
 
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <stdint.h>
-#include <string.h>
 
-#include "quic_wire.h"
-
-enum { PQ_AES_128_GCM, PQ_AES_256_GCM, PQ_CHACHA20_POLY1305 };
+#include "quic_aead.h"
 
 enum { PQ_SECRET_MAX = 48, PQ_MASK = 5 };
 
 /* Of one direction and one key phase. */
 struct pq_key {
-    EVP_CIPHER_CTX *aead;
+    struct pq_aead aead;
     uint8_t secret[PQ_SECRET_MAX];
     uint8_t iv[12];
 };
@@ -28,12 +22,6 @@ struct pq_suite {
     size_t secret_bytes, key_bytes;
     EVP_CIPHER_CTX *header;
 };
-
-static const EVP_CIPHER *pq_aead(int cipher) {
-    return cipher == PQ_AES_128_GCM   ? EVP_aes_128_gcm()
-           : cipher == PQ_AES_256_GCM ? EVP_aes_256_gcm()
-                                      : EVP_chacha20_poly1305();
-}
 
 /* HKDF-Expand-Label (RFC 8446, 7.1) with no context, for outputs of at most one hash. */
 static int pq_expand(const struct pq_suite *suite, const uint8_t *secret, const char *label,
@@ -56,28 +44,21 @@ static int pq_expand(const struct pq_suite *suite, const uint8_t *secret, const 
 }
 
 static void pq_key_free(struct pq_key *key) {
-    EVP_CIPHER_CTX_free(key->aead);
+    pq_aead_free(&key->aead);
     OPENSSL_cleanse(key, sizeof *key);
 }
 
-/* The key of a secret that is in `key->secret`. */
+/* The key of a secret that is in `key->secret`; there was none before. */
 static int pq_key_setup(const struct pq_suite *suite, struct pq_key *key) {
     uint8_t bytes[32];
     int second = suite->version == 2;
-    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    int good = ctx != NULL &&
-               pq_expand(suite, key->secret, second ? "quicv2 key" : "quic key", bytes,
-                         suite->key_bytes) &&
-               pq_expand(suite, key->secret, second ? "quicv2 iv" : "quic iv", key->iv, 12) &&
-               EVP_CipherInit_ex(ctx, pq_aead(suite->cipher), NULL, bytes, key->iv,
-                                 suite->sealing) == 1;
-    if (!good) {
-        EVP_CIPHER_CTX_free(ctx);
-        return 0;
-    }
-    EVP_CIPHER_CTX_free(key->aead);
-    key->aead = ctx;
-    return 1;
+    int good =
+        pq_expand(suite, key->secret, second ? "quicv2 key" : "quic key", bytes,
+                  suite->key_bytes) &&
+        pq_expand(suite, key->secret, second ? "quicv2 iv" : "quic iv", key->iv, 12) &&
+        pq_aead_setup(&key->aead, suite->cipher, suite->sealing, bytes, key->iv);
+    OPENSSL_cleanse(bytes, sizeof bytes);
+    return good;
 }
 
 /* The key of the phase after `key` (RFC 9001, 6.1). */
@@ -133,29 +114,17 @@ static void pq_nonce(const struct pq_key *key, uint64_t number, uint8_t nonce[12
 static int pq_seal(struct pq_key *key, uint64_t number, const uint8_t *header, size_t header_bytes,
                    uint8_t *text, size_t n) {
     uint8_t nonce[12];
-    int size = 0;
     pq_nonce(key, number, nonce);
-    return EVP_EncryptInit_ex(key->aead, NULL, NULL, NULL, nonce) == 1 &&
-           EVP_EncryptUpdate(key->aead, NULL, &size, header, (int)header_bytes) == 1 &&
-           EVP_EncryptUpdate(key->aead, text, &size, text, (int)n) == 1 &&
-           EVP_EncryptFinal_ex(key->aead, text + n, &size) == 1 &&
-           EVP_CIPHER_CTX_ctrl(key->aead, EVP_CTRL_AEAD_GET_TAG, PQ_TAG, text + n) == 1;
+    return pq_aead_seal(&key->aead, nonce, header, header_bytes, text, n, text);
 }
 
 /* Decrypts `n` bytes (with their tag) from `text` to `out`; 0 if they are not authentic. */
 static int pq_open(struct pq_key *key, uint64_t number, const uint8_t *header, size_t header_bytes,
                    const uint8_t *text, size_t n, uint8_t *out) {
-    uint8_t nonce[12], tag[PQ_TAG], rest[PQ_TAG];
-    int size = 0;
+    uint8_t nonce[12];
     if (n < PQ_TAG) return 0;
-    n -= PQ_TAG;
-    memcpy(tag, text + n, PQ_TAG);
     pq_nonce(key, number, nonce);
-    return EVP_DecryptInit_ex(key->aead, NULL, NULL, NULL, nonce) == 1 &&
-           EVP_DecryptUpdate(key->aead, NULL, &size, header, (int)header_bytes) == 1 &&
-           EVP_DecryptUpdate(key->aead, out, &size, text, (int)n) == 1 &&
-           EVP_CIPHER_CTX_ctrl(key->aead, EVP_CTRL_AEAD_SET_TAG, PQ_TAG, tag) == 1 &&
-           EVP_DecryptFinal_ex(key->aead, rest, &size) == 1;
+    return pq_aead_open(&key->aead, nonce, header, header_bytes, text, n - PQ_TAG, out);
 }
 
 #endif

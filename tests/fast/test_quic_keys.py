@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from predastore._fast import quic
@@ -9,6 +11,13 @@ from support.quic_pair import Network, engines
 
 AEAD_LIMIT_REACHED = 0xF
 FAR = 1 << 60
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["multi-buffer", "libcrypto"])
+def _aead(request: pytest.FixtureRequest) -> Iterator[None]:
+    quic.use_multi_buffer(request.param)
+    yield
+    quic.use_multi_buffer(True)
 
 
 def _exchanged(net: Network, count: int) -> None:

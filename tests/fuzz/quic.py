@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from predastore._fast.quic import multi_buffer
+
 _ROOT = Path(__file__).resolve().parents[2]
 _SOURCE = Path(__file__).with_name("quic_fuzz.c")
 _SANITIZED = (
@@ -28,7 +30,9 @@ def build(folder: Path, *, libfuzzer: bool = False) -> Path:
     kinds = "address,undefined"
     head = ["clang", f"-fsanitize=fuzzer,{kinds}"] if libfuzzer else ["gcc", f"-fsanitize={kinds}"]
     options = [] if libfuzzer else ["-DSTANDALONE"]
-    command = [*head, *options, *_SANITIZED, "-o", str(program)]
+    if multi_buffer():
+        options += ["-DPREDASTORE_IPSEC_MB", "-lIPSec_MB"]
+    command = [*head, *_SANITIZED, *options, "-o", str(program)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return program
 

@@ -69,6 +69,7 @@ static void open_both(struct world *w, struct script *s) {
     other.send_secret = other.first_send_secret = two;
     other.receive_secret = other.first_receive_secret = one;
     memset(w, 0, sizeof *w);
+    pq_gcm_off = bits >> 6 & 1;
     w->now = setup.now;
     w->manners = number(s, 1);
     if (w->manners > 64) w->manners = 256 - (w->manners & 7); /* one that is odd is the last */
