@@ -122,9 +122,10 @@ def _node(node: int, said: NodeStatus | str, processes: Sequence[Record]) -> dic
     if isinstance(said, str):
         health = "no answer" if seen is None else seen.status.name.lower()
         return {"health": "no answer" if health == "alive" else health, "error": said}
-    health = f"FAILED: {said.failure}" if said.failure else "good"
+    health = "FAILED" if said.failure else "full" if said.free_bytes <= 0 else "good"
     return {
-        "health": "full" if health == "good" and said.free_bytes <= 0 else health,
+        "health": health,
+        **({"error": said.failure} if said.failure else {}),
         "shards": said.shard_count,
         "live_bytes": said.live_bytes,
         "used_bytes": said.used_bytes,
@@ -192,7 +193,7 @@ def text(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
     lines = [
         f"cluster {found['name']}: RS({code['data']},{code['parity']}), "
         f"{len(found['nodes'])} nodes (version {found['version']}), "
-        f"{len(found['processes']) - len(away)} processes here",
+        f"processes here: {len(found['processes']) - len(away)}",
         "",
         *remote.table(rows),
         "",

@@ -50,7 +50,7 @@ def summary(
             {
                 "node": one.node,
                 "why": "has failed"
-                if one.state == FAILED or health[one.node].startswith("FAILED")
+                if one.state == FAILED or health[one.node] == "FAILED"
                 else "does not answer",
                 "shards": one.shards,
                 "bytes": one.live_bytes,

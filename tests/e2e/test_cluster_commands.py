@@ -156,7 +156,7 @@ def looks_right(operator: Operator, bodies: dict[str, bytes]) -> None:
     assert {one["name"] for one in found["processes"]} == {f"node/{n}" for n in range(1, 7)}
     assert {one["status"] for one in found["processes"]} == {"alive"}
     text = operator.run("cluster", "status")
-    assert "RS(3,2), 6 nodes (version 1), 6 processes here" in text
+    assert "RS(3,2), 6 nodes (version 1), processes here: 6" in text
     assert "no shard is known to be missing" in text
     rows = operator.shards("k11")
     assert [row["health"] for row in rows] == ["good"] * 5

@@ -41,7 +41,7 @@ def test_nothing_is_missing_where_all_are_well() -> None:
 def test_a_node_that_has_failed_says_itself_what_it_held() -> None:
     """Not what it held when it was last asked: that was before it got them."""
     seen = SeenNode(2, 0, 0, FAILED, 840)
-    nodes = [answering(1), answering(2, health="FAILED: its disk", shards=5), answering(3)]
+    nodes = [answering(1), answering(2, health="FAILED", shards=5), answering(3)]
     found = missing.summary(progress(well(1), seen, well(3)), nodes, 2)
     assert (found["shards"], found["bytes"]) == (5, 5 * MIB)
     assert found["unreachable"] == [
