@@ -7,7 +7,7 @@ peer by name, in process or over QUIC, with a deadline. Services are unknown her
 from predastore.rpc.certificate import Certificate, self_signed
 from predastore.rpc.endpoint import Endpoint
 from predastore.rpc.framing import Buffer
-from predastore.rpc.service import CallContext, Handler, Method, Reply, Service
+from predastore.rpc.service import CallContext, Handler, Later, Method, Reply, Service
 
 __all__ = [
     "Buffer",
@@ -15,6 +15,7 @@ __all__ = [
     "Certificate",
     "Endpoint",
     "Handler",
+    "Later",
     "Method",
     "Reply",
     "Service",

@@ -8,20 +8,28 @@ any other goes over QUIC to the address given with `add_peer`. Each peer has bou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
-from predastore.errors import PeerUnreachable
+from predastore.errors import PeerUnreachable, PredastoreError, RpcError
 from predastore.limits import RPC_TIMEOUT_MS_MAX
 from predastore.rpc import pipe, quic_client
 from predastore.rpc.admission import Admission
 from predastore.rpc.auth import ANYONE
 from predastore.rpc.certificate import Certificate
 from predastore.rpc.deadlines import Deadlines
-from predastore.rpc.framing import Buffer, decode_response, encode_struct, payload_length
+from predastore.rpc.framing import (
+    Buffer,
+    Message,
+    decode_response,
+    encode_struct,
+    payload_length,
+)
 from predastore.rpc.peers import Dial, Peer
+from predastore.rpc.quic_client import Outcome, settle
 from predastore.rpc.quic_core import client_configuration
 from predastore.rpc.quic_listener import Listener
 from predastore.rpc.service import Method, Service
@@ -52,6 +60,8 @@ class Endpoint:
         self._listeners: list[Listener] = []
         self._remote: dict[str, Peer] = {}
         self._addresses: dict[str, tuple[str, int]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._posting: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -81,7 +91,7 @@ class Endpoint:
         self._addresses[peer] = (host, port)
         old = self._remote.pop(peer, None)
         if old is not None:
-            task = asyncio.get_running_loop().create_task(old.close())
+            task = self._loop.create_task(old.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -93,11 +103,14 @@ class Endpoint:
         return name
 
     def _peer(self, name: str) -> Peer:
-        peer = self._remote.get(name)
+        peer = self._known(name)
         if peer is None:
-            address = self._addresses.get(name)
-            if address is None:
-                raise PeerUnreachable(f"{name}: no address is known")
+            raise PeerUnreachable(f"{name}: no address is known")
+        return peer
+
+    def _known(self, name: str) -> Peer | None:
+        peer = self._remote.get(name)
+        if peer is None and (address := self._addresses.get(name)) is not None:
             peer = self._remote[name] = Peer(name, self._dial_to(name, *address), self._deadlines)
         return peer
 
@@ -108,6 +121,7 @@ class Endpoint:
             configuration=self._configuration,
             cluster_key=self._cluster_key,
             name=self.name,
+            deadlines=self._deadlines,
             wanted=ANYONE if name.startswith(f"{ANYONE} at ") else name,
         )
 
@@ -127,12 +141,37 @@ class Endpoint:
         """
         if self._closed:
             raise PeerUnreachable(f"{peer}: this endpoint is closed")
-        deadline = asyncio.get_running_loop().time() + min(timeout_ms, RPC_TIMEOUT_MS_MAX) / 1000
+        timeout_ms = min(timeout_ms, RPC_TIMEOUT_MS_MAX)
+        now = self._loop.time()
+        deadline = now + timeout_ms / 1000
         body = encode_struct(request)
         local = self._local.get(peer)
-        if local is None:
-            message = await self._peer(peer).call(method, body, payload, deadline)
-            return decode_response(response_type, message.header), message.payload
+        if local is not None:
+            return await self._call_local(local, method, body, response_type, payload, deadline)
+        remote = self._peer(peer)
+        answer: asyncio.Future[Message] = self._loop.create_future()
+        posted = remote.post(
+            method, body, payload, now=now, timeout_ms=timeout_ms, done=partial(settle, answer)
+        )
+        if posted is None:
+            message = await remote.call(method, body, payload, deadline)
+        else:
+            try:
+                message = await answer
+            except asyncio.CancelledError:
+                posted.give_up()
+                raise
+        return decode_response(response_type, message.header), message.payload
+
+    async def _call_local(
+        self,
+        local: _Local,
+        method: str,
+        body: bytes,
+        response_type: type[S],
+        payload: Sequence[Buffer],
+        deadline: float,
+    ) -> tuple[S, memoryview]:
         size_bytes = len(body) + payload_length(payload)
         if not local.admission.try_enter(size_bytes):
             await local.admission.enter(size_bytes, deadline)
@@ -149,6 +188,48 @@ class Endpoint:
         finally:
             local.admission.leave(size_bytes)
 
+    def post(
+        self,
+        peer: str,
+        method: str,
+        request: msgspec.Struct,
+        response_type: type[S],
+        payload: Sequence[Buffer] = (),
+        *,
+        timeout_ms: int,
+        done: Callable[[tuple[S, memoryview] | PredastoreError], None],
+    ) -> Callable[[], object]:
+        """`call` for those who do not wait: `done` gets, once, what it would return or raise,
+        perhaps before this returns. No task is made where the request can be sent at once.
+
+        What is returned gives the call up; `done` may be told of that, or not.
+        """
+        remote = None if peer in self._local or self._closed else self._known(peer)
+        if remote is not None:
+
+            def answered(outcome: Outcome) -> None:
+                done(outcome if isinstance(outcome, RpcError) else _read(response_type, outcome))
+
+            posted = remote.post(
+                method,
+                encode_struct(request),
+                payload,
+                now=self._loop.time(),
+                timeout_ms=min(timeout_ms, RPC_TIMEOUT_MS_MAX),
+                done=answered,
+            )
+            if posted is not None:
+                return posted.give_up
+        task = self._loop.create_task(
+            _told(
+                self.call(peer, method, request, response_type, payload, timeout_ms=timeout_ms),
+                done,
+            )
+        )
+        self._posting.add(task)
+        task.add_done_callback(self._posting.discard)
+        return task.cancel
+
     async def close(self) -> None:
         """No further calls; calls in flight fail, and handlers are cancelled."""
         self._closed = True
@@ -158,3 +239,22 @@ class Endpoint:
             await listener.close()
         if self._closing:
             await asyncio.wait(self._closing)
+
+
+def _read(response_type: type[S], message: Message) -> tuple[S, memoryview] | PredastoreError:
+    try:
+        return decode_response(response_type, message.header), message.payload
+    except PredastoreError as error:
+        return error
+
+
+async def _told(
+    call: Awaitable[tuple[S, memoryview]],
+    done: Callable[[tuple[S, memoryview] | PredastoreError], None],
+) -> None:
+    outcome: tuple[S, memoryview] | PredastoreError
+    try:
+        outcome = await call
+    except PredastoreError as error:
+        outcome = error
+    done(outcome)

@@ -22,7 +22,7 @@ from predastore.limits import RPC_REDIAL_IDLE_MS, RPC_REDIAL_MS_MAX, RPC_REDIAL_
 from predastore.rpc.admission import Admission
 from predastore.rpc.deadlines import Deadlines
 from predastore.rpc.framing import Buffer, Message, encode_request, payload_length
-from predastore.rpc.quic_client import Channel
+from predastore.rpc.quic_client import Channel, Done, Outcome, Posted
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,34 @@ class Peer:
         self._attempt: asyncio.Future[None] | None = None  # done after the dialler's next try
         self._closed = False
 
+    def post(
+        self,
+        method: str,
+        body: bytes,
+        payload: Sequence[Buffer],
+        *,
+        now: float,
+        timeout_ms: int,
+        done: Done,
+    ) -> Posted | None:
+        """A call, whose outcome `done` gets; None, and nothing was done, where it would have to
+        wait (`call` does that). `body` is the encoded request struct, `now` is loop time."""
+        channel, admission = self._channel, self.admission
+        size_bytes = len(body) + payload_length(payload)
+        if channel is None or not admission.try_enter(size_bytes):
+            return None
+
+        def left(outcome: Outcome) -> None:
+            admission.leave(size_bytes)
+            done(outcome)
+
+        self._called_at = now
+        header = encode_request(method, timeout_ms, body, tracing.place())
+        posted = channel.post(header, payload, now + timeout_ms / 1000, left)
+        if posted is None:
+            admission.leave(size_bytes)
+        return posted
+
     async def call(
         self, method: str, body: bytes, payload: Sequence[Buffer], deadline: float
     ) -> Message:
@@ -62,7 +90,7 @@ class Peer:
             self._called_at = now = self._loop.time()
             timeout_ms = max(1, int((deadline - now) * 1000))
             header = encode_request(method, timeout_ms, body, tracing.place())
-            return await channel.call(header, payload, deadline, self._deadlines)
+            return await channel.call(header, payload, deadline)
         finally:
             self.admission.leave(size_bytes)
 

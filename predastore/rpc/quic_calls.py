@@ -1,4 +1,5 @@
-"""Calls as a listener's connection serves them: each a stream, each handler a task.
+"""Calls as a listener's connection serves them: each a stream, each handler a task, but for those
+that are answered at once, or by somebody else (service.py).
 
 A request is refused as soon as its header shows that it must be (no such method, more payload
 than the method takes). One that comes too slowly is cut, as is a handler past the caller's
@@ -9,7 +10,7 @@ to half of the caller's window, so that those under way can always be completed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 
 from predastore.errors import Overloaded, PeerRefused, PredastoreError, RpcError
@@ -21,7 +22,7 @@ from predastore.limits import (
 )
 from predastore.rpc import service
 from predastore.rpc.admission import Admission
-from predastore.rpc.deadlines import Deadlines
+from predastore.rpc.deadlines import Deadlines, Expiring
 from predastore.rpc.framing import (
     Buffer,
     FrameError,
@@ -37,7 +38,7 @@ from predastore.rpc.framing import (
     whole_message,
 )
 from predastore.rpc.quic import BUSY, CANCELLED, REFUSED, Connection
-from predastore.rpc.service import CallContext, Method
+from predastore.rpc.service import CallContext, Later, Method, Reply
 
 _CLOSE_TIMEOUT_S = 5.0  # for handlers that were cancelled
 
@@ -70,6 +71,10 @@ class _ServedCall:
 
     __slots__ = (
         "_began",
+        "_due",
+        "_is_over",
+        "_is_started",
+        "_later",
         "_loop",
         "_method",
         "_parser",
@@ -88,13 +93,17 @@ class _ServedCall:
         self._request: RequestHeader | None = None
         self._method: Method | None = None
         self._task: asyncio.Task[None] | None = None
-        self._began = False
+        self._is_started = False
+        self._began = False  # the task
+        self._is_over = False
+        self._later: Later | None = None
+        self._due: set[Expiring] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     # The stream's callbacks
 
     def data_received(self, data: bytes, end: bool) -> None:
-        if self._task is not None:
+        if self._is_started:
             if data:
                 self._server.connection.close(REFUSED, "a request that is not one message")
             return
@@ -139,7 +148,7 @@ class _ServedCall:
         self._cut(CANCELLED)
 
     def connection_lost(self, error: RpcError) -> None:
-        self._stop_timer()
+        self._leave()
         self._cancel()
 
     # From request to response
@@ -170,50 +179,105 @@ class _ServedCall:
         assert self._method is not None
         self._stop_timer()
         self._parser = None
-        timeout_ms = max(0, min(self._request.timeout_ms, RPC_TIMEOUT_MS_MAX))
-        deadline = self._loop.time() + timeout_ms / 1000
-        run = self._run(self._request, self._method, payload, deadline)
-        self._task = self._loop.create_task(run)
+        self._is_started = True
+        request, method = self._request, self._method
+        timeout_ms = max(0, min(request.timeout_ms, RPC_TIMEOUT_MS_MAX))
+        context = CallContext(
+            self._server.peer, self._loop.time() + timeout_ms / 1000, request.trace
+        )
+        if method.at_once is None or not self._run_at_once(request, method, payload, context):
+            self._begin(self._run(request, method, payload, context), context.deadline)
+
+    def _run_at_once(
+        self, request: RequestHeader, method: Method, payload: memoryview, context: CallContext
+    ) -> bool:
+        """Answers, or has somebody do so, without a task; False: it takes one."""
+        try:
+            asked = decode_struct(method.request, request.body)
+            reply = service.run_at_once(request.method, method, asked, payload, context)
+        except PredastoreError as error:
+            self._answer(encode_prefix(encode_error(error), 0), (), context.deadline)
+            return True
+        if reply is None:
+            return False
+        if isinstance(reply, Reply):
+            self._answer(*_encoded(reply), context.deadline)
+            return True
+        self._expire_at(context.deadline)
+        self._later = reply
+        self._server.connection.give_back(self._stream_id)
+        reply.when_given(partial(self._given, context.deadline))
+        return True
+
+    def _given(self, deadline: float, reply: Reply) -> None:
+        if not self._is_over:
+            self._answer(*_encoded(reply), deadline)
+
+    def _answer(self, prefix: bytes, reply: Sequence[Buffer], deadline: float) -> None:
+        """Responds from outside a task; one is made where it has to wait."""
+        server = self._server
+        size_bytes = len(prefix) + payload_length(reply)
+        if size_bytes > RPC_SEND_SLICE_BYTES or not server.responses.try_enter(size_bytes):
+            self._begin(self._run_answer(prefix, reply, deadline), deadline)
+            return
+        server.connection.give_back(self._stream_id)
+        server.connection.send_now(self._stream_id, _whole(prefix, reply), end=True)
+        server.responses.leave(size_bytes)
+        self._end()
+
+    def _begin(self, work: Coroutine[None, None, None], deadline: float) -> None:
+        self._expire_at(deadline)
+        self._task = self._loop.create_task(work)
         self._server.tasks.add(self._task)
 
+    def _expire_at(self, deadline: float) -> None:
+        if self._due is None:
+            self._due = self._server.deadlines.due(deadline)
+            self._due.add(self)
+
     async def _run(
-        self, request: RequestHeader, method: Method, payload: memoryview, deadline: float
+        self, request: RequestHeader, method: Method, payload: memoryview, context: CallContext
     ) -> None:
         self._began = True
-        server = self._server
-        due = server.deadlines.due(deadline)
-        due.add(self)
         try:
-            prefix: bytes
-            reply: Sequence[Buffer] = ()
             try:
-                context = CallContext(server.peer, deadline, request.trace)
                 asked = decode_struct(method.request, request.body)
                 answer = await service.run(request.method, method, asked, payload, context)
-                header, reply = encode_response(encode_struct(answer.header)), answer.payload
-                prefix = encode_prefix(header, payload_length(reply))
+                prefix, reply = _encoded(answer)
             except PredastoreError as error:
                 prefix, reply = encode_prefix(encode_error(error), 0), ()
             del payload  # the handler was the last to see it
-            server.connection.give_back(self._stream_id)
-            await self._respond(prefix, reply, deadline)
-        except Overloaded:
-            server.connection.abandon(self._stream_id, BUSY)
+            self._server.connection.give_back(self._stream_id)
+            await self._respond(prefix, reply, context.deadline)
         finally:
-            due.discard(self)
-            self._end()
-            if self._task is not None:
-                server.tasks.discard(self._task)
+            self._finished()
+
+    async def _run_answer(self, prefix: bytes, reply: Sequence[Buffer], deadline: float) -> None:
+        self._began = True
+        try:
+            self._server.connection.give_back(self._stream_id)
+            await self._respond(prefix, reply, deadline)
+        finally:
+            self._finished()
+
+    def _finished(self) -> None:
+        """The task is at its end."""
+        self._end()
+        if self._task is not None:
+            self._server.tasks.discard(self._task)
 
     async def _respond(self, prefix: bytes, reply: Sequence[Buffer], deadline: float) -> None:
         responses, connection = self._server.responses, self._server.connection
         size_bytes = len(prefix) + payload_length(reply)
         if not responses.try_enter(size_bytes):
-            await responses.enter(size_bytes, deadline)
+            try:
+                await responses.enter(size_bytes, deadline)
+            except Overloaded:
+                connection.abandon(self._stream_id, BUSY)
+                return
         try:
             if size_bytes <= RPC_SEND_SLICE_BYTES:
-                message = b"".join((prefix, *reply)) if reply else prefix
-                connection.send_now(self._stream_id, message, end=True)
+                connection.send_now(self._stream_id, _whole(prefix, reply), end=True)
             else:
                 await connection.send(self._stream_id, prefix, reply)
         finally:
@@ -241,6 +305,27 @@ class _ServedCall:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _end(self) -> None:
+    def _leave(self) -> None:
+        self._is_over = True
         self._stop_timer()
+        if self._later is not None:
+            self._later.is_dropped = True
+        if self._due is not None:
+            self._due.discard(self)
+
+    def _end(self) -> None:
+        self._leave()
         self._server.connection.release(self._stream_id)
+
+
+def _encoded(reply: Reply) -> tuple[bytes, Sequence[Buffer]]:
+    """A response up to its payload, and that; an error's, if it is too large for a message."""
+    try:
+        header = encode_response(encode_struct(reply.header))
+        return encode_prefix(header, payload_length(reply.payload)), reply.payload
+    except FrameError as error:
+        return encode_prefix(encode_error(error), 0), ()
+
+
+def _whole(prefix: bytes, reply: Sequence[Buffer]) -> bytes:
+    return b"".join((prefix, *reply)) if reply else prefix

@@ -8,11 +8,11 @@ its silence, whether or not somebody calls it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 import msgspec
 from aioquic.quic.configuration import QuicConfiguration
@@ -32,7 +32,7 @@ from predastore.limits import (
     RPC_SEND_SLICE_BYTES,
 )
 from predastore.rpc import auth
-from predastore.rpc.deadlines import Deadlines
+from predastore.rpc.deadlines import Deadlines, Expiring
 from predastore.rpc.framing import (
     Buffer,
     FrameParser,
@@ -47,7 +47,10 @@ from predastore.rpc.quic_core import Address
 from predastore.rpc.quic_socket import DatagramSocket, datagram_bytes, resolve
 from predastore.rpc.quic_takeover import core_class
 
-S = TypeVar("S", bound=msgspec.Struct)
+logger = logging.getLogger(__name__)
+
+Outcome = Message | RpcError
+Done = Callable[[Outcome], None]
 
 _RESET_ERRORS: dict[int, type[RpcError]] = {
     CANCELLED: DeadlineExceeded,  # the peer's clock was a little ahead
@@ -64,12 +67,14 @@ async def dial(
     cluster_key: bytes,
     name: str,
     wanted: str,
+    deadlines: Deadlines,
 ) -> Channel:
     """A connection to `wanted`, both ends proven. PeerUnreachable or PeerRefused if it fails."""
     try:
         async with asyncio.timeout(RPC_DIAL_TIMEOUT_MS / 1000):
             family, address = await resolve(host, port)
-            channel = Channel(family, address, configuration, _Identity(cluster_key, name, wanted))
+            identity = _Identity(cluster_key, name, wanted)
+            channel = Channel(family, address, configuration, identity, deadlines)
             try:
                 await channel.connect(address)
             except BaseException:
@@ -100,8 +105,10 @@ class Channel:
         address: Address,
         configuration: QuicConfiguration,
         identity: _Identity,
+        deadlines: Deadlines,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._deadlines = deadlines
         self._identity = identity
         self._socket = DatagramSocket(family, self._received, self._failed)
         self._connection = Connection(
@@ -130,39 +137,47 @@ class Channel:
         if self._connection.error is not None:
             lost(self._connection.error)
 
-    async def call(
-        self, header: bytes, payload: Sequence[Buffer], deadline: float, deadlines: Deadlines
-    ) -> Message:
-        """The answer to one request; `deadline` is loop time."""
-        connection, wanted = self._connection, self._identity.wanted
-        owner = _Call(connection, self._loop.create_future(), wanted)
+    def post(
+        self, header: bytes, payload: Sequence[Buffer], deadline: float, done: Done
+    ) -> Posted | None:
+        """Makes one request, whose outcome `done` gets, perhaps before this returns. None, and
+        nothing was done, where it would have to wait. `deadline` is loop time."""
         payload_bytes = payload_length(payload)
         prefix = encode_prefix(header, payload_bytes)
-        stream_id = connection.try_open_stream(owner)
+        if len(prefix) + payload_bytes > RPC_SEND_SLICE_BYTES:
+            return None
+        connection = self._connection
+        call = Posted(connection, done, self._identity.wanted)
+        stream_id = connection.try_open_stream(call)
         if stream_id is None:
-            with deadlines.limit(deadline, wanted):
-                stream_id = await connection.open_stream(owner)
-        owner.stream_id = stream_id
-        due = deadlines.due(deadline)
-        due.add(owner)
+            return None
+        call.begin(stream_id, self._deadlines.due(deadline))
+        message = b"".join((prefix, *payload)) if payload else prefix
+        connection.send_now(stream_id, message, end=True)
+        return call
+
+    async def call(self, header: bytes, payload: Sequence[Buffer], deadline: float) -> Message:
+        """The answer to one request, however long, and if it has to wait for its turn."""
+        connection, wanted = self._connection, self._identity.wanted
+        answer: asyncio.Future[Message] = self._loop.create_future()
+        call = Posted(connection, partial(settle, answer), wanted)
+        prefix = encode_prefix(header, payload_length(payload))
+        with self._deadlines.limit(deadline, wanted):
+            stream_id = await connection.open_stream(call)
+        call.begin(stream_id, self._deadlines.due(deadline))
         try:
-            if len(prefix) + payload_bytes <= RPC_SEND_SLICE_BYTES:
-                message = b"".join((prefix, *payload)) if payload else prefix
-                connection.send_now(stream_id, message, end=True)
-                answer = await owner.answer
+            if len(prefix) + payload_length(payload) <= RPC_SEND_SLICE_BYTES:
+                connection.send_now(stream_id, b"".join((prefix, *payload)), end=True)
             else:
                 await connection.send(stream_id, prefix, payload)
-                answer = await owner.answer
-                if connection.plane.can_write(stream_id):  # it has not read everything
-                    connection.plane.reset(stream_id, CANCELLED)
+            message = await answer
         except BaseException:
-            connection.abandon(stream_id, CANCELLED)
-            owner.forget()
+            answer.cancel()
+            call.give_up()
             raise
-        finally:
-            due.discard(owner)
-        connection.release(stream_id)
-        return answer
+        if connection.plane.can_write(stream_id):  # it has not read everything
+            connection.plane.reset(stream_id, CANCELLED)
+        return message
 
     @property
     def was_silent(self) -> bool:
@@ -273,28 +288,44 @@ class _ProofStream:
         pass  # the channel hears of it, too
 
 
-class _Call:
-    """The stream of one call; `answer` is the response message, or why there is none."""
+def settle(future: asyncio.Future[Message], outcome: Outcome) -> None:
+    """`future` gets the outcome, if it still waits."""
+    if future.done():
+        return
+    if isinstance(outcome, RpcError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
-    __slots__ = ("_connection", "_parser", "_wanted", "answer", "stream_id")
 
-    def __init__(
-        self, connection: Connection, answer: asyncio.Future[Message], wanted: str
-    ) -> None:
+class Posted:
+    """The stream of one call; `done` gets the response message, or why there is none, once."""
+
+    __slots__ = ("_connection", "_done", "_due", "_is_over", "_parser", "_stream_id", "_wanted")
+
+    def __init__(self, connection: Connection, done: Done, wanted: str) -> None:
         self._connection = connection
         self._wanted = wanted
+        self._done = done
         self._parser: FrameParser | None = None
-        self.answer = answer
-        self.stream_id = -1
+        self._is_over = False
+        self._stream_id = -1
+        self._due: set[Expiring] = set()
+
+    def begin(self, stream_id: int, due: set[Expiring]) -> None:
+        """It has a stream, and a deadline."""
+        self._stream_id = stream_id
+        self._due = due
+        due.add(self)
 
     def data_received(self, data: bytes, end: bool) -> None:
-        answer, parser = self.answer, self._parser
-        if answer.done():
+        if self._is_over:
             return
+        parser = self._parser
         if parser is None:
             message = whole_message(data) if end else None
             if message is not None:
-                answer.set_result(message)
+                self._finish(message)
                 return
             parser = self._parser = FrameParser()
         try:
@@ -305,13 +336,16 @@ class _Call:
             self._connection.close(REFUSED, str(error))
             return
         if parser.complete:
-            answer.set_result(parser.message())
+            self._finish(parser.message())
         else:
-            parser.gather(partial(self._connection.gather, self.stream_id))
+            parser.gather(partial(self._connection.gather, self._stream_id))
 
     def expire(self) -> None:
         self._fail(DeadlineExceeded(f"{self._wanted}: no answer before the deadline"))
-        self._connection.abandon(self.stream_id, CANCELLED)
+
+    def give_up(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._fail(DeadlineExceeded(f"{self._wanted}: the call was given up"))
 
     def reset_received(self, error_code: int) -> None:
         kind = _RESET_ERRORS.get(error_code, PeerUnreachable)
@@ -321,13 +355,19 @@ class _Call:
         pass  # its answer is on the way
 
     def connection_lost(self, error: RpcError) -> None:
-        self._fail(type(error)(str(error)))
+        if not self._is_over:
+            self._finish(type(error)(str(error)))
 
     def _fail(self, error: RpcError) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
+        if not self._is_over:
+            self._connection.abandon(self._stream_id, CANCELLED)
+            self._finish(error)
 
-    def forget(self) -> None:
-        """Nobody awaits the answer any more."""
-        if not self.answer.cancel():
-            self.answer.exception()
+    def _finish(self, outcome: Outcome) -> None:
+        self._is_over = True
+        self._due.discard(self)
+        self._connection.release(self._stream_id)
+        try:
+            self._done(outcome)
+        except Exception:  # its trouble is not the connection's
+            logger.exception("rpc: an answer was not taken", extra={"peer": self._wanted})

@@ -4,6 +4,10 @@ A service maps method names ("shard.put") to `Method`s. A handler gets the reque
 payload (valid until the handler returns), and a `CallContext`; it returns a `Reply` or raises.
 A PredastoreError crosses to the caller as itself; any other exception is logged here, with its
 traceback, and reaches the caller as RemoteFailure.
+
+A handler is a coroutine, in a task of its own, which costs more than many a call's work. So a
+method may have a plain function besides, `at_once`, for calls that need not wait (it returns the
+Reply), or whose reply somebody else will give (a `Later`).
 """
 
 from __future__ import annotations
@@ -40,17 +44,65 @@ class CallContext(msgspec.Struct, frozen=True):
     trace: str = ""
 
 
+class Later:
+    """A reply that is given once the handler has returned. Nobody need give it: the call ends at
+    its deadline, or with its connection."""
+
+    __slots__ = ("_reply", "_take", "is_dropped")
+
+    def __init__(self) -> None:
+        self.is_dropped = False  # by the caller: nobody wants the reply any more
+        self._reply: Reply | None = None
+        self._take: Callable[[Reply], None] | None = None
+
+    def give(self, reply: Reply) -> None:
+        """Once."""
+        if self._take is None:
+            self._reply = reply
+        else:
+            self._take(reply)
+
+    async def given(self) -> Reply:
+        """Waits for the reply; whoever is cancelled drops it."""
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.when_given(future.set_result)
+        try:
+            return await future
+        finally:
+            self.is_dropped = True
+
+    def when_given(self, take: Callable[[Reply], None]) -> None:
+        """`take` gets the reply, at once if it is there."""
+        self._take = take
+        if self._reply is not None:
+            take(self._reply)
+
+
 Handler = Callable[[Any, memoryview, CallContext], Awaitable[Reply]]
+AtOnce = Callable[[Any, memoryview, CallContext], Reply | Later | None]
+
+
+def in_task(at_once: Callable[[Any, memoryview, CallContext], Reply | Later]) -> Handler:
+    """The handler that does the same as `at_once`, and waits for the reply."""
+
+    async def handler(request: Any, payload: memoryview, context: CallContext) -> Reply:
+        reply = at_once(request, payload, context)
+        return await reply.given() if isinstance(reply, Later) else reply
+
+    return handler
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`payload_bytes_max`: a request with more is refused before its payload is read."""
+    """`payload_bytes_max`: a request with more is refused before its payload is read. `at_once`
+    does in microseconds what `handler` would, or returns None: then it has done nothing, and
+    `handler` is asked."""
 
     request: type[msgspec.Struct]
     response: type[msgspec.Struct]
     handler: Handler
     payload_bytes_max: int
+    at_once: AtOnce | None = None
 
 
 Service = Mapping[str, Method]
@@ -64,6 +116,21 @@ def run(
     if tracing.tracer is None:
         return _run(name, method, request, payload, context)
     return _traced(tracing.tracer, name, method, request, payload, context)
+
+
+def run_at_once(
+    name: str, method: Method, request: msgspec.Struct, payload: memoryview, context: CallContext
+) -> Reply | Later | None:
+    """What `Method.at_once` says; None while traces are taken, for they follow tasks. Whatever it
+    raises leaves as a PredastoreError."""
+    if method.at_once is None or tracing.tracer is not None:
+        return None
+    try:
+        return method.at_once(request, payload, context)
+    except PredastoreError:
+        raise
+    except Exception as error:
+        raise _failed(name, context, error) from error
 
 
 async def _traced(
@@ -92,5 +159,9 @@ async def _run(
         # Something that the handler awaited was cancelled, not the call.
         raise RemoteFailure(f"{name}: cancelled within the handler") from None
     except Exception as error:
-        logger.exception("rpc handler failed", extra={"method": name, "peer": context.peer})
-        raise RemoteFailure(f"{name}: {type(error).__name__}: {error}") from error
+        raise _failed(name, context, error) from error
+
+
+def _failed(name: str, context: CallContext, error: Exception) -> RemoteFailure:
+    logger.exception("rpc handler failed", extra={"method": name, "peer": context.peer})
+    return RemoteFailure(f"{name}: {type(error).__name__}: {error}")

@@ -34,7 +34,8 @@ from predastore.limits import (
     READ_TIMEOUT_MS,
     RPC_PAYLOAD_BYTES_MAX,
 )
-from predastore.rpc import CallContext, Method, Reply
+from predastore.rpc import CallContext, Later, Method, Reply
+from predastore.rpc.service import in_task
 from predastore.s3db import backup, identity, shell
 from predastore.s3db.backup import Backup
 from predastore.s3db.changes import Changes
@@ -45,7 +46,7 @@ from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.engine import Engine
 from predastore.s3db.raft.journal import Journal
 from predastore.s3db.raft.links import STEP, StepReply, StepRequest
-from predastore.s3db.raft.messages import DECODER, ENCODER, Address, Configuration, Message
+from predastore.s3db.raft.messages import DECODER, Address, Configuration, Message
 from predastore.s3db.raft.reads import ReadIndexReply, ReadIndexRequest, Reads, while_it_leads
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.snapshots import read_note
@@ -303,8 +304,9 @@ class Member:
     # --- peers --------------------------------------------------------------------------------
 
     def _service(self) -> dict[str, Method]:
+        step = self._on_step
         return {
-            STEP: Method(StepRequest, StepReply, self._on_step, RPC_PAYLOAD_BYTES_MAX),
+            STEP: Method(StepRequest, StepReply, in_task(step), RPC_PAYLOAD_BYTES_MAX, step),
             _READ_INDEX: Method(ReadIndexRequest, ReadIndexReply, self._on_read_index, 0),
             HELLO: Method(HelloRequest, HelloReply, self._on_hello, 0),
         }
@@ -345,7 +347,7 @@ class Member:
         if not self._engine.is_stopped:
             self._contacts.send(member, messages)
 
-    async def _on_step(self, request: StepRequest, payload: memoryview, _: CallContext) -> Reply:
+    def _on_step(self, request: StepRequest, payload: memoryview, _: CallContext) -> Reply | Later:
         self._check_running()
         if request.address is not None:
             self._locate(request.address)
@@ -353,9 +355,9 @@ class Member:
         if not messages:
             return Reply(StepReply())
         source = messages[0].source
+        later = self._contacts.answer(source, messages)  # before there is something to say
         self._receive(source, messages)
-        answer = await self._contacts.answer(source, messages)
-        return Reply(StepReply(), (ENCODER.encode(answer),) if answer else ())
+        return later
 
     def _receive(self, source: int, messages: Sequence[Message]) -> None:
         if not self._engine.is_stopped:

@@ -19,6 +19,7 @@ FormatError for what is not a batch, and rpc's errors where passing on failed.
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar
 
@@ -119,7 +120,7 @@ def service(member: Consensus, endpoint: Endpoint) -> Service:
     return {
         **changes.methods(member.changes, endpoint),
         COMMIT: Method(CommitRequest, Answered, handlers.commit, COMMIT_BYTES_MAX),
-        READ: Method(ReadRequest, Answered, handlers.read, 0),
+        READ: Method(ReadRequest, Answered, handlers.read, 0, at_once=handlers.read_at_once),
         LIST: Method(ListRequest, Answered, handlers.list, 0),
         SCAN: Method(ScanRequest, Answered, handlers.scan, 0),
         STATUS: Method(StatusRequest, Answered, handlers.status, 0),
@@ -160,11 +161,20 @@ class _Handlers:
         if count > READ_KEYS_MAX:
             raise TooLarge(f"{count} keys in one read; at most {READ_KEYS_MAX}")
         await self._barrier(request.stale, context)
-        values = await _run(count, self._member.store.read, request.wanted)
+        return self._values(await _run(count, self._member.store.read, request.wanted))
+
+    def _values(self, values: builtins.list[bytes | None]) -> Reply:
         size_bytes = sum(len(value) for value in values if value is not None)
         if size_bytes > READ_BYTES_MAX:
             raise TooLarge(f"{size_bytes} bytes in one read; at most {READ_BYTES_MAX}")
         return self._answer(values)
+
+    def read_at_once(
+        self, request: ReadRequest, _: memoryview, context: CallContext
+    ) -> Reply | None:
+        if not request.stale or len(request.wanted) > READ_INLINE_MAX:
+            return None
+        return self._values(self._member.store.read(request.wanted))
 
     async def list(self, request: ListRequest, _: memoryview, context: CallContext) -> Reply:
         await self._barrier(request.stale, context)

@@ -290,6 +290,7 @@ def test_the_public_names_are_these() -> None:
         "Certificate",
         "Endpoint",
         "Handler",
+        "Later",
         "Method",
         "Reply",
         "Service",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -23,10 +23,17 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(test(), 10))
 
 
-async def waiting(answers: Answers, *messages: Message) -> asyncio.Future[object]:
-    task = asyncio.ensure_future(answers.wait(messages))
-    await asyncio.sleep(0)
-    return task
+def waiting(answers: Answers, *messages: Message) -> asyncio.Future[Sequence[Message]]:
+    told: asyncio.Future[Sequence[Message]] = asyncio.get_running_loop().create_future()
+
+    def take(said: Sequence[Message]) -> bool:
+        if told.done():
+            return False
+        told.set_result(said)
+        return True
+
+    answers.wait(messages, take)
+    return told
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +44,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_oldest_call_takes_what_is_said() -> None:
     async def test() -> None:
         answers = Answers()
-        first = await waiting(answers, append(1))
-        second = await waiting(answers, PreVote(1, 2, 1, 0, 0))
+        first = waiting(answers, append(1))
+        second = waiting(answers, PreVote(1, 2, 1, 0, 0))
         assert answers.give([reply(1)])
         assert await first == [reply(1)]
         assert not second.done()
@@ -53,13 +60,12 @@ def test_calls_whose_questions_are_answered_together_wait_no_longer() -> None:
     async def test() -> None:
         answers = Answers()
         calls = [
-            await waiting(answers, append(1)),
-            await waiting(answers, append(2), append(3)),
-            await waiting(answers, append(4)),
+            waiting(answers, append(1)),
+            waiting(answers, append(2), append(3)),
+            waiting(answers, append(4)),
         ]
         assert answers.give([reply(1), reply(2), reply(3)])
         assert [await call for call in calls[:2]] == [[reply(1), reply(2), reply(3)], ()]
-        await asyncio.sleep(0)
         assert not calls[2].done()
         answers.close()
         assert await calls[2] == ()
@@ -70,7 +76,7 @@ def test_calls_whose_questions_are_answered_together_wait_no_longer() -> None:
 def test_a_message_that_asks_for_nothing_does_not_wait() -> None:
     async def test() -> None:
         answers = Answers()
-        assert await answers.wait([reply(1)]) == ()
+        assert await waiting(answers, reply(1)) == ()
         assert not answers.give([reply(2)])
 
     run(test)
@@ -79,9 +85,9 @@ def test_a_message_that_asks_for_nothing_does_not_wait() -> None:
 def test_a_call_that_was_given_up_takes_nothing() -> None:
     async def test() -> None:
         answers = Answers()
-        gone = await waiting(answers, append(1))
+        gone = waiting(answers, append(1))
         gone.cancel()
-        left = await waiting(answers, append(2))
+        left = waiting(answers, append(2))
         assert answers.give([reply(2)])
         assert await left == [reply(2)]
 
@@ -93,7 +99,7 @@ def test_what_does_not_come_soon_is_not_waited_for(monkeypatch: pytest.MonkeyPat
 
     async def test() -> None:
         answers = Answers()
-        assert await answers.wait([append(1)]) == ()
+        assert await waiting(answers, append(1)) == ()
         assert not answers.give([reply(1)])
 
     run(test)

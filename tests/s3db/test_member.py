@@ -21,6 +21,7 @@ from predastore.errors import (
     OutcomeUnknown,
     PeerUnreachable,
     PreconditionFailed,
+    PredastoreError,
     StartupError,
     TooLarge,
 )
@@ -57,6 +58,7 @@ class FakeEndpoint:
     def __init__(self, network: Network, name: str) -> None:
         self.network = network
         self.name = name
+        self.posting: set[asyncio.Future[None]] = set()
 
     def serve(self, peer: str, service: dict[str, Any]) -> None:
         self.network.services[peer] = service
@@ -84,6 +86,24 @@ class FakeEndpoint:
         if (peer, self.name) in self.network.cut:
             raise PeerUnreachable(peer)
         return reply.header, memoryview(b"".join(reply.payload))
+
+    def post(
+        self,
+        *args: Any,
+        timeout_ms: int,
+        done: Callable[[Any], None],
+    ) -> Callable[[], object]:
+        async def call() -> None:
+            try:
+                outcome: Any = await self.call(*args, timeout_ms=timeout_ms)
+            except PredastoreError as error:
+                outcome = error
+            done(outcome)
+
+        task = asyncio.ensure_future(call())
+        self.posting.add(task)
+        task.add_done_callback(self.posting.discard)
+        return task.cancel
 
 
 class Cluster:

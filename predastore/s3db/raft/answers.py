@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from predastore.limits import RAFT_STEP_HOLD_MS
@@ -18,36 +17,48 @@ from predastore.s3db.raft.messages import Append, Message, PreVote, SnapshotChun
 
 _ASKING: Final = Append | SnapshotChunk | Vote | PreVote
 
+Take = Callable[[Sequence[Message]], bool]  # False: the call was given up
 
-@dataclass(frozen=True)
+
 class _Waiting:
-    """A call with `count` messages that ask for one."""
+    """A call with `count` messages that ask for one. `until`: loop time."""
 
-    count: int
-    answer: asyncio.Future[Sequence[Message]]
+    __slots__ = ("count", "take", "until")
+
+    def __init__(self, count: int, take: Take, until: float) -> None:
+        self.count = count
+        self.take = take
+        self.until = until
 
 
 class Answers:
     """Those of one other member."""
 
     def __init__(self) -> None:
-        self._waiting: deque[_Waiting] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Waiting] = deque()  # the longest first
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def wait(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """What there is to say to a call that has brought `messages`; nothing, if not soon."""
+    def wait(self, messages: Sequence[Message], take: Take) -> None:
+        """`take` gets, once, what there is to say to a call that has brought `messages`; nothing,
+        if not soon."""
         count = sum(isinstance(message, _ASKING) for message in messages)
         if count == 0:
-            return ()
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(count, loop.create_future())
-        self._waiting.append(waiting)
-        timer = loop.call_later(RAFT_STEP_HOLD_MS / 1000, _release, waiting)
-        try:
-            return await waiting.answer
-        finally:
-            timer.cancel()
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
+            take(())
+            return
+        hold_s = RAFT_STEP_HOLD_MS / 1000
+        self._waiting.append(_Waiting(count, take, self._loop.time() + hold_s))
+        if self._timer is None:
+            self._timer = self._loop.call_later(hold_s, self._ring)
+
+    def _ring(self) -> None:
+        """One timer for all, which is set anew when it rings: hardly a call waits so long."""
+        now = self._loop.time()
+        while self._waiting and self._waiting[0].until <= now:
+            self._waiting.popleft().take(())
+        self._timer = None
+        if self._waiting:
+            self._timer = self._loop.call_at(self._waiting[0].until, self._ring)
 
     def give(self, messages: Sequence[Message]) -> bool:
         """Let the oldest call take them; False if none waits.
@@ -56,8 +67,7 @@ class Answers:
         """
         while self._waiting:
             first = self._waiting.popleft()
-            if not first.answer.done():
-                first.answer.set_result(messages)
+            if first.take(messages):
                 self._settle(len(messages) - first.count)
                 return True
         return False
@@ -66,13 +76,10 @@ class Answers:
         while self._waiting and count >= self._waiting[0].count:
             waiting = self._waiting.popleft()
             count -= waiting.count
-            _release(waiting)
+            waiting.take(())
 
     def close(self) -> None:
         while self._waiting:
-            _release(self._waiting.popleft())
-
-
-def _release(waiting: _Waiting) -> None:
-    if not waiting.answer.done():
-        waiting.answer.set_result(())
+            self._waiting.popleft().take(())
+        if self._timer is not None:
+            self._timer.cancel()

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from predastore.limits import RAFT_LINKS_MAX
-from predastore.s3db.raft.links import Caller, Link, StepRequest
-from predastore.s3db.raft.messages import Address, Message
+from predastore.rpc import Later, Reply
+from predastore.s3db.raft.links import Caller, Link, StepReply, StepRequest
+from predastore.s3db.raft.messages import ENCODER, Address, Message
 
 
 def peer_name(member: int) -> str:
@@ -42,10 +43,21 @@ class Contacts:
         if link is not None:  # messages may get lost
             link.send(messages)
 
-    async def answer(self, member: int, messages: Sequence[Message]) -> Sequence[Message]:
-        """What there is to say to a call of `member` that has brought `messages`."""
-        link = self._link(member)
-        return () if link is None else await link.answers.wait(messages)
+    def answer(self, member: int, messages: Sequence[Message]) -> Later:
+        """The reply to a call of `member` that brings `messages`: what there will be to say."""
+        later, link = Later(), self._link(member)
+
+        def take(answer: Sequence[Message]) -> bool:
+            if later.is_dropped:
+                return False
+            later.give(Reply(StepReply(), (ENCODER.encode(answer),) if answer else ()))
+            return True
+
+        if link is None:
+            take(())
+        else:
+            link.answers.wait(messages, take)
+        return later
 
     def _link(self, member: int) -> Link | None:
         """None: there are too many."""
@@ -79,6 +91,7 @@ class Contacts:
     async def close(self) -> None:
         links = [*self._links.values(), *self._finishing]
         self._links.clear()
-        await asyncio.gather(*(link.close() for link in links))
+        for link in links:
+            link.close()
         if self._closing:
             await asyncio.wait(self._closing)

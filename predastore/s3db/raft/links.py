@@ -54,10 +54,13 @@ class StepReply(msgspec.Struct, frozen=True, array_like=True):
     """The payload is a msgpack array of messages, or nothing."""
 
 
+Outcome = tuple[StepReply, memoryview] | PredastoreError
+
+
 class Caller(Protocol):
     """As much of rpc.Endpoint as is used here."""
 
-    async def call(
+    def post(
         self,
         peer: str,
         method: str,
@@ -66,7 +69,8 @@ class Caller(Protocol):
         payload: Sequence[bytes] = (),
         *,
         timeout_ms: int,
-    ) -> tuple[R, memoryview]: ...
+        done: Callable[[tuple[R, memoryview] | PredastoreError], None],
+    ) -> Callable[[], object]: ...
 
 
 class Link:
@@ -88,7 +92,8 @@ class Link:
         self._on_contact = on_contact
         self.is_connected = False
         self._queue: deque[Message] = deque(maxlen=RAFT_STEP_QUEUE_MAX)  # the oldest are lost
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[_Step] = set()
+        self._idle: asyncio.Future[None] | None = None  # waited for
 
     def send(self, messages: Sequence[Message]) -> None:
         if sum(map(_size, messages)) <= RAFT_STEP_BYTES_MAX and self.answers.give(messages):
@@ -98,9 +103,17 @@ class Link:
 
     def _pump(self) -> None:
         while self._queue and len(self._calls) < RAFT_STEP_CALLS_MAX:
-            task = asyncio.get_running_loop().create_task(self._call(self._batch()))
-            self._calls.add(task)
-            task.add_done_callback(self._done)
+            step = _Step(self)
+            self._calls.add(step)
+            step.give_up = self._caller.post(
+                self._peer,
+                STEP,
+                self._request,
+                StepReply,
+                [ENCODER.encode(self._batch())],
+                timeout_ms=RAFT_STEP_TIMEOUT_MS,
+                done=step.done,
+            )
 
     def _batch(self) -> list[Message]:
         batch = [self._queue.popleft()]
@@ -112,22 +125,21 @@ class Link:
             batch.append(self._queue.popleft())
         return batch
 
-    async def _call(self, batch: list[Message]) -> None:
-        try:
-            _, payload = await self._caller.call(
-                self._peer,
-                STEP,
-                self._request,
-                StepReply,
-                [ENCODER.encode(batch)],
-                timeout_ms=RAFT_STEP_TIMEOUT_MS,
-            )
-        except PredastoreError as error:
-            self._contact(False, str(error))
+    def answered(
+        self, step: _Step, outcome: tuple[StepReply, memoryview] | PredastoreError
+    ) -> None:
+        if step not in self._calls:
+            return  # given up
+        self._calls.discard(step)
+        if self._idle is not None and not self._calls and not self._idle.done():
+            self._idle.set_result(None)
+        if isinstance(outcome, PredastoreError):
+            self._contact(False, str(outcome))
         else:
             self._contact(True, "")
-            if payload:
-                self._received(DECODER.decode(payload))
+            if outcome[1]:
+                self._received(DECODER.decode(outcome[1]))
+        self._pump()
 
     def _contact(self, is_connected: bool, why: str) -> None:
         if is_connected is not self.is_connected:
@@ -136,29 +148,38 @@ class Link:
             logger.info("raft: a member %s", what, extra={"peer": self._peer, "error": why})
             self._on_contact(is_connected)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
-        if not task.cancelled():
-            error = task.exception()
-            if error is not None:
-                logger.error("raft: a call failed", exc_info=error, extra={"peer": self._peer})
-            self._pump()
-
     async def finish(self) -> None:
         """Close once all that was to be sent has arrived, or is lost."""
         with suppress(TimeoutError):
             async with asyncio.timeout(RAFT_STEP_TIMEOUT_MS / 1000):
                 while self._calls:
-                    await asyncio.wait(self._calls)
-        await self.close()
+                    self._idle = asyncio.get_running_loop().create_future()
+                    await self._idle
+        self.close()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         self._queue.clear()
         self.answers.close()
-        calls = list(self._calls)
-        for task in calls:
-            task.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
+        calls, self._calls = self._calls, set()
+        for step in calls:
+            step.give_up()
+
+
+class _Step:
+    """One call of a link's."""
+
+    __slots__ = ("_link", "give_up")
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.give_up: Callable[[], object] = _nothing
+
+    def done(self, outcome: Outcome) -> None:
+        self._link.answered(self, outcome)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _size(message: Message) -> int:
