@@ -1,6 +1,6 @@
 /* The state of one connection's data plane. Its parts, each with a header of its own: streams
- * (quic_streams.h), congestion and loss (quic_cubic.h, quic_recovery.h), packets that come
- * (quic_receive.h) and go (quic_send.h).
+ * (quic_streams.h), congestion and loss (quic_cubic.h, quic_recovery.h), frames (quic_frames.h) and
+ * packets that come (quic_receive.h) and go (quic_send.h).
  *
  * Times are nanoseconds of the owner's clock. Memory is bounded by flow control (what comes), by
  * what the owner writes (what goes), and by the PQ_..._MAX below. */
@@ -25,6 +25,7 @@ enum {
     PQ_EARLY_MAX = 1 << 16, /* pieces of streams that came out of order */
     PQ_CIDS_MAX = 16,       /* own connection ids */
     PQ_FOREIGN_MAX = 8,     /* datagrams passed on from one call */
+    PQ_DIRECT_MIN = 512,    /* bytes of a packet that may be decrypted where they belong */
     PQ_SLAB = 256           /* frame records allocated at once */
 };
 
@@ -179,6 +180,7 @@ struct pq_conn {
     uint32_t table_size, stream_count, early_count;
     struct pq_queue urgent, bulk, blocked;
     struct pq_stream *control, *ready;
+    struct pq_stream *gathering; /* the last one that did, which it may go on with */
     uint32_t urgent_run, bulk_run;
     uint64_t queued_bytes;
     int more; /* a batch was full */

@@ -1,236 +1,11 @@
-/* Packets that come: header protection of a batch, decryption in place, key updates of the peer,
- * duplicates, frames. Whatever is malformed ends the connection (pq_fail) and touches nothing
- * else; what can not be decrypted is dropped, and passed on as foreign. */
+/* Packets that come: header protection of a batch, decryption, key updates of the peer, duplicates.
+ * What can not be decrypted is dropped, and passed on as foreign. */
 #ifndef PREDASTORE_QUIC_RECEIVE_H
 #define PREDASTORE_QUIC_RECEIVE_H
 
-#include "quic_recovery.h"
+#include "quic_frames.h"
 
 #define PQ_ACK_DELAY (8 * PQ_MS) /* of a single packet, for the answer that it may ride on */
-
-/* Streams */
-
-/* The stream that a frame names: 1, 0 on a violation, or -1 if it is done with. */
-static int pq_stream_named(struct pq_conn *c, uint64_t id, uint64_t frame, struct pq_stream **s) {
-    if (id & 2)
-        return pq_fail(c, pq_is_own(c, id) ? PQ_E_STREAM_STATE : PQ_E_STREAM_LIMIT, frame,
-                       "no unidirectional streams here");
-    uint64_t index = id >> 2;
-    if (pq_is_own(c, id)) {
-        if (index >= c->next_stream)
-            return pq_fail(c, PQ_E_STREAM_STATE, frame, "a stream that was not opened");
-    } else {
-        if (index >= c->max_streams)
-            return pq_fail(c, PQ_E_STREAM_LIMIT, frame, "too many streams");
-        for (; c->next_peer_stream <= index; c->next_peer_stream++)
-            if (pq_stream_new(c, c->next_peer_stream << 2 | (id & 3)) == NULL)
-                return pq_no_memory(c);
-    }
-    *s = pq_stream_find(c, id);
-    return *s != NULL ? 1 : -1;
-}
-
-/* The stream reaches up to `end`, and no further if `final`. */
-static int pq_stream_reach(struct pq_conn *c, struct pq_stream *s, uint64_t end, int final,
-                           uint64_t frame) {
-    if (s->final_size != PQ_UNKNOWN && (end > s->final_size || (final && end != s->final_size)))
-        return pq_fail(c, PQ_E_FINAL_SIZE, frame, "data beyond the final size");
-    if (final && end < s->highest)
-        return pq_fail(c, PQ_E_FINAL_SIZE, frame, "a final size below what came");
-    if (end > s->highest) {
-        uint64_t more = end - s->highest;
-        if (end > c->own_stream_max)
-            return pq_fail(c, PQ_E_FLOW_CONTROL, frame, "over the stream's limit");
-        if (more > c->max_data_sent - c->received)
-            return pq_fail(c, PQ_E_FLOW_CONTROL, frame, "over the connection's limit");
-        c->received += more;
-        s->highest = end;
-    }
-    if (final) s->final_size = end;
-    return 1;
-}
-
-/* Nobody reads the stream any more: what comes is consumed. */
-static void pq_stream_skip(struct pq_conn *c, struct pq_stream *s) {
-    pq_gather_drop(c, s);
-    pq_consume(c, s->highest - s->delivered);
-    s->delivered = s->highest;
-    if (s->final_size != PQ_UNKNOWN) {
-        s->received_all = s->told_end = 1;
-        pq_stream_settle(c, s);
-    }
-}
-
-static int pq_stream_frame(struct pq_conn *c, struct pq_in *in, uint64_t type) {
-    struct pq_stream *s;
-    uint64_t id, offset = 0, length;
-    if (!pq_varint(in, &id) || ((type & 4) && !pq_varint(in, &offset)))
-        return pq_fail(c, PQ_E_FRAME_ENCODING, type, "a STREAM frame that is cut short");
-    length = pq_left(in);
-    if ((type & 2) && (!pq_varint(in, &length) || length > pq_left(in)))
-        return pq_fail(c, PQ_E_FRAME_ENCODING, type, "a STREAM frame that is cut short");
-    const uint8_t *data = in->at;
-    in->at += length;
-    if (offset > PQ_VARINT_MAX - length)
-        return pq_fail(c, PQ_E_FRAME_ENCODING, type, "a stream that is too long");
-    int found = pq_stream_named(c, id, type, &s);
-    if (found <= 0) return found;
-    if (!pq_stream_reach(c, s, offset + length, type & 1, type)) return 0;
-    if (s->received_all) return 1;
-    if (s->stop) {
-        pq_stream_skip(c, s);
-        return 1;
-    }
-    return pq_stream_data(c, s, offset, data, (size_t)length);
-}
-
-static int pq_reset_frame(struct pq_conn *c, struct pq_in *in) {
-    struct pq_stream *s;
-    uint64_t id, code, size;
-    if (!pq_varint(in, &id) || !pq_varint(in, &code) || !pq_varint(in, &size))
-        return pq_fail(c, PQ_E_FRAME_ENCODING, PQ_F_RESET_STREAM, "a frame that is cut short");
-    int found = pq_stream_named(c, id, PQ_F_RESET_STREAM, &s);
-    if (found <= 0) return found;
-    if (!pq_stream_reach(c, s, size, 1, PQ_F_RESET_STREAM)) return 0;
-    if (s->received_all) return 1;
-    struct pq_event *event = s->stop ? NULL : pq_event(c, PQ_V_RESET);
-    if (event != NULL) {
-        event->number = id;
-        event->value = code;
-    }
-    pq_receive_cut(c, s);
-    pq_stream_settle(c, s);
-    return 1;
-}
-
-static int pq_stop_frame(struct pq_conn *c, struct pq_in *in) {
-    struct pq_stream *s;
-    uint64_t id, code;
-    if (!pq_varint(in, &id) || !pq_varint(in, &code))
-        return pq_fail(c, PQ_E_FRAME_ENCODING, PQ_F_STOP_SENDING, "a frame that is cut short");
-    int found = pq_stream_named(c, id, PQ_F_STOP_SENDING, &s);
-    if (found <= 0) return found;
-    if (s->reset || pq_send_done(s)) return 1;
-    pq_stream_reset(c, s, code);
-    struct pq_event *event = pq_event(c, PQ_V_STOP);
-    if (event != NULL) {
-        event->number = id;
-        event->value = code;
-    }
-    return 1;
-}
-
-/* MAX_DATA and its kin, and what the peer calls itself blocked by. */
-static int pq_limit_frame(struct pq_conn *c, struct pq_in *in, uint64_t type) {
-    struct pq_stream *s;
-    uint64_t id = 0, limit;
-    int of_stream = type == PQ_F_MAX_STREAM_DATA || type == PQ_F_STREAM_DATA_BLOCKED;
-    if ((of_stream && !pq_varint(in, &id)) || !pq_varint(in, &limit))
-        return pq_fail(c, PQ_E_FRAME_ENCODING, type, "a frame that is cut short");
-    if (type == PQ_F_MAX_DATA && limit > c->peer_max_data) {
-        c->peer_max_data = limit;
-        pq_unblock(c);
-    } else if (of_stream) {
-        int found = pq_stream_named(c, id, type, &s);
-        if (found <= 0) return found;
-        if (type == PQ_F_MAX_STREAM_DATA && limit > s->limit) {
-            s->limit = limit;
-            if (s->sent < s->end) pq_enqueue(c, s);
-        }
-    } else if (type != PQ_F_MAX_DATA && type != PQ_F_DATA_BLOCKED) {
-        if (limit > UINT64_C(1) << 60)
-            return pq_fail(c, PQ_E_FRAME_ENCODING, type, "too many streams");
-        if (type == PQ_F_MAX_STREAMS && limit > c->peer_max_streams) c->peer_max_streams = limit;
-    }
-    return 1;
-}
-
-/* Skips a frame that the owner handles; 0 if it is cut short or unknown. */
-static int pq_skip(struct pq_in *in, uint64_t type) {
-    uint64_t value, length = 0;
-    switch (type) {
-    case PQ_F_CRYPTO:
-        if (!pq_varint(in, &value)) return 0;
-        /* fall through */
-    case PQ_F_NEW_TOKEN:
-        if (!pq_varint(in, &length)) return 0;
-        break;
-    case PQ_F_NEW_CONNECTION_ID:
-        if (!pq_varint(in, &value) || !pq_varint(in, &value) || pq_left(in) < 1) return 0;
-        length = (uint64_t)*in->at++ + 16;
-        break;
-    case PQ_F_RETIRE_CONNECTION_ID:
-        return pq_varint(in, &value);
-    case PQ_F_PATH_CHALLENGE:
-    case PQ_F_PATH_RESPONSE:
-        length = 8;
-        break;
-    case PQ_F_CLOSE:
-        if (!pq_varint(in, &value)) return 0;
-        /* fall through */
-    case PQ_F_CLOSE_APPLICATION:
-        if (!pq_varint(in, &value) || !pq_varint(in, &length)) return 0;
-        break;
-    case PQ_F_HANDSHAKE_DONE:
-        return 1;
-    default:
-        return 0;
-    }
-    if (length > pq_left(in)) return 0;
-    in->at += length;
-    return 1;
-}
-
-static int pq_pass_on(struct pq_conn *c, int kind, const uint8_t *from, const struct pq_in *in,
-                      uint64_t cid) {
-    struct pq_event *event = pq_event(c, kind);
-    if (event == NULL) return 0;
-    event->number = cid;
-    event->data = from;
-    event->length = (size_t)(in->at - from);
-    return 1;
-}
-
-/* All frames of a packet. `eliciting` and `probing` are set (RFC 9000, 9.1). */
-static int pq_frames(struct pq_conn *c, struct pq_in in, uint64_t cid, int64_t now,
-                     int *eliciting, int *probing) {
-    *eliciting = 0;
-    *probing = 1;
-    if (in.at == in.end) return pq_fail(c, PQ_E_PROTOCOL_VIOLATION, 0, "a packet with no frames");
-    while (in.at < in.end && !c->failed) {
-        const uint8_t *from = in.at;
-        uint64_t type = *from;
-        if (type == PQ_F_PADDING) {
-            while (in.at < in.end && *in.at == 0) in.at++;
-            continue;
-        }
-        if (!pq_varint(&in, &type))
-            return pq_fail(c, PQ_E_FRAME_ENCODING, 0, "a frame type that is cut short");
-        if (type != PQ_F_ACK && type != PQ_F_ACK_ECN && type != PQ_F_CLOSE &&
-            type != PQ_F_CLOSE_APPLICATION)
-            *eliciting = 1;
-        if (type < PQ_F_NEW_CONNECTION_ID || type > PQ_F_PATH_RESPONSE ||
-            type == PQ_F_RETIRE_CONNECTION_ID)
-            *probing = 0;
-        if (type == PQ_F_ACK || type == PQ_F_ACK_ECN) {
-            if (pq_ack_frame(c, &in, type, now) && c->forward_acks)
-                pq_pass_on(c, PQ_V_ACK, from, &in, cid);
-        } else if (type >= PQ_F_STREAM && type < PQ_F_MAX_DATA) {
-            pq_stream_frame(c, &in, type);
-        } else if (type >= PQ_F_MAX_DATA && type <= PQ_F_STREAMS_BLOCKED_UNI) {
-            pq_limit_frame(c, &in, type);
-        } else if (type == PQ_F_RESET_STREAM) {
-            pq_reset_frame(c, &in);
-        } else if (type == PQ_F_STOP_SENDING) {
-            pq_stop_frame(c, &in);
-        } else if (type != PQ_F_PING) {
-            if (!pq_skip(&in, type))
-                return pq_fail(c, PQ_E_FRAME_ENCODING, type, "an unknown or malformed frame");
-            pq_pass_on(c, PQ_V_CONTROL, from, &in, cid);
-        }
-    }
-    return !c->failed;
-}
 
 /* Keys */
 
@@ -260,8 +35,9 @@ static int pq_keys_updated(struct pq_conn *c, uint64_t number, int64_t now) {
     return 1;
 }
 
-static int pq_decrypt(struct pq_conn *c, uint8_t *packet, size_t bytes, size_t header_bytes,
-                      uint64_t number, int64_t now) {
+/* Decrypts a packet's text to `out`. */
+static int pq_decrypt(struct pq_conn *c, const uint8_t *packet, size_t bytes, size_t header_bytes,
+                      uint64_t number, uint8_t *out, int64_t now) {
     struct pq_key *key = &c->receive_key;
     int phase = (packet[0] & PQ_PHASE) != 0, updates = 0;
     if (phase != c->receive_phase) {
@@ -274,9 +50,65 @@ static int pq_decrypt(struct pq_conn *c, uint8_t *packet, size_t bytes, size_t h
         }
     }
     if (!pq_open(key, number, packet, header_bytes, packet + header_bytes, bytes - header_bytes,
-                 packet + header_bytes))
+                 out))
         return 0;
     return updates ? pq_keys_updated(c, number, now) : 1;
+}
+
+/* Straight into the room of a stream that gathers */
+
+/* Where a packet's text is to be decrypted to, so that the bytes of its one frame come to lie where
+ * they belong; the frame's head covers what is there already, and that is kept in `under`. */
+struct pq_direct {
+    struct pq_stream *s;
+    uint8_t *out;
+    size_t head;
+    uint8_t under[1 + 8 + 8];
+};
+
+/* Whether a packet with so much text may well be the next one of the stream that gathered last. */
+static int pq_direct_begin(const struct pq_conn *c, struct pq_direct *d, size_t text) {
+    struct pq_stream *s = d->s = c->gathering;
+    if (s == NULL || text < PQ_DIRECT_MIN) return 0;
+    d->head = 1 + pq_varint_size(s->id) + pq_varint_size(s->delivered);
+    if (s->gather_at < d->head || s->gather_at - d->head + text > s->gather_bytes) return 0;
+    d->out = s->gather + s->gather_at - d->head;
+    memcpy(d->under, d->out, d->head);
+    return 1;
+}
+
+/* It was authentic: is it what it was taken for? */
+static int pq_direct_right(const struct pq_direct *d, size_t text) {
+    struct pq_in in = {d->out + 1, d->out + text};
+    uint64_t id, offset;
+    return (d->out[0] & ~1) == (PQ_F_STREAM | 4) && pq_varint(&in, &id) &&
+           pq_varint(&in, &offset) && id == d->s->id && offset == d->s->delivered &&
+           in.at == d->out + d->head;
+}
+
+/* Decrypts and handles a packet; -1 if it is not authentic: then it is as it was. */
+static int pq_open_packet(struct pq_conn *c, uint8_t *packet, size_t bytes, size_t header_bytes,
+                          uint64_t number, uint64_t cid, int64_t now, int *eliciting,
+                          int *probing) {
+    struct pq_direct d;
+    uint8_t *text = packet + header_bytes;
+    size_t n = bytes - header_bytes - PQ_TAG;
+    int direct = pq_direct_begin(c, &d, n), good, right;
+    good = pq_decrypt(c, packet, bytes, header_bytes, number, direct ? d.out : text, now);
+    right = direct && good && pq_direct_right(&d, n);
+    if (direct && good && !right) memcpy(text, d.out, n);
+    if (right) memcpy(text, d.out, d.head);
+    if (direct) memcpy(d.out, d.under, d.head);
+    if (!good) return -1;
+    c->packets_received++;
+    c->last_received = now;
+    if (packet[0] & PQ_RESERVED)
+        return pq_fail(c, PQ_E_PROTOCOL_VIOLATION, 0, "reserved bits are set");
+    if (!right) return pq_frames(c, (struct pq_in){text, text + n}, cid, now, eliciting, probing);
+    *eliciting = 1;
+    *probing = 0;
+    if (!pq_stream_reach(c, d.s, d.s->delivered + n - d.head, text[0] & 1, text[0])) return 0;
+    return pq_stream_data(c, d.s, d.s->delivered, d.out + d.head, n - d.head);
 }
 
 /* Packets */
@@ -342,22 +174,16 @@ static void pq_packet(struct pq_conn *c, uint8_t *packet, size_t bytes, const ui
     memcpy(before + 1, number_at, (size_t)number_bytes);
     packet[0] = first;
     for (int i = 0; i < number_bytes; i++) number_at[i] ^= mask[1 + i];
-    if (!pq_decrypt(c, packet, bytes, header_bytes, number, now)) {
+    int handled = pq_open_packet(c, packet, bytes, header_bytes, number, c->cids[cid].number, now,
+                                 &eliciting, &probing);
+    if (handled < 0) {
         packet[0] = before[0]; /* the header as it came */
         memcpy(number_at, before + 1, (size_t)number_bytes);
         if (++c->undecryptable >= c->undecryptable_max)
             pq_fail(c, PQ_E_AEAD_LIMIT, 0, "too many packets that are not authentic");
         pq_foreign(c, packet, bytes);
-        return;
     }
-    if (first & PQ_RESERVED) {
-        pq_fail(c, PQ_E_PROTOCOL_VIOLATION, 0, "reserved bits are set");
-        return;
-    }
-    c->packets_received++;
-    c->last_received = now;
-    struct pq_in in = {packet + header_bytes, packet + bytes - PQ_TAG};
-    if (!pq_frames(c, in, c->cids[cid].number, now, &eliciting, &probing)) return;
+    if (handled <= 0) return;
     uint64_t largest = c->largest_seen;
     pq_seen(c, number, eliciting, now);
     if (number > largest && !probing && c->cids[cid].number != c->cid_current) {

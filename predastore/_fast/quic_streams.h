@@ -106,6 +106,7 @@ static int pq_send_done(const struct pq_stream *s) {
 static void pq_gather_end(struct pq_conn *c, struct pq_stream *s) {
     if (s->gather != NULL) c->memory -= s->gather_bytes;
     s->gather = NULL;
+    if (c->gathering == s) c->gathering = NULL;
 }
 
 static void pq_stream_free(struct pq_conn *c, struct pq_stream *s) {
@@ -281,7 +282,9 @@ static size_t pq_gathered(struct pq_conn *c, struct pq_stream *s, const uint8_t 
     if (s->gather == NULL) return 0;
     size_t room = s->gather_bytes - s->gather_at;
     if (n > room) n = room;
-    memcpy(s->gather + s->gather_at, data, n);
+    uint8_t *to = s->gather + s->gather_at;
+    if (data != to) memcpy(to, data, n); /* else it was decrypted there */
+    c->gathering = s;
     s->gather_at += n;
     s->delivered += n;
     if (n == room) pq_ready(c, s);

@@ -39,6 +39,7 @@ from aioquic.quic.packet import QuicHeader, pull_quic_header
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
+from aioquic.tls import CipherSuite
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -93,6 +94,12 @@ class Plane(Protocol):
 
 ALPN = "predastore/1"
 CONNECTION_ID_BYTES = 8
+# AES with 128 bits has no known weakness and four rounds fewer.
+_CIPHER_SUITES = [
+    CipherSuite.AES_128_GCM_SHA256,
+    CipherSuite.AES_256_GCM_SHA384,
+    CipherSuite.CHACHA20_POLY1305_SHA256,
+]
 _RESET_TOKEN_BYTES = 16
 _RESET_DATAGRAM_BYTES_MIN = 1 + CONNECTION_ID_BYTES + 16 + _RESET_TOKEN_BYTES
 
@@ -115,6 +122,7 @@ def _configured(configuration: QuicConfiguration) -> QuicConfiguration:
     return replace(
         configuration,
         alpn_protocols=[ALPN],
+        cipher_suites=_CIPHER_SUITES,
         connection_id_length=CONNECTION_ID_BYTES,
         idle_timeout=RPC_IDLE_TIMEOUT_MS / 1000,
         max_data=RPC_CONNECTION_WINDOW_BYTES,
