@@ -77,6 +77,8 @@ cdef extern from "quic_api.h":
     pq_stream *pq_stream_new(pq_conn *c, uint64_t id) nogil
     int pq_can_write(const pq_stream *s) nogil
     int pq_stream_write(pq_conn *c, pq_stream *s, const uint8_t *p, size_t n, int fin) nogil
+    int pq_stream_lend(pq_conn *c, pq_stream *s, const uint8_t *p, size_t n, int fin, void *owner) nogil
+    void *pq_released(pq_conn *c) nogil
     void pq_stream_reset(pq_conn *c, pq_stream *s, uint64_t code) nogil
     void pq_stream_settle(pq_conn *c, pq_stream *s) nogil
     void pq_consume(pq_conn *c, uint64_t n) nogil

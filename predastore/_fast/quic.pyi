@@ -145,7 +145,8 @@ class Engine:
         reader. `final_size` is -1 while it is not known; `early` came out of order, by offset."""
 
     def write(self, stream_id: int, data: Buffer, end: bool, urgent: bool) -> None:
-        """Appends to the stream; `urgent` data goes before data that is not. ValueError if
+        """Appends to the stream; of `bytes`, or a view of them, a long piece is kept and not copied
+        until it is acknowledged. `urgent` data goes before data that is not. ValueError if
         `can_write` is false."""
 
     def can_write(self, stream_id: int) -> bool:

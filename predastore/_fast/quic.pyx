@@ -8,6 +8,7 @@ between seconds and nanoseconds. An Engine belongs to one thread.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport INFINITY, llrint
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -23,6 +24,7 @@ cdef enum:
     EVENT_DATA, EVENT_RESET, EVENT_STOP, EVENT_CONTROL, EVENT_ACK, EVENT_CID, EVENT_FOREIGN
     EVENT_ERROR
     LONG_ENOUGH = 8192  # bytes for which giving up the GIL is worth its while
+    LENT_MIN = 4096  # bytes that are not worth a copy
 
 cdef inline int64_t _ns(double seconds):
     return llrint(seconds * 1e9)
@@ -52,13 +54,12 @@ cdef class Engine:
         self.c = <pq_conn *>calloc(1, sizeof(pq_conn))
         if self.c == NULL:
             raise MemoryError
-        self.happened = []
-        self.gathering = {}
-        self.offload = 1
+        self.happened, self.gathering, self.offload = [], {}, 1
 
     def __dealloc__(self):
         if self.c != NULL:
             pq_close_conn(self.c)
+            self._release()
             free(self.c)
 
     def __init__(
@@ -108,6 +109,13 @@ cdef class Engine:
         for low, high in received:
             if not pq_received_before(self.c, low, high):
                 raise MemoryError
+
+    cdef _release(self):
+        """Objects whose bytes were lent, and are acknowledged or given up."""
+        cdef void *owner = pq_released(self.c)
+        while owner != NULL:
+            Py_DECREF(<object>owner)
+            owner = pq_released(self.c)
 
     # Datagrams
 
@@ -161,6 +169,7 @@ cdef class Engine:
             data = PyBytes_FromStringAndSize(<const char *>event.data, event.length)
             self.happened.append((EVENT_RESET + event.kind, event.number, data, event.value))
         c.event_count = 0
+        self._release()
 
     cdef _data(self, pq_stream *s):
         cdef bint end = s.received_all and not s.told_end, more = s.piece_first != PQ_NO_PIECE
@@ -233,8 +242,7 @@ cdef class Engine:
         return more != 0
 
     def datagrams(self, double now):
-        out = bytearray(PQ_BATCH)
-        found = []
+        out, found = bytearray(PQ_BATCH), []
         while True:
             n, segment = self.send(out, now)
             if not n:
@@ -282,6 +290,7 @@ cdef class Engine:
 
     def write(self, uint64_t stream_id, data not None, bint end, bint urgent):
         cdef Py_buffer view
+        cdef const uint8_t *at
         cdef int written
         cdef pq_stream *s = pq_stream_find(self.c, stream_id)
         if s == NULL or not pq_can_write(s):
@@ -290,7 +299,14 @@ cdef class Engine:
             s.urgent = urgent
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            written = pq_stream_write(self.c, s, <const uint8_t *>view.buf, view.len, end)
+            at = <const uint8_t *>view.buf
+            base = (<memoryview>data).obj if type(data) is memoryview else data
+            if view.len >= LENT_MIN and type(base) is bytes:  # nobody can change it
+                written = pq_stream_lend(self.c, s, at, view.len, end, <void *>base)
+                if written:
+                    Py_INCREF(base)
+            else:
+                written = pq_stream_write(self.c, s, at, view.len, end)
         finally:
             PyBuffer_Release(&view)
         if not written:
@@ -311,6 +327,7 @@ cdef class Engine:
         cdef pq_stream *s = pq_stream_find(self.c, stream_id)
         if s != NULL:
             pq_stream_reset(self.c, s, error_code)
+            self._release()
 
     def stop(self, uint64_t stream_id, uint64_t error_code):
         cdef pq_stream *s = pq_stream_find(self.c, stream_id)

@@ -27,6 +27,12 @@ struct pq_aead {
     int wide; /* a key of 256 bits, for `gcm` */
 };
 
+/* What is to be encrypted: `n` bytes, and a tail that lies somewhere else, if any. */
+struct pq_text {
+    const uint8_t *at, *tail;
+    size_t n, tail_n;
+};
+
 static int pq_gcm_off; /* keys that are set up from now on are libcrypto's, for tests */
 
 #ifdef PREDASTORE_IPSEC_MB
@@ -73,14 +79,26 @@ static void pq_gcm_free(struct gcm_key_data *key) {
 }
 
 static void pq_gcm_seal(const struct pq_aead *a, const uint8_t nonce[12], const uint8_t *header,
-                        size_t header_bytes, const uint8_t *text, size_t n, uint8_t *out) {
+                        size_t header_bytes, const struct pq_text *t, uint8_t *out) {
     struct gcm_context_data state;
-    if (a->wide)
-        IMB_AES256_GCM_ENC(pq_gcm_manager, a->gcm, &state, out, text, n, nonce, header,
+    size_t n = t->n + t->tail_n;
+    if (t->tail_n && a->wide) {
+        IMB_AES256_GCM_INIT(pq_gcm_manager, a->gcm, &state, nonce, header, header_bytes);
+        IMB_AES256_GCM_ENC_UPDATE(pq_gcm_manager, a->gcm, &state, out, t->at, t->n);
+        IMB_AES256_GCM_ENC_UPDATE(pq_gcm_manager, a->gcm, &state, out + t->n, t->tail, t->tail_n);
+        IMB_AES256_GCM_ENC_FINALIZE(pq_gcm_manager, a->gcm, &state, out + n, PQ_TAG);
+    } else if (t->tail_n) {
+        IMB_AES128_GCM_INIT(pq_gcm_manager, a->gcm, &state, nonce, header, header_bytes);
+        IMB_AES128_GCM_ENC_UPDATE(pq_gcm_manager, a->gcm, &state, out, t->at, t->n);
+        IMB_AES128_GCM_ENC_UPDATE(pq_gcm_manager, a->gcm, &state, out + t->n, t->tail, t->tail_n);
+        IMB_AES128_GCM_ENC_FINALIZE(pq_gcm_manager, a->gcm, &state, out + n, PQ_TAG);
+    } else if (a->wide) {
+        IMB_AES256_GCM_ENC(pq_gcm_manager, a->gcm, &state, out, t->at, n, nonce, header,
                            header_bytes, out + n, PQ_TAG);
-    else
-        IMB_AES128_GCM_ENC(pq_gcm_manager, a->gcm, &state, out, text, n, nonce, header,
+    } else {
+        IMB_AES128_GCM_ENC(pq_gcm_manager, a->gcm, &state, out, t->at, n, nonce, header,
                            header_bytes, out + n, PQ_TAG);
+    }
 }
 
 static int pq_gcm_open(const struct pq_aead *a, const uint8_t nonce[12], const uint8_t *header,
@@ -103,7 +121,7 @@ static int pq_gcm_usable(void) { return 0; }
 static struct gcm_key_data *pq_gcm_new(const uint8_t *key, int wide) { return NULL; }
 static void pq_gcm_free(struct gcm_key_data *key) {}
 static void pq_gcm_seal(const struct pq_aead *a, const uint8_t nonce[12], const uint8_t *header,
-                        size_t header_bytes, const uint8_t *text, size_t n, uint8_t *out) {}
+                        size_t header_bytes, const struct pq_text *t, uint8_t *out) {}
 static int pq_gcm_open(const struct pq_aead *a, const uint8_t nonce[12], const uint8_t *header,
                        size_t header_bytes, const uint8_t *text, size_t n, uint8_t *out) {
     return 0;
@@ -134,19 +152,22 @@ static int pq_aead_setup(struct pq_aead *a, int cipher, int sealing, const uint8
     return 0;
 }
 
-/* Encrypts `n` bytes from `text` to `out`, which may be the same, and puts the tag after them. */
+/* Encrypts a text to `out`, where it may lie already but for its tail; the tag comes after it. */
 static int pq_aead_seal(struct pq_aead *a, const uint8_t nonce[12], const uint8_t *header,
-                        size_t header_bytes, const uint8_t *text, size_t n, uint8_t *out) {
+                        size_t header_bytes, const struct pq_text *t, uint8_t *out) {
     int size = 0;
+    uint8_t *end = out + t->n + t->tail_n;
     if (a->gcm != NULL) {
-        pq_gcm_seal(a, nonce, header, header_bytes, text, n, out);
+        pq_gcm_seal(a, nonce, header, header_bytes, t, out);
         return 1;
     }
     return EVP_EncryptInit_ex(a->evp, NULL, NULL, NULL, nonce) == 1 &&
            EVP_EncryptUpdate(a->evp, NULL, &size, header, (int)header_bytes) == 1 &&
-           EVP_EncryptUpdate(a->evp, out, &size, text, (int)n) == 1 &&
-           EVP_EncryptFinal_ex(a->evp, out + n, &size) == 1 &&
-           EVP_CIPHER_CTX_ctrl(a->evp, EVP_CTRL_AEAD_GET_TAG, PQ_TAG, out + n) == 1;
+           EVP_EncryptUpdate(a->evp, out, &size, t->at, (int)t->n) == 1 &&
+           (!t->tail_n ||
+            EVP_EncryptUpdate(a->evp, out + t->n, &size, t->tail, (int)t->tail_n) == 1) &&
+           EVP_EncryptFinal_ex(a->evp, end, &size) == 1 &&
+           EVP_CIPHER_CTX_ctrl(a->evp, EVP_CTRL_AEAD_GET_TAG, PQ_TAG, end) == 1;
 }
 
 /* Decrypts `n` bytes, which their tag follows, from `text` to `out`, which may be the same; 0 if

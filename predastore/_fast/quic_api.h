@@ -190,7 +190,8 @@ static int pq_seal_packet(struct pq_conn *c, uint8_t *packet, size_t header, siz
     uint8_t mask[PQ_SAMPLE];
     int number_bytes = (packet[0] & 3) + 1;
     packet[0] = (uint8_t)((packet[0] & ~PQ_PHASE) | (c->send_phase ? PQ_PHASE : 0));
-    if (!pq_seal(&c->send_key, number, packet, header, packet + header, n)) return 0;
+    struct pq_text text = {packet + header, NULL, n, 0};
+    if (!pq_seal(&c->send_key, number, packet, header, &text)) return 0;
     c->phase_packets++;
     memcpy(mask, packet + header - number_bytes + 4, PQ_SAMPLE);
     if (!pq_masks(&c->send_suite, mask, 1)) return 0;

@@ -57,6 +57,8 @@ struct pq_chunk {
     struct pq_chunk *next;
     uint64_t offset;
     size_t length;
+    const uint8_t *at; /* `data`, or what `owner` lent */
+    void *owner;
     int pooled;
     uint8_t data[];
 };
@@ -180,6 +182,7 @@ struct pq_conn {
     uint32_t table_size, stream_count, early_count;
     struct pq_queue urgent, bulk, blocked;
     struct pq_stream *control, *ready;
+    struct pq_chunk *released; /* lent ones, of no use any more, whose owner is to be told */
     struct pq_stream *gathering; /* the last one that did, which it may go on with */
     uint32_t urgent_run, bulk_run;
     uint64_t queued_bytes;

@@ -110,12 +110,12 @@ static void pq_nonce(const struct pq_key *key, uint64_t number, uint8_t nonce[12
     for (int i = 0; i < 8; i++) nonce[11 - i] ^= (uint8_t)(number >> (8 * i));
 }
 
-/* Encrypts `n` bytes in place and puts the tag after them. */
-static int pq_seal(struct pq_key *key, uint64_t number, const uint8_t *header, size_t header_bytes,
-                   uint8_t *text, size_t n) {
+/* Encrypts a packet's text to the place behind its header, the tag after it. */
+static int pq_seal(struct pq_key *key, uint64_t number, uint8_t *packet, size_t header_bytes,
+                   const struct pq_text *text) {
     uint8_t nonce[12];
     pq_nonce(key, number, nonce);
-    return pq_aead_seal(&key->aead, nonce, header, header_bytes, text, n, text);
+    return pq_aead_seal(&key->aead, nonce, packet, header_bytes, text, packet + header_bytes);
 }
 
 /* Decrypts `n` bytes (with their tag) from `text` to `out`; 0 if they are not authentic. */

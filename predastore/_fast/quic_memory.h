@@ -26,12 +26,29 @@ static struct pq_chunk *pq_chunk_new(struct pq_conn *c, uint64_t offset, size_t 
     chunk->offset = offset;
     chunk->length = length;
     chunk->pooled = room == PQ_CHUNK;
+    chunk->at = chunk->data;
+    chunk->owner = NULL;
+    c->memory += sizeof *chunk + length;
+    return chunk;
+}
+
+/* Bytes that somebody else has, and keeps until the owner of this is released. */
+static struct pq_chunk *pq_chunk_lent(struct pq_conn *c, uint64_t offset, const uint8_t *data,
+                                      size_t length, void *owner) {
+    struct pq_chunk *chunk = malloc(sizeof *chunk);
+    if (chunk == NULL) return NULL;
+    *chunk = (struct pq_chunk){NULL, offset, length, data, owner, 0};
     c->memory += sizeof *chunk + length;
     return chunk;
 }
 
 static void pq_chunk_free(struct pq_conn *c, struct pq_chunk *chunk) {
     c->memory -= sizeof *chunk + chunk->length;
+    if (chunk->owner != NULL) {
+        chunk->next = c->released;
+        c->released = chunk;
+        return;
+    }
     if (!chunk->pooled || pq_pool_count == PQ_POOL_CHUNKS) {
         free(chunk);
         return;
@@ -47,6 +64,16 @@ static void pq_chunks_free(struct pq_conn *c, struct pq_chunk **first) {
         *first = chunk->next;
         pq_chunk_free(c, chunk);
     }
+}
+
+/* The owner of a lent chunk that is of no use any more, one after the other; NULL: no more. */
+static void *pq_released(struct pq_conn *c) {
+    struct pq_chunk *chunk = c->released;
+    if (chunk == NULL) return NULL;
+    void *owner = chunk->owner;
+    c->released = chunk->next;
+    free(chunk);
+    return owner;
 }
 
 #endif

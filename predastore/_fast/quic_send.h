@@ -8,11 +8,15 @@
 enum {
     PQ_URGENT_RUN = 16, /* packets of urgent streams before one of the others */
     PQ_BULK_RUN = 1 << 15, /* bytes of one of the others in a row: its reader has fewer pieces */
-    PQ_MTU_STEP = 16    /* bytes that are not worth a search */
+    PQ_MTU_STEP = 16,   /* bytes that are not worth a search */
+    PQ_TAIL_MIN = 4096  /* bytes of a stream that are encrypted from where they lie: with fewer, to
+                           encrypt in two steps costs what the copy did */
 };
 
 struct pq_out { /* the packet that is being built */
     uint8_t *start, *at, *end;
+    const uint8_t *tail; /* the last so many bytes of it are encrypted from there */
+    size_t tail_bytes;
     struct pq_frame *frames;
     int eliciting;
 };
@@ -142,7 +146,10 @@ static int pq_put_stream(struct pq_conn *c, struct pq_out *o, struct pq_stream *
     p = pq_put_varint(p, s->id);
     if (offset) p = pq_put_varint(p, offset);
     if (!whole) p = pq_put_varint(p, n);
-    if (n) pq_stream_copy(s, offset, p, n);
+    if (whole && n >= PQ_TAIL_MIN && (o->tail = pq_stream_view(s, offset, n)) != NULL)
+        o->tail_bytes = n;
+    else if (n)
+        pq_stream_copy(s, offset, p, n);
     o->at = p + n;
     o->eliciting = 1;
     frame->stream = s->id;
@@ -293,7 +300,8 @@ static size_t pq_finish(struct pq_conn *c, struct pq_out *o, size_t header_bytes
     memcpy(o->start + 1, c->peer_cid, (size_t)c->peer_cid_bytes);
     for (int i = 0; i < number_bytes; i++)
         o->start[1 + c->peer_cid_bytes + i] = (uint8_t)(number >> (8 * (number_bytes - 1 - i)));
-    if (!pq_seal(&c->send_key, number, o->start, header_bytes, o->start + header_bytes, text)) {
+    struct pq_text parts = {o->start + header_bytes, o->tail, text - o->tail_bytes, o->tail_bytes};
+    if (!pq_seal(&c->send_key, number, o->start, header_bytes, &parts)) {
         pq_fail(c, PQ_E_INTERNAL, 0, "a packet was not encrypted");
         return 0;
     }
@@ -304,7 +312,7 @@ static size_t pq_finish(struct pq_conn *c, struct pq_out *o, size_t header_bytes
 static size_t pq_datagram(struct pq_conn *c, uint8_t *at, size_t size, int64_t now) {
     int number_bytes = pq_number_size(c->next, c->largest_acked);
     size_t header_bytes = (size_t)(1 + c->peer_cid_bytes + number_bytes);
-    struct pq_out o = {at, at + header_bytes, at + size - PQ_TAG, NULL, 0};
+    struct pq_out o = {at, at + header_bytes, at + size - PQ_TAG, NULL, 0, NULL, 0};
     int data = (pq_has_data(c) || c->probes) && pq_may_send(c, now);
     if ((!data && !pq_ack_due(c, now)) || pq_sent_new(c, now) == NULL) return 0;
     if (c->unacked_count || (c->seen.count && pq_ack_due(c, now))) pq_put_ack(c, &o, now);
@@ -334,7 +342,7 @@ static size_t pq_mtu_datagram(struct pq_conn *c, uint8_t *at, int64_t now) {
         return 0;
     int number_bytes = pq_number_size(c->next, c->largest_acked);
     size_t header_bytes = (size_t)(1 + c->peer_cid_bytes + number_bytes);
-    struct pq_out o = {at, at + header_bytes, at + size - PQ_TAG, NULL, 1};
+    struct pq_out o = {at, at + header_bytes, at + size - PQ_TAG, NULL, 0, NULL, 1};
     *o.at++ = PQ_F_PING;
     memset(o.at, PQ_F_PADDING, pq_room(&o));
     o.at = o.end;

@@ -150,6 +150,17 @@ static void pq_stream_settle(struct pq_conn *c, struct pq_stream *s) {
 
 static int pq_can_write(const struct pq_stream *s) { return !s->fin && !s->reset; }
 
+static void pq_stream_append(struct pq_conn *c, struct pq_stream *s, struct pq_chunk *chunk) {
+    if (s->last != NULL)
+        s->last->next = chunk;
+    else
+        s->first = chunk;
+    s->last = chunk;
+    if (s->cursor == NULL) s->cursor = chunk;
+    s->end += chunk->length;
+    c->queued_bytes += chunk->length;
+}
+
 static int pq_stream_write(struct pq_conn *c, struct pq_stream *s, const uint8_t *data, size_t n,
                            int fin) {
     while (n) {
@@ -157,20 +168,34 @@ static int pq_stream_write(struct pq_conn *c, struct pq_stream *s, const uint8_t
         struct pq_chunk *chunk = pq_chunk_new(c, s->end, some);
         if (chunk == NULL) return 0;
         memcpy(chunk->data, data, some);
-        if (s->last != NULL)
-            s->last->next = chunk;
-        else
-            s->first = chunk;
-        s->last = chunk;
-        if (s->cursor == NULL) s->cursor = chunk;
-        s->end += some;
-        c->queued_bytes += some;
+        pq_stream_append(c, s, chunk);
         data += some;
         n -= some;
     }
     s->fin |= (uint8_t)fin;
     pq_enqueue(c, s);
     return 1;
+}
+
+/* As pq_stream_write, for bytes that stay as they are until `owner` is released. */
+static int pq_stream_lend(struct pq_conn *c, struct pq_stream *s, const uint8_t *data, size_t n,
+                          int fin, void *owner) {
+    struct pq_chunk *chunk = pq_chunk_lent(c, s->end, data, n, owner);
+    if (chunk == NULL) return 0;
+    pq_stream_append(c, s, chunk);
+    s->fin |= (uint8_t)fin;
+    pq_enqueue(c, s);
+    return 1;
+}
+
+/* Where [offset, offset + n) of what was written lies in one piece; NULL if it does not. */
+static const uint8_t *pq_stream_view(struct pq_stream *s, uint64_t offset, size_t n) {
+    struct pq_chunk *chunk = s->cursor != NULL && s->cursor->offset <= offset ? s->cursor : s->first;
+    while (chunk->offset + chunk->length <= offset) chunk = chunk->next;
+    size_t from = (size_t)(offset - chunk->offset);
+    if (chunk->length - from < n) return NULL;
+    if (offset >= s->sent) s->cursor = chunk;
+    return chunk->at + from;
 }
 
 /* Copies [offset, offset + n) of what was written; it is all there. */
@@ -180,7 +205,7 @@ static void pq_stream_copy(struct pq_stream *s, uint64_t offset, uint8_t *out, s
         while (chunk->offset + chunk->length <= offset) chunk = chunk->next;
         size_t from = (size_t)(offset - chunk->offset), some = chunk->length - from;
         if (some > n) some = n;
-        memcpy(out, chunk->data + from, some);
+        memcpy(out, chunk->at + from, some);
         out += some;
         offset += some;
         n -= some;

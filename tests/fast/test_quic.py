@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 
 import pytest
 
@@ -194,3 +195,44 @@ def test_a_transfer_fills_a_path_with_loss() -> None:
     net.run(lambda: stream_id in net.readers[1].ended)
     assert net.readers[1].streams[stream_id] == data
     assert len(data) / (net.now - began) > 0.7 * 12.5e6
+
+
+def test_bytes_are_lent_until_they_are_acknowledged_or_given_up() -> None:
+    client, server = engines(window_bytes=8 * MIB, peer_bytes_max=8 * MIB)
+    net = Network(client, server, loss=0.05)
+    data = os.urandom(300_000)
+    references = sys.getrefcount(data)
+    stream_id = client.open_stream()
+    client.write(stream_id, memoryview(data)[:200_000], False, False)
+    client.write(stream_id, data[200_000:], True, False)
+    assert sys.getrefcount(data) > references
+    net.run(lambda: stream_id in net.readers[1].ended)
+    net.run(lambda: client.stats()["bytes_in_flight"] == 0)
+    assert net.readers[1].streams[stream_id] == data
+    assert sys.getrefcount(data) == references
+    for give_up in (lambda number: client.reset(number, 1), lambda number: server.stop(number, 1)):
+        stream_id = client.open_stream()
+        client.write(stream_id, data, True, False)
+        net.run(lambda stream_id=stream_id: net.readers[1].streams.get(stream_id))
+        give_up(stream_id)
+        net.run(lambda: client.stats()["bytes_in_flight"] == 0)
+        assert sys.getrefcount(data) == references
+    client.write(client.open_stream(), data, True, False)
+    assert sys.getrefcount(data) > references
+    net.client = net.server = client = server = engines()[0]
+    net.ends, net.readers = (client, server), {}
+    del give_up
+    assert sys.getrefcount(data) == references
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_what_can_change_is_copied(kind: type) -> None:
+    client, server = engines()
+    net = Network(client, server)
+    data = bytearray(os.urandom(100_000))
+    before = bytes(data)
+    stream_id = client.open_stream()
+    client.write(stream_id, kind(data).toreadonly() if kind is memoryview else data, True, False)
+    data[:] = bytes(len(data))
+    net.run(lambda: stream_id in net.readers[1].ended)
+    assert net.readers[1].streams[stream_id] == before

@@ -111,6 +111,11 @@ static void collect(struct world *w) {
 }
 
 /* What holds after whatever the peer has sent. */
+static void take_back(struct pq_conn *c) {
+    void *lent;
+    while ((lent = pq_released(c)) != NULL) free(lent);
+}
+
 static void check(struct world *w) {
     struct pq_conn *c = &w->mine;
     uint64_t flying = 0, eliciting = 0, streams = 0;
@@ -282,7 +287,13 @@ static void owner(struct world *w, struct script *s) {
         if ((chosen = stream(w, s)) == NULL || !pq_can_write(chosen)) break;
         if (!chosen->queued) chosen->urgent = number(s, 1) & 1;
         n = number(s, 2);
-        pq_stream_write(c, chosen, data, n, number(s, 1) & 1);
+        if (n == 0 || number(s, 1) & 1) {
+            pq_stream_write(c, chosen, data, n, number(s, 1) & 1);
+        } else { /* from a place of its own, which is gone once it is released */
+            uint8_t *lent = malloc(n);
+            memcpy(lent, data, n);
+            pq_stream_lend(c, chosen, lent, n, number(s, 1) & 1, lent);
+        }
         break;
     case 3:
         if ((chosen = stream(w, s)) != NULL) pq_stream_reset(c, chosen, odd_number(s));
@@ -359,9 +370,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
         } else {
             owner(&w, &s);
         }
+        take_back(&w.mine);
         check(&w);
     }
     pq_close_conn(&w.mine);
+    take_back(&w.mine);
     while (w.room_count) free(w.rooms[--w.room_count]);
     pq_close_conn(&w.peer);
     if (w.mine.memory != 0) broken("memory that is not given back");
