@@ -262,6 +262,7 @@ HEALING_BATCH_JOBS: Final = 1_024  # of the repair table, the most endangered fi
 HEALING_BYTES_MAX: Final = 32 * MIB  # of stripes being rebuilt or moved
 HEALING_BYTES_PER_S_MAX: Final = 256 * MIB  # read and written by rebuilding and moving
 HEALING_BUSY_PAUSES: Final = 3.0  # while requests are served: pauses as many times the work
+HEALING_URGENT_PAUSES: Final = 0.5  # the same, where the loss of one more node would be fatal
 HEALING_PAUSE_S_MAX: Final = 2.0  # one slow piece of work says little about the next
 HEALING_RATE_WINDOW_S: Final = 10.0  # over which the rate that is told is smoothed
 HEALING_CALL_TIMEOUT_MS: Final = 10_000  # of one call to one node

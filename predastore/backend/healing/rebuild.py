@@ -85,7 +85,8 @@ class Rebuild:
             extent.size, self._code, extent.block_bytes, stripe
         ).block_bytes
         held = (self._code.k + len(shards)) * length
-        async with context.throttle.turn() as turn:
+        urgent = self._code.shards - len(self._gone) <= self._code.k
+        async with context.throttle.turn(urgent=urgent) as turn:
             await context.budget.take(held)
             try:
                 before = self.read_bytes + self.written_bytes

@@ -2,7 +2,8 @@
 
 Bytes a second are bounded. While requests are served, a few pieces of work are under way at most,
 and only for a share of the time: after work that took so long, as many times longer passes before
-the next. As everything takes longer on a busy machine, so do the pauses.
+the next. As everything takes longer on a busy machine, so do the pauses. What the loss of one more
+node would destroy is urgent: its pauses are short.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from predastore.limits import (
     HEALING_BYTES_PER_S_MAX,
     HEALING_PAUSE_S_MAX,
     HEALING_RATE_WINDOW_S,
+    HEALING_URGENT_PAUSES,
 )
 
 
@@ -50,7 +52,7 @@ class Throttle:
         self._recent_at = 0.0
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Turn]:
+    async def turn(self, *, urgent: bool = False) -> AsyncIterator[Turn]:
         """Around a piece of work, which waits until it may begin."""
         loop = asyncio.get_running_loop()
         async with self._one_by_one:
@@ -63,18 +65,19 @@ class Throttle:
         try:
             yield turn
         finally:
-            self._pay(turn.byte_count, loop.time() - began)
+            self._pay(turn.byte_count, loop.time() - began, urgent=urgent)
             self._under_way -= 1
             self._ended.set()
 
-    def _pay(self, byte_count: int, seconds: float) -> None:
+    def _pay(self, byte_count: int, seconds: float, *, urgent: bool) -> None:
         """What was done at the same time shares the seconds."""
         now = asyncio.get_running_loop().time()
         self._recent_bytes = self._decayed(now) + byte_count
         self._recent_at = now
         pause_s = byte_count / self._bytes_per_s
         if self._is_busy():
-            pause_s = max(pause_s, seconds / self._under_way * self._busy_pauses)
+            pauses = min(self._busy_pauses, HEALING_URGENT_PAUSES if urgent else math.inf)
+            pause_s = max(pause_s, seconds / self._under_way * pauses)
         self._next_turn = max(self._next_turn, now) + min(pause_s, HEALING_PAUSE_S_MAX)
 
     @property
