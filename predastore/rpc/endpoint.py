@@ -220,12 +220,10 @@ class Endpoint:
             )
             if posted is not None:
                 return posted.give_up
-        task = self._loop.create_task(
-            _told(
-                self.call(peer, method, request, response_type, payload, timeout_ms=timeout_ms),
-                done,
-            )
+        call = partial(
+            self.call, peer, method, request, response_type, payload, timeout_ms=timeout_ms
         )
+        task = self._loop.create_task(_told(call, done))
         self._posting.add(task)
         task.add_done_callback(self._posting.discard)
         return task.cancel
@@ -249,12 +247,12 @@ def _read(response_type: type[S], message: Message) -> tuple[S, memoryview] | Pr
 
 
 async def _told(
-    call: Awaitable[tuple[S, memoryview]],
+    call: Callable[[], Awaitable[tuple[S, memoryview]]],
     done: Callable[[tuple[S, memoryview] | PredastoreError], None],
 ) -> None:
     outcome: tuple[S, memoryview] | PredastoreError
     try:
-        outcome = await call
+        outcome = await call()
     except PredastoreError as error:
         outcome = error
     done(outcome)

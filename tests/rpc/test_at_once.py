@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Callable
@@ -216,6 +217,21 @@ def test_what_was_given_up_ends_at_the_peer_too(transport: str) -> None:
         give_up()
         await eventually_async(lambda: world.handlers.cancelled == 1)
         give_up()
+
+    in_world(test, transport)
+
+
+@both
+def test_what_is_given_up_at_once_was_never_begun(transport: str) -> None:
+    async def test(world: Any, at_once: AtOnce) -> None:
+        large = [bytes(1_000_000)]  # too much to be sent without a task
+        calls = world.handlers.calls
+        for _ in range(3):
+            _, give_up = posted(world, "test.echo", Ask(1), large)
+            give_up()
+        await asyncio.sleep(0)
+        gc.collect()
+        assert world.handlers.calls == calls
 
     in_world(test, transport)
 
