@@ -42,6 +42,7 @@ class Driver:
         self._waiting: list[Ready] = []
         self._writing: list[Ready] = []
         self._applying: Sequence[Entry] = ()
+        self._awaited = 0  # the last entry whose effect somebody waits for
         self._is_held = False
 
     def turn(self) -> None:
@@ -59,6 +60,18 @@ class Driver:
             self._actions.keep_chunks(ready.chunks)
         if ready.chunks_wanted:
             self._actions.find_chunks(ready.chunks_wanted)
+        if self._is_urgent():
+            self._apply()
+
+    def _is_urgent(self) -> bool:
+        """A follower that writes applies once it has said so: the leader waits for that, and
+        nobody for the state, or he says so."""
+        leads = self.core.leadership is not None
+        return leads or not self._writing or self._awaited > self.core.handed
+
+    def await_applied(self, index: int) -> None:
+        """Somebody waits for the state machine to take the entry `index`."""
+        self._awaited = max(self._awaited, index)
         self._apply()
 
     def _write(self) -> None:
@@ -79,6 +92,7 @@ class Driver:
         if self._waiting:
             self._write()
         self.turn()
+        self._apply()
 
     def _speak(self, turns: Sequence[Ready]) -> None:
         messages = [message for ready in turns for message in ready.messages_after_sync]
@@ -97,6 +111,7 @@ class Driver:
         self.applied_index = self._applying[-1].index
         self._applying = ()
         self.turn()
+        self._apply()
 
     def hold(self) -> bool:
         """Give the state machine nothing more, for `installed`; True once it rests."""

@@ -165,7 +165,9 @@ class Engine:
         return future
 
     def wait_applied(self, index: int) -> asyncio.Future[None]:
-        return self._applied_waiters.wait(index)
+        future = self._applied_waiters.wait(index)
+        self._guarded(partial(self.driver.await_applied, index))
+        return future
 
     def status(self) -> dict[str, Any]:
         """pysyncobj's own report."""
