@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import itertools
 import logging
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
@@ -97,7 +96,8 @@ class Client:
         return _VALUES.decode(await self._read(service.READ, request))
 
     async def get(self, table: str, key: bytes, *, stale: bool = False) -> bytes | None:
-        return (await self.read([(table, key)], stale=stale))[0]
+        request = service.ReadRequest([(table, key)], stale)
+        return _VALUES.decode(await self._read(service.READ, request))[0]
 
     async def exists(self, table: str, key: bytes, *, stale: bool = False) -> bool:
         return await self.get(table, key, stale=stale) is not None
@@ -195,10 +195,10 @@ class Client:
                 return rows
             after = page.next
 
-    async def _read(self, method: str, request: msgspec.Struct) -> memoryview:
+    def _read(self, method: str, request: msgspec.Struct) -> Awaitable[memoryview]:
         first = self._prefer if self._prefer is not None else self._leader
         tries = _Tries(READ_TIMEOUT_MS, READ_ATTEMPT_MS)
-        return await self._ask(_Call(method, request, []), first, tries)
+        return self._ask(_Call(method, request, ()), first, tries)
 
     async def _ask(self, call: _Call, first: int | None, tries: _Tries) -> memoryview:
         """The answer of the first member that gives one."""
@@ -224,7 +224,8 @@ class Client:
                     turn.did_not_answer.add(member)
                     self._silent_until[member] = tries.now() + MEMBER_SILENT_MS / 1000
             else:
-                self._silent_until.pop(member, None)
+                if self._silent_until:
+                    self._silent_until.pop(member, None)
                 self._leader = answered.leader
                 if answered.members > self._members_index:
                     await self._learn(member, answered.members)
@@ -237,7 +238,9 @@ class Client:
                 self._members = tuple(dict.fromkeys((*self._members, *self._of_file)))
                 tries.give_up(call.method)
 
-    def _silent(self) -> set[int]:
+    def _silent(self) -> Collection[int]:
+        if not self._silent_until:
+            return ()
         now = asyncio.get_running_loop().time()
         return {member for member, until in self._silent_until.items() if now < until}
 
@@ -268,7 +271,7 @@ class Client:
 class _Call(msgspec.Struct, frozen=True):
     method: str
     request: msgspec.Struct
-    payload: list[bytes]
+    payload: Sequence[bytes]
 
 
 class _Turn:
@@ -278,10 +281,11 @@ class _Turn:
     def __init__(
         self, members: tuple[int, ...], first: int | None, silent: Collection[int] = ()
     ) -> None:
-        start = members.index(first) if first in members else random.randrange(len(members))
-        ring = members[start:] + members[:start]
-        self._members = sorted(ring, key=lambda member: member in silent)
+        self._members: Sequence[int] = members
+        self._first = first
+        self._silent = silent
         self._next = 0
+        self._is_sorted = False  # nor need be, where the first choice answers
         self.did_not_answer: set[int] = set()
         self._hint: int | None = None
         self._hints_left = len(members)  # members that point at each other are not believed long
@@ -300,9 +304,27 @@ class _Turn:
         if self._hint is not None:
             member, self._hint = self._hint, None
             return member
+        if not self._is_sorted:
+            first = self._first
+            if first is not None and self._next == 0 and self._is_likely(first):
+                self._next = 1
+                return first
+            self._sort()
         member = self._members[self._next]
         self._next = (self._next + 1) % len(self._members)
         return member
+
+    def _is_likely(self, member: int) -> bool:
+        return member in self._members and member not in self._silent
+
+    def _sort(self) -> None:
+        members = self._members
+        first = self._first
+        start = members.index(first) if first in members else random.randrange(len(members))
+        ring = (*members[start:], *members[:start])
+        self._members = sorted(ring, key=lambda member: member in self._silent)
+        self._next %= len(members)
+        self._is_sorted = True
 
 
 class _Tries:
@@ -311,9 +333,8 @@ class _Tries:
     def __init__(self, timeout_ms: int, attempt_ms: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + timeout_ms / 1000
-        self._attempts_ms = itertools.chain(
-            (attempt_ms, attempt_ms), (attempt_ms << doubling for doubling in itertools.count(1))
-        )
+        self._attempt_ms = attempt_ms
+        self._attempts = 0
         self._pause_ms = float(RETRY_PAUSE_MS_MIN)
         self._unknown = False
         self._last: PredastoreError | None = None
@@ -321,8 +342,9 @@ class _Tries:
     def attempt_ms(self) -> int:
         """How long the next try may take: longer from the third one on, as two members may be
         down."""
+        self._attempts += 1
         left_ms = int((self._deadline - self._loop.time()) * 1000)
-        return max(1, min(next(self._attempts_ms), left_ms))
+        return max(1, min(self._attempt_ms << max(0, self._attempts - 2), left_ms))
 
     def now(self) -> float:
         return self._loop.time()

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 
 class Gate:
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()  # taken by itself, which costs less, where nobody need wait
+        self._changed = threading.Condition(self._lock)
         self._inside_count = 0
         self._long_count = 0
         self._exclusive = False
@@ -22,14 +23,14 @@ class Gate:
 
     def enter(self, *, long: bool = False) -> None:
         """Begin to read; `leave` follows, with the same `long`."""
-        with self._changed:
+        with self._lock:
             while self._exclusive:
                 self._changed.wait()
             self._inside_count += 1
             self._long_count += long
 
     def leave(self, *, long: bool = False) -> None:
-        with self._changed:
+        with self._lock:
             self._inside_count -= 1
             self._long_count -= long
             if self._waiting_count:
