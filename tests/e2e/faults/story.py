@@ -111,7 +111,7 @@ class Story:
     def _await_repair(self, chapter: Chapter) -> None:
         began = time.monotonic()
         eventually(
-            lambda: self._world.verify()["degraded"] == 0,
+            self._world.is_whole,
             within_s=self._repaired_within_s,
             what="every shard of every object",
         )

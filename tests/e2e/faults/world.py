@@ -172,9 +172,18 @@ class World:
             case _:
                 self.hosts.mend(number)
 
-    def verify(self) -> dict[str, Any]:
-        """What `s3d cluster verify` finds."""
-        command = [*s3d_command(), "cluster", "verify", "--json"]
+    def is_whole(self) -> bool:
+        """Whether `s3d cluster status` misses nothing, and then `s3d cluster verify`, which reads
+        every shard, finds all of them."""
+        if (self._asked("status").get("missing") or {"shards": 1})["shards"]:
+            return False
+        found = self._asked("verify")
+        assert not found.get("wrong"), found
+        return found.get("degraded") == 0
+
+    def _asked(self, what: str) -> dict[str, Any]:
+        """What a command says; nothing, where it could not."""
+        command = [*s3d_command(), "cluster", what, "--json"]
         done = subprocess.run(
             [*command, "-config", str(self.file)],
             capture_output=True,
@@ -187,8 +196,7 @@ class World:
         try:
             found: dict[str, Any] = json.loads(done.stdout)
         except ValueError:
-            return {"degraded": done.stderr}
-        assert not found["wrong"], found
+            return {}
         return found
 
     def settled(self, numbers: tuple[int, ...]) -> None:
