@@ -163,7 +163,7 @@ class Story:
             said = leader.status()
             followed = [said.get("connected", {}).get(peer) for peer in said.get("lag", {"": 0})]
             all_vote = len(said.get("voters", ())) == len(self.cluster.processes)
-            is_whole = all_vote and all(followed) and max(said["lag"].values()) < 100
+            is_whole = all_vote and all(followed) and max(said["lag"].values(), default=100) < 100
             return leader if is_whole else None
 
         found = await asyncio.to_thread(eventually, probe, within_s=30, what="a whole cluster")

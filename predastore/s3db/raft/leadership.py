@@ -256,8 +256,10 @@ class Leadership:
     def flush(self) -> None:
         """Make the turn's appends: what is new, and a heartbeat where one is due."""
         self._start_round()
+        last_index = self.state.log.last_index
         for peer, progress in self.peers.items():
-            self._feed(peer, progress)
+            if self._beat_due or progress.next <= last_index:
+                self._feed(peer, progress)
         if self._beat_due:
             self._hand_over()  # once more, should the first have been lost
             self._beat_due = False
