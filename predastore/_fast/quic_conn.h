@@ -32,7 +32,8 @@ enum {
 /* What a packet carried, for when it is acknowledged or lost. */
 struct pq_frame {
     struct pq_frame *next;
-    uint64_t stream, offset; /* ACK: offset is the largest number acknowledged */
+    /* ACK: offset is the largest number acknowledged, stream how many had come late by then */
+    uint64_t stream, offset;
     uint32_t length;
     uint8_t type, fin;
 };
@@ -143,7 +144,7 @@ struct pq_conn {
     int peer_cid_bytes;
     /* Receiving and acknowledging */
     struct pq_ranges seen;
-    uint64_t seen_floor, ack_floor, largest_seen;
+    uint64_t seen_floor, ack_floor, largest_seen, late_count;
     int64_t largest_seen_at, ack_at, last_received, idle;
     uint32_t unacked_count;
     int ack_now, peer_ack_exponent, forward_acks;

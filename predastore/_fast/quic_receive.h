@@ -122,6 +122,7 @@ static int pq_seen(struct pq_conn *c, uint64_t number, int eliciting, int64_t no
         pq_ranges_drop(&c->seen, 0, 1);
     }
     if (number < c->ack_floor) c->ack_floor = number;
+    if (number < c->largest_seen) c->late_count++;
     if (number >= c->largest_seen) {
         c->largest_seen = number;
         c->largest_seen_at = now;

@@ -68,7 +68,8 @@ static void pq_mtu_black_hole(struct pq_conn *c, size_t base, int64_t retry, int
 static void pq_frame_acked(struct pq_conn *c, const struct pq_frame *f) {
     struct pq_stream *s;
     if (f->type == PQ_F_ACK) {
-        if (f->offset > c->ack_floor) c->ack_floor = f->offset;
+        /* The peer knows of all up to there, but for what has come since, late. */
+        if (f->offset > c->ack_floor && f->stream == c->late_count) c->ack_floor = f->offset;
         return;
     }
     if (f->type != PQ_F_STREAM && f->type != PQ_F_RESET_STREAM) return;

@@ -48,6 +48,7 @@ static void pq_put_ack(struct pq_conn *c, struct pq_out *o, int64_t now) {
     struct pq_frame *frame = pq_record(c, o, PQ_F_ACK);
     if (frame == NULL) return;
     frame->offset = seen->at[last].hi - 1;
+    frame->stream = c->late_count;
     uint8_t *p = o->at;
     *p++ = PQ_F_ACK;
     p = pq_put_varint(p, seen->at[last].hi - 1);

@@ -96,10 +96,11 @@ static inline uint8_t *pq_put_varint(uint8_t *p, uint64_t v) {
 }
 
 /* How many bytes show a packet number so that a peer that has acknowledged `acked` can tell it
- * (RFC 9000, 17.1); -1 as `acked` where it has acknowledged nothing. */
+ * (RFC 9000, 17.1), even if some thousand packets overtake this one on the way; -1 as `acked` where
+ * it has acknowledged nothing. */
 static inline int pq_number_size(uint64_t number, int64_t acked) {
     uint64_t unacked = number - (uint64_t)acked;
-    return unacked < (1u << 7) ? 1 : unacked < (1u << 15) ? 2 : unacked < (1u << 23) ? 3 : 4;
+    return unacked < (1u << 13) ? 2 : unacked < (1u << 21) ? 3 : 4;
 }
 
 /* The whole packet number (RFC 9000, A.3). */

@@ -178,3 +178,43 @@ def test_counts_of_ecn_that_are_cut_short_end_the_connection() -> None:
     (event,) = client.events()
     assert event[0] == quic.ERROR
     assert event[3] == 0x7  # FRAME_ENCODING_ERROR
+
+
+def _sent(net: Network, stream_id: int, count: int) -> list[bytes]:
+    """Datagrams of the client, a packet each, none of which has arrived."""
+    found: list[bytes] = []
+    for _ in range(count):
+        net.client.write(stream_id, bytes(1000), False, False)
+        while not (some := net.client.datagrams(net.now)):
+            net.now = net.client.timeout()
+            net.client.on_timeout(net.now)
+        found += some
+    return found
+
+
+def test_a_packet_is_read_though_hundreds_have_overtaken_it() -> None:
+    net = Network(*engines(**WIDE), delay_s=0.01)
+    stream_id = _warm(net)
+    late, *others = _sent(net, stream_id, 300)
+    for datagram in (*others, late):
+        net.server.receive(datagram, net.now)
+    stats = net.server.stats()
+    assert (stats["undecryptable"], stats["duplicates"]) == (0, 0)
+
+
+def test_what_came_late_is_told_though_an_earlier_acknowledgement_has_arrived() -> None:
+    net = Network(*engines(), delay_s=0.01)
+    stream_id = _warm(net)
+    late, second, _, *others = _sent(net, stream_id, 5)
+    for datagram in (second, *others):
+        net.server.receive(datagram, net.now)
+    net.server.write(stream_id, b"acknowledges", False, False)
+    for datagram in net.server.datagrams(net.now):
+        net.client.receive(datagram, net.now)
+    assert net.client.stats()["packets_lost"] == 1
+    again = net.client.datagrams(net.now)  # tells the server that its acknowledgement has come
+    for datagram in (late, *again):
+        net.server.receive(datagram, net.now)
+    for datagram in net.server.datagrams(net.now):
+        net.client.receive(datagram, net.now)
+    assert net.client.stats()["packets_spurious"] == 1
