@@ -86,7 +86,8 @@ static int pq_direct_right(const struct pq_direct *d, size_t text) {
            in.at == d->out + d->head;
 }
 
-/* Decrypts and handles a packet; -1 if it is not authentic: then it is as it was. */
+/* Decrypts and handles a packet; -1 if it is not authentic: then its header and tag are as they
+ * were. */
 static int pq_open_packet(struct pq_conn *c, uint8_t *packet, size_t bytes, size_t header_bytes,
                           uint64_t number, uint64_t cid, int64_t now, int *eliciting,
                           int *probing) {

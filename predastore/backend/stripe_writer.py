@@ -80,7 +80,6 @@ class StripeWriter:
             await self._write_many(source, digests)
             await self._commit()
             await self._restore()
-            self._check_quorum()
         self._drop_strays()
 
     async def _write_one(self, source: Source, digests: DigestSink) -> None:
@@ -199,8 +198,8 @@ class StripeWriter:
                 if node != MISSING
             ]
         )
-        if not self._can_restore():
-            self._check_quorum()
+        if self._placed() < self._quorum and not self._can_restore():
+            raise self._too_few()
 
     async def _send_block(self, shard: int, number: int, block: memoryview, crc: int) -> None:
         """One block to its node, or, in the first stripe, to the first spare that takes it."""
@@ -254,7 +253,9 @@ class StripeWriter:
 
     async def _restore(self) -> None:
         """Makes shards again on spares until there is a quorum, if k are durable."""
-        while self._placed() < self._quorum and self._can_restore():
+        while self._placed() < self._quorum:
+            if not self._can_restore():
+                raise self._too_few()
             shard, spare = self.nodes.index(MISSING), self._next_spare()
             holders = {index: node for index, node in enumerate(self.nodes) if node != MISSING}
             if await restore(
@@ -302,11 +303,11 @@ class StripeWriter:
             and bool(self._well_spares())
         )
 
-    def _check_quorum(self) -> None:
-        placed = self._placed()
-        if placed < self._quorum:
-            message = f"{placed} of {len(self.nodes)} shards were placed, {self._quorum} are needed"
-            raise NodeFull(message) if self._full else NotEnoughNodes(message)
+    def _too_few(self) -> NodeFull | NotEnoughNodes:
+        message = (
+            f"{self._placed()} of {len(self.nodes)} shards were placed, {self._quorum} are needed"
+        )
+        return NodeFull(message) if self._full else NotEnoughNodes(message)
 
 
 async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
