@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, Protocol, TypeVar
@@ -74,7 +74,7 @@ class Cluster:
         self.pool = Pool()
         self.hedges = asyncio.Semaphore(HEDGES_MAX)
         self._threads = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="coding")
-        self._drops: set[asyncio.Task[None]] = set()
+        self._drops: set[asyncio.Future[object]] = set()
         self._closed = False
         self._asking: dict[int, asyncio.Task[None]] = {}  # nodes that failed
 
@@ -115,21 +115,28 @@ class Cluster:
     def drop_later(self, shards: Iterable[tuple[int, ShardRef]]) -> None:
         """Drops shards (node, ref) of an abandoned write, committed or not; best effort.
 
-        What is not dropped is an orphan, which nothing collects yet.
+        What is not dropped is an orphan, for the daily pass.
         """
-        taken = [(node, ref) for node, ref in shards if node in self.known]
-        if taken and len(self._drops) < BACKEND_DROPS_MAX:
-            task = asyncio.ensure_future(self._drop(taken))
-            self._drops.add(task)
-            task.add_done_callback(self._drops.discard)
+        self._later(lambda node, ref: self.delete(node, (ref,)), shards)
 
-    async def _drop(self, shards: Sequence[tuple[int, ShardRef]]) -> None:
-        async def drop(node: int, ref: ShardRef) -> None:
-            with suppress(*NODE_ERRORS):
-                await self.nodes.abort(node, ref, timeout_ms=BACKEND_DROP_TIMEOUT_MS)
-            await self.delete(node, (ref,))
+    def abort_later(self, shards: Iterable[tuple[int, ShardRef]]) -> None:
+        """The same for those that are not committed, and only for those."""
+        self._later(self._abort, shards)
 
-        await asyncio.gather(*(drop(node, ref) for node, ref in shards))
+    def _later(
+        self,
+        call: Callable[[int, ShardRef], Awaitable[object]],
+        shards: Iterable[tuple[int, ShardRef]],
+    ) -> None:
+        for node, ref in shards:
+            if node in self.known and len(self._drops) < BACKEND_DROPS_MAX:
+                task = asyncio.ensure_future(call(node, ref))
+                self._drops.add(task)
+                task.add_done_callback(self._drops.discard)
+
+    async def _abort(self, node: int, ref: ShardRef) -> None:
+        with suppress(*NODE_ERRORS):
+            await self.nodes.abort(node, ref, timeout_ms=BACKEND_DROP_TIMEOUT_MS)
 
     async def delete(self, node: int, refs: Sequence[ShardRef]) -> bool:
         """Whether `node` has let go of all of them."""

@@ -100,6 +100,8 @@ class StripeWriter:
                 stripe = await self._receive(number, source, pending)
                 done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 task = asyncio.ensure_future(self._forward(stripe, digests, coded, done, sent))
+                # Not in the task, which never begins where it is cancelled soon enough.
+                task.add_done_callback(partial(self._give_back, stripe.held_bytes))
                 coded, sent = done, task
                 pending.append(task)
             while pending:
@@ -107,14 +109,23 @@ class StripeWriter:
         finally:
             await _cancelled(pending)
 
+    def _give_back(self, held_bytes: int, _: asyncio.Future[None]) -> None:
+        self._cluster.write_budget.give(held_bytes)
+
     def abandon(self) -> None:
         """Drops everything that was written, in the background."""
         placed = zip(self.nodes, self._refs, strict=True)
-        self._left += [(node, ref) for node, ref in placed if node != MISSING]
-        self._drop_strays()
+        self._cluster.drop_later(
+            [*self._left, *((node, ref) for node, ref in placed if node != MISSING)]
+        )
+        self._left = []
 
     def _drop_strays(self) -> None:
-        self._cluster.drop_later(self._left)
+        """Where a shard has no node, healing may build it on that of a stray, and a late delete
+        would take it from there: such a stray is only forgotten, if it is not committed."""
+        homeless = {shard for shard, node in enumerate(self.nodes) if node == MISSING}
+        self._cluster.drop_later([left for left in self._left if left[1].index not in homeless])
+        self._cluster.abort_later([left for left in self._left if left[1].index in homeless])
         self._left = []
 
     # --- receiving ------------------------------------------------------------------------
@@ -174,7 +185,6 @@ class StripeWriter:
             failpoint("put.stripe.sent")
         finally:
             coded.cancel()
-            self._cluster.write_budget.give(stripe.held_bytes)
 
     async def _code_stripe(self, stripe: _Stripe, digests: DigestSink) -> tuple[int, list[int]]:
         """The length of the stripe's blocks, and the CRC of each."""
@@ -258,12 +268,13 @@ class StripeWriter:
                 raise self._too_few()
             shard, spare = self.nodes.index(MISSING), self._next_spare()
             holders = {index: node for index, node in enumerate(self.nodes) if node != MISSING}
+            stray = (spare, self._refs[shard])
+            self._left.append(stray)
             if await restore(
                 self._cluster, self._refs, holders, self._size, shard, spare, self._done_by
             ):
+                self._left.remove(stray)
                 self.nodes[shard] = spare
-            else:
-                self._left.append((spare, self._refs[shard]))
 
     # --- nodes that fail ------------------------------------------------------------------
 

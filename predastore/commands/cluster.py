@@ -42,6 +42,7 @@ examples:
   s3d cluster remove 4 -config cluster.toml
 """
 _STATES: Final = {"drain": DRAINING, "activate": ACTIVE, "remove": LEAVING}
+_STALE_S: Final = 30.0  # what is said of healing is older where no process heals
 _HEADS: Final = ("node", "address", "state", "weight", "health", "shards", "used", "free")
 
 
@@ -155,10 +156,12 @@ def _healing(progress: ProgressRecord) -> dict[str, Any]:
 
 
 def is_whole(found: Mapping[str, Any]) -> bool:
-    """Whether every node is good, nothing is missing, and every shard is where it belongs."""
+    """Whether every node is good, nothing is missing, and every shard is where it belongs, as of
+    now: what a process said that heals no longer does not count."""
     healing = found["healing"]
     return (
         healing is not None
+        and healing["age_s"] <= _STALE_S
         and not found["missing"]["shards"]
         and not healing["moves_left"]
         and bool(healing["ring_settled"])
@@ -243,9 +246,6 @@ def _healing_lines(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
     if healing["age_s"] > _STALE_S:
         lines.append(f"(as of {remote.span(healing['age_s'])} ago, from {healing['process']})")
     return lines
-
-
-_STALE_S: Final = 30.0
 
 
 def _rate(healing: Mapping[str, Any]) -> str:

@@ -12,7 +12,8 @@ A commit may be tried again because its request id makes the database apply it o
 raises at the deadline says what is known: NoLeader when no try can have changed anything,
 OutcomeUnknown when one may have. Reads are linearizable, unless `stale` is asked for; at the
 deadline they raise NoLeader. Errors that another try would not mend (PreconditionFailed,
-TooLarge, FormatError, NodeFull) are raised as they come.
+TooLarge, FormatError, NodeFull) are raised as they come, but for a NodeFull after a try that may
+have done it: it says nothing of that one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import msgspec
 
 from predastore.errors import (
     MemberFailed,
+    NodeFull,
     NoLeader,
     NotLeader,
     OutcomeUnknown,
@@ -58,7 +60,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Nothing was done: another member, or the same one a little later, may do it.
-_NOTHING_DONE: Final = (NotLeader, NoLeader, Overloaded)
+_NOTHING_DONE: Final = (NotLeader, NoLeader, Overloaded, NodeFull)
 # It may have been done, or not.
 _UNKNOWN: Final = (OutcomeUnknown, RpcError, StoreFailed, MemberFailed)
 
@@ -350,6 +352,9 @@ class _Tries:
         return self._loop.time()
 
     def failed(self, error: PredastoreError, *, unknown: bool) -> None:
+        """Raises `error` if it is the last word: of a full disk, while no try may have done it."""
+        if isinstance(error, NodeFull) and not self._unknown:
+            raise error
         self._last = error
         self._unknown = self._unknown or unknown
 

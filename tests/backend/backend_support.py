@@ -156,6 +156,7 @@ class FakeNodes:
         target = await self._enter(node, "delete", timeout_ms, writes=False)
         for ref in refs:
             target.shards.pop(ref.key(), None)
+            target.pending.pop(ref.key(), None)
 
     async def abort(self, node: int, ref: ShardRef, *, timeout_ms: int) -> None:
         target = await self._enter(node, "abort", timeout_ms, writes=False)

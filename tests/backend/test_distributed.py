@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from predastore.backend import records, stripe_writer
 from predastore.backend.interface import CompletedPart
 from predastore.backend.records import MISSING, RepairRecord, ShardExtent
-from predastore.errors import NodeFull, NotEnoughNodes, ObjectUnreadable
+from predastore.errors import BodyMismatch, NodeFull, NotEnoughNodes, ObjectUnreadable
 from support.waiting import eventually_async
 
 BLOCK = 4 * KIB
@@ -190,6 +190,30 @@ def test_without_a_spare_k_plus_1_shards_suffice_and_the_rest_is_queued(
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
+@pytest.mark.parametrize("node_count", [5, 6])
+def test_what_a_late_delete_would_take_from_healing_is_not_deleted(
+    tmp_path: Path, size: int, node_count: int
+) -> None:
+    """Healing may build a shard that has no node on the very node that was given up."""
+
+    async def main() -> None:
+        async with distributed(tmp_path, node_count=node_count) as at:
+            nodes = nodes_of(at)
+            chosen = at.store._cluster.ring.place(records.object_hash("bucket", "k"), 5)
+            nodes[chosen[1]].full = True
+            extent = extent_of(await at.put("k", some_bytes(size)))
+            calls = nodes[chosen[1]].calls
+            if MISSING in extent.nodes:
+                await eventually_async(lambda: "abort" in calls)
+                assert "delete" not in calls
+            else:
+                await eventually_async(lambda: "delete" in calls)
+                assert "abort" not in calls, "two calls could have another's between them"
+
+    run(main())
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_below_the_quorum_nothing_is_stored(tmp_path: Path, size: int) -> None:
     async def main() -> None:
         async with distributed(tmp_path, node_count=5) as at:
@@ -274,6 +298,31 @@ def test_what_can_not_be_made_again_fails_and_leaves_nothing(
             assert (await at.objects.lookup("bucket", "k"))[1] is None
             well = [nodes[node] for node in (chosen[0], chosen[2], chosen[4], spare)]
             await eventually_async(lambda: not any(node.shards or node.pending for node in well))
+
+    run(main())
+
+
+def test_a_client_that_goes_while_a_shard_is_made_again_leaves_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with distributed(tmp_path, node_count=6) as at:
+            nodes = nodes_of(at)
+            chosen = at.store._cluster.ring.place(records.object_hash("bucket", "k"), 5)
+            (spare,) = set(nodes.nodes).difference(chosen)
+            append, begun = nodes.append, asyncio.Event()
+
+            async def watched(node: int, *arguments: Any, **more: Any) -> None:
+                await append(node, *arguments, **more)
+                if node == spare:
+                    begun.set()
+                    await asyncio.Event().wait()
+
+            nodes.append = watched
+            task = asyncio.ensure_future(_put_through_two_deaths(at, LARGE))
+            await begun.wait()
+            task.cancel()
+            await asyncio.wait((task,))
+            assert task.cancelled()
+            await eventually_async(lambda: not nodes[spare].pending)
 
     run(main())
 
@@ -468,6 +517,37 @@ def test_memory_of_many_writers_is_bounded(tmp_path: Path) -> None:
             for n, body in enumerate(bodies):
                 assert await at.get(f"k{n}") == body
             assert at.store._cluster.read_budget.held_bytes == 0
+
+    run(main())
+
+
+class BrokenSource:
+    """A body that is there at once, and of which the rest is found to be wrong at once."""
+
+    def __init__(self, data: bytes) -> None:
+        self._rest = data
+
+    async def readinto(self, buffer: memoryview) -> int:
+        if not self._rest:
+            raise BodyMismatch("a chunk has another signature", "chunk")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+
+@pytest.mark.parametrize("fault", ["body", "nodes"])
+@pytest.mark.parametrize("stripes", [1, 2, 3])
+def test_a_write_that_fails_holds_no_memory(tmp_path: Path, fault: str, stripes: int) -> None:
+    async def main() -> None:
+        async with distributed(tmp_path, node_count=5, block_bytes=16 * KIB) as at:
+            stripe = 3 * 16 * KIB
+            body = some_bytes(stripe * stripes)
+            if fault == "nodes":
+                nodes_of(at)[1].down = nodes_of(at)[2].down = True
+            source = BrokenSource(body if fault == "body" else body + some_bytes(6 * stripe))
+            with pytest.raises(BodyMismatch if fault == "body" else NotEnoughNodes):
+                await at.objects.put("bucket", "k", source, len(body) + 6 * stripe, OWNER)
+            assert at.store._cluster.write_budget.held_bytes == 0
 
     run(main())
 

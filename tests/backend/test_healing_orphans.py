@@ -13,7 +13,13 @@ from healing_support import FAST, Cluster, cluster, healing, until
 
 from predastore.backend import records
 from predastore.backend.healing.healer import Healing
-from predastore.backend.healing.records import HEALING, HORIZON_KEY
+from predastore.backend.healing.records import (
+    BEAT_KEY,
+    HEALING,
+    HORIZON_KEY,
+    PROGRESS_KEY,
+    ProgressRecord,
+)
 from predastore.backend.healing.sieve import Sieve
 
 AT_ONCE = dataclasses.replace(FAST, orphan_age_ms=0)
@@ -60,6 +66,33 @@ def test_shards_of_writes_that_died_are_deleted_and_no_others(tmp_path: Path) ->
                 assert status is not None
                 assert status.orphans_shards == 50
                 assert status.orphans_bytes > 10 * 20_000
+
+    run(main())
+
+
+def test_who_takes_over_does_not_look_over_everything_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cluster(tmp_path) as at:
+            await at.put_many(3)
+            async with healing(at) as first:
+
+                async def said() -> int:
+                    stored = await at.state.get(HEALING, PROGRESS_KEY)
+                    return records.decode(ProgressRecord, stored).last_pass_ms if stored else 0
+
+                await until(said)
+                last_pass_ms = await said()
+                assert (status := await first.status()) is not None
+                assert status.last_pass_ms == last_pass_ms
+            async with healing(at, name="second") as second:
+                seen: set[bytes | None] = set()
+
+                async def has_beaten_often() -> bool:
+                    seen.add(await at.state.get(HEALING, BEAT_KEY))
+                    return second.is_working and len(seen) > 8
+
+                await until(has_beaten_often)
+                assert await said() == last_pass_ms
 
     run(main())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from predastore.backend.healing.records import FAILED, GOOD, SILENT, ProgressRecord, SeenNode
-from predastore.commands import missing
+from predastore.commands import cluster, missing
 
 MIB = 1 << 20
 
@@ -36,6 +36,15 @@ def test_nothing_is_missing_where_all_are_well() -> None:
     found = missing.summary(progress(well(1), well(2)), [answering(1), answering(2)], 2)
     assert (found["shards"], found["unreachable"]) == (0, [])
     assert missing.lines(found) == ["redundancy: no shard is known to be missing"]
+
+
+def test_what_was_said_of_healing_long_ago_does_not_count() -> None:
+    def found(age_s: float) -> dict[str, Any]:
+        healing = {"moves_left": 0, "ring_settled": True, "age_s": age_s}
+        return {"healing": healing, "missing": {"shards": 0}, "nodes": [answering(1)]}
+
+    assert cluster.is_whole(found(3.0))
+    assert not cluster.is_whole(found(3600.0))
 
 
 def test_a_node_that_has_failed_says_itself_what_it_held() -> None:

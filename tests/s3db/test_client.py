@@ -12,6 +12,7 @@ import pytest
 
 from predastore.errors import (
     DeadlineExceeded,
+    NodeFull,
     NoLeader,
     NotLeader,
     OutcomeUnknown,
@@ -183,7 +184,25 @@ def test_a_read_goes_on_to_other_members_and_gives_up_with_no_leader(
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("error", [PreconditionFailed("check 0", 0), TooLarge("too large")])
+def test_a_full_member_says_nothing_of_an_earlier_try() -> None:
+    """What the first member appended may be committed yet: what it names must not be deleted."""
+    answers: list[Any] = [NodeFull("full"), DeadlineExceeded("late"), NodeFull("full"), Applied()]
+
+    async def scenario() -> None:
+        client, _ = client_of(lambda *_: answers.pop(0), prefer=1)
+        with pytest.raises(NodeFull):
+            await client.commit(batch())
+        assert await client.commit(batch()) == Applied()
+        answers.extend([DeadlineExceeded("late"), *[NodeFull("full")] * 99])
+        with pytest.raises(OutcomeUnknown):
+            await client.commit(batch(), timeout_ms=150)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "error", [PreconditionFailed("check 0", 0), TooLarge("too large"), NodeFull("full")]
+)
 def test_a_refusal_is_final(error: PredastoreError) -> None:
     async def scenario() -> None:
         client, endpoint = client_of(lambda *_: error, prefer=1)

@@ -187,7 +187,9 @@ class Healing:
     async def _recall(self) -> None:
         stored = await self._state.get(HEALING, PROGRESS_KEY)
         if stored is not None:
-            self._context.watch.recall(records.decode(ProgressRecord, stored).seen)
+            before = records.decode(ProgressRecord, stored)
+            self._context.watch.recall(before.seen)
+            self._context.counts.last_pass_ms = before.last_pass_ms
 
     async def _beat(self) -> None:
         progress = Put(HEALING, PROGRESS_KEY, records.encode(self._progress()))
@@ -252,7 +254,7 @@ class Healing:
         if not watch.nodes_up:
             return False
         bad = await self._bad_to_look_for()
-        is_full = self._full_pass_wanted or await self._is_due()
+        is_full = self._full_pass_wanted or self._is_due()
         if not (is_full or bad or self._returned or self._lost_news):
             return False
         nodes = set(watch.nodes_up) if is_full else self._returned.intersection(watch.nodes_up)
@@ -291,13 +293,9 @@ class Healing:
         )
         return rest
 
-    async def _is_due(self) -> bool:
-        counts = self._context.counts
-        if not counts.last_pass_ms:
-            stored = await self._state.get(HEALING, PROGRESS_KEY)
-            if stored is not None:
-                counts.last_pass_ms = records.decode(ProgressRecord, stored).last_pass_ms
-        return records.now_ms() - counts.last_pass_ms >= self._pace.period_s * 1000
+    def _is_due(self) -> bool:
+        since_ms = records.now_ms() - self._context.counts.last_pass_ms
+        return since_ms >= self._pace.period_s * 1000
 
     async def _note_checked(self, store_ids: Mapping[int, str]) -> None:
         """All that these nodes should hold has been looked for."""
