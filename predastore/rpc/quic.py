@@ -46,7 +46,6 @@ _clock = time.monotonic
 CLOSED: Final = 0  # the process ends or has no use for it
 CANCELLED: Final = 1  # the caller gave up, or its deadline passed
 REFUSED: Final = 2  # no proof, or a broken protocol
-BUSY: Final = 3  # a bound was met
 
 
 class Stream(Protocol):

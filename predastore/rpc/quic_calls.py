@@ -37,7 +37,7 @@ from predastore.rpc.framing import (
     payload_length,
     whole_message,
 )
-from predastore.rpc.quic import BUSY, CANCELLED, REFUSED, Connection
+from predastore.rpc.quic import CANCELLED, REFUSED, Connection
 from predastore.rpc.service import CallContext, Later, Method, Reply
 
 _CLOSE_TIMEOUT_S = 5.0  # for handlers that were cancelled
@@ -272,8 +272,8 @@ class _ServedCall:
         if not responses.try_enter(size_bytes):
             try:
                 await responses.enter(size_bytes, deadline)
-            except Overloaded:
-                connection.abandon(self._stream_id, BUSY)
+            except Overloaded:  # which would tell the caller that nothing was done
+                connection.abandon(self._stream_id, CANCELLED)
                 return
         try:
             if size_bytes <= RPC_SEND_SLICE_BYTES:

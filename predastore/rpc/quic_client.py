@@ -19,7 +19,6 @@ from aioquic.quic.configuration import QuicConfiguration
 
 from predastore.errors import (
     DeadlineExceeded,
-    Overloaded,
     PeerRefused,
     PeerUnreachable,
     RpcError,
@@ -42,7 +41,7 @@ from predastore.rpc.framing import (
     payload_length,
     whole_message,
 )
-from predastore.rpc.quic import BUSY, CANCELLED, CLOSED, REFUSED, Connection, Stream
+from predastore.rpc.quic import CANCELLED, CLOSED, REFUSED, Connection, Stream
 from predastore.rpc.quic_core import Address
 from predastore.rpc.quic_socket import DatagramSocket, datagram_bytes, resolve
 from predastore.rpc.quic_takeover import core_class
@@ -55,7 +54,6 @@ Done = Callable[[Outcome], None]
 _RESET_ERRORS: dict[int, type[RpcError]] = {
     CANCELLED: DeadlineExceeded,  # the peer's clock was a little ahead
     REFUSED: PeerRefused,
-    BUSY: Overloaded,
 }
 
 

@@ -65,7 +65,12 @@ class Later:
     async def given(self) -> Reply:
         """Waits for the reply; whoever is cancelled drops it."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.when_given(future.set_result)
+
+        def take(reply: Reply) -> None:
+            if not future.done():  # cancelled, in this turn of the loop
+                future.set_result(reply)
+
+        self.when_given(take)
         try:
             return await future
         finally:

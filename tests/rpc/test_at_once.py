@@ -143,6 +143,20 @@ def test_a_reply_is_given_before_or_after_the_handler_has_returned(transport: st
     in_world(test, transport)
 
 
+def test_who_is_cancelled_as_the_reply_is_given_harms_nobody() -> None:
+    async def test() -> None:
+        later = Later()
+        task = asyncio.ensure_future(later.given())
+        await asyncio.sleep(0)
+        task.cancel()
+        later.give(Reply(Answer(1)))
+        await asyncio.wait((task,))
+        assert task.cancelled()
+        assert later.is_dropped
+
+    run(test())
+
+
 @both
 def test_a_reply_that_nobody_gives_is_dropped_at_the_deadline(transport: str) -> None:
     async def test(world: Any, at_once: AtOnce) -> None:
