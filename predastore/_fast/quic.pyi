@@ -69,8 +69,7 @@ class Engine:
     idle_timeout: float
     """`timeout` comes to `idle_at` at the latest; what then is done is up to the owner."""
     datagram_bytes: int
-    """Size of the datagrams now; path MTU discovery raises it up to `datagram_bytes_max`."""
-    datagram_bytes_max: int
+    """Size of the datagrams now; path MTU discovery raises it up to the bound given at first."""
 
     def __init__(
         self,
@@ -203,10 +202,6 @@ class Engine:
     @property
     def idle_at(self) -> float:
         """RFC 9000, 10.1: counted from what came last, or what was sent first after that."""
-
-    @property
-    def last_received(self) -> float:
-        """When the last packet came that could be decrypted."""
 
     @property
     def unanswered_since(self) -> float:

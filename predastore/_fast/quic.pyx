@@ -2,8 +2,8 @@
 """The 1-RTT data plane of a QUIC connection: the boundary between Python and quic_*.h.
 
 The headers do the work on C structs alone (quic.pxd has what is used of them); what is long
-enough runs without the GIL. This file keeps the connection alive, copies what came in order into bytes objects, and turns the times
-between seconds and nanoseconds. An Engine belongs to one thread.
+enough runs without the GIL. This file keeps the connection alive, copies what came in order into
+bytes objects, and turns the times between seconds and nanoseconds. An Engine belongs to one thread.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -174,10 +174,11 @@ cdef class Engine:
     cdef _data(self, pq_stream *s):
         cdef bint end = s.received_all and not s.told_end, more = s.piece_first != PQ_NO_PIECE
         if s.gather != NULL and (end or s.gather_at == s.gather_bytes):
-            whole = self.gathering.pop(s.id)
+            whole = self.gathering[s.id]
             if s.gather_at < s.gather_bytes:
                 whole = whole[: s.gather_at]
             pq_gather_end(self.c, s)
+            del self.gathering[s.id]
             self.happened.append((EVENT_DATA, s.id, whole, <int>(end and not more)))
             if not more:
                 s.told_end |= end
@@ -250,7 +251,7 @@ cdef class Engine:
             found += [bytes(out[at : min(at + segment, n)]) for at in range(0, n, segment)]
 
     def timeout(self):
-        return _s(pq_timeout(self.c))
+        return 0.0 if self.c.failed and not self.told_error else _s(pq_timeout(self.c))
 
     def on_timeout(self, double now):
         if not self.c.failed:
@@ -417,10 +418,6 @@ cdef class Engine:
         return _s(pq_idle_at(self.c))
 
     @property
-    def last_received(self):
-        return _s(self.c.last_received)
-
-    @property
     def unanswered_since(self):
         return _s(self.c.unanswered_since)
 
@@ -444,7 +441,3 @@ cdef class Engine:
     @property
     def datagram_bytes(self):
         return self.c.mtu
-
-    @property
-    def datagram_bytes_max(self):
-        return self.c.mtu_max

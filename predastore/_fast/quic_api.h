@@ -227,6 +227,7 @@ static void pq_pieces_take(struct pq_conn *c, struct pq_stream *s, uint8_t *out)
         memcpy(out, piece->data, piece->length);
         out += piece->length;
         if (piece->chunk != NULL) pq_chunk_free(c, piece->chunk);
+        piece->chunk = NULL; /* there may be no memory for the next stream's */
     }
     s->piece_first = s->piece_last = PQ_NO_PIECE;
 }

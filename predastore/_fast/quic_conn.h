@@ -23,6 +23,9 @@ enum {
     PQ_SEEN_MAX = 256,      /* ranges of packet numbers that came */
     PQ_ACK_RANGES_MAX = 32, /* of these, in one ACK frame */
     PQ_EARLY_MAX = 1 << 16, /* pieces of streams that came out of order */
+    PQ_EARLY_SPARE = 64,    /* of one stream, beside one for PQ_EARLY_BYTES of what they hold: */
+    PQ_EARLY_BYTES = 256,   /* each that comes may have to be compared with all of them */
+    PQ_PASSED_MAX = 32,     /* frames of a packet for the owner, and ACK frames of it */
     PQ_CIDS_MAX = 16,       /* own connection ids */
     PQ_FOREIGN_MAX = 8,     /* datagrams passed on from one call */
     PQ_DIRECT_MIN = 512,    /* bytes of a packet that may be decrypted where they belong */
@@ -81,6 +84,8 @@ struct pq_stream {
     uint8_t received_all, told_end, in_ready;
     uint64_t delivered, highest, final_size;
     struct pq_chunk *early, *early_last;
+    uint64_t early_bytes;
+    uint32_t early_count;
     uint32_t piece_first, piece_last;
     /* The owner's room for the next bytes, to be told of once it is full; NULL if there is none. */
     uint8_t *gather;
@@ -118,7 +123,7 @@ struct pq_cubic {
     double w_max, w_est, k;
     double before_window, before_w_max; /* a loss that turns out none is undone */
     uint64_t before_threshold;
-    int64_t epoch, recovery_at;
+    int64_t epoch, recovery_at, grown_at;
     uint64_t limited;  /* packets below this number were sent with a full window */
     uint64_t losses;   /* of this recovery, not yet found spurious */
     /* HyStart++ */

@@ -74,7 +74,10 @@ static void pq_cubic_epoch(struct pq_cubic *q, int64_t now) {
 }
 
 static void pq_cubic_grow(struct pq_cubic *q, uint64_t bytes, int64_t now, int64_t rtt) {
-    if (q->epoch == PQ_NEVER) pq_cubic_epoch(q, now);
+    if (q->epoch == PQ_NEVER)
+        pq_cubic_epoch(q, now);
+    else if (now - q->grown_at > 2 * rtt) /* a pause is not time in which it grew (5.8) */
+        q->epoch += now - q->grown_at;
     double mss = (double)q->mss, segments = (double)q->window / mss;
     double t = (double)(now - q->epoch) / 1e9, ahead = t + (double)rtt / 1e9;
     double cubic_now = PQ_CUBIC_C * (t - q->k) * (t - q->k) * (t - q->k) + q->w_max;
@@ -97,6 +100,7 @@ static void pq_cubic_acked(struct pq_conn *c, uint64_t bytes, int64_t now) {
         uint64_t carried = (uint64_t)((double)q->window * (double)c->rtt_min / (double)c->rtt);
         if (q->window > PQ_QUEUE_BYTES + 2 * carried) {
             if (q->epoch != PQ_NEVER) pq_cubic_epoch(q, now);
+            q->grown_at = now;
             return;
         }
     }
@@ -104,6 +108,7 @@ static void pq_cubic_acked(struct pq_conn *c, uint64_t bytes, int64_t now) {
         q->window += q->css_baseline != PQ_NEVER ? bytes / PQ_HY_CSS_DIVISOR : bytes;
     else
         pq_cubic_grow(q, bytes, now, c->rtt);
+    q->grown_at = now;
     if (q->window > PQ_WINDOW_MAX) q->window = PQ_WINDOW_MAX;
 }
 

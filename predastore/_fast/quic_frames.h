@@ -192,6 +192,7 @@ static int pq_frames(struct pq_conn *c, struct pq_in in, uint64_t cid, int64_t n
                      int *eliciting, int *probing) {
     *eliciting = 0;
     *probing = 1;
+    int passed = 0;
     if (in.at == in.end) return pq_fail(c, PQ_E_PROTOCOL_VIOLATION, 0, "a packet with no frames");
     while (in.at < in.end && !c->failed) {
         const uint8_t *from = in.at;
@@ -208,7 +209,12 @@ static int pq_frames(struct pq_conn *c, struct pq_in in, uint64_t cid, int64_t n
         if (type < PQ_F_NEW_CONNECTION_ID || type > PQ_F_PATH_RESPONSE ||
             type == PQ_F_RETIRE_CONNECTION_ID)
             *probing = 0;
-        if (type == PQ_F_ACK || type == PQ_F_ACK_ECN) {
+        int is_ack = type == PQ_F_ACK || type == PQ_F_ACK_ECN;
+        int for_owner = type == PQ_F_CRYPTO || type == PQ_F_NEW_TOKEN ||
+                        type >= PQ_F_NEW_CONNECTION_ID;
+        if ((is_ack || for_owner) && ++passed > PQ_PASSED_MAX)
+            return pq_fail(c, PQ_E_PROTOCOL_VIOLATION, type, "too many such frames in a packet");
+        if (is_ack) {
             if (pq_ack_frame(c, &in, type, now) && c->forward_acks)
                 pq_pass_on(c, PQ_V_ACK, from, &in, cid);
         } else if (type >= PQ_F_STREAM && type < PQ_F_MAX_DATA) {

@@ -265,8 +265,9 @@ static int pq_ack_frame(struct pq_conn *c, struct pq_in *in, uint64_t type, int6
     for (int i = 0; type == PQ_F_ACK_ECN && i < 3; i++)
         if (!pq_varint(in, &ecn)) return pq_fail(c, PQ_E_FRAME_ENCODING, type, "a bad ACK frame");
     if (sample) {
-        int64_t held = delay > (UINT64_C(1) << 40) ? PQ_NEVER / 2
-                                                   : (int64_t)(delay << c->peer_ack_exponent) * 1000;
+        int64_t held = PQ_NEVER / 2;
+        if (delay <= UINT64_C(1) << 40 >> c->peer_ack_exponent)
+            held = (int64_t)(delay << c->peer_ack_exponent) * 1000;
         pq_rtt_sample(c, sample, held, now);
         if (pq_slow_start(&c->cubic)) pq_hystart(&c->cubic, sample, largest, c->next);
     }

@@ -366,12 +366,15 @@ static int pq_early_add(struct pq_conn *c, struct pq_stream *s, uint64_t offset,
         }
         size_t some = n;
         if (after != NULL && after->offset < offset + n) some = (size_t)(after->offset - offset);
-        if (c->early_count >= PQ_EARLY_MAX)
+        if (c->early_count >= PQ_EARLY_MAX ||
+            s->early_count >= PQ_EARLY_SPARE + s->early_bytes / PQ_EARLY_BYTES)
             return pq_fail(c, PQ_E_INTERNAL, PQ_F_STREAM, "too many pieces out of order");
         struct pq_chunk *chunk = pq_chunk_new(c, offset, some);
         if (chunk == NULL) return pq_no_memory(c);
         memcpy(chunk->data, data, some);
         c->early_count++;
+        s->early_count++;
+        s->early_bytes += some;
         chunk->next = after;
         if (before != NULL)
             before->next = chunk;
@@ -387,7 +390,9 @@ static int pq_early_add(struct pq_conn *c, struct pq_stream *s, uint64_t offset,
 }
 
 static void pq_early_drop(struct pq_conn *c, struct pq_stream *s) {
-    for (struct pq_chunk *chunk = s->early; chunk != NULL; chunk = chunk->next) c->early_count--;
+    c->early_count -= s->early_count;
+    s->early_count = 0;
+    s->early_bytes = 0;
     pq_chunks_free(c, &s->early);
     s->early_last = NULL;
 }
@@ -413,6 +418,8 @@ static int pq_stream_data(struct pq_conn *c, struct pq_stream *s, uint64_t offse
             s->early = chunk->next;
             if (s->early == NULL) s->early_last = NULL;
             c->early_count--;
+            s->early_count--;
+            s->early_bytes -= chunk->length;
             uint64_t stop = chunk->offset + chunk->length;
             if (stop <= s->delivered) {
                 pq_chunk_free(c, chunk);

@@ -191,6 +191,7 @@ class Core(QuicConnection):
         self.more_to_send = False
         self._restarted = False
         self.last_received = 0.0
+        self._unanswered_since = math.inf
         if not self._is_client:
             self._derive_reset_tokens()
 
@@ -199,11 +200,8 @@ class Core(QuicConnection):
         return self
 
     def _set_stream_limits(self, *, bidirectional: int) -> None:
-        for limit, count in (
-            (self._local_max_streams_bidi, bidirectional),
-            (self._local_max_streams_uni, 0),
-        ):
-            limit.value = limit.sent = count
+        self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = bidirectional
+        self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
 
     # Flow control
 
@@ -288,6 +286,7 @@ class Core(QuicConnection):
             else:
                 self.receive_datagram(datagram, address, now)
         self.last_received = now
+        self._unanswered_since = now if self._loss._cc.bytes_in_flight else math.inf
         return True
 
     def transmit(self, now: float, outlet: Outlet) -> None:
@@ -317,7 +316,7 @@ class Core(QuicConnection):
     @property
     def unanswered_since(self) -> float:
         """Since when the peer owes an answer and is silent; infinite if it does not."""
-        return math.inf
+        return self._unanswered_since
 
     def ping(self) -> None:
         self.send_ping(0)
@@ -330,6 +329,8 @@ class Core(QuicConnection):
         try:
             return super().datagrams_to_send(now)
         finally:
+            if control.bytes_in_flight:
+                self._unanswered_since = min(self._unanswered_since, now)
             left = control.congestion_window - control.bytes_in_flight
             self.more_to_send = burst_end < window_bytes and left < self._max_datagram_size
             control.congestion_window = window_bytes

@@ -151,9 +151,9 @@ class DatagramSocket:
             self._not_sent(error, rest, segment_bytes, address)
 
     def carry(self, engine: Engine, now: float, address: Address) -> bool:
-        """Sends what the engine has, up to a bound; True: there is more."""
+        """Sends what the engine has, up to a bound; True: there is more, or may be."""
         if self._fd < 0 or self._waiting is not None:
-            return False
+            return self._fd >= 0
         name = None if self._peer is not None else self._names.get(address) or self._name(address)
         done = engine.transmit(self._fd, self.out, now, name, RPC_BATCHES_MAX)
         if isinstance(done, bool):

@@ -221,13 +221,16 @@ class EngineCore(Core):
 
     def _handled(self, mixed: list[Event]) -> list[Event]:
         """Deals with what is for aioquic; returns the rest, and what came of it."""
+        engine = self._engine
+        assert engine is not None
         found: list[Event] = []
         for event in mixed:
             kind, number, data, value = event
             if kind in _STREAM_EVENTS:
                 found.append(event)
             elif kind in (quic.CONTROL, quic.ACK):
-                self._frame(number, data)
+                if self.termination is None:
+                    self._frame(number, data)
             elif kind == quic.CONNECTION_ID:
                 self._peer_switched(number)
             elif kind == quic.FOREIGN:
@@ -236,6 +239,7 @@ class EngineCore(Core):
                 elif data[0] & 0x80:
                     self._control_due = True
                     self.receive_datagram(data, self._peer_address, self.last_received)
+                    mixed += engine.events()  # of what came in the same datagram
             elif kind == quic.ERROR:
                 self.close(value, number, data.decode())
         found += self._id_changes()

@@ -55,14 +55,14 @@ static void open_both(struct world *w, struct script *s) {
     static const uint8_t one[48] = "one secret, as long as the longest there is ...",
                          two[48] = "another secret, as long as the longest there is";
     static const size_t sizes[][2] = {{1200, 1200}, {1200, 8952}, {1400, 1452}, {8900, 8900}};
-    uint64_t bits = number(s, 1);
+    uint64_t bits = number(s, 2);
     struct pq_setup setup = {
         .is_client = bits & 1, .cipher = (int)(bits >> 1) % 3, .version = 1 + (bits >> 3 & 1),
         .send_secret = one, .receive_secret = two, .first_send_secret = one,
         .first_receive_secret = two, .next = 5, .window = WINDOW,
         .streams_max = STREAMS, .own_stream_max = WINDOW / 2, .peer_max_data = 3000,
         .peer_stream_max_local = 2000, .peer_stream_max_remote = 2500, .peer_streams_max = 3,
-        .ack_exponent = 3, .now = 1000 * PQ_MS, .rtt = 10 * PQ_MS, .peer_ack_delay = 25 * PQ_MS,
+        .ack_exponent = (int)(bits >> 8) % 21, .now = 1000 * PQ_MS, .rtt = 10 * PQ_MS, .peer_ack_delay = 25 * PQ_MS,
         .mtu = sizes[bits >> 4 & 3][0], .mtu_max = sizes[bits >> 4 & 3][1]};
     struct pq_setup other = setup;
     other.is_client = !setup.is_client;
@@ -118,11 +118,12 @@ static void take_back(struct pq_conn *c) {
 
 static void check(struct world *w) {
     struct pq_conn *c = &w->mine;
-    uint64_t flying = 0, eliciting = 0, streams = 0;
+    uint64_t flying = 0, eliciting = 0, streams = 0, pieces = 0;
     if (c->received > c->max_data) broken("more came than the peer was allowed");
     if (c->sent_data > c->peer_max_data) broken("more was sent than the peer allows");
     if (c->seen.count > PQ_SEEN_MAX) broken("too many ranges of numbers are kept");
     if (c->early_count > PQ_EARLY_MAX) broken("too many pieces are kept");
+    if (c->rtt <= 0 || c->rtt_var < 0) broken("a round trip that ends before it begins");
     if (!c->failed && w->held + c->consumed > c->received) broken("bytes from nowhere");
     for (uint32_t i = 0; i < c->seen.count; i++)
         if (c->seen.at[i].lo >= c->seen.at[i].hi ||
@@ -140,8 +141,16 @@ static void check(struct world *w) {
             streams++;
             if (s->base > s->sent || s->sent > s->end) broken("a stream's offsets");
             if (s->delivered > s->highest) broken("more was delivered than came");
+            uint64_t early = 0, early_bytes = 0;
+            for (struct pq_chunk *chunk = s->early; chunk != NULL; chunk = chunk->next) {
+                early++;
+                early_bytes += chunk->length;
+            }
+            pieces += early;
+            if (early != s->early_count || early_bytes != s->early_bytes) broken("early pieces");
         }
     if (streams != c->stream_count) broken("the count of streams");
+    if (pieces != c->early_count) broken("the count of pieces");
     if (streams > STREAMS * 2 + 400) broken("too many streams");
     if (c->cubic.window < c->mtu) broken("the congestion window is gone");
 }

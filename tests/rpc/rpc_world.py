@@ -142,6 +142,15 @@ async def quic_world() -> AsyncIterator[World]:
 
 
 @contextlib.asynccontextmanager
+async def stock_world() -> AsyncIterator[World]:
+    """The same with stock aioquic in the engine's place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREDASTORE_QUIC", "aioquic")
+        async with quic_world() as world:
+            yield world
+
+
+@contextlib.asynccontextmanager
 async def pipe_world() -> AsyncIterator[World]:
     handlers = Handlers()
     made = endpoint("host/a")
@@ -155,6 +164,7 @@ async def pipe_world() -> AsyncIterator[World]:
 WORLDS: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[World]]] = {
     "pipe": pipe_world,
     "quic": quic_world,
+    "stock": stock_world,
 }
 
 

@@ -37,6 +37,8 @@ from predastore.rpc.quic import CANCELLED, REFUSED
 from predastore.rpc.quic_core import server_configuration
 from support.waiting import eventually_async
 
+pytestmark = pytest.mark.usefixtures("carrier")
+
 
 async def refused(peer: Stranger) -> None:
     await peer.until(lambda: peer.terminated)

@@ -23,9 +23,11 @@ from rpc_world import (
     succeeds,
 )
 
-from predastore.errors import DeadlineExceeded, PeerRefused, PeerUnreachable
+from predastore.errors import DeadlineExceeded, Overloaded, PeerRefused, PeerUnreachable
 from predastore.rpc import Endpoint, peers, quic_client, quic_core, quic_socket
 from support.waiting import eventually_async
+
+pytestmark = pytest.mark.usefixtures("carrier")
 
 MIB = 1024 * 1024
 
@@ -212,6 +214,30 @@ def test_a_slow_reader_harms_nobody_else() -> None:
                 if session.calls.peer == "host/stranger":
                     await eventually_async(lambda session=session: not session.calls.tasks)
                     assert session.calls.responses.bytes == 0
+
+    run(test())
+
+
+class Crowded:
+    """Responses that never find room."""
+
+    def try_enter(self, size_bytes: int) -> bool:
+        return False
+
+    async def enter(self, size_bytes: int, deadline: float) -> None:
+        raise Overloaded("no room until the deadline")
+
+
+def test_an_answer_without_room_is_not_taken_for_a_refusal() -> None:
+    """The handler has run: nobody is to think that nothing was done."""
+
+    async def test() -> None:
+        async with quic_world() as world:
+            await world.ask("test.echo")
+            (session,) = world.server._listeners[0].sessions
+            session.calls.responses = Crowded()
+            await expect(DeadlineExceeded, world.ask("test.echo"))
+            assert world.handlers.calls == 2
 
     run(test())
 

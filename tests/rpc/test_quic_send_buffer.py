@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from predastore.limits import (
     RPC_SEND_SLICE_BYTES,
 )
 from predastore.rpc.quic import Connection
+from predastore.rpc.quic_socket import DatagramSocket
+from support.quic_pair import engines
 
 MIB = 1 << 20
 
@@ -100,3 +103,21 @@ def test_a_message_that_joins_others_gets_its_share() -> None:
 def test_a_message_of_many_does_not_wait_until_its_prefix_is_acknowledged() -> None:
     written = _held(14_000, 128, message_bytes=RPC_SEND_SLICE_BYTES).written
     assert set(written.values()) == {len(b"prefix") + RPC_SEND_SLICE_BYTES}
+
+
+def test_what_finds_the_socket_full_is_sent_when_it_is_not() -> None:
+    """Also where it was another of the connection's datagrams that filled it."""
+
+    async def test() -> None:
+        datagrams = DatagramSocket(socket.AF_INET, _never, _never)
+        datagrams._waiting = (b"the other", 0, ("127.0.0.1", 9))
+        engine, _ = engines()
+        assert datagrams.carry(engine, 1.0, ("127.0.0.1", 9)), "the owner comes back"
+        resumed: list[int] = []
+        assert datagrams.blocked(lambda: resumed.append(1))
+        datagrams._writable()
+        assert resumed
+        datagrams.close()
+        assert not datagrams.carry(engine, 1.0, ("127.0.0.1", 9))
+
+    run(test())

@@ -7,14 +7,34 @@ import os
 
 import pytest
 from aioquic.quic.crypto import CryptoContext
+from aioquic.quic.packet import QuicPacketType
 from aioquic.tls import CipherSuite
-from rpc_world import Answer, Ask, Stranger, expect, quic_world, request, run, send_with, stranger
+from rpc_world import (
+    CERTIFICATE,
+    Answer,
+    Ask,
+    Stranger,
+    expect,
+    quic_world,
+    request,
+    run,
+    send_with,
+    stranger,
+)
 
 from predastore._fast import quic
 from predastore.errors import PeerUnreachable
 from predastore.rpc import quic_socket, quic_takeover
 from predastore.rpc.framing import decode_response
-from predastore.rpc.quic_core import Core
+from predastore.rpc.quic_core import (
+    Core,
+    client_configuration,
+    long_header,
+    server_configuration,
+)
+from predastore.rpc.quic_takeover import EngineCore
+from rpc.simulator.core_end import Outlet
+from rpc.simulator.ends import ADDRESS, first_id
 from support.quic_pair import engines
 
 SUITES = {
@@ -63,6 +83,74 @@ def test_packets_are_those_of_aioquic(cipher: int, version: int) -> None:
     assert reader.decrypt_packet(sealed, 9, 9)[1] == b"\x01" + bytes(20)
 
 
+def _sent(core: EngineCore, now: float) -> list[bytes]:
+    outlet = Outlet()
+    core.transmit(now, outlet)
+    return outlet.datagrams
+
+
+def _handshake() -> tuple[EngineCore, EngineCore, list[bytes]]:
+    """A caller and a listener after it, and the caller's datagrams."""
+    client = EngineCore(client_configuration())
+    client.connect(ADDRESS, now=1.0)
+    found = _sent(client, 1.0)
+    listener = EngineCore(
+        server_configuration(CERTIFICATE), original_destination_connection_id=first_id(found[0])
+    )
+    going = found
+    for turn in range(8):
+        to = client if turn % 2 else listener
+        for datagram in going:
+            to.receive(memoryview(bytearray(datagram)), 0, ADDRESS, 1.0)
+            to.take_events()
+        going = _sent(to, 1.0)
+        found += going if to is client else []
+    return client, listener, found
+
+
+def _handshake_packet(datagrams: list[bytes]) -> bytes:
+    """One of those that aioquic encrypted with the handshake's keys."""
+    for datagram in datagrams:
+        rest = datagram
+        while rest and (header := long_header(rest)) is not None and rest[0] & 0x80:
+            packet, rest = rest[: header.packet_length], rest[header.packet_length :]
+            if header.packet_type == QuicPacketType.HANDSHAKE:
+                return packet
+    raise AssertionError("there is none")
+
+
+def test_what_comes_in_a_datagram_with_the_handshake_is_told_at_once() -> None:
+    """As where the handshake's last packet is sent again, with a request behind it."""
+    client, listener, datagrams = _handshake()
+    client.plane.write(client.plane.open_stream(), b"a request", True, True)
+    (request,) = _sent(client, 1.1)
+    both = bytearray(_handshake_packet(datagrams) + request)
+    listener.receive(memoryview(both), 0, ADDRESS, 1.1)
+    assert (quic.DATA, 0, b"a request", 1) in listener.take_events()
+
+
+def test_frames_behind_the_end_of_a_connection_cost_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, listener, _ = _handshake()
+    frame, handled = EngineCore._frame, []
+
+    def counted(core: EngineCore, number: int, data: bytes) -> None:
+        handled.append(data)
+        frame(core, number, data)
+
+    monkeypatch.setattr(EngineCore, "_frame", counted)
+    engine = client._engine
+    assert engine is not None
+    number = engine.next_packet_number
+    header = b"\x43" + client._peer_cid.cid + number.to_bytes(4, "big")
+    done = bytearray(engine.seal(header, b"\x1e" * 20, number))  # no listener takes that
+    listener.receive(memoryview(done), 0, ADDRESS, 1.1)
+    listener.take_events()
+    assert listener.termination is not None
+    assert len(handled) == 1
+
+
 @of_the_engine
 def test_keys_and_connection_ids_change_under_calls() -> None:
     async def test() -> None:
@@ -103,7 +191,7 @@ def test_the_datagrams_grow_to_what_the_way_takes(monkeypatch: pytest.MonkeyPatc
     run(test())
 
 
-@of_the_engine
+@pytest.mark.usefixtures("carrier")
 def test_who_vanishes_is_noticed_while_calls_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         async with quic_world() as world:

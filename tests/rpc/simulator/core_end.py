@@ -18,7 +18,7 @@ from .ends import ADDRESS, Application
 _GATHERED_BYTES: Final = 20_000
 
 
-class _Outlet:
+class Outlet:
     def __init__(self) -> None:
         self.out = bytearray(BATCH_BYTES)
         self.datagrams: list[bytes] = []
@@ -53,7 +53,7 @@ class CoreEnd:
         prepare: Callable[[Engine], None] = lambda engine: None,
     ) -> None:
         self.core = kind(configuration, original_destination_connection_id=chosen_id)
-        self._outlet = _Outlet()
+        self._outlet = Outlet()
         self._prepare = prepare
         self._lost = False
         self._begun: set[int] = set()
@@ -81,22 +81,21 @@ class CoreEnd:
         self._tell(now)
 
     def _tell(self, now: float) -> None:
-        while events := self.core.take_events():
-            for kind, number, data, value in events:
-                if kind == DATA:
-                    if self._gathers(number, data, bool(value)):
-                        continue
-                    self.core.plane.consume(len(data))
-                    self.application.data(number, data, bool(value), now)
-                elif kind == RESET:
-                    self.application.reset(number, value)
-                elif kind == STOP:
-                    self.application.stopped(number, value)
-                elif kind == READY:
-                    self.core.trust()
-                    if isinstance(self.core.plane, Engine):
-                        self._prepare(self.core.plane)
-                    self.application.ready(now)
+        for kind, number, data, value in self.core.take_events():
+            if kind == DATA:
+                if self._gathers(number, data, bool(value)):
+                    continue
+                self.core.plane.consume(len(data))
+                self.application.data(number, data, bool(value), now)
+            elif kind == RESET:
+                self.application.reset(number, value)
+            elif kind == STOP:
+                self.application.stopped(number, value)
+            elif kind == READY:
+                self.core.trust()
+                if isinstance(self.core.plane, Engine):
+                    self._prepare(self.core.plane)
+                self.application.ready(now)
         ended = self.core.termination
         if ended is not None and not self._lost:
             self._lost = True
