@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncGenerator
 
 from predastore.backend.beneath import Beneath
 from predastore.backend.buffers import Budget, Pool
 from predastore.backend.file_io import read_block
+from predastore.backend.file_threads import FileThreads
 from predastore.backend.interface import Buffer
 from predastore.backend.publication import Publication
 from predastore.backend.records import FileExtent
@@ -19,19 +19,17 @@ from predastore.limits import FILE_BLOCKS_AHEAD, FILE_OPEN_TRIES_MAX
 
 
 class FileReader:
-    """`in_thread` runs a blocking function."""
-
     def __init__(
         self,
         files: Beneath,
         publication: Publication,
-        in_thread: Callable[..., Awaitable[Any]],
+        threads: FileThreads,
         budget: Budget,
         pool: Pool,
     ) -> None:
         self._files = files
         self._publication = publication
-        self._in_thread = in_thread
+        self._threads = threads
         self._budget = budget
         self._pool = pool
 
@@ -67,18 +65,20 @@ class FileReader:
                         ahead.append(asyncio.ensure_future(self._block(descriptor, extent, block)))
                         break
             finally:
-                await _ended(ahead)
-                self._budget.give(held)
+                try:
+                    await _ended(ahead)
+                finally:
+                    self._budget.give(held)
         finally:
-            await self._in_thread(os.close, descriptor)
+            await self._threads.run(os.close, descriptor)
 
     async def _open(self, extent: FileExtent, *, certain: bool) -> int:
         """The descriptor of the extent's file, which may be moved to its path meanwhile."""
         for _ in range(FILE_OPEN_TRIES_MAX):
             path, is_tmp = self._publication.path_of(extent)
             try:
-                descriptor: int = await self._in_thread(
-                    self._open_file, path, extent, is_tmp or certain
+                descriptor = await self._threads.run(
+                    self._open_file, path, extent, is_tmp or certain, undo=os.close
                 )
             except OSError as error:
                 if not is_tmp:
@@ -99,7 +99,7 @@ class FileReader:
         offset = block * extent.block_bytes
         count = min(extent.block_bytes, extent.size - offset)
         view = memoryview(self._pool.get(count))[:count]
-        await self._in_thread(read_block, descriptor, offset, view, extent.crcs, block)
+        await self._threads.run(read_block, descriptor, offset, view, extent.crcs, block)
         return view
 
 

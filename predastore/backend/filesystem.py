@@ -21,17 +21,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import TypeVar
 
 from predastore.backend.beneath import Beneath
 from predastore.backend.body import expect_end, fill, first_bytes
 from predastore.backend.buffers import Budget, Pool
 from predastore.backend.file_io import FileWriter, disk_errors
 from predastore.backend.file_reader import FileReader
+from predastore.backend.file_threads import FileThreads, until_done
 from predastore.backend.interface import Buffer, Damaged, DigestSink, Place, Source, Written
 from predastore.backend.plain_names import OWN_DIRECTORY
 from predastore.backend.publication import OBJECTS_DIRECTORY, PARTS_DIRECTORY, TMP, Publication
@@ -44,10 +43,7 @@ from predastore.limits import (
     BACKEND_READ_BYTES_MAX,
     BACKEND_WRITE_BYTES_MAX,
     FILE_BLOCK_BYTES,
-    POOL_THREADS,
 )
-
-T = TypeVar("T")
 
 
 class FilesystemStore:
@@ -55,14 +51,15 @@ class FilesystemStore:
 
     def __init__(self, files: Beneath, state: GlobalState, *, ignores_case: bool) -> None:
         self._files = files
-        self._threads = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="files")
+        self._threads = FileThreads()
+        in_thread = self._threads.run
         self._write_budget = Budget(BACKEND_WRITE_BYTES_MAX)
         self._read_budget = Budget(BACKEND_READ_BYTES_MAX)
         self._pool = Pool()
-        self._sync_tmp = SharedSync(lambda: self._in_thread(files.sync_directory, TMP))
-        self.publication = Publication(files, state, self._in_thread, ignores_case=ignores_case)
+        self._sync_tmp = SharedSync(lambda: in_thread(files.sync_directory, TMP))
+        self.publication = Publication(files, state, in_thread, ignores_case=ignores_case)
         self._reader = FileReader(
-            files, self.publication, self._in_thread, self._read_budget, self._pool
+            files, self.publication, self._threads, self._read_budget, self._pool
         )
 
     @classmethod
@@ -93,7 +90,7 @@ class FilesystemStore:
         }
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=True)
+        self._threads.close()
         self._files.close()
 
     # --- writing --------------------------------------------------------------------------
@@ -107,9 +104,9 @@ class FilesystemStore:
             try:
                 writer = FileWriter(descriptor, digests)
                 await self._receive(source, size, writer)
-                crcs, inode = await self._in_thread(writer.sync)
+                crcs, inode = await self._threads.run(writer.sync)
             finally:
-                await self._in_thread(os.close, descriptor)
+                await self._threads.run(os.close, descriptor)
             with disk_errors():
                 await self._sync_tmp()
             chosen = await self.publication.choose(place, write_id)
@@ -120,7 +117,7 @@ class FilesystemStore:
 
     async def _create(self, path: str) -> int:
         with disk_errors():
-            return await self._in_thread(self._files.create, path)
+            return await self._threads.run(self._files.create, path, undo=os.close)
 
     async def _receive(self, source: Source, size: int, writer: FileWriter) -> None:
         """The body, one block being received while the one before is written."""
@@ -137,15 +134,17 @@ class FilesystemStore:
                 first = b""
                 if writing is not None:
                     await writing
-                writing = asyncio.ensure_future(self._in_thread(writer.append, view))
+                writing = asyncio.ensure_future(self._threads.run(writer.append, view))
             await expect_end(source)
             if writing is not None:
                 await writing
         finally:
-            if writing is not None and not writing.done():
-                await asyncio.wait((writing,))
-                writing.exception()
-            self._write_budget.give(held)
+            try:
+                if writing is not None and not writing.done():
+                    await until_done(writing)
+                    writing.exception()
+            finally:
+                self._write_budget.give(held)
 
     # --- the rest of a ByteStore ----------------------------------------------------------
 
@@ -174,9 +173,6 @@ class FilesystemStore:
         except (OSError, PredastoreError):
             return False
         return True
-
-    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
 
 def _prepare(base_path: Path) -> tuple[Beneath, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from backend_support import OWNER, BytesSource, Harness, filesystem, run, some_bytes
 
 from predastore.backend import records
+from predastore.backend.beneath import Beneath
+from predastore.backend.file_io import FileWriter
 from predastore.backend.interface import CompletedPart
 from predastore.backend.plain_names import plain_path
 from predastore.backend.records import FileExtent
@@ -19,6 +22,43 @@ from predastore.errors import ObjectUnreadable
 from support.waiting import eventually_async
 
 MIB = 1 << 20
+
+
+class Gate:
+    """Holds up the next call of a method in its thread, before or after it has done its work."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, owner: type, name: str, *, after: bool) -> None:
+        self.reached, self.passed = threading.Event(), threading.Event()
+        self._open = threading.Event()
+        method = getattr(owner, name)
+
+        def held(*arguments: Any) -> Any:
+            if self.reached.is_set():
+                return method(*arguments)
+            result = method(*arguments) if after else None
+            self.reached.set()
+            self._open.wait(10)
+            try:
+                return result if after else method(*arguments)
+            finally:
+                self.passed.set()
+
+        patch.setattr(owner, name, held)
+
+    async def leave(self, task: asyncio.Future[Any]) -> None:
+        """Cancels who stands at the gate, twice, as one that is impatient does."""
+        await eventually_async(self.reached.is_set)
+        for _ in range(2):
+            task.cancel()
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 class Crash(BaseException):
@@ -36,6 +76,49 @@ def files_below(base: Path) -> set[str]:
     found = (Path(top) / name for top, _, names in os.walk(base) for name in names)
     relative = {str(path.relative_to(base)) for path in found}
     return {name for name in relative if not name.startswith(".predastore/state")}
+
+
+def test_what_a_write_that_was_cut_still_writes_comes_into_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with filesystem(tmp_path) as at:
+            gate = Gate(monkeypatch, FileWriter, "append", after=False)
+            cut = asyncio.ensure_future(at.put("cut", b"A" * 1000))
+            await gate.leave(cut)
+            other = Gate(monkeypatch, FileWriter, "sync", after=False)
+            whole = asyncio.ensure_future(at.put("whole", b"B" * 1000))
+            await eventually_async(other.reached.is_set)
+            gate.open()
+            await eventually_async(gate.passed.is_set)
+            other.open()
+            await asyncio.wait((cut, whole))
+            assert cut.cancelled()
+            assert await at.get("whole") == b"B" * 1000
+
+    run(main())
+
+
+@pytest.mark.parametrize("call", ["create", "open"])
+def test_what_is_opened_for_a_client_that_has_gone_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    async def main() -> None:
+        async with filesystem(tmp_path) as at:
+            await at.put("k", b"1234")
+            await at.get("k")
+            before, files = descriptors(), files_below(tmp_path)
+            gate = Gate(monkeypatch, Beneath, call, after=True)
+            work = at.put("other", b"abcd") if call == "create" else at.get("k")
+            task = asyncio.ensure_future(work)
+            await gate.leave(task)
+            gate.open()
+            await asyncio.wait((task,))
+            assert task.cancelled()
+            await eventually_async(lambda: files_below(tmp_path) == files)
+            assert descriptors() == before
+
+    run(main())
 
 
 def test_an_object_is_a_plain_file(tmp_path: Path) -> None:
