@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
 
 from predastore.backend.beneath import Beneath
 from predastore.backend.buffers import Budget, Pool
 from predastore.backend.file_io import read_block
-from predastore.backend.file_threads import FileThreads
 from predastore.backend.interface import Buffer
 from predastore.backend.publication import Publication
 from predastore.backend.records import FileExtent
@@ -19,17 +19,19 @@ from predastore.limits import FILE_BLOCKS_AHEAD, FILE_OPEN_TRIES_MAX
 
 
 class FileReader:
+    """`in_thread`: as threads.in_thread, without its executor."""
+
     def __init__(
         self,
         files: Beneath,
         publication: Publication,
-        threads: FileThreads,
+        in_thread: Callable[..., Awaitable[Any]],
         budget: Budget,
         pool: Pool,
     ) -> None:
         self._files = files
         self._publication = publication
-        self._threads = threads
+        self._in_thread = in_thread
         self._budget = budget
         self._pool = pool
 
@@ -70,14 +72,14 @@ class FileReader:
                 finally:
                     self._budget.give(held)
         finally:
-            await self._threads.run(os.close, descriptor)
+            await self._in_thread(os.close, descriptor)
 
     async def _open(self, extent: FileExtent, *, certain: bool) -> int:
         """The descriptor of the extent's file, which may be moved to its path meanwhile."""
         for _ in range(FILE_OPEN_TRIES_MAX):
             path, is_tmp = self._publication.path_of(extent)
             try:
-                descriptor = await self._threads.run(
+                descriptor: int = await self._in_thread(
                     self._open_file, path, extent, is_tmp or certain, undo=os.close
                 )
             except OSError as error:
@@ -99,7 +101,7 @@ class FileReader:
         offset = block * extent.block_bytes
         count = min(extent.block_bytes, extent.size - offset)
         view = memoryview(self._pool.get(count))[:count]
-        await self._threads.run(read_block, descriptor, offset, view, extent.crcs, block)
+        await self._in_thread(read_block, descriptor, offset, view, extent.crcs, block)
         return view
 
 

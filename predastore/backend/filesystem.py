@@ -22,7 +22,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 
 from predastore.backend.beneath import Beneath
@@ -30,7 +32,6 @@ from predastore.backend.body import expect_end, fill, first_bytes
 from predastore.backend.buffers import Budget, Pool
 from predastore.backend.file_io import FileWriter, disk_errors
 from predastore.backend.file_reader import FileReader
-from predastore.backend.file_threads import FileThreads, until_done
 from predastore.backend.interface import Buffer, Damaged, DigestSink, Place, Source, Written
 from predastore.backend.plain_names import OWN_DIRECTORY
 from predastore.backend.publication import OBJECTS_DIRECTORY, PARTS_DIRECTORY, TMP, Publication
@@ -43,7 +44,9 @@ from predastore.limits import (
     BACKEND_READ_BYTES_MAX,
     BACKEND_WRITE_BYTES_MAX,
     FILE_BLOCK_BYTES,
+    POOL_THREADS,
 )
+from predastore.threads import in_thread, until_done
 
 
 class FilesystemStore:
@@ -51,16 +54,14 @@ class FilesystemStore:
 
     def __init__(self, files: Beneath, state: GlobalState, *, ignores_case: bool) -> None:
         self._files = files
-        self._threads = FileThreads()
-        in_thread = self._threads.run
+        self._threads = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="files")
+        threaded = partial(in_thread, self._threads)
         self._write_budget = Budget(BACKEND_WRITE_BYTES_MAX)
         self._read_budget = Budget(BACKEND_READ_BYTES_MAX)
         self._pool = Pool()
-        self._sync_tmp = SharedSync(lambda: in_thread(files.sync_directory, TMP))
-        self.publication = Publication(files, state, in_thread, ignores_case=ignores_case)
-        self._reader = FileReader(
-            files, self.publication, self._threads, self._read_budget, self._pool
-        )
+        self._sync_tmp = SharedSync(lambda: threaded(files.sync_directory, TMP))
+        self.publication = Publication(files, state, threaded, ignores_case=ignores_case)
+        self._reader = FileReader(files, self.publication, threaded, self._read_budget, self._pool)
 
     @classmethod
     async def open(cls, base_path: Path, state: GlobalState) -> FilesystemStore:
@@ -90,7 +91,7 @@ class FilesystemStore:
         }
 
     async def close(self) -> None:
-        self._threads.close()
+        self._threads.shutdown(wait=True)
         self._files.close()
 
     # --- writing --------------------------------------------------------------------------
@@ -104,9 +105,9 @@ class FilesystemStore:
             try:
                 writer = FileWriter(descriptor, digests)
                 await self._receive(source, size, writer)
-                crcs, inode = await self._threads.run(writer.sync)
+                crcs, inode = await in_thread(self._threads, writer.sync)
             finally:
-                await self._threads.run(os.close, descriptor)
+                await in_thread(self._threads, os.close, descriptor)
             with disk_errors():
                 await self._sync_tmp()
             chosen = await self.publication.choose(place, write_id)
@@ -117,7 +118,7 @@ class FilesystemStore:
 
     async def _create(self, path: str) -> int:
         with disk_errors():
-            return await self._threads.run(self._files.create, path, undo=os.close)
+            return await in_thread(self._threads, self._files.create, path, undo=os.close)
 
     async def _receive(self, source: Source, size: int, writer: FileWriter) -> None:
         """The body, one block being received while the one before is written."""
@@ -134,7 +135,7 @@ class FilesystemStore:
                 first = b""
                 if writing is not None:
                     await writing
-                writing = asyncio.ensure_future(self._threads.run(writer.append, view))
+                writing = asyncio.ensure_future(in_thread(self._threads, writer.append, view))
             await expect_end(source)
             if writing is not None:
                 await writing

@@ -17,8 +17,13 @@ from typing import Final
 
 import lmdb
 
-from predastore.errors import CorruptData, FormatError, UnsupportedFormat
-from predastore.limits import STORE_NO_ROOM_BYTES, STORE_READERS_MAX, TABLES_MAX
+from predastore.errors import CorruptData, FormatError, NodeFull, UnsupportedFormat
+from predastore.limits import (
+    RAFT_RESERVE_BYTES,
+    STORE_NO_ROOM_BYTES,
+    STORE_READERS_MAX,
+    TABLES_MAX,
+)
 from predastore.s3db import keys
 
 FORMAT: Final = 1
@@ -116,6 +121,24 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def free_bytes_of(directory: Path) -> int:
+    """What the file system gives to whoever is not root."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
+
+
+def check_room(opened: Environment, directory: Path) -> None:
+    """NodeFull unless a copy in `directory` leaves the reserve as it is: where there is no room for
+    the journal, the member ends."""
+    needed_bytes = (opened.env.info()["last_pgno"] + 1) * opened.env.stat()["psize"]
+    free_bytes = free_bytes_of(directory)
+    if free_bytes < needed_bytes + RAFT_RESERVE_BYTES:
+        raise NodeFull(
+            f"{directory}: a copy of the database has up to {needed_bytes >> 20} MiB; "
+            f"{free_bytes >> 20} MiB are free, of which {RAFT_RESERVE_BYTES >> 20} are kept"
+        )
 
 
 def _create(file: Path) -> None:

@@ -51,6 +51,7 @@ from predastore.s3db.raft.reads import ReadIndexReply, ReadIndexRequest, Reads, 
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.snapshots import read_note
 from predastore.s3db.raft.state import Recovered, Role, Timing
+from predastore.threads import in_thread
 
 if TYPE_CHECKING:
     from predastore.rpc import Endpoint
@@ -247,8 +248,9 @@ class Member:
             raise Overloaded("another backup is being begun at this member")
         async with self._backing_up:
             await self.read_barrier(timeout_ms=READ_TIMEOUT_MS)
-            return await asyncio.to_thread(
-                backup.begin, self.store, self._directory, self._cluster_id
+            # Until its end: the file that the next one writes has the same name.
+            return await in_thread(
+                None, backup.begin, self.store, self._directory, self._cluster_id, undo=Backup.close
             )
 
     def status(self) -> dict[str, Any]:

@@ -4,8 +4,8 @@ A signature is good for 15 minutes, for whoever has it. So each that changed som
 remembered for as long as it is good, and refused when it comes again: but for some seconds, since
 signatures count time in seconds, and whoever signs the same request twice in one, or sends it
 again because the answer was lost, means it. Presigned URLs may be used again, as they are made to
-be. What one member remembers others do not know: the Host that is signed keeps a request from
-being good at another. A member that starts anew has forgotten all; the oldest go where there are
+be. What one member remembers others do not know: a request that was overheard on its way to one may
+be sent to another, once. A member that starts anew has forgotten all; the oldest go where there are
 more than a bound.
 """
 

@@ -32,10 +32,10 @@ import hashlib
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import lmdb
 
@@ -51,6 +51,7 @@ from predastore.s3db.gate import Gate
 FILE_NAME: Final = "store.mdb"
 
 _EMPTY: Final = Page([], [], False, b"")
+_Reading: TypeAlias = "tuple[Environment, Mapping[str, keys.Table], lmdb.Transaction[bytes]]"
 
 
 class Store:
@@ -207,11 +208,11 @@ class Store:
         self._gate.enter()  # as `_reading`, at a third of its price: this is the hot one
         try:
             self._check_open()
-            opened = self._environment
             values: list[bytes | None] = []
-            with opened.env.begin() as txn:
+            tables = self._environment.tables  # before: the transaction knows no newer ones
+            with self._environment.env.begin() as txn:
                 for name, key in wanted:
-                    table = opened.tables.get(name)
+                    table = tables.get(name)
                     values.append(None if table is None else keys.get(txn, table, key))
             return values
         finally:
@@ -228,8 +229,8 @@ class Store:
 
     def list_keys(self, table: str, prefix: bytes, limit: int) -> list[bytes]:
         """The first `limit` keys that begin with `prefix`."""
-        page = self.list(table, prefix, b"", b"", limit, bytes_max=sys.maxsize, keys_only=True)
-        return [key for key, _ in page.entries]
+        found = self.list(table, prefix, b"", b"", limit, bytes_max=sys.maxsize, keys_only=True)
+        return [key for key, _ in found.entries]
 
     def digest(self) -> bytes:
         """SHA-256 over all tables and the remembered answers; equal states, equal digests.
@@ -242,8 +243,8 @@ class Store:
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)
 
-        with self._reading(long=True) as (opened, txn):
-            for name, table in sorted(opened.tables.items()):
+        with self._reading(long=True) as (opened, tables, txn):
+            for name, table in sorted(tables.items()):
                 update(b"table")
                 update(name.encode())
                 walk = keys.Walk(txn, table)
@@ -260,7 +261,7 @@ class Store:
 
     def status(self) -> dict[str, int]:
         """`applied_index`, `table_count`, `file_bytes` in use and `map_bytes_max`."""
-        with self._reading() as (opened, _):
+        with self._reading() as (opened, _, _):
             pages_count = opened.env.info()["last_pgno"] + 1
             return {
                 "applied_index": self._applied_index,
@@ -283,6 +284,7 @@ class Store:
         try:
             with self._gate.shared(long=True):
                 self._check_open()
+                environment.check_room(self._environment, target.parent)
                 self._environment.env.copy(os.fspath(part), compact=True)
             index = environment.verify(part)
         except lmdb.Error as error:
@@ -360,13 +362,12 @@ class Store:
         return opened
 
     @contextmanager
-    def _reading(
-        self, *, long: bool = False
-    ) -> Iterator[tuple[Environment, lmdb.Transaction[bytes]]]:
+    def _reading(self, *, long: bool = False) -> Iterator[_Reading]:
         with self._gate.shared(long=long):
             self._check_open()
+            tables = self._environment.tables  # as in `read`
             with self._environment.env.begin() as txn:
-                yield self._environment, txn
+                yield self._environment, tables, txn
 
     def _check_open(self) -> None:
         if self._closed:
@@ -384,13 +385,12 @@ class Store:
         keys_only: bool = False,
     ) -> Page:
         """Entries and common prefixes, as `listing.page` says."""
-        with self._reading() as (opened, txn):
-            found = opened.tables.get(table)
+        with self._reading() as (_, tables, txn):
+            found = tables.get(table)
             if found is None:
                 return _EMPTY
-            walk = keys.Walk(txn, found)
             return listing.page(
-                walk,
+                keys.Walk(txn, found),
                 prefix,
                 delimiter=delimiter,
                 after=after,

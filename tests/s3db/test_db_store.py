@@ -27,8 +27,8 @@ from predastore.errors import (
     TooLarge,
     UnsupportedFormat,
 )
-from predastore.limits import MIB, TABLES_MAX
-from predastore.s3db import apply, commands
+from predastore.limits import MIB, RAFT_RESERVE_BYTES, TABLES_MAX
+from predastore.s3db import apply, commands, environment
 from predastore.s3db.commands import (
     Absent,
     Applied,
@@ -512,3 +512,15 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
         store.get("t", b"a")
     with pytest.raises(StoreFailed, match="closed"):
         store.apply([(9, b"")])
+
+
+def test_no_copy_is_begun_that_would_use_up_the_reserve(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a member finds no room for its journal, it ends."""
+    monkeypatch.setattr(environment, "free_bytes_of", lambda _: RAFT_RESERVE_BYTES)
+    with pytest.raises(NodeFull, match="MiB are free"):
+        store.snapshot_to(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    monkeypatch.undo()
+    store.snapshot_to(tmp_path / "copy")

@@ -54,6 +54,20 @@ def created(disk: SimDisk | OsDisk, *, segment_bytes_max: int = 1 << 20) -> Jour
     return journal
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_what_a_killed_process_left_survives_the_power_once_it_was_read(seed: int) -> None:
+    """It never synced it; whoever reads it speaks of it."""
+    disk = SimDisk(random.Random(seed), zeros_ahead=seed % 2 == 1)
+    journal = created(disk, segment_bytes_max=200)
+    for index in range(1, 8):
+        journal.append([HardState(index, 1), entry(index, index, bytes(40))])
+        if index % 3 == 0:
+            journal.sync()
+    read = loaded(disk)
+    disk.crash()
+    assert loaded(disk) == read
+
+
 def loaded(disk: SimDisk | OsDisk) -> Recovered:
     recovered = journal_on(disk).load()
     assert recovered is not None

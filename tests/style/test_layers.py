@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "predastore"
 # in BESIDE.
 LAYERS = (
     ("_fast",),
-    ("errors", "limits", "config", "metrics", "tracing", "syscalls", "failpoints"),
+    ("errors", "limits", "config", "metrics", "tracing", "syscalls", "failpoints", "threads"),
     ("coding",),
     ("httpd", "rpc"),
     ("node", "s3db", "gossip"),
@@ -40,6 +40,7 @@ BESIDE = {
     "config": {"errors", "limits"},
     "syscalls": {"errors", "limits"},
     "failpoints": set(),
+    "threads": set(),
     "errors": set(),
     "metrics": {"limits"},
     "tracing": set(),

@@ -174,6 +174,9 @@ class Journal:
             raise self._damaged(names[0], 0, str(error)) from error
         self._hard_state, self._marker = recovered.hard_state, recovered.marker
         self._file = self._disk.open(names[-1])
+        # It may be what a process that was killed had not synced yet; from now on it is spoken of.
+        self._file.sync()
+        self._disk.sync_directory()
         return recovered
 
     def _load_segment(self, name: str, replay: _Replay, *, is_last: bool) -> None:

@@ -28,6 +28,7 @@ class Progress:
         self.heard_at = now
         self.round_acked = 0
         self.probe_sent = False
+        self._probed_to = 0  # the last index in it
         self.chunk_wanted: tuple[int, int] | None = None  # (snapshot index, offset) last asked for
         self.chunk_wanted_at = 0.0
         self._in_flight: deque[tuple[int, int]] = deque()  # (last index, bytes)
@@ -46,6 +47,7 @@ class Progress:
             self._in_flight_bytes += size_bytes
         else:
             self.probe_sent = True
+            self._probed_to = last_index
 
     def accepted(self, match: int) -> bool:
         """Take the acceptance of all up to `match`; True if that is news."""
@@ -53,7 +55,10 @@ class Progress:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
         advanced = match > self.match
         self.match = max(self.match, match)
-        if self.sending is Sending.PROBE or (self.sending is Sending.SNAPSHOT and advanced):
+        # One whose disk is full takes a probe's place in the log, and none of its entries: with
+        # more it would be flooded, for nothing.
+        found = self.sending is Sending.PROBE and match >= self._probed_to
+        if found or (advanced and self.sending is not Sending.REPLICATE):
             self._become(Sending.REPLICATE)
             self.next = self.match + 1
         elif self.sending is Sending.REPLICATE:
@@ -88,5 +93,6 @@ class Progress:
     def _become(self, sending: Sending) -> None:
         self.sending = sending
         self.probe_sent = False
+        self._probed_to = 0
         self._in_flight.clear()
         self._in_flight_bytes = 0

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -21,17 +20,12 @@ import msgspec
 
 from predastore.errors import NodeFull
 from predastore.limits import RAFT_FULL_TRANSFER_MS, RAFT_RESERVE_BYTES, RAFT_ROOM_CHECK_MS
+from predastore.s3db.environment import free_bytes_of
 from predastore.s3db.raft.messages import COMMAND, Append, Message, SnapshotChunk
 
 logger = logging.getLogger(__name__)
 
 _NEVER: Final = float("-inf")
-
-
-def free_bytes_of(directory: Path) -> int:
-    """What the file system gives to whoever is not root."""
-    found = os.statvfs(directory)
-    return found.f_bavail * found.f_frsize
 
 
 class Room:
