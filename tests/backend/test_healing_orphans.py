@@ -13,6 +13,7 @@ from healing_support import FAST, Cluster, cluster, healing, until
 
 from predastore.backend import records
 from predastore.backend.healing.healer import Healing
+from predastore.backend.healing.reconcile import Pass
 from predastore.backend.healing.records import (
     BEAT_KEY,
     HEALING,
@@ -66,6 +67,46 @@ def test_shards_of_writes_that_died_are_deleted_and_no_others(tmp_path: Path) ->
                 assert status is not None
                 assert status.orphans_shards == 50
                 assert status.orphans_bytes > 10 * 20_000
+
+    run(main())
+
+
+def test_a_copy_that_a_record_names_again_meanwhile_is_no_orphan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that has left the cluster with its shards comes back during a pass."""
+    walked, proceed = asyncio.Event(), asyncio.Event()
+    collect = Pass._collect
+
+    async def held(self: Pass, before_ms: int) -> bool:
+        walked.set()
+        await proceed.wait()
+        return await collect(self, before_ms)
+
+    async def main() -> None:
+        async with cluster(tmp_path, (1, 2, 3, 4, 5, 6)) as at:
+            await at.put_many(20)
+            at.set_nodes((1, 2, 3, 4, 5))
+            async with healing(at):
+                await until(at.lies_where_the_ring_wants)
+            strays = (await at.stores[6].status()).shard_count
+            assert strays > 0
+            monkeypatch.setattr(Pass, "_collect", held)
+            later = dataclasses.replace(AT_ONCE, orphan_age_ms=-60_000)  # all of them are old
+            async with healing(at, later) as healer:
+                healer.want_full_pass()
+                await walked.wait()
+                at.set_nodes((1, 2, 3, 4, 5, 6))
+                healer.config_changed()
+                await until(at.lies_where_the_ring_wants)
+                proceed.set()
+
+                async def is_over() -> bool:
+                    return healer._pass is None
+
+                await until(is_over)
+                wrong = await at.faults()
+                assert not [each for each in wrong if not each.startswith("orphan")]
 
     run(main())
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from predastore.backend import records
 from predastore.backend.buffers import Budget
 from predastore.backend.cluster import Cluster
+from predastore.backend.healing.claims import Claims
 from predastore.backend.healing.holders import Holder, find
 from predastore.backend.healing.lease import Lease
 from predastore.backend.healing.records import HEALING, MovedRecord, moved_key
@@ -55,6 +56,7 @@ class Context:
     watch: Watch
     grace_s: float
     counts: Counts = field(default_factory=Counts)
+    claims: Claims = field(default_factory=Claims)
     budget: Budget = field(default_factory=lambda: Budget(HEALING_BYTES_MAX))
 
     async def relocate(

@@ -18,6 +18,7 @@ import msgspec
 
 from predastore.backend import records
 from predastore.backend.healing import moved, targets
+from predastore.backend.healing.claims import Job as Claimed
 from predastore.backend.healing.context import Context
 from predastore.backend.healing.holders import WALKED, Holder, walk
 from predastore.backend.healing.rebuild import Rebuild
@@ -146,6 +147,8 @@ class Rebalance:
 class _Move:
     """One record. `left_count`: extents that could not be brought to where they belong."""
 
+    _claimed: Claimed
+
     def __init__(self, context: Context, ring: Ring, holder: Holder) -> None:
         self._context = context
         self._ring = ring
@@ -156,6 +159,10 @@ class _Move:
 
     async def run(self) -> None:
         """Several extents share a commit, as each one writes the whole record."""
+        with self._context.claims.job() as self._claimed:
+            await self._run()
+
+    async def _run(self) -> None:
         todo = [
             (number, extent, goals)
             for number, extent in enumerate(self._holder.extents)
@@ -220,6 +227,8 @@ class _Move:
         waiting = await moved.waiting(self._context, extent, goals)
         for shard, node in goals.items():
             if shard in waiting or not watch.takes_shards(node):
+                continue
+            if not self._claimed.claim(extent.write_id, shard, node):
                 continue
             if not watch.is_lost(extent.nodes[shard]):
                 if not watch.is_up(extent.nodes[shard]):

@@ -17,6 +17,7 @@ from collections.abc import Collection, Sequence
 
 from predastore.backend import records
 from predastore.backend.cluster import NODE_ERRORS
+from predastore.backend.healing.claims import name_of
 from predastore.backend.healing.context import Context
 from predastore.backend.healing.holders import WALKED, walk, walk_deleted
 from predastore.backend.healing.listing import Listing
@@ -72,6 +73,10 @@ class Pass:
 
     async def run(self) -> bool:
         """False: it ended early, as the lease is lost."""
+        with self._context.claims.passing(self._sieve):
+            return await self._run()
+
+    async def _run(self) -> bool:
         before_ms = records.now_ms() - self._orphan_age_ms
         for table in WALKED:
             async for holders, behind in walk(self._context.state, table):
@@ -110,7 +115,7 @@ class Pass:
             if isinstance(extent, ShardExtent):
                 for shard, node in enumerate(extent.nodes):
                     if node != MISSING:
-                        self._sieve.add(_name(extent.write_id, shard, node))
+                        self._sieve.add(name_of(extent.write_id, shard, node))
 
     async def _collect(self, before_ms: int) -> bool:
         context = self._context
@@ -122,7 +127,7 @@ class Pass:
             truncated, after = page.truncated, page.next or after
             for _, stored in page.entries:
                 moved = records.decode(MovedRecord, stored)
-                self._sieve.add(_name(moved.write_id, moved.index, moved.node))
+                self._sieve.add(name_of(moved.write_id, moved.index, moved.node))
         horizon = HorizonRecord(before_ms, records.new_id())
         put = Put(HEALING, HORIZON_KEY, records.encode(horizon))
         await context.state.commit(batch(put, checks=(context.lease.check,)))
@@ -139,29 +144,30 @@ class Pass:
                 if not self._context.lease.is_held:
                     return False
                 async with self._context.throttle.turn():
-                    orphans = [row for row in rows if self._is_orphan(row, node, before_ms)]
-                    for start in range(0, len(orphans), NODE_DELETE_REFS_MAX):
-                        await self._delete(node, orphans[start : start + NODE_DELETE_REFS_MAX])
+                    for start in range(0, len(rows), NODE_DELETE_REFS_MAX):
+                        some = rows[start : start + NODE_DELETE_REFS_MAX]
+                        orphans = [row for row in some if self._is_orphan(row, node, before_ms)]
+                        if orphans:
+                            await self._delete(node, orphans)
         except NODE_ERRORS as error:
             logger.info("orphans wait", extra={"node": node, "error": str(error)})
         return True
 
     def _is_orphan(self, row: ShardRow, node: int, before_ms: int) -> bool:
         written_ms = row.written_ms + 1000  # it is told to the second
-        name = _name(row.ref.write_id, row.ref.index, node)
+        name = name_of(row.ref.write_id, row.ref.index, node)
         return written_ms < before_ms and name not in self._sieve
 
     async def _delete(self, node: int, rows: Sequence[ShardRow]) -> None:
         refs: list[ShardRef] = [row.ref for row in rows]
         logger.info("orphans are deleted", extra={"node": node, "shards": len(refs)})
-        if await self._context.cluster.delete(node, refs):
+        names = [name_of(ref.write_id, ref.index, node) for ref in refs]
+        with self._context.claims.deleting(names):
+            deleted = await self._context.cluster.delete(node, refs)
+        if deleted:
             self._context.counts.orphans_shards += len(refs)
             self._context.counts.orphans_bytes += sum(row.byte_count for row in rows)
             failpoint("healing.pass.deleted")
-
-
-def _name(write_id: bytes, shard: int, node: int) -> bytes:
-    return write_id + shard.to_bytes(2, "big") + node.to_bytes(4, "big")
 
 
 def _is_urgent(fault: Fault) -> bool:

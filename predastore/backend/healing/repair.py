@@ -22,7 +22,8 @@ import msgspec
 from predastore.backend import records
 from predastore.backend.cluster import NODE_ERRORS
 from predastore.backend.commit_ops import repair_ops
-from predastore.backend.healing import targets
+from predastore.backend.healing import moved, targets
+from predastore.backend.healing.claims import Job as Claimed
 from predastore.backend.healing.context import Context
 from predastore.backend.healing.holders import Holder, find
 from predastore.backend.healing.rebuild import Rebuild
@@ -132,7 +133,8 @@ class Repair:
 
     async def _attempt(self, job: Job) -> Outcome:
         try:
-            outcome = await self._work_off(job)
+            with self._context.claims.job() as claimed:
+                outcome = await self._work_off(job, claimed)
         except PredastoreError as error:
             logger.info(
                 "an extent can not be repaired now",
@@ -162,7 +164,7 @@ class Repair:
 
     # --- one extent -----------------------------------------------------------------------
 
-    async def _work_off(self, job: Job) -> Outcome:
+    async def _work_off(self, job: Job, claimed: Claimed) -> Outcome:
         context = self._context
         began_ms = records.now_ms()
         found = await self._find(job)
@@ -171,7 +173,7 @@ class Repair:
             return Outcome.DONE
         holder, number, extent = found
         findings = await self._examine(extent, job.note.shards)
-        goals = targets.for_lost(context.cluster.ring, context.watch, extent, findings.lost)
+        goals = await self._goals(extent, findings.lost, claimed)
         stays = {shard: extent.nodes[shard] for shard in findings.bad}
         complete = not findings.waiting and len(goals) == len(findings.lost)
         if goals or stays:
@@ -187,8 +189,8 @@ class Repair:
             context.counts.read_bytes += rebuild.read_bytes
             failpoint("healing.repair.rebuilt")
             complete = complete and len(done) == len(goals) + len(stays) and not others
-            moved = {shard: goals[shard] for shard in done.intersection(goals)}
-            if not await self._record(job, holder, number, extent, moved, began_ms):
+            placed = {shard: goals[shard] for shard in done.intersection(goals)}
+            if not await self._record(job, holder, number, extent, placed, began_ms):
                 return Outcome.LATER
             failpoint("healing.repair.committed")
             context.counts.repaired_shards += len(done)
@@ -200,6 +202,19 @@ class Repair:
             return Outcome.LATER
         await context.settle([(job.key, job.stored)])
         return Outcome.DONE
+
+    async def _goals(
+        self, extent: ShardExtent, lost: Sequence[int], claimed: Claimed
+    ) -> dict[int, int]:
+        """Where each of the `lost` shards can be made now."""
+        context = self._context
+        goals = targets.for_lost(context.cluster.ring, context.watch, extent, lost)
+        waiting = await moved.waiting(context, extent, goals)
+        return {
+            shard: node
+            for shard, node in goals.items()
+            if shard not in waiting and claimed.claim(extent.write_id, shard, node)
+        }
 
     async def _find(self, job: Job) -> tuple[Holder, int, ShardExtent] | None:
         for holder in await find(self._context.state, job.key[:HASH_BYTES], job.note.part):
