@@ -21,14 +21,14 @@ from predastore.node.messages import (
     BlockPlace,
     ShardPlaces,
     ShardRow,
-    ShardRows,
 )
 from predastore.node.segment import segment_numbers, segment_path
 from predastore.node.shard import counts, locations, ref_of_key, written_s
 
 
-def shards(index: Index, after: bytes, limit: int) -> ShardRows:
-    """Up to `limit` committed shards in the order of their keys, beyond the key `after`."""
+def shards(index: Index, after: bytes, limit: int) -> tuple[list[ShardRow], bool]:
+    """Up to `limit` committed shards in the order of their keys, beyond the key `after`; whether
+    there are more."""
     limit = min(max(limit, 1), NODE_PAGE_SHARDS_MAX)
     found = index.page(after, limit + 1)
     rows = []
@@ -38,7 +38,7 @@ def shards(index: Index, after: bytes, limit: int) -> ShardRows:
         rows.append(
             ShardRow(ref_of_key(key), block_count, byte_count, written_ms, key in index.bad)
         )
-    return ShardRows(rows, len(found) > limit)
+    return rows, len(found) > limit
 
 
 def bad(index: Index, after: bytes, limit: int) -> BadShards:

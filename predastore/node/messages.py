@@ -122,10 +122,12 @@ class ShardRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ShardRows(msgspec.Struct, frozen=True, array_like=True):
-    """In the order of keys. `more`: go on after the key of the last."""
+    """In the order of keys. `more`: go on after the key of the last. `now_ms`: the node's clock, by
+    which `written_ms` was taken; 0: it does not say."""
 
     rows: list[ShardRow]
     more: bool
+    now_ms: int = 0
 
 
 class ListBad(msgspec.Struct, frozen=True, array_like=True):

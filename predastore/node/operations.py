@@ -163,6 +163,7 @@ class Delete(Operation):
             if log.entry(key) is not None:
                 log.tombstone(key)
         log.pending.forget(self._keys)
+        log.copies.forget(self._keys)  # which a compaction made that has ended early
 
 
 class Abort(Operation):

@@ -109,6 +109,8 @@ class Reader:
         return file
 
     def _keep(self, segment: int, file: _File) -> None:
+        if os.fstat(file.descriptor).st_nlink == 0:
+            return  # `forget` came before: its space is to be free
         self._files.setdefault(segment, file)
         while len(self._files) > NODE_OPEN_SEGMENTS_MAX:
             self._files.popitem(last=False)

@@ -134,6 +134,7 @@ class _Recovery:
         self._report = report
         self._checkpoint = index.checkpoint or Checkpoint(0, HEADER_BYTES, 0)
         self._is_behind = False  # the index names segments that are gone
+        self._aside: set[int] = set()  # segments with nothing good in them, which are no more
 
     def run(self, numbers: list[int], progress: Callable[[int, int], None]) -> None:
         usage = self._index.usage
@@ -153,7 +154,8 @@ class _Recovery:
             self._appender.begin(max(numbers, default=0) + 1)
             usage.segment(self._appender.number)
         self._revoke(dropped)
-        self._note_lost(usage.segments.keys() - {*numbers, self._appender.number})
+        here = {*numbers, self._appender.number} - self._aside
+        self._note_lost(usage.segments.keys() - here)
         self._write_index()
 
     def _note_lost(self, gone: set[int]) -> None:
@@ -249,7 +251,7 @@ class _Recovery:
             self._report.damage(int(path.stem), 0, "no good record; renamed to .damaged")
             self._disk.rename(path, path.with_suffix(".damaged"))
         self._disk.sync_folder(self._folder)
-        self._index.usage.forget(int(path.stem))
+        self._aside.add(int(path.stem))
 
     def _cut(self, descriptor: int, end: int) -> None:
         """The tail ends here, durably."""

@@ -313,7 +313,8 @@ class Store:
 
     async def shards(self, after: bytes, limit: int) -> ShardRows:
         """Up to `limit` committed shards in the order of their keys, beyond the key `after`."""
-        return await self._threads.run(listing.shards, self._index, after, limit)
+        rows, more = await self._threads.run(listing.shards, self._index, after, limit)
+        return ShardRows(rows, more, int(time.time() * 1000))
 
     def bad(self, after: bytes, limit: int) -> BadShards:
         """As `shards`, those with blocks known to be bad."""

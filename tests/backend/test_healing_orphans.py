@@ -71,6 +71,32 @@ def test_shards_of_writes_that_died_are_deleted_and_no_others(tmp_path: Path) ->
     run(main())
 
 
+def test_nothing_is_an_orphan_by_a_clock_that_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process whose clock is hours ahead takes what was just written for old."""
+
+    async def main() -> None:
+        async with cluster(tmp_path) as at:
+            await at.put("k", some_bytes(20_000))
+            await at.forget("k")
+            now_ms = records.now_ms
+            with monkeypatch.context() as patch:
+                patch.setattr(records, "now_ms", lambda: now_ms() + 10 * 3_600_000)
+                async with healing(at) as healer:
+                    await one_pass(at, healer)
+            assert await shard_count(at) == 5
+            async with healing(at, AT_ONCE) as healer:
+
+                async def are_gone() -> bool:
+                    await one_pass(at, healer)
+                    return await shard_count(at) == 0
+
+                await until(are_gone)
+
+    run(main())
+
+
 def test_a_copy_that_a_record_names_again_meanwhile_is_no_orphan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

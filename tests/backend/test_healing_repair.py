@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from backend_support import run
+from backend_support import run, some_bytes
 from healing_support import FAST, Cluster, cluster, healing, until
 
 from predastore.backend import records
@@ -21,12 +21,15 @@ from predastore.backend.healing.records import (
     HEALING,
     PROGRESS_KEY,
     SILENT,
+    MovedRecord,
     ProgressRecord,
+    moved_key,
 )
 from predastore.backend.records import ShardExtent
-from predastore.errors import ShardCorrupt
+from predastore.errors import ShardCorrupt, ShardNotFound
+from predastore.node.shard import ShardRef
 from predastore.node.store import Store
-from predastore.s3db.commands import batch
+from predastore.s3db.commands import Put, batch
 
 
 async def is_whole(at: Cluster) -> bool:
@@ -177,6 +180,32 @@ def test_writes_without_a_spare_are_completed_when_the_node_is_back(tmp_path: Pa
             await until(lambda: is_whole(at))
             for extent in await at.extents():
                 assert set(extent.nodes) == {1, 2, 3, 4, 5}
+
+    run(main())
+
+
+def test_nothing_is_built_on_a_node_that_has_still_to_let_go_of_it(tmp_path: Path) -> None:
+    """Else what is deleted there after the readers' grace time is what a record names."""
+
+    async def main() -> None:
+        async with cluster(tmp_path) as at:
+            await at.put("k", some_bytes(100_000))
+            (extent,) = await at.extents()
+            node, ref = extent.nodes[0], ShardRef(extent.shard_hash, extent.write_id, 0)
+            left = MovedRecord(extent.shard_hash, extent.write_id, 0, node, records.now_ms())
+            key = moved_key(extent.shard_hash, extent.write_id, 0, node)
+            await at.state.commit(batch(Put(HEALING, key, records.encode(left))))
+            await at.stores[node].delete([ref])
+            async with healing(at) as healer:
+                healer._context.grace_s = 1000
+                healer.want_full_pass()
+                await until(at.notes)
+                assert await healer._repair.run() == 0
+                with pytest.raises(ShardNotFound):
+                    await at.stores[node].stat(ref)
+                healer._context.grace_s = 0
+                healer._repair.hurry()
+                await until(lambda: is_whole(at))
 
     run(main())
 

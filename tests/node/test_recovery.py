@@ -400,3 +400,23 @@ def test_a_lost_segment_costs_its_own_shards_only(tmp_path: Path) -> None:
     found, report = run(found_in(tmp_path, shards))
     assert found == [ref for ref in shards if ref.object_hash not in lost]
     assert report.rebuilt
+
+
+def test_a_segment_with_nothing_good_in_it_is_noted_as_lost(tmp_path: Path) -> None:
+    """Also where it is the newest one, with the checkpoint in it."""
+
+    async def main() -> None:
+        async with opened(tmp_path, upkeep=False) as store:
+            for number in range(4):
+                await put(store, ref_of(number), block_of(number, 5000))
+        (segment,) = segments(tmp_path)
+        segment.write_bytes(bytes(segment.stat().st_size))
+        async with opened(tmp_path, upkeep=False) as store:
+            status = await store.status()
+            assert (status.shard_count, status.bad_shards) == (4, 4)
+            with pytest.raises(ShardCorrupt):
+                await store.read(ref_of(1), 0, 0, 5000)
+            await put(store, ref_of(1), block_of(1, 5000))  # as healing does
+            assert await read_back(store, ref_of(1), [block_of(1, 5000)])
+
+    run(main())

@@ -35,7 +35,9 @@ from predastore.errors import (
 )
 from predastore.limits import BLOCK_BYTES_MAX, KIB, MIB, NODE_DELETE_REFS_MAX
 from predastore.node.disk import RealDisk
-from predastore.node.shard import ShardRef
+from predastore.node.reader import Reader, _File
+from predastore.node.segment import segment_path
+from predastore.node.shard import Location, ShardRef
 from predastore.rpc import Buffer
 from support.waiting import eventually, eventually_async
 
@@ -148,6 +150,34 @@ def test_deleted_shards_are_gone_for_good_and_can_be_put_again(tmp_path: Path) -
             await put(store, ref_of(1), other)
         async with opened(tmp_path) as store:
             assert await read_back(store, ref_of(1), [other])
+
+    run(main())
+
+
+def test_a_delete_forgets_copies_that_a_compaction_left(tmp_path: Path) -> None:
+    """They would keep their segment from being unlinked."""
+
+    async def main() -> None:
+        async with opened(tmp_path, upkeep=False) as store:
+            await put(store, ref_of(1), block_of(1, 100))
+            copies = store._writer._log.copies
+            copies.add(ref_of(1).key(), 0, Location(4096, 7, 100, 0))
+            assert copies.segments() == {7}
+            await store.delete([ref_of(1)])
+            assert copies.segments() == set()
+
+    run(main())
+
+
+def test_a_file_that_was_unlinked_while_it_was_opened_is_not_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        reader = Reader(tmp_path)
+        path = segment_path(tmp_path, 1)
+        path.write_bytes(bytes(10_000))
+        file = _File(path)
+        path.unlink()
+        reader._keep(1, file)
+        assert not reader._files
 
     run(main())
 

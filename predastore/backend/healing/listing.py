@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Container
 
+from predastore.backend import records
 from predastore.backend.cluster import Nodes
 from predastore.limits import HEALING_CALL_TIMEOUT_MS, NODE_PAGE_SHARDS_MAX
 from predastore.node.messages import ShardRow
@@ -19,6 +20,7 @@ class Listing:
         self._rows: deque[ShardRow] = deque()
         self._after = b""
         self._more = True
+        self.clock_off_ms = 0  # the node's clock against ours, when it was asked last
 
     async def up_to(self, object_hash: bytes, wanted: Container[bytes]) -> list[ShardRow]:
         """The next shards, as far as those of this object hash; only those of `wanted` hashes."""
@@ -43,6 +45,7 @@ class Listing:
         page = await self._nodes.shards(
             self._node, self._after, NODE_PAGE_SHARDS_MAX, timeout_ms=HEALING_CALL_TIMEOUT_MS
         )
+        self.clock_off_ms = page.now_ms - records.now_ms() if page.now_ms else 0
         self._rows.extend(page.rows)
         self._more = page.more and bool(page.rows)
         if page.rows:

@@ -5,13 +5,15 @@ the repair table. It also remembers every shard that a record names. Then what w
 still to be let go of is remembered too, in the order in which it can move: parts, objects, deleted
 entries, moved shards. What a node holds that is none of these, and that it has held since long
 before the walk began, is an orphan: the rest of a write that died. Before it is deleted, the
-horizon is stored, so that no such write can come back to life (fence.py).
+horizon is stored, so that no such write can come back to life (fence.py). Ages are told by the
+clocks of two hosts: where a node's is far from this process's, its orphans wait until one is set.
 
 A pass that ends early is begun anew by whoever heals next.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Collection, Sequence
 
@@ -77,7 +79,8 @@ class Pass:
             return await self._run()
 
     async def _run(self) -> bool:
-        before_ms = records.now_ms() - self._orphan_age_ms
+        clock = asyncio.get_running_loop().time
+        began_s, before_ms = clock(), records.now_ms() - self._orphan_age_ms
         for table in WALKED:
             async for holders, behind in walk(self._context.state, table):
                 if not self._context.lease.is_held:
@@ -90,7 +93,10 @@ class Pass:
                     self.percent = behind[0] * 100 // 256
         failpoint("healing.pass.walked")
         if self._orphans:
-            return await self._collect(before_ms)
+            # Again: the clock may have been set back meanwhile.
+            walked_ms = int((clock() - began_s) * 1000)
+            again_ms = records.now_ms() - walked_ms - self._orphan_age_ms
+            return await self._collect(min(before_ms, again_ms))
         return True
 
     # --- missing and bad ones -------------------------------------------------------------
@@ -140,9 +146,16 @@ class Pass:
 
     async def _collect_from(self, node: int, before_ms: int) -> bool:
         try:
-            async for rows in Listing(self._context.cluster.nodes, node).pages():
+            listing = Listing(self._context.cluster.nodes, node)
+            async for rows in listing.pages():
                 if not self._context.lease.is_held:
                     return False
+                if abs(listing.clock_off_ms) > ORPHAN_CLOCK_SKEW_MS:
+                    logger.warning(
+                        "orphans wait: the clocks of two processes differ",
+                        extra={"node": node, "by_s": listing.clock_off_ms // 1000},
+                    )
+                    return True
                 async with self._context.throttle.turn():
                     for start in range(0, len(rows), NODE_DELETE_REFS_MAX):
                         some = rows[start : start + NODE_DELETE_REFS_MAX]
