@@ -78,7 +78,7 @@ class AwsChunkedBody(Body):
                 signing.prefix(b"PAYLOAD"),
                 signing.seed,
             )
-        self._encoded = memoryview(bytearray(min(_READ_BYTES, length + 4 * KIB)))
+        self._encoded = memoryview(b"")  # made by the first read, and gone at the end
         self._start = self._end = 0  # what of `_encoded` is not decoded yet
         self._decoded_bytes = 0
         self._verified = False
@@ -92,10 +92,13 @@ class AwsChunkedBody(Body):
     async def readinto(self, buffer: memoryview) -> int:
         if self._error is not None:
             raise self._error
+        if not self._encoded and not self._verified:
+            self._encoded = memoryview(bytearray(min(_READ_BYTES, self.length + 4 * KIB)))
         try:
             return await self._advance(buffer)
         except PredastoreError as error:
             self._error = error
+            self._encoded = memoryview(b"")
             raise
 
     async def _advance(self, buffer: memoryview) -> int:
@@ -143,13 +146,14 @@ class AwsChunkedBody(Body):
             self._refuse_length()
         if self._start != self._end or await self._inner.readinto(self._encoded):
             raise HttpError(400, "the body goes on after its last aws-chunked chunk")
-        trailers = parse_trailers(self._decoder.trailer)
+        trailers = parse_trailers(self._decoder.trailer, bare_lf=True)
         if self._trailer_names is not None and self._signing is not None:
             self._verify_trailers(self._signing, trailers)
         if trailers.keys() != (self._trailer_names or frozenset()):
             raise HttpError(400, "the trailer fields are not those that x-amz-trailer declares")
         self._trailers = trailers
         self._verified = True
+        self._encoded = memoryview(b"")
 
     def _verify_trailers(self, signing: ChunkSigning, trailers: dict[str, str]) -> None:
         """Checks the trailer's signature, and takes it out."""

@@ -66,7 +66,7 @@ class Connection(asyncio.BufferedProtocol):
     _transport: asyncio.Transport
     _inbound: Inbound
     _outbound: Outbound
-    _current: tuple[Head, Request, WireBody]
+    _current: tuple[Head, Request, WireBody] | None = None  # until the task has it
 
     def __init__(
         self,
@@ -245,7 +245,9 @@ class Connection(asyncio.BufferedProtocol):
     async def _run(self) -> None:
         """The connection's task: one request after the other."""
         while True:
+            assert self._current is not None
             head, request, body = self._current
+            self._current = None
             if self._on_done is None:
                 close = await self._serve(head, request, body)
             else:
@@ -254,6 +256,7 @@ class Connection(asyncio.BufferedProtocol):
                 return
             self._finish(close, body)
             if self._state is State.IDLE:
+                del head, request, body  # an idle connection holds nothing of its last request
                 self._wake = self._loop.create_future()
                 await self._wake
             elif self._state is not State.SERVING:

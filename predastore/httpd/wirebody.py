@@ -6,13 +6,17 @@ reads costs nothing, and what follows it in a pipeline stays where it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from predastore._fast.chunked import Decoder
 from predastore.errors import HttpError
 from predastore.httpd.inbound import Inbound
 from predastore.httpd.message import Body
 from predastore.limits import HTTP_CHUNK_BYTES_MAX, HTTP_TRAILER_BYTES_MAX, HTTP_TRAILERS_MAX
+
+_TOKEN: Final = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]+")  # a field's name (RFC 9110, 5.6.2)
 
 
 class WireBody(Body):
@@ -80,18 +84,22 @@ class ChunkedBody(WireBody):
                 return written
         if self.unread is None:
             self.unread = 0
-            self._trailers = parse_trailers(decoder.trailer)
+            self._trailers = parse_trailers(decoder.trailer, bare_lf=False)
         return 0
 
 
-def parse_trailers(lines: bytes) -> dict[str, str]:
-    """Trailer fields by lower-case name, from lines that end in CRLF; HttpError 400."""
+def parse_trailers(lines: bytes, *, bare_lf: bool) -> dict[str, str]:
+    """Trailer fields by lower-case name, from lines that end in CRLF; HttpError 400. `bare_lf`:
+    whether a LF alone may end a value, before the CRLF, as in an example of AWS. On the wire it
+    could end the body for a proxy, and not for us."""
     fields: dict[str, str] = {}
     for line in lines.split(b"\r\n")[:-1]:
+        if b"\n" in line and not bare_lf:
+            raise HttpError(400, "a trailer line ends in LF alone")
         name, colon, value = line.partition(b":")
         text = value.strip(b" \t\n").decode("latin-1")
         key = name.decode("latin-1").lower()
-        if not colon or not key.isascii() or not key or key.strip() != key or "\n" in text:
+        if not colon or not _TOKEN.fullmatch(name) or "\n" in text:
             raise HttpError(400, "malformed trailer line")
         if key in fields or len(fields) == HTTP_TRAILERS_MAX:
             raise HttpError(400, "a trailer field is given twice, or there are too many")

@@ -391,3 +391,10 @@ def test_a_stale_request_is_refused_through_the_server(http: Any, store: Store) 
 
     http.run(scenario, store)
     assert store.failures == ["RequestTimeTooSkewed"]
+
+
+def test_a_body_has_a_buffer_only_while_it_is_read() -> None:
+    body = make("signed with trailer", encode("signed with trailer", b"abc"), 3)
+    assert not body._encoded
+    assert drain(body) == (b"abc", None)
+    assert not body._encoded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ssl
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from predastore.errors import BodyMismatch, HttpError, StartupError
 from predastore.httpd.bounds import Bounds
-from predastore.httpd.message import Buffer, Request, Response
+from predastore.httpd.message import Body, Buffer, Request, Response
 from predastore.httpd.server import Server
 from support.waiting import eventually_async
 
@@ -132,6 +133,36 @@ def test_http_1_0_closes_unless_asked_to_stay(http: Any) -> None:
         assert reply.headers["connection"] == "keep-alive"
         reply = await client.exchange(b"GET / HTTP/1.0\r\n\r\n")
         assert "connection" not in reply.headers
+        assert await client.closed() == b""
+
+    http.run(scenario)
+
+
+def test_an_idle_connection_holds_nothing_of_its_last_request(http: Any) -> None:
+    seen: list[weakref.ref[Body]] = []
+
+    async def handler(request: Request) -> Response:
+        seen.append(weakref.ref(request.body))
+        await request.body.read(100)
+        return Response(200, [], b"done")
+
+    async def scenario() -> None:
+        client = await http.connect()
+        for _ in range(2):
+            await client.exchange(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc")
+            await eventually_async(lambda: seen[-1]() is None)
+
+    http.run(scenario, handler)
+
+
+def test_a_trailer_line_that_ends_in_lf_alone_is_refused(http: Any) -> None:
+    """For a proxy that takes it for the end, what follows is another request."""
+
+    async def scenario() -> None:
+        client = await http.connect()
+        head = b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        reply = await client.exchange(head + b"0\r\na: b\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert reply.status == 400
         assert await client.closed() == b""
 
     http.run(scenario)

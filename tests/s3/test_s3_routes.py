@@ -128,5 +128,10 @@ def test_fields_in_a_presigned_query_count_as_fields() -> None:
     assert headers.get("x-amz-meta-a") == "b"
     assert query == {"X-Amz-Signature": "1"}
     assert refusal("PUT", OBJECT, "", headers) == "NotImplemented"
-    with pytest.raises(S3Error):
-        hoisted_headers(parse_query(b"x-amz-meta-a=1%0D%0AX-Evil:2"), NONE)
+    for wrong in (
+        b"x-amz-meta-a=1%0D%0AX-Evil:2",
+        b"x-amz-meta-a%20b:%20c=v",
+        b"x-amz-meta-%C3%A4=v",
+    ):
+        with pytest.raises(S3Error):
+            hoisted_headers(parse_query(wrong), NONE)
