@@ -84,7 +84,7 @@ class Publication:
         return (extent.path, False) if path is None else (path, True)
 
     async def publish(self, extent: FileExtent) -> None:
-        """Moves the file to its path, after the commit; a failure leaves it readable in tmp."""
+        """Moves the file to its path, after the commit; it is readable, also after a failure."""
         source = self._in_tmp.get(extent.write_id)
         if source is None:
             return
@@ -96,13 +96,20 @@ class Publication:
                     await self._in_thread(self._files.remove, source)
             except (OSError, PredastoreError) as error:
                 logger.error(
-                    "an object's file could not be moved to its path, and stays in tmp",
+                    "an object's file could not be moved to its path, or not durably",
                     extra={"path": extent.path, "error": str(error)},
                 )
-                return
+                if await self._is_there(source):
+                    return
             finally:
                 self._unreserve(extent.write_id)
             del self._in_tmp[extent.write_id]
+
+    async def _is_there(self, source: str) -> bool:
+        try:
+            return bool(await self._in_thread(self._files.exists, source))
+        except (OSError, PredastoreError):
+            return True
 
     # --- on its way out -------------------------------------------------------------------
 

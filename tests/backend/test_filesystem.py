@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -117,6 +118,25 @@ def test_what_is_opened_for_a_client_that_has_gone_is_closed(
             assert task.cancelled()
             await eventually_async(lambda: files_below(tmp_path) == files)
             assert descriptors() == before
+
+    run(main())
+
+
+def test_an_object_is_readable_though_its_move_was_not_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = Beneath.move
+
+    def half(files: Beneath, source: str, target: str) -> None:
+        move(files, source, target)
+        raise OSError(errno.EIO, "the directory was not synced")
+
+    monkeypatch.setattr(Beneath, "move", half)
+
+    async def main() -> None:
+        async with filesystem(tmp_path) as at:
+            await at.put("k", b"1234")
+            assert await at.get("k") == b"1234"
 
     run(main())
 

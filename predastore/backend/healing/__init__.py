@@ -8,6 +8,7 @@
 | `context`, `throttle`, `watch` | what all share; how fast it may go; how the nodes are |
 | `repair`, `rebuild`, `targets` | the repair table worked off; shards made anew; where they go |
 | `reconcile`, `presence`, `sieve` | nodes against records: what is missing, and what nobody names |
+| `claims` | what is made, and what is deleted as an orphan, kept apart |
 | `holders`, `listing`, `scrubbed` | walks over records and over nodes; blocks found bad |
 | `rebalance`, `moved` | after a change of the ring; what is left behind on former nodes |
 """
