@@ -182,6 +182,7 @@ RAFT_APPEND_BYTES_IN_FLIGHT_MAX: Final = 8 * MIB  # to one follower
 RAFT_UNCOMMITTED_BYTES_MAX: Final = 64 * MIB  # of a leader; further proposals are refused
 RAFT_COMMANDS_QUEUED_MAX: Final = 16_384  # proposals that wait for the next turn
 RAFT_READS_WAITING_MAX: Final = 16_384  # read indexes that wait for a round
+RAFT_WAITERS_LOOK_MIN: Final = 1024  # reads that wait to be applied: then for such as gave up
 RAFT_APPLY_BYTES_MAX: Final = MIB  # of one state machine transaction
 RAFT_APPLY_ENTRIES_MAX: Final = 2048
 RAFT_APPLY_AT_ONCE_ENTRIES: Final = 4  # so many, and so large, are no work for a thread

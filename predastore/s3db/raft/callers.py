@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
+from predastore.limits import RAFT_WAITERS_LOOK_MIN
 from predastore.s3db.raft.messages import Entry
 
 Callback = Callable[[Any, int], None]  # (outcome, pysyncobj's fail reason)
@@ -15,7 +16,6 @@ Callback = Callable[[Any, int], None]  # (outcome, pysyncobj's fail reason)
 SUCCESS = 0
 DISCARDED = 3
 UNKNOWN_OUTCOME = 7
-_LOOK_AT_MIN = 1024
 
 
 class Callers:
@@ -51,13 +51,13 @@ class AppliedWaiters:
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = count()
-        self._look_at = _LOOK_AT_MIN
+        self._look_at = RAFT_WAITERS_LOOK_MIN
 
     def wait(self, index: int) -> asyncio.Future[None]:
         if len(self._heap) >= self._look_at:  # for such as wait no longer
             self._heap = [each for each in self._heap if not each[2].done()]
             heapq.heapify(self._heap)
-            self._look_at = max(_LOOK_AT_MIN, 2 * len(self._heap))
+            self._look_at = max(RAFT_WAITERS_LOOK_MIN, 2 * len(self._heap))
         future = asyncio.get_running_loop().create_future()
         heapq.heappush(self._heap, (index, next(self._order), future))
         return future
