@@ -16,6 +16,7 @@ from predastore.backend.publication import Publication
 from predastore.backend.records import FileExtent
 from predastore.errors import ObjectUnreadable
 from predastore.limits import FILE_BLOCKS_AHEAD, FILE_OPEN_TRIES_MAX
+from predastore.threads import until_done
 
 
 class FileReader:
@@ -108,6 +109,4 @@ class FileReader:
 async def _ended(tasks: deque[asyncio.Task[memoryview]]) -> None:
     """Waits for reads under way: they use the descriptor that is closed next."""
     if tasks:
-        await asyncio.wait(tasks)
-        for task in tasks:
-            task.exception()
+        await until_done(asyncio.gather(*tasks, return_exceptions=True))

@@ -244,7 +244,8 @@ def _healing_lines(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
     if healing["walk"]:
         lines.append(f"looking over {healing['walk']}: {healing['walk_percent']}% done")
     if healing["age_s"] > _STALE_S:
-        lines.append(f"(as of {remote.span(healing['age_s'])} ago, from {healing['process']})")
+        ago = remote.span(healing["age_s"])
+        lines.append(f"(as of {ago} ago by this host's clock, from {healing['process']})")
     return lines
 
 

@@ -132,11 +132,17 @@ def free_bytes_of(directory: Path) -> int:
 def check_room(opened: Environment, directory: Path) -> None:
     """NodeFull unless a copy in `directory` leaves the reserve as it is: where there is no room for
     the journal, the member ends."""
-    needed_bytes = (opened.env.info()["last_pgno"] + 1) * opened.env.stat()["psize"]
+    tables = [table.entries for table in opened.tables.values()]
+    with opened.env.begin() as txn:  # without what is free in the file: a copy is compacted
+        found = map(txn.stat, (opened.meta, opened.long, opened.requests, opened.window, *tables))
+        pages = sum(
+            one["branch_pages"] + one["leaf_pages"] + one["overflow_pages"] for one in found
+        )
+    needed_bytes = pages * opened.env.stat()["psize"]
     free_bytes = free_bytes_of(directory)
     if free_bytes < needed_bytes + RAFT_RESERVE_BYTES:
         raise NodeFull(
-            f"{directory}: a copy of the database has up to {needed_bytes >> 20} MiB; "
+            f"{directory}: a copy of the database has {needed_bytes >> 20} MiB; "
             f"{free_bytes >> 20} MiB are free, of which {RAFT_RESERVE_BYTES >> 20} are kept"
         )
 

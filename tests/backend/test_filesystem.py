@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from backend_support import OWNER, BytesSource, Harness, filesystem, run, some_bytes
 
-from predastore.backend import records
+from predastore.backend import file_reader, records
 from predastore.backend.beneath import Beneath
 from predastore.backend.file_io import FileWriter
 from predastore.backend.interface import CompletedPart
@@ -26,15 +27,19 @@ MIB = 1 << 20
 
 
 class Gate:
-    """Holds up the next call of a method in its thread, before or after it has done its work."""
+    """Holds up a call in its thread, before or after it has done its work; `which`: of those to
+    come."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, owner: type, name: str, *, after: bool) -> None:
+    def __init__(
+        self, patch: pytest.MonkeyPatch, owner: object, name: str, *, after: bool, which: int = 0
+    ) -> None:
+        calls = itertools.count()
         self.reached, self.passed = threading.Event(), threading.Event()
         self._open = threading.Event()
         method = getattr(owner, name)
 
         def held(*arguments: Any) -> Any:
-            if self.reached.is_set():
+            if next(calls) != which:
                 return method(*arguments)
             result = method(*arguments) if after else None
             self.reached.set()
@@ -118,6 +123,28 @@ def test_what_is_opened_for_a_client_that_has_gone_is_closed(
             assert task.cancelled()
             await eventually_async(lambda: files_below(tmp_path) == files)
             assert descriptors() == before
+
+    run(main())
+
+
+def test_a_file_is_closed_when_nobody_reads_it_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with filesystem(tmp_path) as at:
+            record = await at.put("k", some_bytes(3 * MIB))
+            await at.get("k")
+            before = descriptors()
+            gate = Gate(monkeypatch, file_reader, "read_block", after=False, which=1)
+            stream = at.store._reader.read(record.extents[0], 0, record.size, certain=True)
+            await anext(stream)
+            closing = asyncio.ensure_future(stream.aclose())
+            await gate.leave(closing)
+            assert descriptors() == before + 1, "a block is being read"
+            gate.open()
+            await asyncio.wait((closing,))
+            await eventually_async(lambda: descriptors() == before)
+            assert at.store._read_budget.held_bytes == 0
 
     run(main())
 

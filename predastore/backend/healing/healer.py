@@ -107,6 +107,7 @@ class Healing:
         self._rebalance = Rebalance(self._context)
         self._returned: set[int] = set()
         self._pass: Pass | None = None
+        self._recalled = False
         self._full_pass_wanted = False
         self._lost: frozenset[int] = frozenset()
         self._lost_news = False  # a pass is to note what they held
@@ -166,9 +167,12 @@ class Healing:
         try:
             while True:
                 await self._quietly("lease", self._beat)
-                if self._context.lease.is_held and strands is None:
+                if not self._context.lease.is_held:
+                    self._recalled = False
+                elif not self._recalled:
+                    self._recalled = await self._quietly("start", self._recall)
+                if self._recalled and strands is None:
                     logger.info("this process heals the cluster now")
-                    await self._quietly("start", self._recall)
                     strands = asyncio.gather(
                         self._strand("watch", self._watch_nodes),
                         self._strand("repair", self._repair_all),
@@ -184,16 +188,19 @@ class Healing:
             if strands is not None:
                 await _ended(strands)
 
-    async def _recall(self) -> None:
+    async def _recall(self) -> bool:
+        """What is known from the process that healed before; until then nothing is written over
+        it."""
         stored = await self._state.get(HEALING, PROGRESS_KEY)
         if stored is not None:
             before = records.decode(ProgressRecord, stored)
             self._context.watch.recall(before.seen)
             self._context.counts.last_pass_ms = before.last_pass_ms
+        return True
 
     async def _beat(self) -> None:
         progress = Put(HEALING, PROGRESS_KEY, records.encode(self._progress()))
-        await self._context.lease.beat(progress)
+        await self._context.lease.beat(*([progress] if self._recalled else []))
 
     async def _strand(self, name: str, step: Callable[[], Awaitable[bool]]) -> None:
         """Repeats `step`; after one that had nothing to do, or failed, there is a pause."""

@@ -208,12 +208,16 @@ class Repair:
     ) -> dict[int, int]:
         """Where each of the `lost` shards can be made now."""
         context = self._context
-        goals = targets.for_lost(context.cluster.ring, context.watch, extent, lost)
-        waiting = await moved.waiting(context, extent, goals)
+        without: set[tuple[int, int]] = set()  # where a node has still to let go of the shard
+        while goals := targets.for_lost(context.cluster.ring, context.watch, extent, lost, without):
+            waiting = await moved.waiting(context, extent, goals)
+            if not waiting:
+                break
+            without |= {(shard, goals[shard]) for shard in waiting}
         return {
             shard: node
             for shard, node in goals.items()
-            if shard not in waiting and claimed.claim(extent.write_id, shard, node)
+            if claimed.claim(extent.write_id, shard, node)
         }
 
     async def _find(self, job: Job) -> tuple[Holder, int, ShardExtent] | None:

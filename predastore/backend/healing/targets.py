@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from predastore.backend.healing.watch import Watch
 from predastore.backend.records import ShardExtent
@@ -17,13 +17,21 @@ def wanted_nodes(ring: Ring, extent: ShardExtent) -> list[int]:
     return ring.place(extent.shard_hash, count) if len(ring.nodes) >= count else []
 
 
-def for_lost(ring: Ring, watch: Watch, extent: ShardExtent, lost: Iterable[int]) -> dict[int, int]:
+def for_lost(
+    ring: Ring,
+    watch: Watch,
+    extent: ShardExtent,
+    lost: Iterable[int],
+    without: Container[tuple[int, int]] = (),
+) -> dict[int, int]:
     """A node for each of the `lost` shards that can have one now: its own, if that is to be counted
-    on; else one of those that the ring names; else the next on the ring."""
+    on; else one of those that the ring names; else the next on the ring. `without`: shards and
+    nodes that do not go together."""
     targets: dict[int, int] = {}
     homeless = []
     for shard in lost:
-        if watch.takes_shards(extent.nodes[shard]):
+        own = extent.nodes[shard]
+        if watch.takes_shards(own) and (shard, own) not in without:
             targets[shard] = extent.nodes[shard]
         else:
             homeless.append(shard)
@@ -31,7 +39,12 @@ def for_lost(ring: Ring, watch: Watch, extent: ShardExtent, lost: Iterable[int])
         taken = {node for shard, node in enumerate(extent.nodes) if shard not in homeless}
         first = [node for node in wanted_nodes(ring, extent) if node not in taken]
         ranked = [*first, *ring.spares(extent.shard_hash, taken.union(first))]
-        targets.update(zip(homeless, filter(watch.takes_shards, ranked), strict=False))
+        free = [node for node in ranked if watch.takes_shards(node)]
+        for shard in homeless:
+            node = next((node for node in free if (shard, node) not in without), None)
+            if node is not None:
+                targets[shard] = node
+                free.remove(node)
     return targets
 
 
