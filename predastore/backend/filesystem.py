@@ -55,13 +55,15 @@ class FilesystemStore:
     def __init__(self, files: Beneath, state: GlobalState, *, ignores_case: bool) -> None:
         self._files = files
         self._threads = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="files")
-        threaded = partial(in_thread, self._threads)
+        self._in_thread = partial(in_thread, self._threads)
         self._write_budget = Budget(BACKEND_WRITE_BYTES_MAX)
         self._read_budget = Budget(BACKEND_READ_BYTES_MAX)
         self._pool = Pool()
-        self._sync_tmp = SharedSync(lambda: threaded(files.sync_directory, TMP))
-        self.publication = Publication(files, state, threaded, ignores_case=ignores_case)
-        self._reader = FileReader(files, self.publication, threaded, self._read_budget, self._pool)
+        self._sync_tmp = SharedSync(lambda: self._in_thread(files.sync_directory, TMP))
+        self.publication = Publication(files, state, self._in_thread, ignores_case=ignores_case)
+        self._reader = FileReader(
+            files, self.publication, self._in_thread, self._read_budget, self._pool
+        )
 
     @classmethod
     async def open(cls, base_path: Path, state: GlobalState) -> FilesystemStore:
@@ -105,9 +107,9 @@ class FilesystemStore:
             try:
                 writer = FileWriter(descriptor, digests)
                 await self._receive(source, size, writer)
-                crcs, inode = await in_thread(self._threads, writer.sync)
+                crcs, inode = await self._in_thread(writer.sync)
             finally:
-                await in_thread(self._threads, os.close, descriptor)
+                await self._in_thread(os.close, descriptor)
             with disk_errors():
                 await self._sync_tmp()
             chosen = await self.publication.choose(place, write_id)
@@ -118,7 +120,7 @@ class FilesystemStore:
 
     async def _create(self, path: str) -> int:
         with disk_errors():
-            return await in_thread(self._threads, self._files.create, path, undo=os.close)
+            return await self._in_thread(self._files.create, path, undo=os.close)
 
     async def _receive(self, source: Source, size: int, writer: FileWriter) -> None:
         """The body, one block being received while the one before is written."""
@@ -135,7 +137,7 @@ class FilesystemStore:
                 first = b""
                 if writing is not None:
                     await writing
-                writing = asyncio.ensure_future(in_thread(self._threads, writer.append, view))
+                writing = asyncio.ensure_future(self._in_thread(writer.append, view))
             await expect_end(source)
             if writing is not None:
                 await writing

@@ -21,6 +21,7 @@ Header values are Latin-1, so that every byte survives a round trip; names are l
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +34,13 @@ from predastore.limits import KIB
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 _NO_TRAILERS: Mapping[str, str] = MappingProxyType({})
+_TOKEN = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]+")
 _ITERATION_BYTES = 256 * KIB  # piece size of `async for`: one socket read
+
+
+def is_field_name(name: bytes) -> bool:
+    """Whether a field may be called so: it is a token (RFC 9110, 5.6.2)."""
+    return _TOKEN.fullmatch(name) is not None
 
 
 class Headers:

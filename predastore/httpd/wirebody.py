@@ -6,17 +6,13 @@ reads costs nothing, and what follows it in a pipeline stays where it is.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from predastore._fast.chunked import Decoder
 from predastore.errors import HttpError
 from predastore.httpd.inbound import Inbound
-from predastore.httpd.message import Body
+from predastore.httpd.message import Body, is_field_name
 from predastore.limits import HTTP_CHUNK_BYTES_MAX, HTTP_TRAILER_BYTES_MAX, HTTP_TRAILERS_MAX
-
-_TOKEN: Final = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]+")  # a field's name (RFC 9110, 5.6.2)
 
 
 class WireBody(Body):
@@ -99,7 +95,7 @@ def parse_trailers(lines: bytes, *, bare_lf: bool) -> dict[str, str]:
         name, colon, value = line.partition(b":")
         text = value.strip(b" \t\n").decode("latin-1")
         key = name.decode("latin-1").lower()
-        if not colon or not _TOKEN.fullmatch(name) or "\n" in text:
+        if not colon or not is_field_name(name) or "\n" in text:
             raise HttpError(400, "malformed trailer line")
         if key in fields or len(fields) == HTTP_TRAILERS_MAX:
             raise HttpError(400, "a trailer field is given twice, or there are too many")

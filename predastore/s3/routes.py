@@ -10,13 +10,12 @@ parameter is 400 InvalidArgument. Reads ignore an unknown parameter that has a v
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from predastore.errors import S3Error
-from predastore.httpd.message import Headers, Response
+from predastore.httpd.message import Headers, Response, is_field_name
 from predastore.s3.context import Context
 from predastore.s3.headers import check_unimplemented
 from predastore.s3.ops import (
@@ -157,7 +156,6 @@ SUBRESOURCES: Final = frozenset(
     }
 )
 
-_TOKEN: Final = re.compile(r"[!#-'*+.^_`|~0-9A-Za-z-]+")  # a field's name (RFC 9110, 5.6.2)
 # Parameters that say nothing about the operation: its name, as SDKs send it, and the signature.
 _ANYWHERE: Final = frozenset({"x-id", "AWSAccessKeyId", "Expires", "Signature"})
 _SIGNATURE: Final = frozenset(
@@ -209,7 +207,7 @@ def hoisted_headers(query: dict[str, str], headers: Headers) -> Headers:
     if not names:
         return headers
     for name in names:
-        if not (_TOKEN.fullmatch(name) and query[name].isprintable()):
+        if not (is_field_name(name.encode()) and query[name].isprintable()):
             raise S3Error("InvalidArgument", ArgumentName=name, ArgumentValue=query[name])
     moved = [(name.lower().encode(), query.pop(name).encode()) for name in names]
     return Headers([*headers.raw, *moved])

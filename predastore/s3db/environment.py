@@ -143,7 +143,8 @@ def check_room(opened: Environment, directory: Path) -> None:
     if free_bytes < needed_bytes + RAFT_RESERVE_BYTES:
         raise NodeFull(
             f"{directory}: a copy of the database has {needed_bytes >> 20} MiB; "
-            f"{free_bytes >> 20} MiB are free, of which {RAFT_RESERVE_BYTES >> 20} are kept"
+            f"{free_bytes >> 20} MiB are free, of which {RAFT_RESERVE_BYTES >> 20} are kept. Make "
+            "room there, and try again"
         )
 
 
@@ -221,6 +222,6 @@ def _table(environment: Environment, txn: lmdb.Transaction[bytes], name: str) ->
 
 def room_left(file: Path) -> str:
     """What to add to an error: lmdb calls a write that a full disk cuts short an I/O error."""
-    found = os.statvfs(file.parent)
-    free_bytes = found.f_bavail * found.f_frsize
-    return " (No space left on its disk)" if free_bytes < STORE_NO_ROOM_BYTES else ""
+    return (
+        " (No space left on its disk)" if free_bytes_of(file.parent) < STORE_NO_ROOM_BYTES else ""
+    )

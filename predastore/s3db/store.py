@@ -229,8 +229,8 @@ class Store:
 
     def list_keys(self, table: str, prefix: bytes, limit: int) -> list[bytes]:
         """The first `limit` keys that begin with `prefix`."""
-        found = self.list(table, prefix, b"", b"", limit, bytes_max=sys.maxsize, keys_only=True)
-        return [key for key, _ in found.entries]
+        page = self.list(table, prefix, b"", b"", limit, bytes_max=sys.maxsize, keys_only=True)
+        return [key for key, _ in page.entries]
 
     def digest(self) -> bytes:
         """SHA-256 over all tables and the remembered answers; equal states, equal digests.

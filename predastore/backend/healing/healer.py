@@ -155,7 +155,7 @@ class Healing:
 
     async def status(self) -> ProgressRecord | None:
         """What the process that heals says of itself; None where none has said anything yet."""
-        if self._context.lease.is_held:
+        if self._context.lease.is_held and self._recalled:
             return self._progress()
         stored = await self._state.get(HEALING, PROGRESS_KEY)
         return None if stored is None else records.decode(ProgressRecord, stored)

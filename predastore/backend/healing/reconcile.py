@@ -152,7 +152,7 @@ class Pass:
                     return False
                 if abs(listing.clock_off_ms) > ORPHAN_CLOCK_SKEW_MS:
                     logger.warning(
-                        "orphans wait: the clocks of two processes differ",
+                        "orphans wait until the clocks of two hosts agree: set them, with NTP",
                         extra={"node": node, "by_s": listing.clock_off_ms // 1000},
                     )
                     return True
