@@ -7,14 +7,21 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backend_support import run, some_bytes
-from healing_support import Cluster, cluster, healing, until
+from healing_support import FAST, Cluster, cluster, healing, until
 
-from predastore.backend.healing.records import HEALING, MOVED_PREFIX
+from predastore.backend import records
+from predastore.backend.healing import moved
+from predastore.backend.healing.healer import Healing
+from predastore.backend.healing.records import HEALING, MOVED_PREFIX, MovedRecord, moved_key
 from predastore.backend.records import ShardExtent
 from predastore.coding.placement import Ring
+from predastore.errors import ShardNotFound
+from predastore.node.shard import ShardRef
+from predastore.s3db.commands import Delete, Page, Put, batch
 
 
 @asynccontextmanager
@@ -152,5 +159,67 @@ def test_from_5_nodes_to_8_and_back_to_6_under_load(tmp_path: Path) -> None:
             for node in (4, 5):
                 await at.stop_node(node)
             assert await at.faults() == []
+
+    run(main())
+
+
+def test_what_still_lies_where_it_is_wanted_again_is_taken_back(tmp_path: Path) -> None:
+    """A ring that changes to and fro within the readers' grace time settles each time."""
+
+    async def main() -> None:
+        async with cluster(tmp_path, (1, 2, 3, 4, 5, 6)) as at:
+            await at.put_many(40)
+            await at.put_part("parts")
+            async with healing(at) as healer:
+                healer._context.grace_s = 3600
+                await until(at.is_checked)
+                for draining in ((6,), (), (5,), (6,), ()):
+                    nodes = [node for node in range(1, 7) if node not in draining]
+                    at.set_nodes(nodes, draining)
+                    healer.config_changed()
+                    await until(at.lies_where_the_ring_wants)
+                    for key, body in at.bodies.items():
+                        assert await at.at.get(key) == body
+                kept = await at.at.table(HEALING, MOVED_PREFIX)
+                assert kept, "for those who read what was moved"
+                healer._context.grace_s = 0
+                await until(lambda: settled(at))
+            assert await at.faults() == []
+
+    run(main())
+
+
+def test_what_was_taken_back_since_it_was_listed_is_not_let_go_of(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cluster(tmp_path) as at:
+            await at.put("k", some_bytes(100_000))
+            (extent,) = await at.extents()
+            node, ref = extent.nodes[0], ShardRef(extent.shard_hash, extent.write_id, 0)
+            key = moved_key(extent.shard_hash, extent.write_id, 0, node)
+            entry = records.encode(MovedRecord(extent.shard_hash, extent.write_id, 0, node, 1))
+            healer = Healing(at.state, at.store, "one", pace=FAST)
+            context = healer._context
+            assert await context.lease.beat()
+            listed = at.state.list
+
+            async def list_and_take_back(*where: Any) -> Page:
+                page = await listed(*where)
+                await at.state.commit(batch(Delete(HEALING, key)))
+                return page
+
+            await at.state.commit(batch(Put(HEALING, key, entry)))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(at.state, "list", list_and_take_back)
+                assert await moved.release(context) == 1
+            await at.stores[node].stat(ref)
+            with context.claims.job() as claimed:  # who takes it back is about to commit that
+                assert claimed.claim(extent.write_id, 0, node)
+                await at.state.commit(batch(Put(HEALING, key, entry)))
+                assert await moved.release(context) == 1
+            await at.stores[node].stat(ref)
+            assert await moved.release(context) == 0
+            with pytest.raises(ShardNotFound):
+                await at.stores[node].stat(ref)
+            await healer.close()
 
     run(main())

@@ -224,6 +224,23 @@ def it_joined(operator: Operator, joined: Operator, seventh: S3d, bodies: dict[s
     eventually(lambda: operator.nodes()[7]["shards"], within_s=60, what="shards moved to it")
 
 
+def they_moved_off(operator: Operator, node: int) -> None:
+    """What a node has is kept for a while for readers that had begun, but no record names it."""
+
+    def are_elsewhere() -> bool:
+        return all(
+            node not in {row["node"] for row in operator.shards(key, code=None)}
+            for key in ("k3", "k7", "k11")
+        )
+
+    eventually(are_elsewhere, within_s=90, what=f"shards moved off node {node}")
+    eventually(
+        lambda: (told := operator.status()["healing"]) and told["ring_settled"],
+        within_s=90,
+        what="a ring that is settled",
+    )
+
+
 def a_reload_drains(operator: Operator, folder: Path, servers: list[S3d]) -> None:
     file = folder / "cluster.toml"
     text = file.read_text().replace("id = 4\n", 'id = 4\nstate = "draining"\n', 1)
@@ -237,10 +254,12 @@ def a_reload_drains(operator: Operator, folder: Path, servers: list[S3d]) -> Non
     new = fill(servers[2], 20, 6)  # by the gateway that was told
     for key in list(new)[:3]:
         assert 4 not in {row["node"] for row in operator.shards(key)}
+    they_moved_off(operator, 4)
 
 
 def a_reload_weighs_and_removes(operator: Operator, folder: Path, third: S3d) -> None:
-    """Weights are taken in, and a row that went makes its node leave."""
+    """Weights are taken in, and a row that went makes its node leave; shards that have just moved
+    from there are taken back when it is active again."""
     file = folder / "cluster.toml"
     whole = file.read_text()
     before, sixth = whole.split("[[nodes]]\nid = 6\n")
@@ -257,6 +276,7 @@ def a_reload_weighs_and_removes(operator: Operator, folder: Path, third: S3d) ->
         return (nodes[5]["weight"], nodes[6]["state"]) == (1.5, "leaving")
 
     eventually(taken_in, within_s=30, what="a weight changed, and a row removed")
+    they_moved_off(operator, 6)  # also to node 4, which is active again
     assert "done: node 6 is active" in operator.run("cluster", "activate", "6")
     file.write_text(whole)
     third.process.send_signal(signal.SIGHUP)
@@ -271,13 +291,7 @@ def a_removed_node_goes(operator: Operator, bodies: dict[str, bytes], servers: l
     assert "done: node 1 is leaving" in operator.run("cluster", "remove", "1")
     assert "4 active nodes would be left" in operator.run("cluster", "remove", "2", code=1)
     operator.run("cluster", "activate", "1")
-    # What it has is kept for a while for readers that had begun; no record names it any more.
-    for key in ("k3", "k7", "k11"):
-        eventually(
-            lambda key=key: 4 not in {row["node"] for row in operator.shards(key, code=None)},
-            within_s=90,
-            what="shards moved off node 4",
-        )
+    they_moved_off(operator, 4)
     servers[3].kill()
     assert "node 4: " in operator.run("node", "rebuild-index", "4")
     assert "shards, " not in operator.run("node", "rebuild-index", "5", code=None), "it runs"

@@ -9,7 +9,7 @@ claims it until its record names it, and a running pass remembers what is claime
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from predastore.backend.healing.sieve import Sieve
@@ -48,12 +48,15 @@ class Claims:
             self._made.subtract(job.names)
             self._made += Counter()  # without those that are nobody's
 
+    def unclaimed(self, names: Iterable[bytes]) -> list[bytes]:
+        return [name for name in names if name not in self._made]
+
     @contextmanager
-    def deleting(self, names: Sequence[bytes]) -> Iterator[None]:
-        """While they are deleted, nobody makes them."""
+    def deleting(self, names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+        """While they are deleted, nobody makes them, or makes a record name them."""
         self._deleted.update(names)
         try:
-            yield
+            yield names
         finally:
             self._deleted.difference_update(names)
 

@@ -65,16 +65,21 @@ class Context:
         new: Holder,
         left: Sequence[MovedRecord],
         began_ms: int,
+        back: Iterable[tuple[bytes, bytes]] = (),
     ) -> bool:
-        """Puts `new` in the place of a record, and notes the shards that were `left` behind. False:
-        the record has changed, or the lease is lost, or the work since `began_ms` took too long
-        for shards that no record names; then nothing has changed."""
+        """Puts `new` in the place of a record, and notes the shards that were `left` behind; with
+        `back`, the entries (key, value) of those that it takes back. False: the record or such an
+        entry has changed, or the lease is lost, or the work since `began_ms` took too long for
+        shards that no record names; then nothing has changed."""
         if records.now_ms() - began_ms > HEALING_JOB_MS_MAX:
             return False
         checks, ops = holder.replaced_by(new)
         for each in left:
             where = moved_key(each.shard_hash, each.write_id, each.index, each.node)
             ops.append(Put(HEALING, where, records.encode(each)))
+        for key, value in back:
+            checks.append(Equals(HEALING, key, value))
+            ops.append(Delete(HEALING, key))
         return await self._commit(ops, self.lease.check, *checks)
 
     async def drop_unnamed(

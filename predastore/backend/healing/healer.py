@@ -215,9 +215,10 @@ class Healing:
     async def _quietly(self, name: str, step: Callable[[], Awaitable[bool | None]]) -> bool:
         try:
             return bool(await step())
-        except PredastoreError as error:
-            logger.warning("healing will go on later", extra={"at": name, "error": str(error)})
-        except Exception:
+        except* PredastoreError as errors:  # of steps that work at several things at once, too
+            told = {"at": name, "error": str(errors.exceptions[0])}
+            logger.warning("healing will go on later", extra=told)
+        except* Exception:
             logger.exception("healing failed; it will go on later", extra={"at": name})
         return False
 
@@ -327,7 +328,7 @@ class Healing:
         if not watch.nodes_up or not await self._rebalance.is_due():
             return False
         if self._rebalance.is_new:
-            self._moves_after_s = 0.0
+            self._moves_after_s, self._moves_pause_s = 0.0, self._pace.watch_s
         if now < self._moves_after_s or not watch.has_seen(cluster.known):
             return False
         await self._rebalance.run()

@@ -2,9 +2,10 @@
 
 All records are walked over, the place that was reached is stored, and another process goes on from
 there. A shard moves only if its node is none of those that the ring names, to one of these that has
-no shard of the extent; so nothing moves twice, and nothing that need not. It is copied, or built
-from others where its node does not answer any more. Then one commit makes the record name the new
-nodes, if it is still what it was; the old copies go after the readers' grace time (moved.py).
+no shard of the extent; so nothing moves twice, and nothing that need not. It is taken back where it
+still lies from before, or copied, or built from others where its node does not answer any more.
+Then one commit makes the record name the new nodes, if it is still what it was; the old copies go
+after the readers' grace time (moved.py).
 """
 
 from __future__ import annotations
@@ -177,17 +178,16 @@ class _Move:
         """False: the record has changed."""
         began_ms = records.now_ms()
         changed: dict[int, ShardExtent] = {}
+        made: dict[int, dict[int, int]] = {}
         left: list[MovedRecord] = []
+        back: list[tuple[bytes, bytes]] = []
         byte_count = 0
         for number, extent, goals in todo:
-            try:
-                done, written = await self._move(extent, goals)
-            except PredastoreError as error:
-                logger.info("shards can not be moved now", extra={"error": str(error)})
-                done, written = frozenset(), 0
+            there, makeable = await self._sorted(extent, goals)
+            done, written = await self._make(extent, makeable)
             byte_count += written
             nodes = list(extent.nodes)
-            for shard in done:
+            for shard in done.union(there):
                 nodes[shard] = goals[shard]
                 left.append(
                     MovedRecord(
@@ -195,23 +195,18 @@ class _Move:
                         moved_ms=records.now_ms(),
                     )
                 )
-            if done:
+            back += there.values()
+            if done or there:
                 changed[number] = msgspec.structs.replace(extent, nodes=tuple(nodes))
-            self.left_count += len(done) < len(goals)
+                made[number] = {shard: goals[shard] for shard in done}
+            self.left_count += len(done) + len(there) < len(goals)
         if not changed:
             return True
         failpoint("healing.rebalance.copied")
         new = self._holder.naming(changed)
-        if not await self._context.relocate(self._holder, new, left, began_ms):
-            for number, extent in changed.items():
-                before = self._holder.extents[number]
-                assert isinstance(before, ShardExtent)
-                made = {
-                    shard: node
-                    for shard, node in enumerate(extent.nodes)
-                    if node != before.nodes[shard]
-                }
-                await self._context.drop_unnamed(self._holder, extent, made)
+        if not await self._context.relocate(self._holder, new, left, began_ms, back):
+            for number, shards in made.items():
+                await self._context.drop_unnamed(self._holder, changed[number], shards)
             return False
         self._holder = new
         failpoint("healing.rebalance.committed")
@@ -219,31 +214,41 @@ class _Move:
         self.byte_count += byte_count
         return True
 
-    async def _move(self, extent: ShardExtent, goals: dict[int, int]) -> tuple[frozenset[int], int]:
-        """The shards that are where they belong now, and the bytes written for that."""
-        watch = self._context.watch
-        possible: dict[int, int] = {}
-        copied = set()
-        waiting = await moved.waiting(self._context, extent, goals)
+    async def _sorted(
+        self, extent: ShardExtent, goals: dict[int, int]
+    ) -> tuple[dict[int, tuple[bytes, bytes]], dict[int, int]]:
+        """Of the shards that can be moved now: the entries of those that are taken back, and the
+        nodes of those that are to be made."""
+        context, watch = self._context, self._context.watch
+        there: dict[int, tuple[bytes, bytes]] = {}
+        makeable: dict[int, int] = {}
+        waiting = await moved.waiting(context, extent, goals)
         for shard, node in goals.items():
-            if shard in waiting or not watch.takes_shards(node):
+            if not watch.takes_shards(node):
                 continue
             if not self._claimed.claim(extent.write_id, shard, node):
                 continue
-            if not watch.is_lost(extent.nodes[shard]):
-                if not watch.is_up(extent.nodes[shard]):
-                    continue
-                copied.add(shard)
-            possible[shard] = node
-        if not possible:
+            own = extent.nodes[shard]
+            if shard in waiting:
+                if await moved.is_well(context, extent, shard, node):
+                    there[shard] = waiting[shard]
+            elif watch.is_lost(own) or watch.is_up(own):
+                makeable[shard] = node
+        return there, makeable
+
+    async def _make(
+        self, extent: ShardExtent, wanted: dict[int, int]
+    ) -> tuple[frozenset[int], int]:
+        """The shards that are where they belong now, and the bytes written for that."""
+        if not wanted:
             return frozenset(), 0
-        rebuild = Rebuild(
-            self._context,
-            extent,
-            possible,
-            copied=frozenset(copied),
-            damaged=lambda _, __: None,
-        )
-        done = await rebuild.run()
+        watch = self._context.watch
+        copied = frozenset(shard for shard in wanted if not watch.is_lost(extent.nodes[shard]))
+        rebuild = Rebuild(self._context, extent, wanted, copied=copied, damaged=lambda _, __: None)
+        try:
+            done = await rebuild.run()
+        except PredastoreError as error:
+            logger.info("shards can not be moved now", extra={"error": str(error)})
+            return frozenset(), 0
         self._context.counts.read_bytes += rebuild.read_bytes
         return done, rebuild.written_bytes
