@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from predastore import daemon
+from predastore import fs
 from predastore.errors import ConfigError, StartupError
 
 _CA_DAYS: Final = 3650
@@ -156,8 +156,8 @@ def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePriva
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    daemon.write_file(key_file, _key_pem(key), 0o600)
-    daemon.write_file(cert_file, _pem(certificate), 0o644)
+    fs.write_file(key_file, _key_pem(key), 0o600)
+    fs.write_file(cert_file, _pem(certificate), 0o644)
     return certificate, key
 
 
@@ -178,8 +178,8 @@ def _issue(
         .add_extension(issuer_key_id, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    daemon.write_file(files.key, _key_pem(key), 0o600)
-    daemon.write_file(files.cert, _pem(certificate) + _pem(authority), 0o644)
+    fs.write_file(files.key, _key_pem(key), 0o600)
+    fs.write_file(files.cert, _pem(certificate) + _pem(authority), 0o644)
 
 
 def _key_of(files: TlsFiles) -> ec.EllipticCurvePrivateKey:

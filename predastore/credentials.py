@@ -17,7 +17,7 @@ from typing import Final
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from predastore import daemon
+from predastore import fs
 from predastore.config import Auth, Config
 from predastore.errors import StartupError
 from predastore.httpd.sigv4 import Credential, signing_key
@@ -48,7 +48,7 @@ class Known:
 def ensure(base_path: Path) -> Auth:
     """The generated credential of `base_path`, made now if there is none yet."""
     file = base_path / FILE_NAME
-    base_path.mkdir(parents=True, exist_ok=True)
+    fs.make_folder(base_path)
     with (base_path / ".credentials.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not file.exists():
@@ -71,7 +71,7 @@ def _write(file: Path, auth: Auth) -> None:
         },
         indent=2,
     )
-    daemon.write_file(file, f"{content}\n".encode(), 0o600)
+    fs.write_file(file, f"{content}\n".encode(), 0o600)
 
 
 def _read(file: Path) -> Auth:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
+from predastore import fs
 from predastore.errors import InUse, StartupError
 
 
@@ -19,7 +20,7 @@ from predastore.errors import InUse, StartupError
 def held(directory: Path) -> Iterator[None]:
     """Holds `directory` for this process; StartupError where another process has it."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        fs.make_folder(directory)
         lock = (directory / ".lock").open("w")
     except OSError as error:
         raise StartupError.because(
@@ -36,23 +37,6 @@ def held(directory: Path) -> Iterator[None]:
                 "with -base-path"
             ) from None
         yield
-
-
-def write_file(file: Path, content: bytes, mode: int) -> None:
-    """Puts `content` where `file` is, whole and durable or not at all."""
-    fresh = file.with_name(f".{file.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.rename(file)
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @contextlib.contextmanager

@@ -114,6 +114,7 @@ NODE_OPEN_SEGMENTS_MAX: Final = 64  # file descriptors kept for reading, a store
 NODE_INDEX_MAP_BYTES: Final = 64 * GIB  # address space, not disk
 NODE_INDEX_LAYER_SHARDS_MAX: Final = 8_192  # changes kept in memory before they go to lmdb
 NODE_INDEX_LAYER_BYTES_MAX: Final = 8 * MIB
+NODE_INDEX_LAYER_LOAD_MAX: Final = 2  # layers' worth of changes, for which writing waits for lmdb
 NODE_CHECKPOINT_BYTES_MAX: Final = 256 * MIB  # of log that a start after a crash has to read again
 NODE_MOVE_RESERVE_PART: Final = 4  # compaction leaves so much of the reserve to deletes: 1/4
 NODE_COMPACT_DEAD_SHARE: Final = 0.2  # of what is needed: more dead bytes than that are reclaimed

@@ -4,6 +4,7 @@ Formats: "Authenticating Requests (AWS Signature Version 4)" in the Amazon S3 AP
 
     Authorization: AWS4-HMAC-SHA256 Credential=<key id>/<date>/<region>/<service>/aws4_request,
                    SignedHeaders=<name;name...>, Signature=<64 hex digits>
+                   and the time in x-amz-date, or else in Date (RFC 9110 section 5.6.7)
     query:         X-Amz-Algorithm X-Amz-Credential X-Amz-Date X-Amz-Expires
                    X-Amz-SignedHeaders X-Amz-Signature
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import calendar
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final, NamedTuple, NoReturn
 from urllib.parse import parse_qsl
@@ -42,7 +45,7 @@ class Scope:
 
 
 class Claim(NamedTuple):
-    """`stamp`: x-amz-date, which is `time_s` since the epoch. `expires_s` is None in a header."""
+    """`stamp`: "YYYYMMDDTHHMMSSZ", `time_s` since the epoch. `expires_s` is None in a header."""
 
     scope: Scope
     signed: bytes
@@ -68,6 +71,8 @@ def parse_claim(request: Request) -> Claim | None:
     if fields:
         raise SignatureError("InvalidArgument", "Only one auth mechanism allowed.")
     stamp = request.headers.get("x-amz-date")
+    if stamp is None:
+        stamp = _stamp_of(request.headers.get("date", ""))
     return _header_claim(header, stamp)
 
 
@@ -101,7 +106,7 @@ def _header_claim(header: str, stamp: str | None) -> Claim:
     time_s = None if stamp is None else parse_stamp(stamp)
     if stamp is None or time_s is None:
         raise SignatureError(
-            "AccessDenied", "AWS authentication requires a valid x-amz-date header."
+            "AccessDenied", "AWS authentication requires a valid Date or x-amz-date header"
         )
     return Claim(
         scope, _ascii(signed), _ascii(signature), stamp.encode("ascii"), time_s, None, None
@@ -203,6 +208,16 @@ def parse_scope(credential: str) -> Scope | None:
     if len(date) != 8 or not (date.isascii() and date.isdigit()):
         return None
     return Scope(key_id, date, region, service, _ascii("/".join(parts[1:])))
+
+
+def _stamp_of(date: str) -> str:
+    """An HTTP date as it is signed; what is none stays as it is. "-0000" is UTC here, too."""
+    try:
+        at = parsedate_to_datetime(date)
+        at = at.astimezone(UTC) if at.tzinfo else at
+        return at.strftime("%Y%m%dT%H%M%SZ")
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return date
 
 
 @lru_cache(maxsize=SIGV4_KEYS_CACHED_MAX)

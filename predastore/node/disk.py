@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from predastore import syscalls
+from predastore import fs, syscalls
 from predastore.rpc import Buffer
 
 
@@ -76,11 +76,7 @@ class RealDisk:
         os.ftruncate(descriptor, length)
 
     def sync_folder(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fs.sync(path)
 
     def unlink(self, path: Path) -> None:
         os.unlink(path)

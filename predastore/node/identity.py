@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from predastore import fs
 from predastore.errors import InUse, OtherVersion, StartupError
 from predastore.limits import NODE_FORMAT_VERSION
 
@@ -64,7 +65,8 @@ def establish(path: Path, node_id: int, cluster_id: bytes) -> Identity:
             "wanted, empty the directory"
         )
     made = Identity(NODE_FORMAT_VERSION, node_id, cluster_id.hex(), secrets.token_hex(16))
-    _write(file, msgspec.json.encode(made) + b"\n")
+    fs.write_file(file, msgspec.json.encode(made) + b"\n", 0o644)
+    fs.sync(path.parent)  # whoever made the folder may have been killed before that
     return made
 
 
@@ -104,18 +106,3 @@ def _verified(file: Path, found: Identity, node_id: int, cluster_id: str) -> Ide
             "another path, or correct its id"
         )
     return found
-
-
-def _write(file: Path, content: bytes) -> None:
-    temporary = file.with_name(file.name + ".new")
-    with open(temporary, "wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    os.rename(temporary, file)
-    for folder in (file.parent, file.parent.parent):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

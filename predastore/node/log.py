@@ -24,6 +24,7 @@ from predastore.limits import (
     NODE_BATCH_BYTES_MAX,
     NODE_BATCH_RECORDS_MAX,
     NODE_CHECKPOINT_BYTES_MAX,
+    NODE_INDEX_LAYER_LOAD_MAX,
     NODE_MOVE_RESERVE_PART,
 )
 from predastore.node.appender import Appender
@@ -229,12 +230,18 @@ class Log:
         """Writes what the operations ask for; it is not durable yet."""
         self._appender.require_file()
         free_bytes = self._disk.free_bytes(self._folder)
-        low = free_bytes < self._reserve_bytes
+        # Beyond that load, lmdb has no room for a layer: else the writer would have waited for it.
+        unwritten = self._index.layer_load >= NODE_INDEX_LAYER_LOAD_MAX
+        low = free_bytes < self._reserve_bytes or unwritten
         very_low = free_bytes < self._reserve_bytes // NODE_MOVE_RESERVE_PART
         before: tuple[bool, bool] | None = None
         for operation in operations:
             if (operation.takes_space and low) or (operation.moves and very_low):
-                operation.error = NodeFull("the node's disk is full but for its reserve")
+                operation.error = NodeFull(
+                    "the node's index has no room to grow; make some on its disk"
+                    if unwritten
+                    else "the node's disk is full but for its reserve"
+                )
                 continue
             kind = (operation.takes_space, operation.moves)
             if kind != before:

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from predastore import fs
 from predastore.errors import StartupError, StoreFailed
 from predastore.node.appender import Appender
 from predastore.node.disk import Disk
@@ -35,7 +36,7 @@ def open_files(
 ) -> Opened:
     """Locks the directory and recovers what is in it; StartupError. For a thread."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        fs.make_folder(path)
         lock = DirectoryLock(path)
     except OSError as error:
         raise StartupError.because(error, f"{path} can not be used: {error}") from error

@@ -28,7 +28,11 @@ from pathlib import Path
 from predastore import tracing
 from predastore.errors import NodeFull, Overloaded, StoreFailed
 from predastore.failpoints import failpoint
-from predastore.limits import NODE_QUEUE_BYTES_MAX, NODE_QUEUE_OPERATIONS_MAX
+from predastore.limits import (
+    NODE_INDEX_LAYER_LOAD_MAX,
+    NODE_QUEUE_BYTES_MAX,
+    NODE_QUEUE_OPERATIONS_MAX,
+)
 from predastore.node.budget import Budget
 from predastore.node.disk import Disk
 from predastore.node.index import Index
@@ -37,8 +41,6 @@ from predastore.node.operations import Operation
 from predastore.node.segment import segment_path
 
 logger = logging.getLogger(__name__)
-
-_LAYER_LOAD_MAX = 2  # beyond it, writing waits for the index
 
 
 class _Signal(Enum):
@@ -193,7 +195,7 @@ class Writer:
         """Has the index written, when it is time."""
         if self._turning is not None:
             turn, written = self._turning
-            if not written.done() and self._index.layer_load < _LAYER_LOAD_MAX:
+            if not written.done() and self._index.layer_load < NODE_INDEX_LAYER_LOAD_MAX:
                 return
             if isinstance(written.exception(), NodeFull):
                 self._begin_turn(turn)

@@ -31,6 +31,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from predastore import fs
 from predastore._fast.crc import crc32c
 from predastore.errors import CorruptData, StartupError, UnsupportedFormat
 from predastore.limits import BACKUP_CHUNK_BYTES
@@ -159,7 +160,7 @@ def keep(pieces: Iterable[bytes], path: Path) -> Header:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    environment.sync_directory(path.absolute().parent)
+    fs.sync(path.absolute().parent)
     return header
 
 
@@ -232,13 +233,10 @@ def restore(
 
 
 def _restore_store(path: Path, directory: Path) -> None:
-    directory.mkdir(parents=True)
+    fs.make_folder(directory)
     part = directory / (FILE_NAME + ".part")
     with part.open("wb") as file:
         for data in _checked(path):
             file.write(data)
     environment.verify(part)
-    environment.sync_file(part)
-    part.rename(directory / FILE_NAME)
-    for changed in (directory, directory.parent):
-        environment.sync_directory(changed)
+    fs.put_in_place(part, directory / FILE_NAME)

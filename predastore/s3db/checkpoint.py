@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from predastore import fs
 from predastore._fast.crc import crc32c
 from predastore.errors import CorruptData, UnsupportedFormat
-from predastore.s3db.environment import sync_directory, sync_file
 
 if TYPE_CHECKING:
     import lmdb
@@ -134,7 +134,7 @@ def remove(file: Path) -> None:
     path = file.with_name(FILE_NAME)
     if path.exists():
         path.unlink()
-        sync_directory(path.parent)
+        fs.sync(path.parent)
 
 
 def _first_pages(file: Path, size_bytes: int) -> bytes:
@@ -153,9 +153,7 @@ def _create(path: Path, checkpoint: Checkpoint) -> None:
     part = path.with_name(path.name + ".part")
     slot = pack(checkpoint)
     part.write_bytes(slot + bytes(len(slot)))
-    sync_file(part)
-    part.rename(path)
-    sync_directory(path.parent)
+    fs.put_in_place(part, path)
 
 
 def _overwrite(path: Path, checkpoint: Checkpoint) -> None:

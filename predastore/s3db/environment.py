@@ -17,6 +17,7 @@ from typing import Final
 
 import lmdb
 
+from predastore import fs
 from predastore.errors import CorruptData, FormatError, NodeFull, UnsupportedFormat
 from predastore.limits import (
     RAFT_RESERVE_BYTES,
@@ -105,24 +106,6 @@ def reading(file: Path) -> Iterator[tuple[Environment, lmdb.Transaction[bytes]]]
         env.close()
 
 
-def sync_file(file: Path) -> None:
-    """Make a finished file's bytes durable."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def free_bytes_of(directory: Path) -> int:
     """What the file system gives to whoever is not root."""
     found = os.statvfs(directory)
@@ -158,9 +141,7 @@ def _create(file: Path) -> None:
             _sub_databases(env, txn, create=True)
     finally:
         env.close()
-    sync_file(part)
-    part.rename(file)
-    sync_directory(file.parent)
+    fs.put_in_place(part, file)
 
 
 def _open(

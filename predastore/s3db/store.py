@@ -39,6 +39,7 @@ from typing import Final, TypeAlias
 
 import lmdb
 
+from predastore import fs
 from predastore.errors import CorruptData, NodeFull, StoreFailed
 from predastore.limits import LIST_BYTES_MAX, STORE_MAP_BYTES_INITIAL, STORE_MAP_BYTES_MAX
 from predastore.s3db import checkpoint, environment, keys, listing
@@ -67,7 +68,7 @@ class Store:
     ) -> None:
         """Open or create the store in the directory `path`; CorruptData, FormatError."""
         self._file = Path(path) / FILE_NAME
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        fs.make_folder(self._file.parent)
         self._map_bytes_max = map_bytes_max
         self._map_bytes_initial = min(map_bytes_initial, map_bytes_max)
         self._durable = durable
@@ -290,9 +291,7 @@ class Store:
         except lmdb.Error as error:
             part.unlink(missing_ok=True)
             raise NodeFull(f"{part}: the snapshot could not be written: {error}") from error
-        environment.sync_file(part)
-        part.rename(target)
-        environment.sync_directory(target.parent)
+        fs.put_in_place(part, target)
         return index
 
     def replace_from(self, path: str | os.PathLike[str]) -> None:
@@ -305,12 +304,12 @@ class Store:
         with self._syncing, self._writer:
             self._check_writable()
             environment.verify(snapshot)
-            environment.sync_file(snapshot)
+            fs.sync(snapshot)
             with self._gate.exclusive():
                 try:
                     self._shut()  # a checkpoint speaks of the file that goes
                     snapshot.replace(self._file)
-                    environment.sync_directory(self._file.parent)
+                    fs.sync(self._file.parent)
                     self._environment = self._open()
                 except BaseException as error:
                     self._failure = f"replacing it failed: {error}"

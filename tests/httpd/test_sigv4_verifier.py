@@ -6,6 +6,7 @@ import calendar
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -107,6 +108,17 @@ def test_a_presigned_request_is_its_signers() -> None:
     verified = verifier().verify(botocore_signed("GET", presign_s=60))
     assert (verified.credential, verified.presigned) == (ALICE, True)
     assert verified.payload_sha256 is None
+
+
+def test_the_time_may_be_in_date_instead() -> None:
+    request = botocore_signed(headers={"Date": "botocore puts its own here"})
+    assert request.headers.get("x-amz-date") is None
+    assert verifier().verify(request).credential == ALICE
+    older = changed_header(request, "date", lambda _: formatdate(time.time() - 60, usegmt=True))
+    assert refused(older).s3_code == "SignatureDoesNotMatch"
+    for none in ("", "yesterday", "Tue, 99 Nov 2026 00:00:00 GMT"):
+        code = refused(changed_header(request, "date", lambda _, none=none: none)).s3_code
+        assert code == "AccessDenied"
 
 
 def test_a_request_without_a_signature_is_anonymous() -> None:

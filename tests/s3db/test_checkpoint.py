@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from predastore import fs
 from predastore._fast.crc import crc32c
 from predastore.errors import CorruptData, NodeFull, StoreFailed, UnsupportedFormat
-from predastore.s3db import checkpoint, commands, environment
+from predastore.s3db import checkpoint, commands
 from predastore.s3db.checkpoint import Checkpoints, Pending
 from predastore.s3db.commands import Delete, DeletePrefix, Put
 from predastore.s3db.store import FILE_NAME, Store
@@ -244,20 +245,19 @@ def test_a_snapshot_takes_the_place_of_file_and_checkpoint(
     store = open_store(tmp_path)
     log.bring(store, 40)
     states = {40: store.digest(), 90: source.digest()}
-    sync_directory = environment.sync_directory
+    sync = fs.sync
     for stop_at in range(3):
         snapshot = tmp_path / "snapshot"
         source.snapshot_to(snapshot)
         countdown = itertools.count(stop_at, -1)
 
-        def stopping(directory: Path, left: Iterator[int] = countdown) -> None:
-            if next(left) == 0:
+        def stopping(path: Path, left: Iterator[int] = countdown) -> None:
+            if path.is_dir() and next(left) == 0:
                 raise OSError(5, "stopped here")
-            sync_directory(directory)
+            sync(path)
 
         with monkeypatch.context() as patch:
-            patch.setattr(environment, "sync_directory", stopping)
-            patch.setattr(checkpoint, "sync_directory", stopping)
+            patch.setattr(fs, "sync", stopping)
             with pytest.raises((OSError, StoreFailed), match="stopped here"):
                 store.replace_from(snapshot)
         store = open_store(tmp_path)

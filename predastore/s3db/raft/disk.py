@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
+from predastore import fs
 from predastore.limits import JOURNAL_SMALL_BYTES, JOURNAL_ZERO_AHEAD_BYTES
 
 _ZEROS: Final = bytes(JOURNAL_ZERO_AHEAD_BYTES)
@@ -103,9 +104,7 @@ class OsDisk:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_dir():
-            path.mkdir(mode=0o700, parents=True)
-            _sync_directory(path.parent)
+        fs.make_folder(path, 0o700)
 
     def describe(self, name: str) -> str:
         return str(self.path / name)
@@ -138,12 +137,4 @@ class OsDisk:
             os.unlink(self.path / name)
 
     def sync_directory(self) -> None:
-        _sync_directory(self.path)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        fs.sync(self.path)
