@@ -12,14 +12,16 @@
  *     trailer      "S3DONE01", u64 payload offset, u64 payload size, u64 index size,
  *                  u64 unpacked size, 16 bytes of the payload's SHA-256 as 32 hex digits
  *
- * Unpacked to DIR/predastore/<id>, DIR being the first of these that works: S3D_UNPACK_DIR (then
- * no other), CACHE_DIRECTORY, XDG_CACHE_HOME, HOME/.cache, TMPDIR or /tmp (there
- * predastore-<uid>). The folder must be ours alone (mode 0700): what lies in it is run. Files are
- * written into .new-*, which takes its name by rename when it is whole. At each start the size of
- * every file is compared, as a power cut may have emptied some.
+ * Unpacked to DIR/predastore_unpacked/<id>, DIR being the first of these that works:
+ * S3D_UNPACK_DIR (then no other), CACHE_DIRECTORY, XDG_CACHE_HOME, HOME/.cache, TMPDIR or /tmp
+ * (there predastore_unpacked-<uid>). The folder must be ours alone (mode 0700): what lies in it is
+ * run. Files are written into .new-*, which takes its name by rename when it is whole. At each
+ * start the size of every file is compared, as a power cut may have emptied some.
  *
  * A running s3d holds a shared flock on its folder. Whoever unpacks removes the folders, of older
- * versions and of unpackers that died, that nobody holds.
+ * versions and of unpackers that died, that nobody holds. DIR may be where data lies: the folder
+ * has a name that no bucket can have (an underscore) and that nobody gives to data, and in it
+ * nothing is removed but what has a name that is made here.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -37,6 +39,8 @@
 #include <unistd.h>
 
 #include <zstd.h>
+
+#define FOLDER "predastore_unpacked"
 
 enum { EX_DATAERR = 65, EX_UNAVAILABLE = 69, EX_CANTCREAT = 73, PATH_BYTES = 4096, NAME_BYTES = 512 };
 
@@ -182,12 +186,23 @@ static void remove_tree(int parent, const char *name) {
     unlinkat(parent, name, AT_REMOVEDIR);
 }
 
-/* Removes the folders below `base` that no process holds. */
+/* Whether a folder of this name is made here: an id, .new-PID-NANOSECONDS or .old-the-same. */
+static int is_own(const char *name) {
+    static const char digits[] = "0123456789", hex[] = "0123456789abcdef";
+    if (name[0] != '.') return strlen(name) == sizeof trailer.id && name[strspn(name, hex)] == 0;
+    if (strncmp(name, ".new-", 5) != 0 && strncmp(name, ".old-", 5) != 0) return 0;
+    const char *pid = name + 5, *dash = pid + strspn(pid, digits);
+    if (dash == pid || *dash != '-') return 0;
+    const char *nanoseconds = dash + 1, *end = nanoseconds + strspn(nanoseconds, digits);
+    return end != nanoseconds && *end == 0;
+}
+
+/* Removes the folders of our own making below `base` that no process holds. */
 static void sweep(int base) {
     int again = openat(base, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *list = again < 0 ? NULL : fdopendir(again);
     for (struct dirent *one; list != NULL && (one = readdir(list)) != NULL;) {
-        if (strcmp(one->d_name, ".") == 0 || strcmp(one->d_name, "..") == 0) continue;
+        if (!is_own(one->d_name)) continue;
         if (strncmp(one->d_name, trailer.id, sizeof trailer.id) == 0) continue;
         int folder = openat(base, one->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (folder < 0) continue;
@@ -260,14 +275,17 @@ static void run_from(const char *parent, const char *name, char **argv) {
         return failed(place, "others may write there");
     }
     int folder = held(base, id);
+    if (folder < 0) flock(base, LOCK_EX); /* one unpacks; the others wait, and find it done */
     for (int attempt = 0; folder < 0 && attempt < 3; attempt++) {
-        if (make(base, id) != 0) {
+        folder = held(base, id);
+        if (folder < 0 && make(base, id) != 0) {
             failed(place, strerror(errno));
             close(base);
             return;
         }
-        folder = held(base, id);
+        if (folder < 0) folder = held(base, id);
     }
+    flock(base, LOCK_UN);
     snprintf(program, sizeof program, "%s/%s/s3d", place, id);
     if (folder >= 0 && access(program, X_OK) == 0) execv(program, argv);
     failed(place, folder < 0 ? "it changes all the time" : strerror(errno));
@@ -284,15 +302,15 @@ int main(int argc, char **argv) {
     const char *named[] = {only, getenv("CACHE_DIRECTORY"), getenv("XDG_CACHE_HOME")};
     char below[PATH_BYTES], shared[64];
     for (size_t n = 0; n < (only && *only ? 1 : 3); n++)
-        if (named[n] != NULL && named[n][0] == '/') run_from(named[n], "predastore", argv);
+        if (named[n] != NULL && named[n][0] == '/') run_from(named[n], FOLDER, argv);
     if (only && *only) {
         if (only[0] != '/') failed(only, "not an absolute path");
     } else {
         if (home != NULL && home[0] == '/') {
             snprintf(below, sizeof below, "%s/.cache", home);
-            run_from(below, "predastore", argv);
+            run_from(below, FOLDER, argv);
         }
-        snprintf(shared, sizeof shared, "predastore-%ld", (long)geteuid());
+        snprintf(shared, sizeof shared, FOLDER "-%ld", (long)geteuid());
         run_from(temporary != NULL && temporary[0] == '/' ? temporary : "/tmp", shared, argv);
     }
     fprintf(stderr,

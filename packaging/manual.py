@@ -1,6 +1,6 @@
 """Prints s3d(1) in roff, made from the tables of the program: flags, commands, exit codes.
 
-What is not in those tables (files, signals, examples) is here.
+What is not in those tables (files, signals, recovery, examples) is here.
 """
 
 import datetime
@@ -32,14 +32,41 @@ The configuration is a file in TOML, see
 A flag, with one dash or two, beats its environment variable, which beats the file.
 """
 
+# Commands that work on the files of a host, whoever owns those.
+OFFLINE = (("db", "restore"), ("db", "check"), ("node", "rebuild-index"))
+
 TAIL = r"""
+.SH RECOVERY
+.BR "s3d db restore" ,
+.B s3d db check
+and
+.B s3d node rebuild\-index
+work on the files of this host while the service is stopped.
+Run them as the user that the service runs as: files that root makes, the service can not open.
+On a packaged host:
+.PP
+.nf
+runuser \-u predastore \-\- s3d node rebuild\-index 1 \-config /etc/predastore/cluster.toml
+runuser \-u predastore \-\- s3d db restore FILE \-config /etc/predastore/cluster.toml
+.fi
+.PP
+That user must be able to read the backup,
+.IR FILE ,
+as below
+.IR /var/lib/predastore .
 .SH SIGNALS
 .TP
 .BR SIGTERM ", " SIGINT
 No new connections; running requests get 20 seconds; then everything is closed in order.
 .TP
 .B SIGHUP
-Certificates, credentials and log level are read again; no connection is dropped.
+Flags, environment and file are read again, and no connection is dropped.
+Taken in are certificates, credentials, log level, access log (its file is opened anew), and of
+[[nodes]] weight, state and rows that went; see
+.BR cluster.toml (5),
+RELOAD.
+A [[nodes]] row that went makes that node leave the cluster: all that it holds is moved to the
+others.
 .SH FILES
 .TP
 .I /etc/predastore/cluster.toml
@@ -63,7 +90,9 @@ and
 .BR sd_listen_fds (3).
 .TP
 .B S3D_UNPACK_DIR
-The single\-file binary alone: the directory, and no other, that it unpacks itself into.
+The single\-file binary alone: the directory, and no other, in which it unpacks itself, into
+.IR predastore_unpacked ,
+a folder of its own.
 Otherwise it takes the first that it can use of
 .BR CACHE_DIRECTORY ,
 .BR XDG_CACHE_HOME ,
@@ -122,6 +151,8 @@ def subcommands() -> list[str]:
             argument = f" \\fI{escaped(row.argument)}\\fR" if row.argument else ""
             head = f"\\fB{name} {escaped(row.name)}\\fR{argument}"
             lines += [".TP", head, f"{escaped(row.help)}."]
+            if (name, row.name) in OFFLINE:
+                lines.append("Run it as the user of the service, see RECOVERY.")
     return lines
 
 

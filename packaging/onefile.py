@@ -9,9 +9,8 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-
-import zstandard
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "build" / "binary" / "s3d.dist"
@@ -28,36 +27,51 @@ def launcher(target: Path) -> None:
     subprocess.run(command, check=True)
 
 
-def main() -> int:
-    folder = ROOT / "build" / "binary" / "launcher"
-    folder.mkdir(parents=True, exist_ok=True)
-    launcher(folder / "launcher")
-    files = sorted(file for file in DIST.rglob("*") if file.is_file())
+def compressed(content: bytes) -> bytes:
+    """One zstd frame with a checksum."""
+    import zstandard  # in the environment of the binary alone
+
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        LEVEL, window_log=WINDOW_LOG, write_checksum=True, write_content_size=True
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(content)
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def whole(start: bytes, folder: Path, compress: Callable[[bytes], bytes]) -> bytes:
+    """The one file: the launcher `start`, and all that is in `folder`."""
     index, contents = b"", []
-    for file in files:
-        name, content = file.relative_to(DIST).as_posix().encode(), file.read_bytes()
+    for file in files_of(folder):
+        name, content = file.relative_to(folder).as_posix().encode(), file.read_bytes()
         is_executable = file.stat().st_mode & 0o100 != 0
         index += struct.pack("<QHH", len(content), is_executable, len(name)) + name
         contents.append(content)
     unpacked = b"".join(contents)
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        LEVEL, window_log=WINDOW_LOG, write_checksum=True, write_content_size=True
-    )
-    payload = zstandard.ZstdCompressor(compression_params=parameters).compress(unpacked)
-    start = (folder / "launcher").read_bytes()
+    payload = compress(unpacked)
     digest = hashlib.sha256(payload + index).hexdigest()[:32].encode()
     trailer = b"S3DONE01" + struct.pack(
         "<QQQQ", len(start), len(payload), len(index), len(unpacked)
     )
+    return start + payload + index + trailer + digest
+
+
+def main() -> int:
+    folder = ROOT / "build" / "binary" / "launcher"
+    folder.mkdir(parents=True, exist_ok=True)
+    launcher(folder / "launcher")
     target = ROOT / "dist" / "s3d"
     target.parent.mkdir(exist_ok=True)
     fresh = target.with_name(".s3d.new")
-    fresh.write_bytes(start + payload + index + trailer + digest)
+    fresh.write_bytes(whole((folder / "launcher").read_bytes(), DIST, compressed))
     fresh.chmod(0o755)
     fresh.rename(target)
+    sizes = [file.stat().st_size for file in files_of(DIST)]
     sys.stdout.write(
         f"dist/s3d: {target.stat().st_size / 1e6:.1f} MB, "
-        f"{len(unpacked) / 1e6:.1f} MB in {len(files)} files when unpacked\n"
+        f"{sum(sizes) / 1e6:.1f} MB in {len(sizes)} files when unpacked\n"
     )
     return 0
 

@@ -35,6 +35,7 @@ from predastore.limits import (
 from predastore.logs import quoted
 from predastore.reload import Apply
 
+_MOST: Final = ACCESS_LOG_TEXT_CHARACTERS_MAX
 _SECRET: Final = frozenset(
     {"x-amz-signature", "signature", "x-amz-security-token", "x-amz-credential", "awsaccesskeyid"}
 )
@@ -79,6 +80,7 @@ class AccessLog:
         if len(self._waiting) >= ACCESS_LOG_WAITING_MAX:
             self._lose(1)
             return
+        bucket, key = request.names
         noted = _Noted(
             time.time(),
             request.id,
@@ -86,9 +88,9 @@ class AccessLog:
             request.account,
             request.operation,
             request.method,
-            request.names,
-            request.raw_query,
-            request.headers.get("user-agent", ""),
+            (bucket[:_MOST], key[:_MOST]),
+            _short(request.raw_query),
+            request.headers.get("user-agent", "")[:_MOST],
             status,
             received,
             sent,
@@ -159,9 +161,10 @@ def _opened(name: str) -> TextIO:
     try:
         descriptor = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
-        raise StartupError(
+        raise StartupError.because(
+            error,
             f"access log {name} can not be written ({error.strerror}); name another file with "
-            "-access-log, or - for standard output"
+            "-access-log, or - for standard output",
         ) from None
     return os.fdopen(descriptor, "w", encoding="utf-8")
 
@@ -189,7 +192,7 @@ def _line(noted: _Noted) -> str:
         "received": noted.received,
         "sent": noted.sent,
         "seconds": f"{noted.seconds:.6f}",
-        "agent": noted.agent[:ACCESS_LOG_TEXT_CHARACTERS_MAX],
+        "agent": noted.agent,
     }
     return " ".join(f"{name}={quoted(str(value))}" for name, value in fields.items()) + "\n"
 
@@ -198,4 +201,11 @@ def query_without_secrets(raw_query: bytes) -> str:
     """The query as it was sent, without the parameters that sign it."""
     parts = raw_query.decode("latin-1").split("&")
     kept = [part for part in parts if unquote_plus(part.split("=")[0]).lower() not in _SECRET]
-    return "&".join(kept)[:ACCESS_LOG_TEXT_CHARACTERS_MAX]
+    return "&".join(kept)[:_MOST]
+
+
+def _short(raw_query: bytes) -> bytes:
+    """What a line needs of a query: of a long one not more than will be shown."""
+    if len(raw_query) <= _MOST:
+        return raw_query
+    return query_without_secrets(raw_query).encode("latin-1")

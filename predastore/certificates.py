@@ -42,15 +42,15 @@ class TlsFiles:
 
 def ensure(directory: Path, names: Iterable[str]) -> TlsFiles:
     """A server certificate below `directory` that holds for all `names` (hosts and addresses)."""
-    directory.mkdir(parents=True, exist_ok=True)
+    fs.make_folder(directory)
     files = TlsFiles(directory / "server.pem", directory / "server.key", directory / "ca.pem")
     wanted = sorted(set(names))
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _holds(files.cert, wanted):
-            have = _names(files.cert)
+        issued = _issued(files.cert)
+        if not (_holds(issued, wanted) and files.key.exists()):
             authority, key = _authority(directory)
-            _issue(files, authority, key, sorted(set(wanted) | set(have)))
+            _issue(files, authority, key, sorted({*wanted, *_names(issued)}))
     return files
 
 
@@ -132,8 +132,14 @@ def _stamp(moment: datetime.datetime) -> str:
 def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     cert_file, key_file = directory / "ca.pem", directory / "ca.key"
     if cert_file.exists() and key_file.exists():
-        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-        certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
+        try:
+            key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+            certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise StartupError(
+                f"{cert_file} or {key_file} is damaged; put both back, or remove both: then a new "
+                "authority is made, whose ca.pem clients need"
+            ) from None
         if isinstance(key, ec.EllipticCurvePrivateKey) and _fresh(certificate):
             return certificate, key
     key = ec.generate_private_key(ec.SECP256R1())
@@ -150,7 +156,7 @@ def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePriva
         decipher_only=False,
     )
     certificate = (
-        _builder(name, name, key.public_key(), _CA_DAYS)
+        _builder(name, name, key.public_key(), _in(_CA_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -170,8 +176,9 @@ def _issue(
     key = _key_of(files)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "predastore s3d")])
     issuer_key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    until = min(_in(_SERVER_DAYS), authority.not_valid_after_utc)
     certificate = (
-        _builder(subject, authority.subject, key.public_key(), _SERVER_DAYS)
+        _builder(subject, authority.subject, key.public_key(), until)
         .add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -196,9 +203,11 @@ def _key_of(files: TlsFiles) -> ec.EllipticCurvePrivateKey:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    public: ec.EllipticCurvePublicKey,
+    until: datetime.datetime,
 ) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -206,9 +215,13 @@ def _builder(
         .public_key(public)
         .serial_number(x509.random_serial_number())
         # An hour back: the clocks of clients are not all right.
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_before(_in(0) - datetime.timedelta(hours=1))
+        .not_valid_after(until)
     )
+
+
+def _in(days: int) -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
 
 
 def _general(name: str) -> x509.GeneralName:
@@ -218,20 +231,25 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _names(file: Path) -> list[str]:
-    """Names of the certificate in `file`; empty where there is none."""
-    if not file.exists():
+def _issued(file: Path) -> x509.Certificate | None:
+    """The certificate in `file`; None where there is none of use."""
+    try:
+        return x509.load_pem_x509_certificate(file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _names(certificate: x509.Certificate | None) -> list[str]:
+    if certificate is None:
         return []
-    certificate = x509.load_pem_x509_certificate(file.read_bytes())
     found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return [str(general.value) for general in found]
 
 
-def _holds(file: Path, names: list[str]) -> bool:
-    if not file.exists() or not file.with_suffix(".key").exists():
-        return False
-    certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    return _fresh(certificate) and set(names) <= set(_names(file))
+def _holds(certificate: x509.Certificate | None, names: list[str]) -> bool:
+    return (
+        certificate is not None and _fresh(certificate) and set(names) <= set(_names(certificate))
+    )
 
 
 def _fresh(certificate: x509.Certificate) -> bool:

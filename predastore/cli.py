@@ -6,6 +6,7 @@ Exit codes are in EXITS; after 2 nothing was touched.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,16 @@ from typing import Final
 from predastore import __commit__, __version__, commands, config, flags
 from predastore.errors import (
     ConfigError,
+    DeadlineExceeded,
     InUse,
+    NoLeader,
     NoRoom,
     NotPermitted,
     OtherVersion,
+    Overloaded,
+    PeerUnreachable,
     PredastoreError,
+    StartupError,
     UnsupportedFormat,
 )
 
@@ -30,9 +36,19 @@ EXITS: Final[tuple[tuple[int, str, tuple[type[PredastoreError], ...]], ...]] = (
     (65, "the data is of another version (EX_DATAERR)", (OtherVersion, UnsupportedFormat)),
     (69, "a port or a directory is in use by another process (EX_UNAVAILABLE)", (InUse,)),
     (73, "no space for what has to be written (EX_CANTCREAT)", (NoRoom,)),
+    (
+        75,
+        "the cluster gave no answer in time, or had no leader: try again (EX_TEMPFAIL)",
+        (PeerUnreachable, DeadlineExceeded, Overloaded, NoLeader),
+    ),
     (77, "no permission for a file, a directory or a port (EX_NOPERM)", (NotPermitted,)),
+    (130, "a command that Ctrl-C ended before it was done", ()),
     (1, "could not start, could not go on, or the command was not done", (PredastoreError,)),
 )
+
+_INTERRUPTED: Final = 130
+
+_log = logging.getLogger(__name__)
 
 _EPILOG: Final = """\
 Each flag may also be given by the environment variable that stands in brackets. A flag beats the
@@ -84,25 +100,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `s3d` until it is told to stop; the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        command = commands.find(given[0]) if given else None
-        if command is not None:
-            return command.main(given[1:], os.environ)
-        settings, options = resolve(given, os.environ)
-        from predastore import host
-
-        environment = dict(os.environ)
-        return host.run(
-            settings,
-            options.node,
-            options.db_only,
-            options.db_node,
-            reread=lambda: resolve(given, environment)[0],
-        )
+        return _run(given)
     except PredastoreError as error:
-        lines = error.problems if isinstance(error, ConfigError) else [str(error)]
-        for line in lines:
-            print(f"s3d: {line}", file=sys.stderr)
-        return next(code for code, _, kinds in EXITS if isinstance(error, kinds))
+        return _refused(error)
+    except OSError as error:
+        _log.debug("not foreseen", exc_info=error)
+        what = f"{error.filename}: " if error.filename is not None else ""
+        return _refused(StartupError.because(error, f"{what}{error.strerror or error}"))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _run(given: Sequence[str]) -> int:
+    command = commands.find(given[0]) if given else None
+    if command is not None:
+        return command.main(given[1:], os.environ)
+    settings, options = resolve(given, os.environ)
+    from predastore import host
+
+    environment = dict(os.environ)
+    return host.run(
+        settings,
+        options.node,
+        options.db_only,
+        options.db_node,
+        reread=lambda: resolve(given, environment)[0],
+    )
+
+
+def _refused(error: PredastoreError) -> int:
+    """Says what is wrong; the exit code."""
+    lines = error.problems if isinstance(error, ConfigError) else [str(error)]
+    for line in lines:
+        print(f"s3d: {line}", file=sys.stderr)
+    return next(code for code, _, kinds in EXITS if isinstance(error, kinds))
 
 
 if __name__ == "__main__":

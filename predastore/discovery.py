@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,17 +20,17 @@ from predastore.backend.distributed import DistributedStore, ready_ring
 from predastore.backend.ring_table import (
     LEAVING,
     Change,
+    FileRows,
     NodeRow,
     RingStore,
     RingTable,
     announcement,
     departure,
-    difference,
 )
 from predastore.config import Config, Db, Node, Rs
 from predastore.errors import PeerRefused, PredastoreError, StartupError, TooFewNodes
 from predastore.gossip import Agent, DbFacts, Facts, NodeFacts, Record
-from predastore.gossip.messages import Welcome, Welcomed, shortened
+from predastore.gossip.messages import Changed, Heeded, Welcome, Welcomed, shortened
 from predastore.limits import (
     GOSSIP_FACTS_MS,
     JOIN_ASK_MS,
@@ -47,7 +47,7 @@ from predastore.rpc import CallContext, Endpoint, Method, Reply, Service, self_s
 
 _log = logging.getLogger(__name__)
 
-WELCOME = "cluster.welcome"
+WELCOME, CHANGED = "cluster.welcome", "cluster.changed"
 
 
 # --- joining ----------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ async def joined(settings: Config, cluster_key: bytes) -> Callable[[Config], Con
                         said_s = loop.time()
                         _log.warning("waiting for a process to join", extra={"error": str(error)})
                 else:
-                    return partial(_completed, told)
+                    return partial(_completed, told, frozenset(row.id for row in settings.nodes))
             await asyncio.sleep(JOIN_PAUSE_MS / 1000)
     finally:
         await endpoint.close()
@@ -85,7 +85,8 @@ async def welcomed(endpoint: Endpoint, peer: str) -> Welcomed:
     return told
 
 
-def _completed(told: Welcomed, settings: Config) -> Config:
+def _completed(told: Welcomed, own: frozenset[int], settings: Config) -> Config:
+    """`own`: nodes that the file had when it was read first: of these, it alone speaks."""
     rs = Rs(told.data, told.parity, told.block_bytes)
     if settings.rs not in (rs, Rs()):
         raise StartupError(
@@ -93,7 +94,7 @@ def _completed(told: Welcomed, settings: Config) -> Config:
             "leave [rs] out of the file of a process that joins"
         )
     nowhere = settings.base_path / "elsewhere"
-    known = {row.id for row in settings.nodes}
+    known = own.union(row.id for row in settings.nodes)
     nodes = [
         Node(row.id, row.host, row.port, nowhere / f"node-{row.id}")
         for row in told.nodes
@@ -124,16 +125,20 @@ class Discovery:
         self._settings = settings
         self._roles = chosen
         self._stores = stores
-        self._file = rows_of(settings.nodes)
+        self._file = FileRows(rows_of(settings.nodes))
         self._own = rows_of(chosen.nodes)
         self._ring: RingStore | None = None
         self._store: DistributedStore | None = None
         self._config_changed: Callable[[], None] = lambda: None
+        self._given_up: Callable[[], Collection[int]] = frozenset
+        self._using = asyncio.Lock()  # the table, from its reading on until it is in use
         self._announced = False
+        self._changing: asyncio.Task[None] | None = None
         self._life = random.getrandbits(63)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.table: RingTable | None = None
+        self.problem = ""  # why the table is not current
         local = {f"node/{row.id}" for row in chosen.nodes}
         local |= {f"db/{row.id}" for row in chosen.members}
         peers = [f"node/{row.id}" for row in settings.nodes]
@@ -160,27 +165,37 @@ class Discovery:
         ring: RingStore | None = None,
         store: DistributedStore | None = None,
         config_changed: Callable[[], None] = lambda: None,
+        given_up: Callable[[], Collection[int]] = frozenset,
     ) -> None:
         """Takes part; with a ring and a store also announces and follows the nodes."""
         for name in sorted(self._local):
             self._endpoint.serve(name, {**self.agent.service(), **self._service()})
-        self._ring, self._store, self._config_changed = ring, store, config_changed
+        self._ring, self._store = ring, store
+        self._config_changed, self._given_up = config_changed, given_up
         self.agent.start()
         self._tasks.append(asyncio.create_task(self._tell()))
         if ring is not None:
             self._tasks.append(asyncio.create_task(self._follow()))
 
     async def close(self) -> None:
-        for task in self._tasks:
+        tasks = [*self._tasks, *([self._changing] if self._changing is not None else [])]
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks)
         await self.agent.close()
 
     @property
     def is_current(self) -> bool:
         """Whether the table of nodes has been read."""
         return self._ring is None or self.table is not None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody else is known: neither processes nor their nodes."""
+        rows = self.table.nodes if self.table is not None else ()
+        own = {row.id for row in self._own}
+        return len(self.agent.records) == 1 and all(row.id in own for row in rows)
 
     # --- what this process says ---------------------------------------------------------------
 
@@ -190,27 +205,38 @@ class Discovery:
         host, port = rows[0] if rows else ("", 0)
         if nodes is None:
             nodes = tuple(NodeFacts(row.id, row.host, row.port) for row in self._own)
-        version = self.table.version if self.table is not None else 0
         members = _members(self._roles.members)
-        return Facts(host, port, self._life, nodes, members, version, __version__)
+        return Facts(host, port, self._life, nodes, members, self._version, __version__)
 
     async def _tell(self) -> None:
         while True:
-            nodes = []
-            for row, store in zip(self._own, self._stores, strict=True):
-                status = await store.status()
-                failure = shortened(status.failure)
-                used, free = status.used_bytes, status.free_bytes
-                nodes.append(NodeFacts(row.id, row.host, row.port, used, free, failure))
-            self.agent.say(self._facts(tuple(nodes)))
+            try:
+                self.agent.say(self._facts(tuple([fact async for fact in self._node_facts()])))
+            except Exception:
+                _log.exception("what this process says of its nodes is old; it goes on")
             await asyncio.sleep(GOSSIP_FACTS_MS / 1000)
 
+    async def _node_facts(self) -> AsyncIterator[NodeFacts]:
+        for row, store in zip(self._own, self._stores, strict=True):
+            status = await store.status()
+            used, free = status.used_bytes, status.free_bytes
+            yield NodeFacts(row.id, row.host, row.port, used, free, shortened(status.failure))
+
     def _service(self) -> Service:
-        return {WELCOME: Method(Welcome, Welcomed, self._on_welcome, 0)}
+        return {
+            WELCOME: Method(Welcome, Welcomed, self._on_welcome, 0),
+            CHANGED: Method(Changed, Heeded, self._on_changed, 0),
+        }
+
+    async def _on_changed(self, request: Changed, _: memoryview, __: CallContext) -> Reply:
+        """The table of nodes was changed: it is in use here when this is answered."""
+        if self._ring is not None and request.version > self._version:
+            await self._refresh()
+        return Reply(Heeded(self._version))
 
     async def _on_welcome(self, _: Welcome, __: memoryview, ___: CallContext) -> Reply:
         rs = self._settings.rs
-        rows = self.table.nodes if self.table is not None else self._file
+        rows = self.table.nodes if self.table is not None else self._file.taken_in
         nodes = tuple(NodeFacts(row.id, row.host, row.port) for row in rows)
         members = _members(self._settings.db)
         return Reply(Welcomed(rs.data, rs.parity, rs.block_bytes, members, nodes))
@@ -224,7 +250,7 @@ class Discovery:
         self._reach(record.name, facts.host, facts.port)
         for node in facts.nodes:
             self._reach(f"node/{node.id}", node.host, node.port)
-        if facts.ring_version > (self.table.version if self.table is not None else 0):
+        if facts.ring_version > self._version:
             self._wake.set()
 
     def _reach(self, name: str, host: str, port: int) -> None:
@@ -233,15 +259,23 @@ class Discovery:
 
     # --- the table of nodes -------------------------------------------------------------------
 
+    @property
+    def _version(self) -> int:
+        return self.table.version if self.table is not None else 0
+
     async def _follow(self) -> None:
         while True:
             pause_ms = RING_REFRESH_MS
             self._wake.clear()
             try:
                 await self._refresh()
+                self.problem = ""
             except PredastoreError as error:
+                self.problem, pause_ms = str(error), RING_RETRY_MS
                 _log.info("the table of nodes", extra={"error": str(error)})
+            except Exception:
                 pause_ms = RING_RETRY_MS
+                _log.exception("the table of nodes could not be taken in; tried again")
             try:
                 async with asyncio.timeout(pause_ms / 1000):
                     await self._wake.wait()
@@ -250,28 +284,44 @@ class Discovery:
 
     async def _refresh(self) -> None:
         assert self._ring is not None
-        table = await self._ring.read()
-        if table is None and self._settings.cluster.join:
-            return  # the cluster that it joins founds it
-        if table is None or not self._announced:
-            table = await self._ring.change(announcement(self._own), founding=self._file)
-            self._announced = True
-        await self._use(table)
-        for row in table.nodes:
-            if row.state == LEAVING and await self._is_empty(row.id):
-                await self._use(await self._ring.change(departure(row.id)))
-                _log.info("a node has left", extra={"node": row.id})
+        async with self._using:
+            table = await self._ring.read()
+            if table is None and self._settings.cluster.join:
+                return  # the cluster that it joins founds it
+            if table is None or not self._announced:
+                announced = announcement(self._own)
+                table = await self._ring.change(announced, founding=self._file.taken_in)
+                self._announced = True
+            await self._use(table)
+        leaving = [row.id for row in table.nodes if row.state == LEAVING]
+        gone = await asyncio.gather(*(self._is_gone(node) for node in leaving))
+        for node, is_gone in zip(leaving, gone, strict=True):
+            if is_gone:
+                await self._change(departure(node))
+                _log.info("a node has left", extra={"node": node})
+
+    async def _change(self, change: Change) -> None:
+        assert self._ring is not None
+        async with self._using:
+            await self._use(await self._ring.change(change, founding=self._file.taken_in))
 
     async def _use(self, table: RingTable) -> None:
+        """Has `table`, just read, used here. TooFewNodes: objects need more."""
         old = self.table
-        if old is not None and old.version >= table.version:
+        if old == table:
             return
         told = {node.id for one in self.agent.records if one.is_here for node in one.facts.nodes}
         for row in table.nodes:
             if row.id not in told:
                 self._reach(f"node/{row.id}", row.host, row.port)
         assert self._store is not None
-        ring = await asyncio.to_thread(ready_ring, table.active(), self._store.cluster.code)
+        code = self._store.cluster.code
+        if len(table.active()) < code.shards:
+            raise TooFewNodes(
+                f"{len(table.active())} nodes of the cluster are active, and each object has "
+                f"{code.shards} shards: start more nodes, activate some, or correct [rs]"
+            )
+        ring = await asyncio.to_thread(ready_ring, table.active(), code)
         self._store.set_ring(ring, table.going())
         self.table = table
         self._config_changed()
@@ -289,7 +339,7 @@ class Discovery:
 
     def _compare_with_file(self, table: RingTable) -> None:
         known = {row.id: row for row in table.nodes}
-        for row in self._own if self._settings.cluster.join else self._file:
+        for row in self._own if self._settings.cluster.join else self._file.taken_in:
             other = known.get(row.id)
             if other is not None and (other.weight, other.state) != (row.weight, row.state):
                 _log.warning(
@@ -298,13 +348,16 @@ class Discovery:
                     extra={"node": row.id, "weight": other.weight, "state": other.state},
                 )
 
-    async def _is_empty(self, node: int) -> bool:
+    async def _is_gone(self, node: int) -> bool:
+        """Whether a node that leaves has nothing any more that somebody needs."""
+        if node in self._given_up():
+            return True
         client = NodeClient(self._endpoint)
         try:
             status = await client.status(node, timeout_ms=RING_NODE_TIMEOUT_MS)
         except PredastoreError:
             return False
-        return status.shard_count == 0
+        return status.shard_count == 0 and status.pending_shards == 0
 
     # --- reload -------------------------------------------------------------------------------
 
@@ -312,31 +365,28 @@ class Discovery:
         """A hook of predastore.reload for [[nodes]]."""
 
         def apply() -> None:
-            after = rows_of(settings.nodes)
-            if after != self._file:
-                self._tasks.append(asyncio.create_task(self._change_to(after)))
+            is_idle = self._changing is None or self._changing.done()
+            if self._file.says(rows_of(settings.nodes)) and is_idle:
+                self._changing = asyncio.create_task(self._take_in_file())
 
         return apply
 
-    async def _change_to(self, after: Sequence[NodeRow]) -> None:
-        assert self._ring is not None
-        change: Change = difference(self._file, after)
+    async def _take_in_file(self) -> None:
         while True:
             try:
-                table = await self._ring.change(change, founding=self._file)
-                break
+                await self._file.take_in(self._change)
             except TooFewNodes as error:
                 _log.error("[[nodes]] not changed", extra={"problem": str(error)})
                 return
             except PredastoreError as error:
                 _log.warning("[[nodes]] not changed yet", extra={"error": str(error)})
                 await asyncio.sleep(RING_RETRY_MS / 1000)
-        self._file = list(after)
-        known = {row.id for row in table.nodes}
-        for row in after:
+            else:
+                break
+        known = {row.id for row in self.table.nodes} if self.table is not None else set()
+        for row in self._file.taken_in:
             if row.id not in known:
                 _log.info("a node is added when its process starts", extra={"node": row.id})
-        await self._use(table)
 
 
 def rows_of(nodes: Sequence[Node]) -> list[NodeRow]:

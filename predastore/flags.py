@@ -141,7 +141,16 @@ def settled(
         raise ConfigError(["-tls-cert and -tls-key go together; give both or neither"])
     if options.db_only:
         loaded = replace(loaded, backend="distributed")
-    return config.complete(loaded), options
+    completed = config.complete(loaded)
+    problems = [f"{_sources(loaded)}: {problem}" for problem in config.problems(completed)]
+    if problems:
+        raise ConfigError(problems)
+    return completed, options
+
+
+def _sources(loaded: config.Config) -> str:
+    together = "flags and environment"
+    return f"{loaded.source} with {together}" if loaded.source else together
 
 
 def _load(named: tuple[str, str] | None) -> config.Config:
@@ -176,10 +185,10 @@ def _overrides(values: dict[str, tuple[str, str]], problems: list[str]) -> dict[
     for name in _OF_THE_FILE:
         if name in values:
             text, place = values[name]
-            value: Any = int(text) if name.endswith("port") and text.isdigit() else text
+            is_number = name.endswith("port") and text.isascii() and text.isdecimal()
             key = name.replace("-", "_")
             try:
-                raw[key] = config.TOP_FIELDS[key].read(value)
+                raw[key] = config.TOP_FIELDS[key].read(int(text) if is_number else text)
             except ValueError as error:
                 problems.append(f"{place}: {error}")
     return raw

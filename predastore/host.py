@@ -11,7 +11,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -55,11 +55,14 @@ def run(
     chosen = roles.choose(
         settings, node=node, db_only=db_only, db_node=db_node, is_local=roles.is_local
     )
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     if settings.cluster.join and settings.backend == "distributed":
         logs.configure(settings.log_level)
-        auth = settings.auth or (credentials.ensure(settings.base_path),)
-        key = credentials.cluster_key(settings, auth)
-        completed = asyncio.run(discovery.joined(settings, key))
+        with _started():
+            auth = settings.auth or (credentials.ensure(settings.base_path),)
+        completed = asyncio.run(_joined(settings, credentials.cluster_key(settings, auth)))
+        if completed is None:
+            return 0
         settings, reread = completed(settings), _chain(reread, completed)
     roles.check_shared_keys(settings, chosen, roles.is_local)
     certificates.check(settings.tls_cert, settings.tls_key)
@@ -73,6 +76,34 @@ def _chain(first: Callable[[], Config], then: Callable[[Config], Config]) -> Cal
     return lambda: then(first())
 
 
+@contextlib.contextmanager
+def _started() -> Iterator[None]:
+    """Turns what the operating system refuses into a StartupError."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename is not None else ""
+        raise StartupError.because(
+            error, f"can not start: {what}{error.strerror or error}"
+        ) from error
+
+
+async def _joined(settings: Config, cluster_key: bytes) -> Callable[[Config], Config] | None:
+    """What completes a configuration; None where a signal came first."""
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    joining = asyncio.create_task(discovery.joined(settings, cluster_key))
+    waiter = asyncio.create_task(stopping.wait())
+    await asyncio.wait((joining, waiter), return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    if joining.done():
+        return joining.result()
+    joining.cancel()
+    await asyncio.wait((joining,))
+    return None
+
+
 async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Config]) -> int:
     stopping = asyncio.Event()
     parts = Parts(settings, chosen)
@@ -83,13 +114,8 @@ async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Conf
     loop.add_signal_handler(signal.SIGHUP, host.hangup.set)
     async with contextlib.AsyncExitStack() as stack:
         parts.telemetry = await stack.enter_async_context(telemetry.traced())
-        try:
+        with _started():
             await parts.open(stack)
-        except OSError as error:
-            what = f"{error.filename}: " if error.filename is not None else ""
-            raise StartupError.because(
-                error, f"can not start: {what}{error.strerror or error}"
-            ) from error
         # What start-up made stays: full collections need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -157,7 +183,9 @@ class Host:
         while not (await self._answers() and await self._make_buckets()):
             if loop.time() - said_s > READY_LOG_MS / 1000:
                 said_s = loop.time()
-                _log.warning("waiting for the metadata cluster: no leader answers yet")
+                problem = parts.discovery.problem if parts.discovery is not None else ""
+                why = problem or "no leader answers yet"
+                _log.warning("waiting for the metadata cluster: %s", why)
             await asyncio.sleep(READY_POLL_MS / 1000)
         parts.is_ready = True
         ca = parts.tls_files.ca if parts.tls_files is not None else None

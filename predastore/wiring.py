@@ -109,6 +109,7 @@ class Parts:
         found = {"localhost", "127.0.0.1", "::1", name, self.settings.host, *local}
         with contextlib.suppress(OSError):
             found |= {str(row[4][0]) for row in socket.getaddrinfo(name, None)}
+        found = {each.partition("%")[0] for each in found}  # a link's name is this host's alone
         for domain in self.settings.domains:
             found |= {domain, f"*.{domain}"}
         return sorted(found - {"0.0.0.0", "::"})
@@ -117,6 +118,7 @@ class Parts:
 
     def _prepare_certificate(self, settings: Config) -> Apply:
         """The certificate of handshakes to come; one that was generated is renewed near its end."""
+        certificates.check(settings.tls_cert, settings.tls_key)
         files = self._certificate(settings)
         if files is None or self._tls is None:
             return lambda: None
@@ -139,6 +141,7 @@ class Parts:
         """Other processes prove themselves by the key that this one has: it stays what it is."""
         settings, roles_ = self.settings, self.roles
         alone = set(settings.nodes) <= set(roles_.nodes) and set(settings.db) <= set(roles_.members)
+        alone = alone and (self.discovery is None or self.discovery.is_alone)
         before = credentials.cluster_key(settings, self.auth)
         if not alone and credentials.cluster_key(settings, auth) != before:
             raise ConfigError(
@@ -261,7 +264,8 @@ class Parts:
             healing.start()  # once the table of nodes has been read, not before
             healing.config_changed()
 
-        discovery.start(RingStore(state, code.shards), store, ring_changed)
+        ring = RingStore(state, code.shards)
+        discovery.start(ring, store, ring_changed, lambda: healing.given_up)
         self.reloader.add(("nodes",), discovery.prepare)
 
     async def _open_objects(

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BINARY = ROOT / "dist" / "s3d"
 DIST = ROOT / "build" / "binary" / "s3d.dist"
 SIZE_MB_MAX = 45
+FOLDER = "predastore_unpacked"
 
 
 def run(
@@ -41,7 +42,7 @@ def version(place: Path, binary: Path = BINARY) -> subprocess.CompletedProcess[s
 
 
 def folders(place: Path) -> list[str]:
-    return sorted(file.name for file in (place / "predastore").iterdir())
+    return sorted(file.name for file in (place / FOLDER).iterdir())
 
 
 def test_it_is_small() -> None:
@@ -74,7 +75,7 @@ def test_no_package_of_the_development_is_inside() -> None:
 
 def test_it_unpacks_once_and_is_one_process(tmp_path: Path) -> None:
     first = version(tmp_path)
-    (folder,) = (tmp_path / "predastore").iterdir()
+    (folder,) = (tmp_path / FOLDER).iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
     stamps = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
     assert version(tmp_path).stdout == first.stdout
@@ -90,7 +91,7 @@ def test_signals_reach_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert server.process is not None
         program = Path(f"/proc/{server.process.pid}/exe").resolve()
         assert program.name == "s3d"
-        assert program.parent.parent == tmp_path / "predastore"
+        assert program.parent.parent == tmp_path / FOLDER
         assert server.stop() == 0
     finally:
         server.kill()
@@ -110,7 +111,7 @@ def test_eight_that_unpack_at_once_do_not_meet(tmp_path: Path) -> None:
 
 def test_what_was_damaged_is_unpacked_anew(tmp_path: Path) -> None:
     version(tmp_path)
-    (folder,) = (tmp_path / "predastore").iterdir()
+    (folder,) = (tmp_path / FOLDER).iterdir()
     os.truncate(folder / "s3d", 10)
     (folder / "predastore" / "commit").unlink()
     assert version(tmp_path).returncode == 0
@@ -119,9 +120,9 @@ def test_what_was_damaged_is_unpacked_anew(tmp_path: Path) -> None:
 
 def test_folders_of_older_versions_go_when_nobody_holds_them(tmp_path: Path) -> None:
     for name in ("0" * 32, "1" * 32, ".new-1-1"):
-        (tmp_path / "predastore" / name / "below").mkdir(parents=True)
-        (tmp_path / "predastore" / name / "below" / "file").write_text("old")
-    descriptor = os.open(tmp_path / "predastore" / ("1" * 32), os.O_RDONLY)
+        (tmp_path / FOLDER / name / "below").mkdir(parents=True)
+        (tmp_path / FOLDER / name / "below" / "file").write_text("old")
+    descriptor = os.open(tmp_path / FOLDER / ("1" * 32), os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     assert version(tmp_path).returncode == 0
     os.close(descriptor)
@@ -143,31 +144,31 @@ def test_no_space_to_unpack_is_one_line(tmp_path: Path, size: str) -> None:
     prefix = ("unshare", "--mount", "sh", "-c", f"{script}; exit $code", "sh")
     done = run("--version", prefix=prefix, S3D_UNPACK_DIR=str(tmp_path))
     assert re.fullmatch(
-        rf"s3d: can not unpack itself \({tmp_path}/predastore: No space left on device\); "
+        rf"s3d: can not unpack itself \({tmp_path}/{FOLDER}: No space left on device\); "
         r"name a directory where it may write and run \d+ MiB with S3D_UNPACK_DIR",
         only_line(done, 73),
     )
 
 
 def test_a_folder_that_others_may_write_is_not_trusted(tmp_path: Path) -> None:
-    (tmp_path / "predastore").mkdir()
-    (tmp_path / "predastore").chmod(0o777)
-    assert f"{tmp_path}/predastore: others may write there" in only_line(version(tmp_path), 73)
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER).chmod(0o777)
+    assert f"{tmp_path}/{FOLDER}: others may write there" in only_line(version(tmp_path), 73)
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
-    (tmp_path / "predastore").symlink_to(tmp_path / "elsewhere")
-    assert "predastore: Not a directory" in only_line(version(tmp_path), 73)
+    (tmp_path / FOLDER).symlink_to(tmp_path / "elsewhere")
+    assert f"{FOLDER}: Not a directory" in only_line(version(tmp_path), 73)
 
 
 @pytest.mark.parametrize(
     ("given", "used"),
     [
-        ({"CACHE_DIRECTORY": "a", "XDG_CACHE_HOME": "b"}, "a/predastore"),
-        ({"XDG_CACHE_HOME": "b", "HOME": "c"}, "b/predastore"),
-        ({"XDG_CACHE_HOME": "/proc", "HOME": "c"}, "c/.cache/predastore"),
-        ({"HOME": "/proc", "TMPDIR": "d"}, f"d/predastore-{os.geteuid()}"),
+        ({"CACHE_DIRECTORY": "a", "XDG_CACHE_HOME": "b"}, f"a/{FOLDER}"),
+        ({"XDG_CACHE_HOME": "b", "HOME": "c"}, f"b/{FOLDER}"),
+        ({"XDG_CACHE_HOME": "/proc", "HOME": "c"}, f"c/.cache/{FOLDER}"),
+        ({"HOME": "/proc", "TMPDIR": "d"}, f"d/{FOLDER}-{os.geteuid()}"),
     ],
 )
 def test_where_it_unpacks(tmp_path: Path, given: Mapping[str, str], used: str) -> None:

@@ -9,10 +9,9 @@ import hmac
 from collections.abc import Mapping, Sequence
 
 from predastore.backend import records
-from predastore.backend.commit_ops import object_ops, repair_ops
+from predastore.backend.commit_ops import object_ops
 from predastore.backend.interface import CompletedPart
 from predastore.backend.records import (
-    MISSING,
     PARTS,
     UPLOADS,
     Checksum,
@@ -20,7 +19,6 @@ from predastore.backend.records import (
     ObjectRecord,
     PartRecord,
     PartSize,
-    ShardExtent,
     UploadRecord,
 )
 from predastore.coding import checksum
@@ -77,7 +75,11 @@ def check_expected(record: ObjectRecord, checksums: Mapping[str, bytes], size: i
 def complete_ops(
     upload: UploadRecord, record: ObjectRecord, stored: Sequence[PartRecord]
 ) -> tuple[tuple[Op, ...], tuple[tuple[bytes, bytes], ...]]:
-    """The commit's ops, and the (key, value) in PARTS that tells of parts that are not used."""
+    """The commit's ops, and the (key, value) in PARTS that tells of parts that are not used.
+
+    What parts lack is on the repair table since they were put, under the object's key, and stays
+    there until it is made: to write it again would be too much for one commit.
+    """
     used = {extent.write_id for extent in record.extents}
     unused = tuple(part.extent for part in stored if part.extent.write_id not in used)
     leftovers: tuple[tuple[bytes, bytes], ...] = ()
@@ -91,16 +93,8 @@ def complete_ops(
         Delete(PARTS, records.touch_key(upload.upload_id)),
         DeletePrefix(PARTS, records.parts_prefix(upload.upload_id)),
         *(Put(PARTS, where, value) for where, value in leftovers),
-        *(op for extent in record.extents for op in _degraded(record, extent)),
     )
     return ops, leftovers
-
-
-def _degraded(record: ObjectRecord, extent: records.Extent) -> tuple[Op, ...]:
-    if not isinstance(extent, ShardExtent) or MISSING not in extent.nodes:
-        return ()
-    missing = [shard for shard, node in enumerate(extent.nodes) if node == MISSING]
-    return repair_ops(record.bucket, record.key, extent, missing)
 
 
 def _chosen(wanted: Sequence[CompletedPart], stored: Mapping[int, PartRecord]) -> list[PartRecord]:

@@ -16,25 +16,27 @@ import asyncio
 import heapq
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from predastore.backend import records
 from predastore.backend.interface import ByteStore
 from predastore.backend.records import OBJECTS, PARTS, Extent, GarbageRecord, PartRecord
 from predastore.backend.state import GlobalState
-from predastore.errors import PredastoreError
+from predastore.errors import NoLeader, PredastoreError
 from predastore.failpoints import failpoint
 from predastore.limits import (
     BACKEND_SCAN_PAGE_MAX,
     COLLECTOR_BATCH_MAX,
+    COLLECTOR_BYTES_MAX,
     COLLECTOR_ENTRIES_MAX,
+    COLLECTOR_EXTENTS_MAX,
     COLLECTOR_RETRY_S_MAX,
     COLLECTOR_RETRY_S_MIN,
     COLLECTOR_SCAN_S,
 )
-from predastore.s3db.commands import Delete, DeletePrefix, Op, batch
+from predastore.s3db.commands import Batch, Delete, DeletePrefix, Op, batch
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +44,9 @@ _TABLES: Final = (OBJECTS, PARTS)
 
 
 class _Entry:
-    """A `deleted:` entry that waits until `due` (loop time)."""
+    """A `deleted:` entry that waits until `due` (loop time). `alone`: to be worked off so."""
 
-    __slots__ = ("due", "key", "retry_s", "stored", "table", "upload_id")
+    __slots__ = ("alone", "due", "key", "retry_s", "stored", "table", "upload_id")
 
     def __init__(self, table: str, key: bytes, stored: bytes, due: float) -> None:
         self.table = table
@@ -52,10 +54,18 @@ class _Entry:
         self.stored = stored
         self.due = due
         self.upload_id = ""
+        self.alone = False
         self.retry_s = float(COLLECTOR_RETRY_S_MIN)
 
     def __lt__(self, other: _Entry) -> bool:
         return self.due < other.due
+
+
+class _Garbage(NamedTuple):
+    """What an entry lets go of; None if that can not be read now."""
+
+    entry: _Entry
+    extents: tuple[Extent, ...] | None
 
 
 class Collector:
@@ -69,6 +79,7 @@ class Collector:
         self._scan_s = scan_s
         self._waiting: list[_Entry] = []
         self._known: set[tuple[str, bytes]] = set()
+        self._known_bytes = 0  # of their records
         self._readers: Counter[bytes] = Counter()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -114,19 +125,31 @@ class Collector:
         now = asyncio.get_running_loop().time()
         entries = [_Entry(table, key, stored, now + self._store.grace_s) for key, stored in kept]
         if self._store.grace_s == 0:
-            await self._release(entries)
+            async for taken in self._batches(entries):
+                await self._release(taken)
         self._add(entries)
 
     # --- background -----------------------------------------------------------------------
 
-    def _add(self, entries: Sequence[_Entry]) -> None:
+    def _add(self, entries: Sequence[_Entry]) -> bool:
+        """False: there is no room for all of them."""
+        fits = True
         for entry in entries:
             name = (entry.table, entry.key)
-            if name not in self._known and len(self._known) < COLLECTOR_ENTRIES_MAX:
-                self._known.add(name)
-                heapq.heappush(self._waiting, entry)
+            if name in self._known:
+                continue
+            if (
+                len(self._known) >= COLLECTOR_ENTRIES_MAX
+                or self._known_bytes + len(entry.stored) > COLLECTOR_BYTES_MAX
+            ):
+                fits = False
+                continue
+            self._known.add(name)
+            self._known_bytes += len(entry.stored)
+            heapq.heappush(self._waiting, entry)
         self.start()
         self._wake.set()
+        return fits
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -163,36 +186,64 @@ class Collector:
         """Adds the entries that other processes, or an earlier one, left behind."""
         due = asyncio.get_running_loop().time() + self._store.grace_s
         for table in _TABLES:
-            after = b""
-            while len(self._known) < COLLECTOR_ENTRIES_MAX:
+            after, truncated = b"", True
+            while truncated:
                 page = await self._state.list(
                     table, records.DELETED_PREFIX, b"", after, COLLECTOR_BATCH_MAX
                 )
-                self._add([_Entry(table, key, stored, due) for key, stored in page.entries])
-                after = page.next
-                if not page.truncated:
-                    break
+                found = [_Entry(table, key, stored, due) for key, stored in page.entries]
+                if not self._add(found):
+                    return
+                truncated, after = page.truncated, page.next
 
     async def _collect(self, entries: Sequence[_Entry]) -> None:
         """Releases the bytes of `entries`; those that are not free of them come up again."""
-        if not entries:
-            return
-        done: list[_Entry] = []
+        left = dict.fromkeys(entries)
         try:
-            done = await self._release(entries)
-            failpoint("collector.released")
-            ops: list[Op] = []
-            for entry in done:
-                ops.append(Delete(entry.table, entry.key))
-                if entry.upload_id:
-                    ops.append(DeletePrefix(PARTS, records.parts_prefix(entry.upload_id)))
-            if ops:
-                await self._state.commit(batch(*ops))
-        except BaseException:
-            done = []
-            raise
+            async for taken in self._batches(entries):
+                done = await self._collect_batch(taken)
+                for entry, _ in taken:
+                    del left[entry]
+                self._settle([entry for entry, _ in taken], done)
         finally:
-            self._settle(entries, done)
+            self._settle([*left], ())
+
+    async def _batches(self, entries: Sequence[_Entry]) -> AsyncIterator[list[_Garbage]]:
+        """All of `entries`, parted into what is worked off at once."""
+        taken: list[_Garbage] = []
+        count = 0
+        for entry in entries:
+            garbage = _Garbage(entry, await self._extents(entry))
+            if entry.alone:
+                yield [garbage]
+                continue
+            taken.append(garbage)
+            count += len(garbage.extents or ())
+            if count >= COLLECTOR_EXTENTS_MAX:
+                yield taken
+                taken, count = [], 0
+        if taken:
+            yield taken
+
+    async def _collect_batch(self, taken: Sequence[_Garbage]) -> list[_Entry]:
+        """The entries that are gone now: none where that fails. Raises only what the next batch
+        would meet, too."""
+        try:
+            done = await self._release(taken)
+            failpoint("collector.released")
+            if done:
+                await self._state.commit(_removal(done))
+        except NoLeader:
+            raise
+        except PredastoreError as error:
+            logger.warning("garbage collection will go on later", extra={"error": str(error)})
+        except Exception:
+            logger.exception("garbage collection failed; it will go on later")
+        else:
+            return done
+        for entry, _ in taken:
+            entry.alone = True
+        return []
 
     def _settle(self, entries: Sequence[_Entry], done: Sequence[_Entry]) -> None:
         now = asyncio.get_running_loop().time()
@@ -200,24 +251,27 @@ class Collector:
         for entry in entries:
             if entry in finished:
                 self._known.discard((entry.table, entry.key))
+                self._known_bytes -= len(entry.stored)
                 continue
             entry.due = now + entry.retry_s
             entry.retry_s = min(2 * entry.retry_s, COLLECTOR_RETRY_S_MAX)
             heapq.heappush(self._waiting, entry)
 
-    async def _release(self, entries: Sequence[_Entry]) -> list[_Entry]:
+    async def _release(self, taken: Sequence[_Garbage]) -> list[_Entry]:
         """The entries whose bytes are gone from everywhere now."""
-        wanted: list[tuple[_Entry, tuple[Extent, ...]]] = []
-        for entry in entries:
-            extents = await self._extents(entry)
-            if extents is not None and not any(each.write_id in self._readers for each in extents):
-                wanted.append((entry, extents))
+        wanted = [
+            (entry, extents)
+            for entry, extents in taken
+            if extents is not None and not any(each.write_id in self._readers for each in extents)
+        ]
         gone = await self._store.release([each for _, extents in wanted for each in extents])
         done: list[_Entry] = []
+        start = 0
         for entry, extents in wanted:
-            if all(gone[: len(extents)]):
+            end = start + len(extents)
+            if all(gone[start:end]):
                 done.append(entry)
-            gone = gone[len(extents) :]
+            start = end
         return done
 
     async def _extents(self, entry: _Entry) -> tuple[Extent, ...] | None:
@@ -227,6 +281,7 @@ class Collector:
             if not isinstance(deleted, GarbageRecord):
                 return records.extents_of(deleted)
             entry.upload_id = deleted.upload_id
+            entry.alone = entry.alone or bool(deleted.upload_id)
             parts = await self._parts(deleted.upload_id) if deleted.upload_id else ()
             return (*deleted.extents, *parts)
         except PredastoreError as error:
@@ -248,3 +303,13 @@ class Collector:
             after = page.next
             if not page.truncated:
                 return tuple(extents)
+
+
+def _removal(done: Sequence[_Entry]) -> Batch:
+    """The commit that removes entries, and the parts of uploads that they tell of."""
+    ops: list[Op] = []
+    for entry in done:
+        ops.append(Delete(entry.table, entry.key))
+        if entry.upload_id:
+            ops.append(DeletePrefix(PARTS, records.parts_prefix(entry.upload_id)))
+    return batch(*ops)

@@ -3,7 +3,8 @@
 A key is a plain file at <bucket>/<key> where a file system can hold it so. Any other lies under
 .predastore/objects/, by its write id: keys with empty, "." or ".." segments (a trailing slash
 makes an empty one), segments over 255 bytes, NUL, a first segment like our own directory's, all
-keys of a bucket named like something that the process keeps beside the buckets; and on a
+keys of a bucket named like something that the process keeps beside the buckets, keys of more than
+FILE_SEGMENTS_MAX segments, as every directory that is made costs all writers a sync; and on a
 file system that ignores case, keys that are not in the one form that no other key can equal.
 The record says where an object is, so no name is ever mapped back.
 
@@ -17,6 +18,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from predastore.limits import FILE_SEGMENTS_MAX
+
 OWN_DIRECTORY: Final = ".predastore"
 SEGMENT_BYTES_MAX: Final = 255  # NAME_MAX of the usual file systems
 
@@ -27,6 +30,8 @@ _TAKEN: Final = frozenset({"tls", "nodes", "credentials.json"})
 def plain_path(bucket: str, key: str, *, ignores_case: bool) -> str | None:
     """The path of a key's plain file, relative to the base path; None if it can not have one."""
     segments = key.split("/")
+    if len(segments) > FILE_SEGMENTS_MAX:
+        return None
     if bucket in _TAKEN or segments[0].lower().startswith(OWN_DIRECTORY):
         return None
     for segment in segments:

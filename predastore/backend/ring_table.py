@@ -10,6 +10,7 @@ are made one after the other, and a change that is made twice is made once. Who 
 - a process announces the nodes that it runs: new ones are added, their addresses brought up to
   date. Weight and state it leaves alone: an old file on one host must not undo what was told to
   another.
+- an operator's command sets a node's state, and tells every process that answers.
 - a reload (SIGHUP) applies what its file says of known nodes differently from before. A row that
   came is added when the process that runs it announces it: no shard is sent to a node that never
   ran. A row that went makes the node `leaving`: it gets no new shards, what it has is moved, and
@@ -18,7 +19,8 @@ are made one after the other, and a change that is made twice is made once. Who 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -93,12 +95,35 @@ def difference(before: Sequence[NodeRow], after: Sequence[NodeRow]) -> Change:
     def change(rows: Rows) -> Rows:
         changed = dict(rows)
         for id_, row in new.items():
-            if id_ in changed and row != old.get(id_):
-                changed[id_] = row
+            if id_ in changed:
+                changed[id_] = _edited(changed[id_], old.get(id_), row)
         for id_ in old.keys() - new.keys():
             if id_ in changed:
                 changed[id_] = msgspec.structs.replace(changed[id_], state=LEAVING)
         return changed
+
+    return change
+
+
+def _edited(row: NodeRow, before: NodeRow | None, after: NodeRow) -> NodeRow:
+    """`row` with what a file says differently in `after` than in `before`."""
+    if before is None:
+        return after
+    news = {
+        field: getattr(after, field)
+        for field in NodeRow.__struct_fields__
+        if getattr(after, field) != getattr(before, field)
+    }
+    return msgspec.structs.replace(row, **news)
+
+
+def following(changes: Sequence[Change]) -> Change:
+    """All of them, one after the other."""
+
+    def change(rows: Rows) -> Rows:
+        for each in changes:
+            rows = each(rows)
+        return rows
 
     return change
 
@@ -123,6 +148,40 @@ def setting(id_: int, state: str) -> Change:
         return {**rows, id_: msgspec.structs.replace(rows[id_], state=state)}
 
     return change
+
+
+class FileRows:
+    """The rows of a process's file, and what has changed in them since the table took them in.
+
+    An attempt to change the table may have been made although it failed; so what the file said in
+    between is not forgotten before the table has taken in all of it, in its order."""
+
+    def __init__(self, rows: Sequence[NodeRow]) -> None:
+        self._said = [list(rows)]  # the first is what the table has taken in
+
+    @property
+    def taken_in(self) -> Sequence[NodeRow]:
+        return self._said[0]
+
+    def says(self, rows: Sequence[NodeRow]) -> bool:
+        """The file has these rows now; whether the table is to be changed."""
+        if rows != self._said[-1]:
+            self._said.append(list(rows))
+        return len(self._said) > 1
+
+    async def take_in(self, change: Callable[[Change], Awaitable[None]]) -> None:
+        """Has all of it made by `change`; what that raises. TooFewNodes: it is given up."""
+        while len(self._said) > 1:
+            said = list(self._said)
+            steps = [difference(*pair) for pair in pairwise(said)]
+            try:
+                await change(following(steps))
+            except TooFewNodes:
+                if len(self._said) == len(said):
+                    del self._said[1:]
+                    raise
+            else:
+                del self._said[: len(said) - 1]
 
 
 class RingStore:

@@ -76,9 +76,13 @@ class StripeWriter:
             await expect_end(source)
         elif self._count == 1:
             await self._write_one(source, digests)
+            self._give_up_departed()
+            if self._placed() < self._quorum:
+                raise self._too_few()
         else:
             await self._write_many(source, digests)
             await self._commit()
+            self._give_up_departed()
             await self._restore()
         self._drop_strays()
 
@@ -302,6 +306,12 @@ class StripeWriter:
     def _give_up(self, shard: int, *, replace: bool) -> None:
         self._left.append((self.nodes[shard], self._refs[shard]))
         self.nodes[shard] = self._next_spare() if replace else MISSING
+
+    def _give_up_departed(self) -> None:
+        """What lies on nodes that have left the cluster since the write began is nobody's."""
+        for shard, node in enumerate(self.nodes):
+            if node != MISSING and node not in self._cluster.known:
+                self._give_up(shard, replace=False)
 
     def _placed(self) -> int:
         return len(self.nodes) - self.nodes.count(MISSING)

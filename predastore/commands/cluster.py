@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from predastore.backend import records
+from predastore.backend.healing.rebalance import digest
 from predastore.backend.healing.records import HEALING, PROGRESS_KEY, ProgressRecord
 from predastore.backend.ring_table import LEAVING, RingStore, RingTable, setting
 from predastore.commands import OPERATIONS, missing, operations, remote, verify
@@ -68,7 +69,12 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return remote.run(settings, lambda to: verify.run(to, given["json"]))
     if command == "status":
         is_live = sys.stdout.isatty() and not given["json"] and not given["once"]
-        return remote.run(settings, lambda to: _status(to, given["json"], is_live))
+        try:
+            return remote.run(settings, lambda to: _status(to, given["json"], is_live))
+        except KeyboardInterrupt:
+            if is_live:
+                return 1
+            raise
     if not text.isdecimal():
         raise ConfigError([f'{command}: expected the id of a node, got "{text}"'])
     return remote.run(settings, lambda to: _set(to, int(text), _STATES[command]))
@@ -80,6 +86,7 @@ async def _set(to: Remote, node: int, state: str) -> int:
         raise ConfigError([f"node {node}: the cluster has no such node; write one of {known}"])
     table = await RingStore(to.state, to.code.shards).change(setting(node, state))
     say(f"done: node {node} is {state}, in version {table.version} of the table of nodes")
+    await remote.tell_changed(to, table.version)
     if state != ACTIVE:
         say("its shards are moved in the background: s3d cluster status shows how far that is")
     return 0
@@ -113,7 +120,7 @@ async def look(to: Remote) -> dict[str, Any]:
         "version": table.version,
         "nodes": nodes,
         "processes": [_process(record) for record in processes],
-        "healing": None if healing is None else _healing(healing),
+        "healing": None if healing is None else _healing(healing, digest(table.active())),
         "missing": None if healing is None else missing.summary(healing, nodes, to.code.shards),
     }
 
@@ -149,9 +156,11 @@ def _process(record: Record) -> dict[str, Any]:
     }
 
 
-def _healing(progress: ProgressRecord) -> dict[str, Any]:
+def _healing(progress: ProgressRecord, ring: bytes) -> dict[str, Any]:
+    """`ring`: the digest of the one that is to be in use."""
     found = {name: getattr(progress, name) for name in progress.__struct_fields__}
     del found["seen"]  # `missing` says what follows from it
+    found["ring_settled"] = (found.pop("ring") == ring) and progress.ring_settled
     return {**found, "age_s": round(max(0.0, time.time() - progress.at_ms / 1000), 1)}
 
 

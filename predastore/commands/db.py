@@ -9,7 +9,7 @@
 
 Online commands ask the members of the configuration file over REST, the one of -db-node or the
 local ones first, with the credentials that the file or the base path has. Exit codes: 0 done,
-1 not done, or damage was found, 2 wrong usage.
+1 not done, or damage was found, 2 wrong usage; others are those of cli.EXITS.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from predastore import credentials, daemon, flags, roles
-from predastore.commands import OPERATIONS, operations, remote
+from predastore.commands import OPERATIONS, operations, ownership, remote
 from predastore.config import Auth, Config, Db
-from predastore.errors import ConfigError, PeerUnreachable
+from predastore.errors import ConfigError, PeerUnreachable, StartupError
 from predastore.httpd.sigv4 import Credential
 from predastore.limits import RAFT_RESERVE_BYTES
 from predastore.s3db import backup, inspection
@@ -138,9 +138,16 @@ def _remove_member(settings: Config, request: Request) -> int:
 
 def _backup(settings: Config, request: Request) -> int:
     path = Path(request.argument)
-    if path.exists():
-        raise ConfigError([f"backup: {path} is there already; name another file, or remove it"])
-    header = _ask(settings, request, lambda api: backup.keep(api.pieces("/v1/backup"), path))
+    try:
+        if path.exists():
+            raise ConfigError([f"backup: {path} is there already; name another file, or remove it"])
+        header = _ask(settings, request, lambda api: backup.keep(api.pieces("/v1/backup"), path))
+    except OSError as error:
+        raise StartupError.because(
+            error,
+            f"backup: {path} can not be written ({error.strerror or error}); name a file where "
+            "there is a directory, permission and room",
+        ) from None
     _say(f"done: {path}, {header.total_bytes} bytes, the state as of entry {header.applied_index}")
     return 0
 
@@ -174,8 +181,7 @@ def _apis(settings: Config, request: Request) -> Iterator[Api]:
 def _context(settings: Config, ca: Path | None) -> ssl.SSLContext:
     """Trusts the system's authorities, and the one that is given or was generated."""
     context = ssl.create_default_context()
-    generated = settings.base_path / "tls" / "ca.pem"
-    file = ca or settings.tls_cert or (generated if generated.exists() else None)
+    file = ca or settings.tls_cert or _generated_ca(settings)
     if file is not None:
         try:
             context.load_verify_locations(file)
@@ -184,20 +190,28 @@ def _context(settings: Config, ca: Path | None) -> ssl.SSLContext:
     return context
 
 
+def _generated_ca(settings: Config) -> Path | None:
+    file = settings.base_path / "tls" / "ca.pem"
+    with remote.reading(file):
+        return file if file.exists() else None
+
+
 # --- offline ----------------------------------------------------------------------------------
 
 
 def _restore(settings: Config, request: Request) -> int:
-    rows = _local(settings, request)
-    with ExitStack() as stack:
-        for row in rows:
-            stack.enter_context(daemon.held(row.path))
+    rows, path = _local(settings, request), Path(request.argument)
+    try:
+        ownership.check("db restore", settings.base_path, [row.path for row in rows])
         header = backup.restore(
-            Path(request.argument),
+            path,
             directories={row.id: row.path for row in rows},
             addresses=[Address(row.id, row.host, row.port, row.raft_port) for row in rows],
             cluster_id=credentials.cluster_id(settings),
+            held=daemon.held,
         )
+    except OSError as error:
+        raise StartupError.because(error, _restore_failed(error, path, rows)) from None
     ids = [row.id for row in rows]
     _say(f"done: the state as of entry {header.applied_index}, for the members {ids}")
     others = [row.id for row in settings.db if row not in rows]
@@ -207,6 +221,16 @@ def _restore(settings: Config, request: Request) -> int:
             "not restore on their hosts as well: each restore begins a cluster of its own"
         )
     return 0
+
+
+def _restore_failed(error: OSError, path: Path, rows: Sequence[Db]) -> str:
+    if error.filename == str(path):
+        return f"restore: {path} can not be read ({error.strerror}); name another file"
+    where = error.filename or ", ".join(str(row.path) for row in rows)
+    return (
+        f"restore: {where} can not be written ({error.strerror or error}); mend that, remove what "
+        "was restored by then, and try again"
+    )
 
 
 def _check(settings: Config, request: Request) -> int:

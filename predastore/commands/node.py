@@ -5,7 +5,7 @@
     rebuild-index  ID: build its index anew from its segments (the node stopped)
 
 The first two ask running nodes over rpc, with the cluster key. Exit codes: 0 fine, 1 a node does
-not answer, or damage was found, 2 wrong usage.
+not answer, or damage was found, 2 wrong usage; others are those of cli.EXITS.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from predastore.commands import OPERATIONS, operations, remote
+from predastore.commands import OPERATIONS, operations, ownership, remote
 from predastore.commands.remote import Remote, say
 from predastore.errors import ConfigError, PredastoreError
 from predastore.limits import COMMAND_CALL_TIMEOUT_MS, COMMAND_POLL_MS
@@ -65,6 +65,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     if row is None:
         known = ", ".join(str(row.id) for row in settings.nodes)
         raise ConfigError([f"rebuild-index {text}: no [[nodes]] has this id; write one of {known}"])
+    ownership.check("node rebuild-index", settings.base_path, [row.path])
     found = rebuild_index(row.path, _progress)
     say(
         f"node {found.node_id}: {found.shards} shards, {remote.size(found.live_bytes)}, "

@@ -20,6 +20,7 @@ from predastore.commands import OPERATIONS, operations, remote
 from predastore.commands.remote import Remote, say
 from predastore.errors import ConfigError, PredastoreError, ShardNotFound
 from predastore.limits import COMMAND_CALL_TIMEOUT_MS
+from predastore.logs import quoted
 from predastore.node.shard import ShardRef
 
 _USAGE: Final = "s3d object locate s3://BUCKET/KEY [flags]"
@@ -80,14 +81,15 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 def _named(url: str) -> tuple[str, str]:
     bucket, slash, key = url.removeprefix("s3://").partition("/")
     if not (url.startswith("s3://") and bucket and slash and key):
-        raise ConfigError([f'locate: expected s3://BUCKET/KEY, got "{url}"'])
+        raise ConfigError([f"locate: expected s3://BUCKET/KEY, got {quoted(url)}"])
     return bucket, key
 
 
 async def _locate(to: Remote, bucket: str, key: str, as_json: bool) -> int:
+    url = quoted(f"s3://{bucket}/{key}")
     stored = await to.state.get(OBJECTS, records.object_hash(bucket, key))
     if stored is None:
-        raise ConfigError([f"s3://{bucket}/{key}: there is no such object"])
+        raise ConfigError([f"{url}: there is no such object"])
     record = records.decode(ObjectRecord, stored)
     places = [
         place
@@ -105,7 +107,7 @@ async def _locate(to: Remote, bucket: str, key: str, as_json: bool) -> int:
         }
         say(json.dumps(content, indent=2))
     else:
-        say(f"s3://{bucket}/{key}: {record.size} bytes, ETag {record.etag}")
+        say(f"{url}: {record.size} bytes, ETag {record.etag}")
         for number, extent in enumerate(record.extents):
             if isinstance(extent, ShardExtent):
                 say(

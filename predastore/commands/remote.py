@@ -10,8 +10,9 @@ import argparse
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -21,10 +22,10 @@ from predastore.backend.ring_table import NodeRow, RingStore, RingTable
 from predastore.backend.state import DistributedState
 from predastore.coding.erasure import Code
 from predastore.config import Auth, Config
-from predastore.errors import ConfigError, PeerUnreachable, PredastoreError
+from predastore.errors import ConfigError, PeerUnreachable, PredastoreError, StartupError
 from predastore.gossip import Record
 from predastore.gossip.agent import VIEW
-from predastore.gossip.messages import View, Viewed
+from predastore.gossip.messages import Changed, Heeded, View, Viewed
 from predastore.limits import COMMAND_CALL_TIMEOUT_MS
 from predastore.node.client import NodeClient
 from predastore.rpc import Endpoint, self_signed
@@ -123,6 +124,23 @@ def reach(endpoint: Endpoint, table: RingTable, records: Sequence[Record]) -> No
                 endpoint.add_peer(f"node/{node.id}", node.host, node.port)
 
 
+async def tell_changed(remote: Remote, version: int) -> None:
+    """Has every process that answers use this version of the table of nodes now; the others read
+    it by themselves soon."""
+
+    async def tell(name: str) -> None:
+        with contextlib.suppress(PredastoreError):
+            await remote.endpoint.call(
+                name,
+                discovery.CHANGED,
+                Changed(version),
+                Heeded,
+                timeout_ms=COMMAND_CALL_TIMEOUT_MS,
+            )
+
+    await asyncio.gather(*(tell(one.name) for one in remote.records if one.is_here))
+
+
 async def view(remote: Remote) -> tuple[Record, ...]:
     """The processes as they are seen now."""
     return await _view(remote.endpoint, remote.settings)
@@ -157,14 +175,28 @@ async def _view(endpoint: Endpoint, settings: Config) -> tuple[Record, ...]:
 def generated(settings: Config) -> Auth:
     """The credentials of a cluster that was started without any; they are not made here."""
     file = settings.base_path / credentials.FILE_NAME
-    if not file.exists():
-        raise ConfigError(
-            [
-                f"no [[auth]] in the configuration, and no {file}; name the cluster's file with "
-                "-config, or its data with -base-path"
-            ]
-        )
-    return credentials.ensure(settings.base_path)
+    with reading(file):
+        if file.exists():
+            return credentials.ensure(settings.base_path)
+    raise ConfigError(
+        [
+            f"no [[auth]] in the configuration, and no {file}; name the cluster's file with "
+            "-config, or its data with -base-path"
+        ]
+    )
+
+
+@contextlib.contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Turns the failure to read a file below the base path into a StartupError."""
+    try:
+        yield
+    except OSError as error:
+        raise StartupError.because(
+            error,
+            f"{file} can not be read ({error.strerror or error}); run it as the user of the "
+            "server, or name other data with -base-path",
+        ) from None
 
 
 # --- output -----------------------------------------------------------------------------------

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Final
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from predastore.limits import TOP_ANSWER_BYTES_MAX, TOP_PROCESSES_MAX, TOP_TIMEOUT_S
 
 _LINE: Final = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? ([^ ]+)")
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _ESCAPES: Final = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
+_DIRECT: Final = build_opener(ProxyHandler({}))  # whatever http_proxy says
 
 Labels = tuple[tuple[str, str], ...]  # (name, value), by name
 
@@ -59,7 +60,7 @@ def read(urls: Sequence[str]) -> list[Reading]:
 
 def _read(url: str) -> Reading:
     try:
-        with urlopen(url, timeout=TOP_TIMEOUT_S) as answer:
+        with _DIRECT.open(url, timeout=TOP_TIMEOUT_S) as answer:
             text = answer.read(TOP_ANSWER_BYTES_MAX).decode("utf-8", "replace")
     except (OSError, URLError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error

@@ -3,7 +3,8 @@
 A node checks the CRC of each block that it reads; here the stripe is coded anew from its data, and
 each block compared with what it must be, data and parity; the MD5 of an object that was put whole
 must be its ETag. What is missing or wrong is counted and listed; repairing it is healing's work.
-An object that changes while it is read is read again as it is then.
+An object that changes while it is read is read again as it is then. Where the metadata can not be
+read any more it ends, with a report of what was read by then.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from predastore.commands import remote
 from predastore.commands.remote import Remote, say
 from predastore.errors import PredastoreError, ShardCorrupt, ShardNotFound
 from predastore.limits import BACKEND_READ_TIMEOUT_MS, COMMAND_JOBS
+from predastore.logs import quoted
 from predastore.node.shard import ShardRef
 
 _LISTED_MAX: Final = 50
@@ -69,8 +71,20 @@ class _Faults:
 
 
 async def run(to: Remote, as_json: bool) -> int:
-    """`s3d cluster verify`; the exit code."""
+    """`s3d cluster verify`; the exit code. PredastoreError where not all could be looked at."""
     counts = Counts()
+    failed = await _look_at_all(to, counts)
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+    _report(counts, as_json, is_complete=failed is None)
+    if failed is not None:
+        raise failed
+    faults = (counts.degraded, counts.unreadable, counts.wrong)
+    return 1 if any(faults) else 0
+
+
+async def _look_at_all(to: Remote, counts: Counts) -> PredastoreError | None:
+    """What ended it before its time."""
     slots = asyncio.Semaphore(COMMAND_JOBS)
 
     async def one(holder: Holder) -> None:
@@ -80,15 +94,15 @@ async def run(to: Remote, as_json: bool) -> int:
             slots.release()
             _show(counts)
 
-    async with asyncio.TaskGroup() as tasks:
-        async for holder in _all(to):
-            await slots.acquire()
-            tasks.create_task(one(holder))
-    if sys.stderr.isatty():
-        sys.stderr.write("\n")
-    _report(counts, as_json)
-    faults = (counts.degraded, counts.unreadable, counts.wrong)
-    return 1 if any(faults) else 0
+    failed: list[PredastoreError] = []
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            async for holder in _all(to):
+                await slots.acquire()
+                tasks.create_task(one(holder))
+    except* PredastoreError as group:
+        failed = [error for error in group.exceptions if isinstance(error, PredastoreError)]
+    return failed[0] if failed else None
 
 
 async def _all(to: Remote) -> AsyncIterator[Holder]:
@@ -130,8 +144,8 @@ async def _verify(to: Remote, holder: Holder, counts: Counts) -> None:
 def _name(holder: Holder) -> str:
     record = holder.record
     if isinstance(record, ObjectRecord):
-        return f"s3://{record.bucket}/{record.key}"
-    return f"part {holder.key.decode()} of an upload"
+        return quoted(f"s3://{record.bucket}/{record.key}")
+    return f"part {quoted(holder.key.decode())} of an upload"
 
 
 async def _read(to: Remote, holder: Holder, counts: Counts) -> tuple[_Faults, int]:
@@ -220,9 +234,9 @@ def _show(counts: Counts) -> None:
         sys.stderr.flush()
 
 
-def _report(counts: Counts, as_json: bool) -> None:
+def _report(counts: Counts, as_json: bool, *, is_complete: bool) -> None:
     if as_json:
-        say(json.dumps(asdict(counts), indent=2))
+        say(json.dumps({"complete": is_complete, **asdict(counts)}, indent=2))
         return
     for line in counts.listed:
         say(line)
@@ -232,3 +246,5 @@ def _report(counts: Counts, as_json: bool) -> None:
         f"({counts.missing_shards} shards missing, {counts.bad_blocks} blocks bad, "
         f"{counts.silent_blocks} not answered for)"
     )
+    if not is_complete:
+        say("NOT COMPLETE: this is what was read before the metadata could not be; run it again")

@@ -1,5 +1,6 @@
 """Configuration: a TOML file into frozen structs, with every mistake of it reported at once."""
 
+from predastore.config.checks import problems
 from predastore.config.fields import FIELDS, size_bytes
 from predastore.config.model import (
     BACKENDS,
@@ -34,6 +35,7 @@ __all__ = [
     "development",
     "load",
     "parse",
+    "problems",
     "size_bytes",
     "with_base_path",
 ]

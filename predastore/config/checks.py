@@ -12,6 +12,23 @@ from predastore.config.model import Config
 Report = Callable[[str, int, str, str], None]
 
 
+def problems(config: Config) -> list[str]:
+    """Every contradiction in a configuration that is not of a file alone, a line each."""
+    found: list[str] = []
+
+    def report(table: str, number: int, key: str, what: str) -> None:
+        found.append(f"{place(table, number, key)}: {what}")
+
+    check(config, len(config.nodes), report)
+    return found
+
+
+def place(table: str, number: int, key: str) -> str:
+    """Where a key stands, for people. `number`: of the row, or -1."""
+    header = f"[[{table}]] number {number + 1}" if number >= 0 else f"[{table}]" if table else ""
+    return ", ".join(part for part in (header, key) if part)
+
+
 def check(config: Config, node_rows: int, report: Report) -> None:
     """Reports every contradiction in `config`; `node_rows` counts the unreadable ones too."""
     rs = config.rs
@@ -92,5 +109,4 @@ def _check_ports(config: Config, report: Report) -> None:
         if other:
             what = f"{protocol} port {port} on {host} is taken by {other}; write another"
             report(table, number, key, what)
-        place = f"[[{table}]] number {number + 1}, {key}" if table else key
-        taken[protocol, host, port] = place
+        taken[protocol, host, port] = place(table, number, key)

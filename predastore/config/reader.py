@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from predastore.config.checks import check
+from predastore.config.checks import check, place
 from predastore.config.fields import FIELDS, REPEATED, SINGLE
 from predastore.config.model import (
     RAFT_PORT_OFFSET,
@@ -38,9 +38,7 @@ class _Reader:
     problems: list[str] = field(default_factory=list)
 
     def problem(self, table: str, number: int, key: str, what: str) -> None:
-        place = f"[[{table}]] number {number + 1}" if number >= 0 else f"[{table}]" if table else ""
-        where = ", ".join(part for part in (place, key) if part)
-        line = self._line(table, number, key)
+        line, where = self._line(table, number, key), place(table, number, key)
         self.problems.append(f"{self.file}{f':{line}' if line else ''}: {where}: {what}")
 
     def _line(self, table: str, number: int, key: str) -> int:
@@ -104,10 +102,16 @@ def load(path: Path) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8"]) from None
     try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return parse(_toml(text, path), str(path), text.splitlines())
+    except RecursionError:
+        raise ConfigError([f"{path}: nested too deeply; write plain values and tables"]) from None
+
+
+def _toml(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # no TOML, or a number of thousands of digits
         raise ConfigError([f"{path}: not TOML: {error}; mend that line"]) from None
-    return parse(raw, str(path), text.splitlines())
 
 
 def parse(raw: Mapping[str, Any], file: str, lines: list[str] | None = None) -> Config:

@@ -91,16 +91,22 @@ class Agent:
 
     async def _run(self) -> None:
         while True:
-            self._make(self.core.turn(self._loop.time()))
-            rival = self.core.rival
-            if rival is not None and rival.facts != (self._warned_of and self._warned_of.facts):
-                self._warned_of = rival
-                logger.warning(
-                    "another process goes by the name of this one, or did before it was started "
-                    "here; if it still runs, stop one of the two",
-                    extra={"name": rival.name, "host": rival.facts.host, "port": rival.facts.port},
-                )
+            try:
+                self._turn()
+            except Exception:
+                logger.exception("gossip failed; it goes on")
             await asyncio.sleep(GOSSIP_TURN_MS / 1000)
+
+    def _turn(self) -> None:
+        self._make(self.core.turn(self._loop.time()))
+        rival = self.core.rival
+        if rival is not None and rival.facts != (self._warned_of and self._warned_of.facts):
+            self._warned_of = rival
+            logger.warning(
+                "another process goes by the name of this one, or did before it was started "
+                "here; if it still runs, stop one of the two",
+                extra={"rival": rival.name, "host": rival.facts.host, "port": rival.facts.port},
+            )
 
     # --- calls to others ----------------------------------------------------------------------
 

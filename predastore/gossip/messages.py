@@ -145,6 +145,18 @@ class Welcomed(msgspec.Struct, frozen=True, array_like=True):
     nodes: tuple[NodeFacts, ...]
 
 
+class Changed(msgspec.Struct, frozen=True, array_like=True):
+    """cluster.changed: the table of nodes has this version now."""
+
+    version: int
+
+
+class Heeded(msgspec.Struct, frozen=True, array_like=True):
+    """The version that is in use."""
+
+    version: int
+
+
 Request = Ping | Relay | Sync
 Reply = Pong | Relayed | Synced
 

@@ -29,11 +29,12 @@ from predastore.httpd.wirebody import parse_trailers
 from predastore.limits import (
     HTTP_BODY_INLINE_BYTES_MAX,
     HTTP_CHUNK_BYTES_MAX,
+    HTTP_DECODE_BYTES_MAX,
+    HTTP_DECODE_BYTES_MIN,
     HTTP_TRAILER_BYTES_MAX,
     KIB,
 )
 
-_READ_BYTES = 256 * KIB
 _TRAILER_SIGNATURE = "x-amz-trailer-signature"
 
 
@@ -93,7 +94,7 @@ class AwsChunkedBody(Body):
         if self._error is not None:
             raise self._error
         if not self._encoded and not self._verified:
-            self._encoded = memoryview(bytearray(min(_READ_BYTES, self.length + 4 * KIB)))
+            self._encoded = self._room(HTTP_DECODE_BYTES_MIN)
         try:
             return await self._advance(buffer)
         except PredastoreError as error:
@@ -108,6 +109,8 @@ class AwsChunkedBody(Body):
                 await self._verify_end()
                 break
             if self._start == self._end:
+                if self._end == HTTP_DECODE_BYTES_MIN == len(self._encoded):
+                    self._encoded = self._room(HTTP_DECODE_BYTES_MAX)
                 self._start = 0
                 self._end = await self._inner.readinto(self._encoded)
                 if self._end == 0:
@@ -116,6 +119,11 @@ class AwsChunkedBody(Body):
             if count:
                 return count
         return 0
+
+    def _room(self, most_bytes: int) -> memoryview:
+        """A buffer to read into: small at first, for a client that sends a head and then nothing
+        keeps it."""
+        return memoryview(bytearray(min(most_bytes, self.length + 4 * KIB)))
 
     async def _decode(self, buffer: memoryview) -> int:
         encoded = self._encoded[self._start : self._end]

@@ -23,6 +23,7 @@ import enum
 import logging
 from collections.abc import AsyncIterator
 from random import getrandbits
+from time import perf_counter
 from typing import Protocol, cast
 
 from predastore.errors import BodyMismatch, HttpError
@@ -265,7 +266,7 @@ class Connection(asyncio.BufferedProtocol):
     async def _serve_and_tell(
         self, head: Head, request: Request, body: WireBody, on_done: Done
     ) -> bool | None:
-        begun_s, self._status = self._loop.time(), GONE
+        begun_s, self._status = perf_counter(), GONE
         try:
             return await self._serve(head, request, body)
         finally:
@@ -277,7 +278,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._status,
                 received - before_received,
                 written - before_written,
-                self._loop.time() - begun_s,
+                perf_counter() - begun_s,  # the loop's clock has whole milliseconds
             )
 
     async def _serve(self, head: Head, request: Request, body: WireBody) -> bool | None:

@@ -229,6 +229,7 @@ class Log:
     def run(self, operations: Sequence[Operation]) -> None:
         """Writes what the operations ask for; it is not durable yet."""
         self._appender.require_file()
+        self.pending.expire()
         free_bytes = self._disk.free_bytes(self._folder)
         # Beyond that load, lmdb has no room for a layer: else the writer would have waited for it.
         unwritten = self._index.layer_load >= NODE_INDEX_LAYER_LOAD_MAX

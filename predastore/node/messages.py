@@ -75,7 +75,8 @@ class NodeStatus(msgspec.Struct, frozen=True, array_like=True):
     `compacted_segments`, `moved_bytes`, `reclaimed_bytes`: since the start, segments rewritten,
     what was moved out of them, and what unlinked segments had. `scrub_share`: of all segments,
     read in the running round, or 1; `scrub_finished_ms`: when the last round ended, since 1970, or
-    0; `damaged_segments`: those that wait to be rewritten."""
+    0; `damaged_segments`: those that wait to be rewritten. `pending_shards`: appended to of late,
+    and not committed."""
 
     id: int
     used_bytes: int
@@ -100,6 +101,7 @@ class NodeStatus(msgspec.Struct, frozen=True, array_like=True):
     scrub_finished_ms: int = 0
     scrub_bad_blocks: int = 0
     damaged_segments: int = 0
+    pending_shards: int = 0
 
 
 class ListShards(msgspec.Struct, frozen=True, array_like=True):

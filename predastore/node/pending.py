@@ -33,11 +33,15 @@ class Pending:
     def __contains__(self, key: bytes) -> bool:
         return key in self._shards
 
-    def require_place(self, key: bytes) -> None:
-        """Overloaded if this shard is new and there are too many."""
+    def expire(self) -> None:
+        """Forgets those that nobody has appended to for long."""
         oldest_ms = self._now_ms() - NODE_PENDING_IDLE_MS_MAX
         while self._shards and next(iter(self._shards.values())).touched_ms < oldest_ms:
             self._shards.popitem(last=False)
+
+    def require_place(self, key: bytes) -> None:
+        """Overloaded if this shard is new and there are too many."""
+        self.expire()
         if key not in self._shards and len(self._shards) >= NODE_PENDING_SHARDS_MAX:
             raise Overloaded("too many shards are being written to this node; try again later")
 

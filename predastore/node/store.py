@@ -114,6 +114,7 @@ class Store:
             now_s=_now_s,
             reserve_bytes=reserve_bytes,
         )
+        self._pending = log.pending
         self._writer = Writer(log, opened.index, opened.disk, folder, unlinked=self._unlinked)
         self._calls = 0
         self._threads = Threads()
@@ -343,6 +344,7 @@ class Store:
             live_bytes=live_bytes,
             dead_bytes=max(0, used_bytes - live_bytes),
             bad_shards=len(self._index.bad),
+            pending_shards=len(self._pending),
             disk_free_bytes=free_bytes,
             disk_total_bytes=total_bytes,
             store_id=self._store_id,

@@ -27,6 +27,10 @@ FULL_OBJECT: Final = "FULL_OBJECT"
 # algorithm -> the field that carries its digest, and the XML element of the same
 FIELDS: Final = {name: one.header for name, one in checksum.ALGORITHMS.items()}
 ELEMENTS: Final = {name: one.xml_name for name, one in checksum.ALGORITHMS.items()}
+# a field -> the digest of no bytes, which SDKs put into a URL that they sign without its body
+OF_NOTHING: Final = {
+    one.header: checksum.encode(one.make().digest()) for one in checksum.ALGORITHMS.values()
+}
 _BY_FIELD: Final = {field: name for name, field in FIELDS.items()}
 _BY_FIELD_RAW: Final = {field.encode(): name for field, name in _BY_FIELD.items()}
 _PREFIX: Final = b"x-amz-checksum-"

@@ -7,7 +7,9 @@ what goes wrong is raised.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 from predastore import limits
@@ -20,10 +22,11 @@ from predastore.httpd.message import Headers, Request
 from predastore.httpd.sigv4 import verify_payload
 from predastore.s3 import checksums
 from predastore.s3.access import Need, check_account, check_bucket
+from predastore.s3.documents import Documents
 from predastore.s3.headers import parse_metadata
 from predastore.s3.target import Target
 from predastore.s3.tokens import Tokens
-from predastore.s3.xml_read import Element, parse
+from predastore.s3.xml_read import Element
 
 _INT_DIGITS_MAX: Final = 10  # of a count in a query; more can not be one
 
@@ -36,6 +39,7 @@ class Services:
     region: str
     tokens: Tokens
     domains: tuple[str, ...] = ()
+    documents: Documents = field(default_factory=Documents)
 
 
 @dataclass(slots=True)
@@ -157,18 +161,27 @@ class Context:
     def expectation(self) -> Expectation:
         return checksums.expectation(self.headers, self.request.body, self.payload_sha256)
 
+    @asynccontextmanager
     async def xml(
         self, root: str, limit_bytes: int, *, checksum_is_bodys: bool = True
-    ) -> Element | None:
+    ) -> AsyncIterator[Element | None]:
         """The body as a document, its declared digests verified; None where it is empty.
 
-        `checksum_is_bodys`: x-amz-checksum-* speaks of this document, and not of an object.
+        It is one of few that there are at once: what is needed of it is to be taken out, without
+        waiting for anybody. `checksum_is_bodys`: x-amz-checksum-* speaks of this document, and not
+        of an object.
         """
         if checksum_is_bodys:
             expected = checksums.expectation(self.headers, self.request.body)
         else:
             expected = Expectation(digests=checksums.content_md5(self.headers))
-        data = await self.request.body.read(limit_bytes)
-        verify_payload(data, self.payload_sha256)
-        checksums.verify(data, expected)
-        return await parse(data, root) if data else None
+        documents = self.services.documents
+        async with documents.room(self.request.body, limit_bytes) as body:
+            data = await body.read(limit_bytes)
+            verify_payload(data, self.payload_sha256)
+            checksums.verify(data, expected)
+            if not data:
+                yield None
+                return
+            async with documents.tree(data, root) as element:
+                yield element

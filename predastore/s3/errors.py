@@ -158,6 +158,8 @@ def error_response(error: S3Error, *, resource: str, request_id: str, head: bool
     """The answer to a request that failed with `error`; `resource` is its path as it was sent."""
     status = status_of(error)
     headers = [("x-amz-request-id", request_id), *error.headers.items()]
+    if "Region" in error.extra:  # where SDKs find it that have no body to read, as after HEAD
+        headers.append(("x-amz-bucket-region", error.extra["Region"]))
     if status == 503:
         headers.append(("Retry-After", str(RETRY_AFTER_S)))
     if head or status == 304:

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 from predastore.errors import S3Error
 from predastore.httpd.message import Headers, Response, is_field_name
+from predastore.s3.checksums import OF_NOTHING
 from predastore.s3.context import Context
 from predastore.s3.headers import check_unimplemented
 from predastore.s3.ops import (
@@ -199,7 +200,8 @@ def hoisted_headers(query: dict[str, str], headers: Headers) -> Headers:
     """The header fields with those that a presigned URL carries as parameters (x-amz-acl=...).
 
     They then are fields like any other: obeyed or refused, and never overlooked. The parameters
-    are taken out of `query`.
+    are taken out of `query`. One thing that they say is known to be meant for no body: SDKs sign a
+    URL before there is one, and put the digest of no bytes into it, with the algorithm's name.
     """
     names = [
         name for name in query if name[:6].lower() == "x-amz-" and name.lower() not in _SIGNATURE
@@ -209,8 +211,13 @@ def hoisted_headers(query: dict[str, str], headers: Headers) -> Headers:
     for name in names:
         if not (is_field_name(name.encode()) and query[name].isprintable()):
             raise S3Error("InvalidArgument", ArgumentName=name, ArgumentValue=query[name])
-    moved = [(name.lower().encode(), query.pop(name).encode()) for name in names]
-    return Headers([*headers.raw, *moved])
+    moved = [(name.lower(), query.pop(name)) for name in names]
+    kept = [
+        (name.encode(), value.encode())
+        for name, value in moved
+        if name != "x-amz-sdk-checksum-algorithm" and OF_NOTHING.get(name) != value
+    ]
+    return Headers([*headers.raw, *kept])
 
 
 def select(method: str, level: int, query: dict[str, str], headers: Headers) -> Route:

@@ -54,16 +54,17 @@ def check_key(key: str) -> str:
 
 
 def host_bucket(host: str, domains: tuple[str, ...]) -> str:
-    """The bucket that Host names in front of one of `domains`, or ""."""
+    """The bucket that Host names in front of the longest of `domains` that fits; "" for a host that
+    is one of them, or fits none."""
     name = host.lower()
     if not name.endswith("]"):
         head, colon, port = name.rpartition(":")
         if colon and port.isdigit():
             name = head
-    for domain in domains:
-        if name.endswith(domain) and len(name) > len(domain) + 1 and name[-len(domain) - 1] == ".":
-            return name[: -len(domain) - 1]
-    return ""
+    if name in domains:
+        return ""
+    fitting = [domain for domain in domains if name.endswith(f".{domain}")]
+    return name[: -len(max(fitting, key=len)) - 1] if fitting else ""
 
 
 def parse_target(raw_path: bytes, host: str, domains: tuple[str, ...]) -> Target:

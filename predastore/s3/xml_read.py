@@ -1,9 +1,10 @@
 """XML in: a bounded reader for the few small documents that S3 requests carry.
 
 Contract: no document type, entity or processing instruction is accepted (so no XML bombs and no
-external references), depth and size are bounded, S3's namespace or none is accepted, and
-everything that is not well-formed is MalformedXML. Large documents are parsed in slices, with
-the event loop let through in between.
+external references), depth, size and the number of elements are bounded (an element takes far more
+memory than its four bytes), S3's namespace or none is accepted, and everything that is not
+well-formed is MalformedXML. Large documents are parsed in slices, with the event loop let through
+in between.
 """
 
 from __future__ import annotations
@@ -47,17 +48,21 @@ class _Builder:
     def __init__(self) -> None:
         self.root: Element | None = None
         self._open: list[tuple[Element, list[Element]]] = []  # with what is inside so far
+        self._count = 0  # of elements, attributes and namespaces
 
-    def start(self, name: str, _attributes: dict[str, str]) -> None:
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self._add(1 + len(attributes))
         if name.startswith(_PREFIX):
             name = name[len(_PREFIX) :]
         elif _SEPARATOR in name:
             raise S3Error("MalformedXML")
         element = Element(name)
         if self._open:
-            if len(self._open) >= limits.S3_XML_DEPTH_MAX:
+            parent, children = self._open[-1]
+            if len(self._open) >= limits.S3_XML_DEPTH_MAX or parent.text.strip():
                 raise S3Error("MalformedXML")
-            self._open[-1][1].append(element)
+            parent.text = ""
+            children.append(element)
         else:
             self.root = element
         self._open.append((element, []))
@@ -65,13 +70,22 @@ class _Builder:
     def end(self, _name: str) -> None:
         closed, children = self._open.pop()
         if children:
-            if closed.text.strip():
-                raise S3Error("MalformedXML")
-            closed.text = ""
             closed.children = children
 
     def text(self, data: str) -> None:
-        self._open[-1][0].text += data
+        element, children = self._open[-1]
+        if not children:
+            element.text += data
+        elif data.strip():
+            raise S3Error("MalformedXML")
+
+    def namespace(self, _prefix: str | None, _uri: str | None) -> None:
+        self._add(1)
+
+    def _add(self, count: int) -> None:
+        self._count += count
+        if self._count > limits.S3_XML_ELEMENTS_MAX:
+            raise S3Error("MalformedXML")
 
 
 def _refuse(*_anything: Any) -> None:
@@ -86,6 +100,7 @@ async def parse(data: bytes, root: str) -> Element:
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.text
+    parser.StartNamespaceDeclHandler = builder.namespace
     parser.StartDoctypeDeclHandler = _refuse
     parser.EntityDeclHandler = _refuse
     parser.ProcessingInstructionHandler = _refuse
@@ -95,7 +110,10 @@ async def parse(data: bytes, root: str) -> Element:
         for start in range(0, len(view), slice_bytes):
             if start:
                 await asyncio.sleep(0)
-            parser.Parse(view[start : start + slice_bytes], False)
+            end = min(start + slice_bytes, len(view))
+            parser.Parse(view[start:end], False)
+            if end - parser.CurrentByteIndex > limits.S3_XML_TOKEN_BYTES_MAX:
+                raise S3Error("MalformedXML")
         parser.Parse(b"", True)
     except (expat.ExpatError, ValueError, LookupError):
         raise S3Error("MalformedXML") from None

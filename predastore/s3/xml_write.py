@@ -1,7 +1,8 @@
 """XML out: escaping, elements, and the documents' frame. Strings here, bytes at the very end.
 
-A key may hold characters that XML 1.0 can not; S3 writes those as numeric references (&#x1;)
-and so do we; clients that want to be safe ask for encoding-type=url.
+A key may hold characters that XML 1.0 can not, not even as numeric references: a parser refuses the
+whole document for one (&#x1;), and the client takes an answer that it can not read for a failure.
+In their place stands U+FFFD. Clients that list such keys ask for encoding-type=url, as SDKs do.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from predastore.limits import S3_NAMES_CACHED_MAX
 DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 
+# XML 1.0, 2.2: Char
+_NO_CHARACTERS: Final = (*range(9), 0xB, 0xC, *range(0xE, 0x20), 0xFFFE, 0xFFFF)
 _ESCAPES: Final[dict[int, str]] = {
-    **{code: f"&#x{code:x};" for code in (*range(1, 9), 0xB, 0xC, *range(0xD, 0x20))},
-    0xFFFE: "&#xfffe;",
-    0xFFFF: "&#xffff;",
+    **dict.fromkeys(_NO_CHARACTERS, "\ufffd"),
+    ord("\r"): "&#xd;",  # a parser makes a line end of it
     ord("&"): "&amp;",
     ord("<"): "&lt;",
     ord(">"): "&gt;",

@@ -25,7 +25,8 @@ import hashlib
 import os
 import struct
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -201,11 +202,13 @@ def restore(
     directories: dict[int, Path],
     addresses: Iterable[Address],
     cluster_id: bytes,
+    held: Callable[[Path], AbstractContextManager[object]] = nullcontext,
 ) -> Header:
     """Make the data directories of members, by id, from a backup; nobody may be running there.
 
     They begin a history of their own, whose voters are these members; others join them empty.
-    StartupError, and nothing is touched, where a directory holds data; CorruptData.
+    StartupError, and nothing is touched, where a directory holds data; CorruptData, OSError.
+    `held`: holds one of them, which it may make, for as long as it is written to.
     """
     header = verify(path)
     if header.cluster_id != cluster_id:
@@ -213,29 +216,41 @@ def restore(
             f"{path} is a backup of cluster {header.cluster_id.hex()}, not of this one "
             f"({cluster_id.hex()}); correct [cluster] name in the configuration"
         )
-    for directory in directories.values():
+    voters = tuple(sorted(directories))
+    known = tuple(address for address in addresses if address.member in directories)
+    marker = Marker(header.applied_index, _FIRST_TERM, Configuration(voters, (), known))
+    with ExitStack() as stack:
+        there = [directory for directory in directories.values() if directory.exists()]
+        for directory in there:
+            stack.enter_context(held(directory))
+        _check_empty(there)
+        for directory in directories.values():
+            if directory not in there:
+                stack.enter_context(held(directory))
+        for member, directory in directories.items():
+            _restore_store(path, directory / "store")
+            identity.establish(directory / "raft", member, cluster_id)
+            journal = Journal(OsDisk(directory / "raft" / "journal"), member)
+            assert journal.load() is None
+            journal.create(marker)
+            journal.close()
+    return header
+
+
+def _check_empty(directories: Iterable[Path]) -> None:
+    for directory in directories:
         for name in ("store", "raft"):
             if (directory / name).exists():
                 raise StartupError(
                     f"{directory / name} is there: a restore overwrites nothing; move it away"
                 )
-    voters = tuple(sorted(directories))
-    known = tuple(address for address in addresses if address.member in directories)
-    marker = Marker(header.applied_index, _FIRST_TERM, Configuration(voters, (), known))
-    for member, directory in directories.items():
-        _restore_store(path, directory / "store")
-        identity.establish(directory / "raft", member, cluster_id)
-        journal = Journal(OsDisk(directory / "raft" / "journal"), member)
-        assert journal.load() is None
-        journal.create(marker)
-        journal.close()
-    return header
 
 
 def _restore_store(path: Path, directory: Path) -> None:
     fs.make_folder(directory)
     part = directory / (FILE_NAME + ".part")
-    with part.open("wb") as file:
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         for data in _checked(path):
             file.write(data)
     environment.verify(part)

@@ -150,10 +150,8 @@ def _first_pages(file: Path, size_bytes: int) -> bytes:
 
 def _create(path: Path, checkpoint: Checkpoint) -> None:
     """The file appears under its name, durably, when it is whole."""
-    part = path.with_name(path.name + ".part")
     slot = pack(checkpoint)
-    part.write_bytes(slot + bytes(len(slot)))
-    fs.put_in_place(part, path)
+    fs.write_file(path, slot + bytes(len(slot)), 0o600)
 
 
 def _overwrite(path: Path, checkpoint: Checkpoint) -> None:

@@ -33,6 +33,7 @@ _FORMAT_KEY: Final = b"format"
 _APPLIED_KEY: Final = b"applied"
 _INTERNAL: Final = ("~meta", "~long", "~requests", "~window")
 _CREATION_MAP_BYTES: Final = 1 << 20
+_MODE: Final = 0o600  # of the file, and of the lock file beside it
 _META_PAGES_BYTES_MIN: Final = 8_192  # a shorter file was cut; lmdb would take it for a new one
 
 
@@ -161,6 +162,7 @@ def _open(
             map_size=map_bytes,
             sync=sync,
             readonly=readonly,
+            mode=_MODE,
             lock=lock and not readonly,
             max_dbs=TABLES_MAX + len(_INTERNAL),
             max_readers=STORE_READERS_MAX,

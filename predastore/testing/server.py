@@ -1,7 +1,8 @@
 """One `s3d` over plain files in a process of its own, and how it is emptied between two tests.
 
 The listening socket is made here and handed over, so no port is ever taken by somebody else in
-between. The server ends with the process that began it, however that ends.
+between. The server's standard input is a pipe that nothing is written to: it ends with the process
+that began the server, however that ends, and with what that has forked; then the server ends.
 """
 
 from __future__ import annotations
@@ -28,15 +29,22 @@ from predastore.limits import TESTING_POLL_S, TESTING_START_S, TESTING_STOP_S
 
 REGION: Final = "us-east-1"
 ACCOUNT_ID: Final = "000000000000"
-PAGE = 1_000  # keys of one listing
+PAGE = 1_000  # keys or uploads of one listing
 _HOST: Final = "127.0.0.1"
 _XMLNS: Final = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
-# In the new process: end when the parent does (PR_SET_PDEATHSIG, SIGTERM), take the socket as a
-# service manager would hand it over, and be s3d.
+# In the new process: end with SIGTERM when the pipe does (PR_SET_PDEATHSIG would look at the thread
+# that began it, not the process), take the socket as a service manager would hand it over, and be
+# s3d.
 _BEGIN: Final = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 15)
+import os, signal, sys, threading
+
+def end_with_the_pipe():
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=end_with_the_pipe, daemon=True).start()
 os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 from predastore.cli import main
@@ -87,12 +95,14 @@ class S3Server:
                 self._ask(connection, "DELETE", f"/{quote(bucket)}", "")
 
     def _empty(self, connection: HTTPConnection, path: str) -> None:
-        for upload_id, key in self._rows(connection, path, "uploads=", "Upload", "UploadId", "Key"):
-            self._ask(connection, "DELETE", f"{path}/{_encoded(key)}", f"uploadId={upload_id}")
+        query = f"encoding-type=url&max-uploads={PAGE}&uploads="
+        while uploads := self._rows(connection, path, query, "Upload", "UploadId", "Key"):
+            for upload_id, key in uploads:
+                self._ask(connection, "DELETE", f"{path}/{_path(key)}", f"uploadId={upload_id}")
         query = f"encoding-type=url&list-type=2&max-keys={PAGE}"
         while keys := self._named(connection, path, query, "Contents", "Key"):
-            for key in keys:  # it is percent-encoded: any byte may be in it
-                self._ask(connection, "DELETE", f"{path}/{key.replace('+', '%20')}", "")
+            for key in keys:
+                self._ask(connection, "DELETE", f"{path}/{_path(key)}", "")
 
     def _named(
         self, connection: HTTPConnection, path: str, query: str, row: str, name: str
@@ -126,8 +136,9 @@ class S3Server:
         return body
 
 
-def _encoded(key: str) -> str:
-    return quote(key, safe="/-._~")
+def _path(key: str) -> str:
+    """The path of a key that is percent-encoded, as in listings: any byte may be in it."""
+    return key.replace("+", "%20")
 
 
 @contextlib.contextmanager
@@ -150,7 +161,7 @@ def running(folder: Path) -> Iterator[S3Server]:
                 command,
                 cwd=folder,
                 env=_environment(),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 pass_fds=[listener.fileno()],
@@ -194,3 +205,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()

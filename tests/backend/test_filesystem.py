@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from backend_support import OWNER, BytesSource, Harness, filesystem, run, some_bytes
 
-from predastore.backend import file_reader, records
+from predastore.backend import file_reader, plain_names, records
 from predastore.backend.beneath import Beneath
 from predastore.backend.file_io import FileWriter
 from predastore.backend.interface import CompletedPart
@@ -186,14 +186,15 @@ def test_an_object_is_a_plain_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "key",
     ["", "/", "a/", "/a", "a//b", ".", "..", "../x", "a/./b", "a/../b", ".predastore/x", "a\0b",
-     ".Predastore", "x" * 256, "\u00e4" * 128],
+     ".Predastore", "x" * 256, "\u00e4" * 128, "a/" * 64 + "b"],
 )  # fmt: skip
 def test_a_key_that_no_path_can_hold_has_none(key: str) -> None:
     assert plain_path("bucket", key, ignores_case=False) is None
 
 
 @pytest.mark.parametrize(
-    "key", ["a", "a/b", ".hidden", "a/.predastore", "x" * 255, "A", "...", "~"]
+    "key",
+    ["a", "a/b", ".hidden", "a/.predastore", "x" * 255, "A", "...", "~", "a/" * 63 + "b"],
 )
 def test_a_key_that_a_path_can_hold_has_its_own(key: str) -> None:
     assert plain_path("bucket", key, ignores_case=False) == f"bucket/{key}"
@@ -215,6 +216,32 @@ def test_a_bucket_named_like_something_of_ours_has_no_plain_files(tmp_path: Path
             assert await at.get("key.pem", bucket="tls") == b"mine"
             await at.objects.delete("tls", "key.pem")
             assert (tmp_path / "tls" / "key.pem").read_bytes() == b"private"
+
+    run(main())
+
+
+def test_a_deep_key_makes_no_directories_and_one_that_did_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, key = "old/" * 100 + "k", "new/" * 100 + "k"
+
+    async def main() -> None:
+        with monkeypatch.context() as before:
+            before.setattr(plain_names, "FILE_SEGMENTS_MAX", 1000)
+            async with filesystem(tmp_path) as at:
+                for name in (old, f"{old}2"):
+                    assert path_of(await at.put(name, b"old")) == f"bucket/{name}"
+        async with filesystem(tmp_path) as at:
+            assert await at.get(old) == b"old"
+            assert path_of(await at.put(key, b"1")).startswith(".predastore/objects/")
+            assert await at.get(key) == b"1"
+            assert path_of(await at.put(old, b"2")).startswith(".predastore/objects/")
+            assert await at.get(old) == b"2"
+            assert not (tmp_path / "bucket" / old).exists()
+            for name in (old, f"{old}2", key):
+                await at.objects.delete("bucket", name)
+            assert files_below(tmp_path) == set()
+            assert not (tmp_path / "bucket" / "old").exists()
 
     run(main())
 

@@ -40,6 +40,7 @@ GOLDEN: dict[str, msgspec.Struct] = {
         homeless_shards=16,
         homeless_bytes=17,
         seen=(SeenNode(3, 18, 19, SILENT, 0), SeenNode(4, 20, 21, FAILED, 22)),
+        ring=HASH,
     ),
 }
 

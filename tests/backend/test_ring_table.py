@@ -85,6 +85,17 @@ def test_a_reload_applies_what_its_file_says_differently_alone(tmp_path: Path) -
     run(tmp_path, test)
 
 
+def test_a_reload_changes_what_it_says_and_leaves_what_an_operator_said(tmp_path: Path) -> None:
+    async def test(ring: RingStore) -> None:
+        await ring.change(announcement([]), founding=FILE)
+        await ring.change(setting(3, "draining"))
+        moved = NodeRow(3, "10.0.0.3", 1234, weight=2.0)
+        table = await ring.change(difference(FILE, [*FILE[:2], moved, *FILE[3:]]))
+        assert table.nodes[2] == NodeRow(3, "10.0.0.3", 1234, 2.0, "draining")
+
+    run(tmp_path, test)
+
+
 def test_no_change_leaves_fewer_nodes_than_shards(tmp_path: Path) -> None:
     async def test(ring: RingStore) -> None:
         table = await ring.change(announcement([]), founding=FILE)

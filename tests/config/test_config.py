@@ -112,6 +112,9 @@ MISTAKES = {
     "draining": (nodes(5) + 'state = "draining"\n', "4 of the file's [[nodes]] are not draining"),
     "scrub days": ("[cluster]\nscrub_days = 0\n", "expected a number from 0.01 to 366, got 0"),
     "scrub days as text": ('[cluster]\nscrub_days = "x"\n', "expected a number from 0.01 to 366"),
+    "nested lists": ("port = " + "[" * 5_000 + "]" * 5_000 + "\n", ": nested too deeply; write"),
+    "nested tables": ("port." + "a." * 5_000 + "b = 1\n", ": nested too deeply; write"),
+    "digits": ("port = " + "1" * 5_000 + "\n", ": not TOML: "),
     "empty secret": ('[cluster]\nsecret = ""\n', "expected a text in quotes"),
 }
 

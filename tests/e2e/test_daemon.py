@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -120,5 +121,29 @@ def test_health_says_live_and_ready_without_a_signature(tmp_path: Path) -> None:
         server.start()
         assert server.healthy("live")
         assert server.healthy("ready")
+    finally:
+        server.kill()
+
+
+def test_while_it_waits_to_join_sighup_is_nothing_and_sigterm_ends_it(tmp_path: Path) -> None:
+    network = fresh_network()
+    (tmp_path / "joining.toml").write_text(
+        f'backend = "distributed"\n[cluster]\nsecret = "a secret"\njoin = "{network}.2:9991"\n'
+        f'[[nodes]]\nid = 7\nhost = "{network}.1"\nport = 9991\n'
+        '[[auth]]\naccess_key_id = "AKJOINING"\nsecret_access_key = "joining-secret"\n'
+    )
+    server = S3d(tmp_path / "data", f"{network}.1", ["-config", "joining.toml", "-node", "7"])
+    server.start(ready=False)
+    assert server.process is not None
+    status = Path(f"/proc/{server.process.pid}/status")
+
+    def catches_sigterm() -> bool:
+        caught = re.search(r"SigCgt:\s*([0-9a-f]+)", status.read_text())
+        return caught is not None and bool(int(caught[1], 16) & 1 << (signal.SIGTERM - 1))
+
+    try:
+        eventually(catches_sigterm, within_s=30, what="a process that joins")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.stop() == 0, server.output
     finally:
         server.kill()

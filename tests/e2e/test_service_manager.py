@@ -192,7 +192,7 @@ def test_a_reload_takes_in_certificates_and_keeps_connections(server: Managed) -
     ("content", "problem"),
     [
         ("port = 0\nlog_level = 3\n", "s3d.toml:2: log_level: expected one of"),
-        ('tls_cert = "no.pem"\ntls_key = "tls/server.key"\n', "certificate no.pem with key"),
+        ('tls_cert = "no.pem"\ntls_key = "tls/server.key"\n', "no.pem: can not be read"),
         ("[[auth", "not TOML"),
     ],
 )

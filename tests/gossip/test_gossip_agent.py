@@ -112,3 +112,23 @@ def test_a_member_of_another_name_at_an_address_is_refused() -> None:
                 await endpoint.call("node/2", VIEW, View(), Viewed, timeout_ms=10_000)
 
     run(test())
+
+
+def test_another_process_of_the_same_name_is_warned_of_and_gossip_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test() -> None:
+        async with member("node/1") as (one, *_):
+            own = one.core.roster.own
+            rival = own.__class__(own.name, own.incarnation + 1, own.status, Facts("h", 1, 99))
+            for _ in range(2):
+                one.core.rival = rival
+                await eventually_async(lambda: "goes by the name of this one" in caplog.text)
+                rival = own.__class__(own.name, 9 + own.incarnation, own.status, Facts("i", 2, 98))
+                caplog.clear()
+            async with member("node/2", (HOST, one.core.roster.own.facts.port)):
+                await eventually_async(
+                    lambda: alive(one) == {"node/1", "node/2"}, within_s=20, what="view"
+                )
+
+    run(test())

@@ -28,6 +28,7 @@ from predastore.httpd.chunked import (
 from predastore.httpd.message import Body, BytesBody, Headers, Request, Response
 from predastore.httpd.signing import sign_request
 from predastore.httpd.sigv4 import Credential, Verifier, verify_payload
+from predastore.limits import HTTP_DECODE_BYTES_MAX, HTTP_DECODE_BYTES_MIN
 from reference import chunked as twin
 
 KEY, STAMP, SCOPE, SEED = b"k" * 32, b"20250101T000000Z", b"20250101/r/s3/aws4_request", b"a" * 64
@@ -398,3 +399,36 @@ def test_a_body_has_a_buffer_only_while_it_is_read() -> None:
     assert not body._encoded
     assert drain(body) == (b"abc", None)
     assert not body._encoded
+
+
+class Watched(Body):
+    """Notes how much room each read has; `most`: comes at once."""
+
+    def __init__(self, data: bytes, most: int) -> None:
+        self._inner = BytesBody(data)
+        self._most = most
+        self.length = len(data)
+        self.rooms: list[int] = []
+
+    async def readinto(self, buffer: memoryview) -> int:
+        self.rooms.append(len(buffer))
+        return await self._inner.readinto(buffer[: self._most])
+
+
+@pytest.mark.parametrize(("most", "grows"), [(1000, False), (1 << 20, True)])
+def test_a_body_has_a_large_buffer_only_once_it_has_filled_a_small_one(
+    most: int, grows: bool
+) -> None:
+    data = bytes(300_000)
+    coded = encode("unsigned without trailer", data)
+    inner = Watched(coded, most)
+    body = AwsChunkedBody(inner, len(data), None, frozenset())
+    assert drain(body) == (data, None)
+    assert inner.rooms[0] == HTTP_DECODE_BYTES_MIN
+    assert set(inner.rooms[1:]) == {HTTP_DECODE_BYTES_MAX if grows else HTTP_DECODE_BYTES_MIN}
+
+
+def test_a_small_body_has_no_larger_buffer_than_it_needs() -> None:
+    inner = Watched(encode("unsigned without trailer", b"abc"), 1 << 20)
+    assert drain(AwsChunkedBody(inner, 3, None, frozenset())) == (b"abc", None)
+    assert max(inner.rooms) < HTTP_DECODE_BYTES_MIN

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from predastore import accesslog
 from predastore.accesslog import AccessLog, query_without_secrets
 from predastore.config import Config
-from predastore.errors import StartupError
-from predastore.httpd.message import BytesBody, Headers, Request
+from predastore.errors import NotPermitted, StartupError
+from predastore.httpd.message import BytesBody, Headers, Request, Response
+from predastore.httpd.server import Server
+from predastore.limits import ACCESS_LOG_TEXT_CHARACTERS_MAX
 from support.loops import on_a_loop
 
 REQUEST = Request(
@@ -94,3 +98,53 @@ async def test_a_reload_opens_the_file_anew(tmp_path: Path) -> None:
 async def test_a_file_that_can_not_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="no/log can not be written"):
         AccessLog(str(tmp_path / "no" / "log"))
+
+
+@on_a_loop
+async def test_a_file_that_may_not_be_written_is_told_from_others() -> None:
+    with pytest.raises(NotPermitted, match="can not be written"):
+        AccessLog("/sys/kernel/log")  # not even root may make one there
+
+
+@on_a_loop
+async def test_what_waits_is_short_whatever_a_client_sends(tmp_path: Path) -> None:
+    signature = b"X-Amz-Signature=" + b"s" * 5_000
+    endless = replace(
+        REQUEST,
+        names=("b" * 10_000, "k" * 10_000),
+        raw_query=signature + b"&versionId=null&x=" + b"y" * 10_000,
+        headers=Headers.of([("User-Agent", "a" * 60_000)]),
+    )
+    log = AccessLog(str(tmp_path / "log"))
+    log.note(endless, 400, 1, 1, 0.1)
+    [noted] = log._waiting
+    texts = (*noted.names, noted.raw_query, noted.agent)
+    assert [len(text) for text in texts] == [ACCESS_LOG_TEXT_CHARACTERS_MAX] * 4
+    await log.close()
+    line = (tmp_path / "log").read_text()
+    assert 'query="versionId=null&x=yyy' in line
+    assert "sss" not in line
+
+
+def test_seconds_are_finer_than_the_clock_of_the_loop() -> None:
+    seconds: list[float] = []
+
+    async def handle(_: Request) -> Response:
+        return Response(200, [], b"")
+
+    async def ask_ten_times() -> None:
+        server = Server(
+            handle, host="127.0.0.1", port=0, on_done=lambda *done: seconds.append(done[-1])
+        )
+        await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for _ in range(10):
+            writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        await server.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask_ten_times())
+    assert len(seconds) == 10
+    assert all(0 < each < 10 for each in seconds)

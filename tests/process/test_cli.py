@@ -82,6 +82,36 @@ def test_all_mistakes_of_flags_and_file_come_at_once() -> None:
         assert part in text
 
 
+@pytest.mark.parametrize("text", ["²", "٣", "-1", "1" * 5_000, ""])
+def test_a_port_is_decimal_digits(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^-port: "):
+        cli.resolve(["-port", text], {})
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        (("-metrics-port", "8443"), "metrics_port: tcp port 8443 on 127.0.0.1 is taken by port"),
+        (("-port", "28888"), "metrics_port: tcp port 28888 on 127.0.0.1 is taken by port"),
+    ],
+)
+def test_flags_must_not_contradict_the_file(
+    flag: tuple[str, str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("c.toml").write_text("port = 8443\nmetrics_port = 28888\n")
+    assert cli.main(["check-config", "c.toml", *flag]) == 2
+    said = f"s3d: c.toml with flags and environment: {says}; write another\n"
+    assert capsys.readouterr().err == said
+    assert cli.main(["-config", "c.toml", *flag]) == 2
+    assert capsys.readouterr().err == said
+
+
+def test_flags_must_not_contradict_the_defaults() -> None:
+    line = ["-backend", "distributed", "-metrics-port", "6660"]  # of the embedded database
+    with pytest.raises(ConfigError, match=r"^flags and environment: .* taken by metrics_port"):
+        cli.resolve(line, {})
+
+
 def test_half_a_certificate_is_refused() -> None:
     with pytest.raises(ConfigError, match="go together"):
         cli.resolve(["-tls-cert", "a.pem"], {})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from predastore import cli, commands
 from predastore.commands import db as commands_db
 from predastore.config import Config
 from predastore.errors import PeerUnreachable
+from predastore.s3db import backup
 from predastore.s3db.api import Api
 
 FILE = """
@@ -111,11 +114,11 @@ def test_the_local_member_is_asked_first_each_with_its_credentials(
         raise PeerUnreachable(f"{api.host}: nobody there")
 
     monkeypatch.setattr(Api, "get", get)
-    assert cli.main(["db", "status", "-config", "c.toml"]) == 1
+    assert cli.main(["db", "status", "-config", "c.toml"]) == 75
     assert tried == [("127.0.0.1", "OWN"), ("192.0.2.1", "SHARED")]
     assert "192.0.2.1: nobody there" in capsys.readouterr().err
     tried.clear()
-    assert cli.main(["db", "status", "-config", "c.toml", "-db-node", "1"]) == 1
+    assert cli.main(["db", "status", "-config", "c.toml", "-db-node", "1"]) == 75
     assert tried == [("192.0.2.1", "SHARED")]
 
 
@@ -135,6 +138,73 @@ def test_an_id_must_be_a_number_and_a_backup_overwrites_nothing(
     assert cli.main(["db", "backup", "c.toml", "-config", "c.toml"]) == 2
     assert "c.toml is there already" in capsys.readouterr().err
     assert Path("c.toml").read_text() == FILE
+
+
+def refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """The exit code of a command that can not be done, and the one line that it says."""
+    code = cli.main(line)
+    [told] = capsys.readouterr().err.splitlines()
+    return code, told
+
+
+def test_a_backup_without_a_directory_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = refused(["db", "backup", "no/such/x", "-config", "c.toml"], capsys)
+    assert code == 1
+    assert told.startswith("s3d: backup: no/such/x can not be written (No such file or directory)")
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 73), (errno.EACCES, 77)])
+def test_a_backup_that_the_disk_refuses_is_a_line(
+    number: int,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def keep(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(backup, "keep", keep)
+    found, told = refused(["db", "backup", "x.s3db", "-config", "c.toml"], capsys)
+    assert found == code
+    assert told.startswith(f"s3d: backup: x.s3db can not be written ({os.strerror(number)}); name ")
+
+
+@pytest.mark.parametrize("file", ["none.s3db", "c.toml"])
+def test_a_restore_of_no_backup_touches_nothing(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["db", "restore", file, "-config", "c.toml", "-db-node", "2"]
+    code, told = refused(line, capsys)
+    assert code == 1
+    assert file in told
+    assert [found.name for found in Path().iterdir()] == ["c.toml"]
+
+
+def test_a_restore_that_the_disk_refuses_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def restore(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(backup, "restore", restore)
+    line = ["db", "restore", "x", "-config", "c.toml", "-db-node", "2"]
+    code, told = refused(line, capsys)
+    assert code == 73
+    assert told.startswith("s3d: restore: data/db/db-2 can not be written (No space left on")
+
+
+def test_credentials_that_may_not_be_read_are_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def exists(path: Path) -> bool:
+        if path.parts[0] == "d":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return os.path.exists(path)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    code, told = refused(["db", "status", "-base-path", "d"], capsys)
+    assert code == 77
+    assert told.startswith("s3d: d/credentials.json can not be read (Permission denied); run it as")
 
 
 def said(member: int, role: str, last: int, **more: Any) -> dict[str, Any]:

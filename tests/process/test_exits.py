@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 
@@ -11,11 +12,24 @@ from predastore.errors import (
     ConfigError,
     CorruptData,
     InUse,
+    NoLeader,
     NoRoom,
     NotPermitted,
+    PeerUnreachable,
     PredastoreError,
+    RemoteFailure,
     StartupError,
 )
+
+
+def ended_by(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a command that raises `error`."""
+
+    def failing(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(commands, "find", lambda _: commands.Command("x", "", failing))
+    return cli.main(["x"])
 
 
 @pytest.mark.parametrize(
@@ -43,6 +57,9 @@ def test_the_errno_picks_the_kind(number: int, kind: type[StartupError]) -> None
         (NotPermitted("text"), 77),
         (StartupError("text"), 1),
         (CorruptData("text"), 1),
+        (PeerUnreachable("text"), 75),
+        (NoLeader("text"), 75),
+        (RemoteFailure("text"), 1),
     ],
 )
 def test_an_error_is_lines_and_an_exit_code(
@@ -51,10 +68,28 @@ def test_an_error_is_lines_and_an_exit_code(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def failing(*_: object) -> int:
-        raise error
-
-    monkeypatch.setattr(commands, "find", lambda _: commands.Command("x", "", failing))
-    assert cli.main(["x"]) == code
+    assert ended_by(error, monkeypatch) == code
     said = capsys.readouterr().err.splitlines()
     assert said == (["s3d: one", "s3d: two"] if code == 2 else ["s3d: text"])
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, 73), (errno.EACCES, 77), (errno.EIO, 1), (errno.ENOENT, 1)]
+)
+def test_what_the_system_refuses_is_a_line_too(
+    number: int,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ended_by(OSError(number, os.strerror(number), "a/file"), monkeypatch) == code
+    assert capsys.readouterr().err == f"s3d: a/file: {os.strerror(number)}\n"
+    assert ended_by(OSError(number, os.strerror(number)), monkeypatch) == code
+    assert capsys.readouterr().err == f"s3d: {os.strerror(number)}\n"
+
+
+def test_ctrl_c_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended_by(KeyboardInterrupt(), monkeypatch) == 130
+    assert capsys.readouterr() == ("", "")

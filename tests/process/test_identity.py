@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from predastore import certificates, config, credentials
 from predastore.errors import StartupError
@@ -95,3 +96,26 @@ def test_an_unusable_certificate_names_the_flags(tmp_path: Path) -> None:
     broken = certificates.TlsFiles(tmp_path / "x.pem", tmp_path / "x.pem", None)
     with pytest.raises(StartupError, match="-tls-cert and -tls-key"):
         certificates.context(broken)
+
+
+def test_a_damaged_certificate_is_issued_anew_and_a_damaged_authority_is_said(
+    tmp_path: Path,
+) -> None:
+    files = certificates.ensure(tmp_path, ["localhost"])
+    for content in (b"", b"no certificate"):
+        files.cert.write_bytes(content)
+        certificates.ensure(tmp_path, ["localhost"])
+        handshake(files, "localhost")
+    (tmp_path / "ca.pem").write_bytes(b"")
+    files.cert.unlink()
+    with pytest.raises(StartupError, match=r"ca\.pem or .*ca\.key is damaged; put both back"):
+        certificates.ensure(tmp_path, ["localhost"])
+
+
+def test_a_certificate_ends_no_later_than_its_authority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificates, "_CA_DAYS", 60)
+    files = certificates.ensure(tmp_path, ["localhost"])
+    own, authority = x509.load_pem_x509_certificates(files.cert.read_bytes())
+    assert own.not_valid_after_utc == authority.not_valid_after_utc

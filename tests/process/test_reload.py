@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from predastore import certificates, credentials, roles
+from predastore.backend.ring_table import NodeRow, RingTable
 from predastore.config import Auth, Cluster, Config, Db, Node
+from predastore.discovery import Discovery, rows_of
 from predastore.errors import ConfigError, StartupError
 from predastore.reload import Apply, Reloader
+from predastore.rpc import Endpoint, self_signed
 from predastore.wiring import Parts
 from support.loops import on_a_loop
 
@@ -162,3 +165,29 @@ async def test_credentials_that_make_the_cluster_key_stay_while_others_have_it(
     parts.reloader.add(("auth",), parts._prepare_auth)
     assert await parts.reloader.reload(lambda: replace(settings, auth=NEW.auth)) is taken_in
     assert parts.auth == (NEW.auth if taken_in else OLD.auth)
+
+
+@on_a_loop
+async def test_credentials_stay_where_others_have_joined(tmp_path: Path) -> None:
+    """Of whom the file says nothing."""
+    settings = _cluster("", ["127.0.0.1"])
+    parts = Parts(settings, _roles_of(settings))
+    endpoint = Endpoint(cluster_key=bytes(32), certificate=self_signed(), name="one")
+    parts.discovery = Discovery(endpoint, settings, parts.roles, [])
+    parts.reloader.add(("auth",), parts._prepare_auth)
+    parts.discovery.table = RingTable(2, (*rows_of(settings.nodes), NodeRow(9, "192.0.2.9", 9)))
+    assert not await parts.reloader.reload(lambda: replace(settings, auth=NEW.auth))
+    parts.discovery.table = RingTable(3, tuple(rows_of(settings.nodes)))
+    assert await parts.reloader.reload(lambda: replace(settings, auth=NEW.auth))
+    await endpoint.close()
+
+
+@on_a_loop
+async def test_a_reload_takes_no_certificate_that_a_start_refuses(tmp_path: Path) -> None:
+    files = certificates.ensure(tmp_path, ["127.0.0.1"])
+    settings = replace(OLD, tls_cert=files.cert, tls_key=files.key)
+    parts = Parts(settings, _roles_of(settings))
+    assert parts._prepare_certificate(settings)
+    other = certificates.ensure(tmp_path / "other", ["127.0.0.1"])
+    with pytest.raises(ConfigError, match="not the key of"):
+        parts._prepare_certificate(replace(settings, tls_key=other.key))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from predastore.commands import top
-from predastore.commands.samples import Reading, Span, parse, quantile
+from predastore.commands.samples import Reading, Span, parse, quantile, read
 from predastore.commands.top_view import table, view
 from predastore.errors import ConfigError
 from predastore.limits import TOP_PROCESSES_MAX
@@ -140,6 +144,31 @@ def test_columns_are_aligned() -> None:
         "long    1",
         "x     100",
     ]
+
+
+class Metrics(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"m 1\n")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_process_is_asked_itself_whatever_proxy_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urllib.request, "_opener", None)  # else it knows the variables of before
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with HTTPServer(("127.0.0.1", 0), Metrics) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        [found] = read([f"http://127.0.0.1:{server.server_port}/metrics"])
+        if found.problem:  # nobody came: the thread still waits for one
+            socket.create_connection(server.server_address).close()
+        thread.join()
+    assert found.problem == ""
+    assert found.samples == {"m": {(): 1.0}}
 
 
 def test_addresses_come_from_the_line_or_the_file(

@@ -6,12 +6,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
+import boto3
 import pytest
 from botocore.client import BaseClient
+from botocore.config import Config
 
 from predastore.backend import records
 from predastore.backend.records import BUCKETS, BucketRecord
 from predastore.s3db.commands import Put, batch
+from support.s3raw import Raw
 from support.s3refusals import refused
 from support.s3server import ALICE, BOB, DOMAIN, HOST, REGION, S3Server
 
@@ -138,6 +141,57 @@ def test_presigned_urls(s3: BaseClient, bucket: str) -> None:
     assert fetch(get.replace("a%20b", "a%20c"))[0] == 403
     listing = s3.generate_presigned_url("list_objects_v2", {"Bucket": bucket})
     assert b"<KeyCount>1</KeyCount>" in fetch(listing)[1]
+
+
+def test_presigned_urls_with_the_digest_of_no_bytes(
+    server: S3Server, s3: BaseClient, bucket: str
+) -> None:
+    """As aws-sdk-js makes them."""
+    where = {"Bucket": bucket, "Key": "k"}
+    upload = s3.create_multipart_upload(**where)["UploadId"]
+    sums = "x-amz-checksum-crc32={}&x-amz-sdk-checksum-algorithm=CRC32"
+    nothing, other = sums.format("AAAAAA%3D%3D"), sums.format("NhCmhg%3D%3D")  # of "hello"
+    for before in ("", f"partNumber=1&uploadId={upload}&"):
+        for digest, data, status in (
+            (nothing, b"hello", 200),
+            (nothing, b"", 200),
+            (other, b"hello", 200),
+            (other, b"hallo", 400),
+        ):
+            raw = Raw("PUT", f"/{bucket}/k", f"{before}{digest}")
+            query = server.signer().presigned(raw)
+            assert fetch(f"{server.url}{raw.path}?{query}", "PUT", data)[0] == status
+    assert read_part(s3, where, upload) == 5
+    assert s3.get_object(**where)["Body"].read() == b"hello"
+
+
+def read_part(s3: BaseClient, where: dict[str, str], upload: str) -> int:
+    """The size of the only part."""
+    (part,) = s3.list_parts(**where, UploadId=upload)["Parts"]
+    return part["Size"]
+
+
+def test_a_client_that_is_set_to_another_region_finds_this_one(
+    server: S3Server, s3: BaseClient, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"hello")
+    answer = server.signer(region="us-west-9").send(Raw("HEAD", f"/{bucket}/k"))
+    assert (answer.status, answer.headers["x-amz-bucket-region"]) == (400, REGION)
+    for name, arguments in (
+        ("head_object", {"Key": "k"}),
+        ("head_bucket", {}),
+        ("get_object", {"Key": "k"}),
+    ):
+        astray = boto3.client(
+            "s3",
+            endpoint_url=server.url,
+            region_name="us-west-9",
+            aws_access_key_id=ALICE.access_key_id,
+            aws_secret_access_key=ALICE.secret_access_key,
+            config=Config(s3={"addressing_style": "path"}),
+        )
+        getattr(astray, name)(Bucket=bucket, **arguments)
+        astray.close()
 
 
 def test_a_presigned_url_expires(server: S3Server, s3: BaseClient, bucket: str) -> None:

@@ -388,6 +388,15 @@ def test_a_delete_document_must_be_protected(signer: Signer, s3: BaseClient, buc
     assert signer.send(replace(raw, headers=md5(DELETE))).status == 200
 
 
+def test_an_empty_version_is_none(signer: Signer, s3: BaseClient, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    for version in (b"<VersionId/>", b"<VersionId></VersionId>"):
+        data = DELETE.replace(b"</Key>", b"</Key>" + version)
+        answer = signer.send(Raw("POST", f"/{bucket}", "delete=", body=data, headers=md5(data)))
+        assert b"<Deleted><Key>k</Key></Deleted>" in answer.body
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [

@@ -67,6 +67,20 @@ def test_head_has_no_body_and_no_type() -> None:
     assert "Content-Type" not in dict(answer.headers)
 
 
+@pytest.mark.parametrize("head", [True, False])
+def test_the_right_region_is_in_a_field_too(head: bool) -> None:
+    error = S3Error("AuthorizationHeaderMalformed", Region="eu-test-1")
+    answer = error_response(error, resource="/", request_id="1", head=head)
+    assert dict(answer.headers)["x-amz-bucket-region"] == "eu-test-1"
+
+
+def test_what_xml_can_not_hold_does_not_spoil_the_document() -> None:
+    error = S3Error("NoSuchKey", Key="a\x01b")
+    answer = error_response(error, resource="/b", request_id="1", head=False)
+    assert isinstance(answer.body, bytes)
+    assert ET.fromstring(answer.body).findtext("Key") == "a\ufffdb"
+
+
 def test_the_table_is_sound() -> None:
     for code, (status, message) in TABLE.items():
         assert code.isalnum()

@@ -11,8 +11,9 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.client import BaseClient
 
+from support.s3raw import Raw
 from support.s3refusals import refused
-from support.s3server import S3Server
+from support.s3server import DOMAIN, S3Server
 
 MIB = 1024 * 1024
 FIRST, SECOND, LAST = os.urandom(5 * MIB), os.urandom(6 * MIB + 3), os.urandom(100)
@@ -256,3 +257,31 @@ def test_the_transfer_manager(server: S3Server, s3: BaseClient, bucket: str, tmp
     assert (tmp_path / "down").read_bytes() == data
     s3.copy({"Bucket": bucket, "Key": "k"}, bucket, "copy", Config=config)
     assert s3.get_object(Bucket=bucket, Key="copy")["Body"].read() == data
+
+
+@pytest.mark.parametrize("host", ["{0.host}", f"{{1}}.{DOMAIN}:1234"])
+def test_the_location_is_in_the_style_of_the_request(
+    server: S3Server, s3: BaseClient, bucket: str, host: str
+) -> None:
+    signer = server.signer()
+    headers = {"host": host.format(signer, bucket)}
+    path = "/a%20b" if DOMAIN in host else f"/{bucket}/a%20b"
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="a b")["UploadId"]
+    etag = s3.upload_part(Bucket=bucket, Key="a b", UploadId=upload, PartNumber=1, Body=b"")["ETag"]
+    document = f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>"
+    body = f"<CompleteMultipartUpload>{document}</CompleteMultipartUpload>".encode()
+    answer = signer.send(Raw("POST", path, f"uploadId={upload}", body, headers))
+    assert f"<Location>http://{headers['host']}{path}</Location>".encode() in answer.body
+
+
+def test_a_key_that_xml_can_not_hold(s3: BaseClient, bucket: str) -> None:
+    where = {"Bucket": bucket, "Key": "a\x01b\uffff"}
+    begun = s3.create_multipart_upload(**where)
+    assert begun["Key"] == "a\ufffdb\ufffd"
+    part = {**where, "UploadId": begun["UploadId"]}
+    etag = s3.upload_part(**part, PartNumber=1, Body=b"x")["ETag"]
+    complete(s3, part, [{"PartNumber": 1, "ETag": etag}])
+    assert s3.get_object(**where)["Body"].read() == b"x"
+    assert s3.list_objects_v2(Bucket=bucket)["Contents"][0]["Key"] == where["Key"]
+    s3.delete_object(**where)
+    assert refused(s3.get_object, **where) == ("NoSuchKey", 404)

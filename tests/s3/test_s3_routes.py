@@ -135,3 +135,33 @@ def test_fields_in_a_presigned_query_count_as_fields() -> None:
     ):
         with pytest.raises(S3Error):
             hoisted_headers(parse_query(wrong), NONE)
+
+
+EMPTY_SUMS = {
+    "crc32": "AAAAAA%3D%3D",
+    "crc32c": "AAAAAA%3D%3D",
+    "crc64nvme": "AAAAAAAAAAA%3D",
+    "sha1": "2jmj7l5rSw0yVb%2FvlWAYkK%2FYBwk%3D",
+    "sha256": "47DEQpj8HBSa%2B%2FTImW%2B5JCeuQeRkm5NMpJWZG3hSuFU%3D",
+}
+
+
+@pytest.mark.parametrize("algorithm", EMPTY_SUMS)
+def test_the_digest_of_no_bytes_in_a_presigned_query_says_nothing(algorithm: str) -> None:
+    raw = (
+        f"x-amz-checksum-{algorithm}={EMPTY_SUMS[algorithm]}"
+        f"&x-amz-sdk-checksum-algorithm={algorithm.upper()}&x-id=PutObject"
+    )
+    query = parse_query(raw.encode())
+    assert len(hoisted_headers(query, NONE)) == 0
+    assert query == {"x-id": "PutObject"}
+
+
+@pytest.mark.parametrize("algorithm", EMPTY_SUMS)
+def test_any_other_digest_in_a_presigned_query_is_a_field(algorithm: str) -> None:
+    name, value = f"x-amz-checksum-{algorithm}", "B" + EMPTY_SUMS[algorithm][1:]
+    query = parse_query(f"{name}={value}&x-amz-checksum-type=FULL_OBJECT".encode())
+    headers = hoisted_headers(query, NONE)
+    assert headers.get(name) == value.replace("%3D", "=").replace("%2F", "/").replace("%2B", "+")
+    assert headers.get("x-amz-checksum-type") == "FULL_OBJECT"
+    assert query == {}

@@ -11,6 +11,7 @@ from predastore.errors import S3Error
 from predastore.s3.target import (
     Target,
     check_version,
+    host_bucket,
     parse_copy_source,
     parse_query,
     parse_target,
@@ -76,6 +77,31 @@ def test_a_path_without_a_bucket_is_refused() -> None:
 )
 def test_virtual_host_style(host: str, expected: Target) -> None:
     assert parse_target(b"/a/b", host, ("s3.example.com",)) == expected
+
+
+@pytest.mark.parametrize(
+    "domains",
+    [
+        ("example.com", "s3.example.com", "eu.s3.example.com"),
+        ("eu.s3.example.com", "s3.example.com", "example.com"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("host", "bucket"),
+    [
+        ("example.com", ""),
+        ("s3.example.com", ""),
+        ("eu.s3.example.com:443", ""),
+        ("b.eu.s3.example.com", "b"),
+        ("b.s3.example.com", "b"),
+        ("b.example.com", "b"),
+        ("b.c.s3.example.com", "b.c"),
+    ],
+)
+def test_of_domains_below_domains_the_longest_counts(
+    host: str, bucket: str, domains: tuple[str, ...]
+) -> None:
+    assert host_bucket(host, domains) == bucket
 
 
 def test_a_key_may_have_1024_bytes_and_no_more() -> None:

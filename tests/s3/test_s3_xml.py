@@ -54,12 +54,48 @@ BOMB = b"""<?xml version="1.0"?><!DOCTYPE d [<!ENTITY a "aaaaaaaaaa"><!ENTITY b 
         b'<!DOCTYPE d SYSTEM "file:///etc/passwd"><Delete/>',
         BOMB,
         b"<Delete>" + b"<a>" * limits.S3_XML_DEPTH_MAX,
+        b"<Delete><Object/>text</Delete>",
+        b"<Delete><Object/> <Object/>text<Object/></Delete>",
     ],
 )
 def test_what_is_not_plain_xml_is_refused(data: bytes) -> None:
     with pytest.raises(S3Error) as caught:
         read(data)
     assert caught.value.s3_code == "MalformedXML"
+
+
+@pytest.mark.parametrize("attribute", [b"", b" a%d=''", b" xmlns:a%d='b'"])
+def test_elements_and_attributes_are_counted(attribute: bytes) -> None:
+    count = 15 if attribute else 0
+    attributes = b"".join(attribute % n for n in range(count))
+    most = limits.S3_XML_ELEMENTS_MAX // (1 + count) - 1
+    piece = b"<a" + attributes + b"/>"
+    assert len(read(b"<Delete>" + piece * most + b"</Delete>").children) == most
+    with pytest.raises(S3Error):
+        read(b"<Delete>" + piece * (most + 1) + b"</Delete>")
+
+
+def test_the_largest_lists_that_s3_allows_are_read() -> None:
+    part = (
+        b"<Part><PartNumber>10000</PartNumber><ETag>&quot;0123456789abcdef0123456789abcdef&quot;"
+        b"</ETag><ChecksumCRC32>AAAAAA==</ChecksumCRC32><ChecksumSHA256>%b=</ChecksumSHA256></Part>"
+    ) % (b"A" * 43)
+    parts = read(b"<Complete>\n" + part * limits.S3_PARTS_MAX + b"</Complete>", "Complete")
+    assert len(parts.children) == limits.S3_PARTS_MAX
+    one = (
+        b"<Object><Key>k</Key><VersionId>null</VersionId><ETag>e</ETag><Size>1</Size>"
+        b"<LastModifiedTime>t</LastModifiedTime></Object>\n"
+    )
+    assert len(read(b"<Delete>" + one * limits.S3_PAGE_MAX + b"</Delete>").children) == 1000
+
+
+def test_what_is_held_until_its_end_is_bounded() -> None:
+    for data in (b"<Delete><!--" + b"x" * (1 << 20), b"<Delete a='" + b"x" * (1 << 20)):
+        with pytest.raises(S3Error):
+            read(data + b"--></Delete>")
+    comment = b"<!--" + b"x" * (limits.S3_XML_TOKEN_BYTES_MAX // 2) + b"-->"
+    text = b"x" * (1 << 20)
+    assert read(b"<Delete>" + comment * 8 + text + b"</Delete>").text == text.decode()
 
 
 @pytest.mark.parametrize(
@@ -98,10 +134,16 @@ def test_escaped_text_reads_back(text: str) -> None:
     assert read_back == text
 
 
-def test_what_xml_can_not_hold_is_a_numeric_reference() -> None:
+def test_what_xml_can_not_hold_is_replaced() -> None:
     assert escape('a\x01\r\x1f\uffff<&>"\n\t') == (
-        "a&#x1;&#xd;&#x1f;&#xffff;&lt;&amp;&gt;&quot;\n\t"
+        "a\ufffd&#xd;\ufffd\ufffd&lt;&amp;&gt;&quot;\n\t"
     )
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",))))
+def test_whatever_is_escaped_can_be_read(text: str) -> None:
+    read_back = ET.fromstring(f"<a>{escape(text)}</a>").text or ""
+    assert len(read_back) == len(text)
 
 
 def test_pieces() -> None:

@@ -28,7 +28,7 @@ from predastore.errors import (
     UnsupportedFormat,
 )
 from predastore.limits import MIB, RAFT_RESERVE_BYTES, TABLES_MAX
-from predastore.s3db import apply, commands, environment
+from predastore.s3db import apply, checkpoint, commands, environment
 from predastore.s3db.commands import (
     Absent,
     Applied,
@@ -427,6 +427,20 @@ def test_files_that_are_not_a_store_are_refused(tmp_path: Path) -> None:
         txn.put(b"of", b"another program")
     with pytest.raises(FormatError, match="not a store"):
         open_store(tmp_path)
+
+
+def test_its_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        store = Store(tmp_path, durable=False)
+        commit(store, Put("t", b"a", b"1"))
+        store.sync()
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    store.close()
+    names = (FILE_NAME, FILE_NAME + "-lock", checkpoint.FILE_NAME)
+    assert modes == dict.fromkeys(names, 0o600)
 
 
 def test_a_store_that_was_half_made_is_made_anew(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -202,6 +204,44 @@ def test_a_restored_member_starts_a_history_of_its_own(whole: Path, tmp_path: Pa
     store = Store(folders[2] / "store", durable=False)
     assert store.get("t", b"007") == bytes(500)
     store.close()
+
+
+def test_what_is_restored_is_for_its_owner_alone(whole: Path, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        backup.restore(whole, directories={1: tmp_path / "x"}, addresses=[], cluster_id=CLUSTER)
+    finally:
+        os.umask(before)
+    files = [file for file in (tmp_path / "x").rglob("*") if file.is_file()]
+    assert tmp_path / "x" / "store" / FILE_NAME in files
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
+def test_nothing_is_held_or_made_before_all_is_known_to_be_good(
+    whole: Path, member: Path, tmp_path: Path
+) -> None:
+    held: list[Path] = []
+
+    @contextmanager
+    def hold(directory: Path) -> Iterator[None]:
+        held.append(directory)
+        directory.mkdir(exist_ok=True)
+        yield
+
+    def restore(path: Path, *directories: Path) -> None:
+        held.clear()
+        by_id = dict(enumerate(directories))
+        backup.restore(path, directories=by_id, addresses=[], cluster_id=CLUSTER, held=hold)
+
+    fresh = tmp_path / "fresh"
+    with pytest.raises(FileNotFoundError):
+        restore(tmp_path / "none", fresh)
+    with pytest.raises(StartupError, match="overwrites nothing"):
+        restore(whole, fresh, member)
+    assert held == [member]  # it may be of a process that runs: that is to be said first
+    assert not fresh.exists()
+    restore(whole, fresh)
+    assert held == [fresh]
 
 
 def test_a_restore_overwrites_nothing(whole: Path, member: Path, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ BESIDE = {
         "telemetry",
     },
     "testing": {"flags"},
-    "commands": {"flags", "credentials", "certificates", "daemon", "roles", "discovery"},
+    "commands": {"flags", "credentials", "certificates", "daemon", "roles", "discovery", "logs"},
     "cli": {"host", "commands", "flags"},
     "__main__": {"cli"},
 }

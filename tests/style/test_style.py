@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import re
 import subprocess
 from pathlib import Path
@@ -48,6 +49,20 @@ def test_a_module_opens_with_what_it_owns(file: Path) -> None:
 @pytest.mark.parametrize("file", SOURCES + KERNELS, ids=name)
 def test_nothing_is_unfinished_or_silenced(file: Path) -> None:
     assert not SILENCED.search(file.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name)
+def test_logs_say_nothing_under_a_name_of_loggings_own(file: Path) -> None:
+    """Logging raises KeyError for it."""
+    taken = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if (
+            isinstance(node, ast.keyword)
+            and node.arg == "extra"
+            and isinstance(node.value, ast.Dict)
+        ):
+            keys = {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
+            assert not keys & taken, f"line {node.value.lineno}"
 
 
 @pytest.mark.parametrize("file", TESTS, ids=name)

@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from predastore.errors import StartupError
 from predastore.testing import S3Server, running
@@ -40,7 +42,10 @@ def test_clearing_leaves_nothing_behind(server: S3Server) -> None:
         client.create_bucket(Bucket=bucket)
         for key in keys:
             client.put_object(Bucket=bucket, Key=key, Body=b"x")
-        client.create_multipart_upload(Bucket=bucket, Key="begun & not <ended>")
+        for key in ("begun & not <ended>", "a\r\nb", "a b+c"):
+            client.create_multipart_upload(Bucket=bucket, Key=key)
+        with contextlib.suppress(ClientError):  # it is begun, but no XML can say the key
+            client.create_multipart_upload(Bucket=bucket, Key="a\x01b")
     server.clear()
     assert client.list_buckets()["Buckets"] == []
     client.create_bucket(Bucket="one")
@@ -49,14 +54,13 @@ def test_clearing_leaves_nothing_behind(server: S3Server) -> None:
     server.clear()  # of nothing, too
 
 
-def test_more_objects_than_a_page_are_cleared(
-    server: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_than_a_page_is_cleared(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(testing_server, "PAGE", 3)
     client = boto3.client("s3", **server.boto3)
     client.create_bucket(Bucket="many")
     for number in range(7):
         client.put_object(Bucket="many", Key=str(number))
+        client.create_multipart_upload(Bucket="many", Key="one")
     server.clear()
     assert client.list_buckets()["Buckets"] == []
 
@@ -65,6 +69,22 @@ def test_it_is_stopped_at_the_end_of_the_block(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         assert listens(server.port)
     assert not listens(server.port)
+
+
+def test_it_outlives_the_thread_that_began_it(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        begun: list[tuple[S3Server, int]] = []
+
+        def begin() -> None:
+            begun.append((stack.enter_context(running(tmp_path)), threading.get_native_id()))
+
+        thread = threading.Thread(target=begin)
+        thread.start()
+        thread.join()
+        server, task = begun[0]
+        eventually(lambda: not Path(f"/proc/self/task/{task}").exists(), what="the thread's end")
+        for _ in range(20):  # a signal would have come by then
+            server.clear()
 
 
 def test_variables_of_the_environment_are_no_flags(

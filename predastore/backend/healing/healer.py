@@ -44,7 +44,6 @@ from predastore.errors import PredastoreError
 from predastore.limits import (
     HEALING_BUSY_PAUSES,
     HEALING_BYTES_PER_S_MAX,
-    HEALING_WALK_PAUSE_S_MAX,
     LEASE_BEAT_MS,
     LEASE_EXPIRY_MS,
     LEASE_GIVE_UP_S_MAX,
@@ -104,7 +103,7 @@ class Healing:
             grace_s=store.grace_s,
         )
         self._repair = Repair(self._context)
-        self._rebalance = Rebalance(self._context)
+        self._rebalance = Rebalance(self._context, pause_s=self._pace.watch_s)
         self._returned: set[int] = set()
         self._pass: Pass | None = None
         self._recalled = False
@@ -114,8 +113,6 @@ class Healing:
         self._noted: frozenset[int] = frozenset()  # of the lost nodes: one has
         self._homeless = (0, 0)  # shards and bytes of these, which no other node can take
         self._looked_for: set[ShardName] = set()  # bad shards that a walk has looked for
-        self._moves_after_s = 0.0  # loop time
-        self._moves_pause_s = self._pace.watch_s
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -136,7 +133,7 @@ class Healing:
 
     def config_changed(self) -> None:
         """The store has another ring, or other nodes: looks at once what that means."""
-        self._moves_after_s = 0.0
+        self._rebalance.hurry()
         self._wake_strands()
 
     def want_full_pass(self) -> None:
@@ -152,6 +149,14 @@ class Healing:
     def is_working(self) -> bool:
         """Whether this is the process that heals."""
         return self._context.lease.is_held
+
+    @property
+    def given_up(self) -> frozenset[int]:
+        """Nodes that are lost, as this process knows that heals, and that no record names: all that
+        they had is elsewhere."""
+        if not (self._context.lease.is_held and self._recalled and self._rebalance.is_settled):
+            return frozenset()
+        return self._lost - self._context.cluster.active
 
     async def status(self) -> ProgressRecord | None:
         """What the process that heals says of itself; None where none has said anything yet."""
@@ -177,7 +182,7 @@ class Healing:
                         self._strand("watch", self._watch_nodes),
                         self._strand("repair", self._repair_all),
                         self._strand("passes", self._pass_over),
-                        self._strand("moves", self._move),
+                        self._strand("moves", self._rebalance.step),
                         self._strand("moved", self._release_moved),
                     )
                 elif strands is not None and not self._context.lease.is_held:
@@ -231,7 +236,7 @@ class Healing:
         if returned:
             self._repair.hurry()
             self._returned |= await self._to_be_checked(returned)
-            self._moves_after_s = 0.0
+            self._rebalance.hurry()
         lost = frozenset(watch.nodes_lost)
         if self._lost - lost:  # what was built elsewhere goes back
             await self._rebalance.restart()
@@ -320,25 +325,6 @@ class Healing:
         if ops:
             await self._state.commit(batch(*ops, checks=(self._context.lease.check,)))
 
-    async def _move(self) -> bool:
-        """Brings shards to where the ring wants them; where some could not be moved, again, after
-        pauses that grow."""
-        now = asyncio.get_running_loop().time()
-        watch, cluster = self._context.watch, self._context.cluster
-        if not watch.nodes_up or not await self._rebalance.is_due():
-            return False
-        if self._rebalance.is_new:
-            self._moves_after_s, self._moves_pause_s = 0.0, self._pace.watch_s
-        if now < self._moves_after_s or not watch.has_seen(cluster.known):
-            return False
-        await self._rebalance.run()
-        if self._rebalance.is_settled:
-            self._moves_pause_s = self._pace.watch_s
-            return True
-        self._moves_after_s = asyncio.get_running_loop().time() + self._moves_pause_s
-        self._moves_pause_s = min(2 * self._moves_pause_s, HEALING_WALK_PAUSE_S_MAX)
-        return False
-
     async def _release_moved(self) -> bool:
         self._context.counts.moves_left = await moved.release(self._context)
         return False
@@ -373,6 +359,7 @@ class Healing:
             walk_percent=percent,
             last_pass_ms=counts.last_pass_ms,
             ring_settled=self._rebalance.is_settled,
+            ring=self._rebalance.ring_digest,
             lost_nodes=watch.nodes_lost,
             down_nodes=watch.nodes_down,
             noted_nodes=tuple(sorted(self._noted)),

@@ -101,14 +101,13 @@ class Presence:
         self, holder: Holder, extent: ShardExtent, listed: set[ShardName]
     ) -> list[int]:
         faulty, doubtful, homeless = [], [], []
-        known = self._context.cluster.known
         for shard, node in enumerate(extent.nodes):
             name = ShardName(extent.write_id, shard, node)
             if name in self.bad:
                 self.bad.discard(name)
                 faulty.append(shard)
-            elif node == MISSING or (node in known and self._context.watch.is_lost(node)):
-                homeless.append(shard)  # those of nodes that left are for rebalancing
+            elif node == MISSING or self._context.watch.is_lost(node):
+                homeless.append(shard)
             elif node in self.nodes and name not in listed:
                 doubtful.append(shard)
         for shard in doubtful:

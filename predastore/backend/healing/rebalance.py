@@ -25,41 +25,95 @@ from predastore.backend.healing.holders import WALKED, Holder, walk
 from predastore.backend.healing.rebuild import Rebuild
 from predastore.backend.healing.records import HEALING, RING_KEY, MovedRecord, RingRecord
 from predastore.backend.records import ShardExtent
-from predastore.coding.placement import Ring
+from predastore.coding.placement import Ring, RingNode
 from predastore.errors import PredastoreError
 from predastore.failpoints import failpoint
-from predastore.limits import HEALING_EXTENTS_PER_COMMIT, HEALING_JOBS
+from predastore.limits import (
+    HEALING_EXTENTS_PER_COMMIT,
+    HEALING_JOBS,
+    HEALING_LATE_PAUSE_S_MAX,
+    HEALING_WALK_PAUSE_S_MAX,
+)
 from predastore.s3db.commands import Put, batch
 
 logger = logging.getLogger(__name__)
 
 
-def digest(ring: Ring) -> bytes:
-    """Of all that decides where shards go."""
-    described = [(node.id, node.host, node.weight) for node in ring.nodes]
+def digest(nodes: Sequence[RingNode]) -> bytes:
+    """Of all that decides where shards go: the nodes of a ring."""
+    described = [(node.id, node.host, node.weight) for node in nodes]
     return hashlib.sha256(msgspec.msgpack.encode(described)).digest()
 
 
 class Rebalance:
     """One for the process that heals."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, pause_s: float) -> None:
         self._context = context
+        self._pause_s_min = self._pause_s = pause_s
+        self._after_s = 0.0  # loop time of the next walk
+        self._seems_late = False
         self.progress: RingRecord | None = None
         self.is_walking = False
-        self.is_new = False  # whether the ring was another one when it was last asked
 
     @property
     def is_settled(self) -> bool:
-        return self.progress is not None and self.progress.settled
+        """Of the ring that is in use now."""
+        progress = self.progress
+        return progress is not None and progress.settled and progress.digest == self.ring_digest
 
-    async def is_due(self) -> bool:
+    @property
+    def ring_digest(self) -> bytes:
+        return digest(self._context.cluster.ring.nodes)
+
+    def hurry(self) -> None:
+        """What could not be moved may be possible now."""
+        self._after_s = 0.0
+
+    async def step(self) -> bool:
+        """A walk, if one is due; where some shards could not be moved, there is another after
+        pauses that grow. Whether all is done."""
+        context, clock = self._context, asyncio.get_running_loop().time
+        if not context.watch.nodes_up:
+            return False
+        is_due = await self._is_due()
+        if clock() < self._after_s or not context.watch.has_seen(context.cluster.known):
+            return False
+        if not is_due and not await self._is_late():
+            return False
+        await self._run()
+        if self.is_settled and not self._seems_late:
+            self._pause_s = self._pause_s_min
+            return True
+        self._pause()
+        return False
+
+    def _pause(self) -> None:
+        self._after_s = asyncio.get_running_loop().time() + self._pause_s
+        longest_s = HEALING_LATE_PAUSE_S_MAX if self.is_settled else HEALING_WALK_PAUSE_S_MAX
+        self._pause_s = min(2 * self._pause_s, longest_s)
+
+    async def _is_late(self) -> bool:
+        """Whether nodes that are to be emptied have shards that nothing explains, for some time: a
+        write that had begun before may have ended after the walk had passed its record."""
+        watch, cluster = self._context.watch, self._context.cluster
+        has_some = any(watch.shards_on(node) for node in cluster.known - cluster.active)
+        if self._context.counts.moves_left or not has_some:
+            self._seems_late, self._pause_s = False, self._pause_s_min
+        elif not self._seems_late:
+            self._seems_late = True
+            self._pause()
+        else:
+            await self.restart()
+            return True
+        return False
+
+    async def _is_due(self) -> bool:
         """Whether the shards may lie elsewhere than the ring wants them."""
         stored = await self._context.state.get(HEALING, RING_KEY)
         self.progress = None if stored is None else records.decode(RingRecord, stored)
-        ring = digest(self._context.cluster.ring)
-        self.is_new = self.progress is None or self.progress.digest != ring
-        if self.is_new:
+        if self.progress is None or self.progress.digest != self.ring_digest:
+            self._after_s, self._pause_s, self._seems_late = 0.0, self._pause_s_min, False
             await self._begin()
         assert self.progress is not None
         return not self.progress.settled
@@ -69,7 +123,7 @@ class Rebalance:
         await self._begin()
 
     async def _begin(self) -> None:
-        ring = digest(self._context.cluster.ring)
+        ring = self.ring_digest
         await self._store(RingRecord(ring, WALKED[0], b"", False, 0, 0, 0, records.now_ms()))
 
     async def _store(self, progress: RingRecord) -> None:
@@ -77,7 +131,7 @@ class Rebalance:
         await self._context.state.commit(batch(put, checks=(self._context.lease.check,)))
         self.progress = progress
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         """Walks on to the end, or until the ring changes or the lease is lost."""
         self.is_walking = True
         try:
@@ -209,6 +263,7 @@ class _Move:
                 await self._context.drop_unnamed(self._holder, changed[number], shards)
             return False
         self._holder = new
+        self._context.counts.moves_left += len(left)  # counted anew when some are let go of
         failpoint("healing.rebalance.committed")
         self.shards += len(left)
         self.byte_count += byte_count

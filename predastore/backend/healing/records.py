@@ -101,7 +101,7 @@ class ProgressRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     `walk_percent` of it done. `last_pass_ms`: the end of the last comparison of all nodes with all
     records, or 0. `lost_nodes`: given up, as they have not been well for long. `noted_nodes`: of
     these, such whose shards are on the repair table, but for the `homeless_*`, which no other node
-    can take.
+    can take. `ring`: the digest of the one that `ring_settled` is about.
     """
 
     process: str
@@ -129,6 +129,7 @@ class ProgressRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     homeless_shards: int = 0
     homeless_bytes: int = 0
     seen: tuple[SeenNode, ...] = ()
+    ring: bytes = b""
 
 
 def node_key(node: int) -> bytes:

@@ -144,6 +144,10 @@ class Watch:
     def nodes_lost(self) -> tuple[int, ...]:
         return tuple(node for node in self._seen if self.is_lost(node))
 
+    def shards_on(self, node: int) -> int:
+        """Of a node that is up; else 0."""
+        return self._seen[node].shards if self.is_up(node) else 0
+
     @property
     def shard_count(self) -> int:
         """Of all nodes that ever answered."""

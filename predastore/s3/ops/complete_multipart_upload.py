@@ -18,6 +18,7 @@ from predastore.s3.access import Need
 from predastore.s3.conditions import write_condition
 from predastore.s3.context import Context
 from predastore.s3.listing import url_encode
+from predastore.s3.target import host_bucket
 from predastore.s3.xml_read import Element
 from predastore.s3.xml_write import tag, xml_response
 
@@ -56,6 +57,14 @@ async def _parts(document: Element | None) -> list[CompletedPart]:
         parts += map(_part, document.children[start : start + _PARTS_A_TURN])
         await asyncio.sleep(0)
     return parts
+
+
+async def _wanted(ctx: Context) -> list[CompletedPart]:
+    """`_parts` of the body."""
+    async with ctx.xml(
+        "CompleteMultipartUpload", limits.S3_COMPLETE_XML_BYTES_MAX, checksum_is_bodys=False
+    ) as document:
+        return await _parts(document)
 
 
 def _expected(ctx: Context, upload: UploadRecord, part_count: int) -> dict[str, bytes]:
@@ -113,20 +122,23 @@ async def _complete(ctx: Context, parts: list[CompletedPart], condition: Conditi
         return await _already_completed(ctx, upload_id)
 
 
+def _location(ctx: Context) -> str:
+    """The object's URL, in the style in which it was asked for."""
+    scheme = "https" if ctx.request.secure else "http"
+    host = ctx.headers.get("host", "")
+    bucket = "" if host_bucket(host, ctx.services.domains) else f"{ctx.bucket_name}/"
+    return f"{scheme}://{host}/{bucket}{url_encode(ctx.key)}"
+
+
 async def run(ctx: Context) -> Response:
     ctx.signer()
     condition = write_condition(ctx.headers)
     await ctx.bucket(Need.WRITE)
-    document = await ctx.xml(
-        "CompleteMultipartUpload", limits.S3_COMPLETE_XML_BYTES_MAX, checksum_is_bodys=False
-    )
-    record = await _complete(ctx, await _parts(document), condition)
-    scheme = "https" if ctx.request.secure else "http"
-    host = ctx.headers.get("host", "")
+    record = await _complete(ctx, await _wanted(ctx), condition)
     return xml_response(
         "CompleteMultipartUploadResult",
         (
-            tag("Location", f"{scheme}://{host}/{ctx.bucket_name}/{url_encode(ctx.key)}"),
+            tag("Location", _location(ctx)),
             tag("Bucket", ctx.bucket_name),
             tag("Key", ctx.key),
             f"<ETag>&quot;{record.etag}&quot;</ETag>",

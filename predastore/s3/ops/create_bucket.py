@@ -37,8 +37,8 @@ async def run(ctx: Context) -> Response:
     name = ctx.bucket_name
     check_bucket_name(name)
     region = ctx.services.region
-    document = await ctx.xml("CreateBucketConfiguration", limits.S3_CONFIG_XML_BYTES_MAX)
-    _check_configuration(document, region)
+    async with ctx.xml("CreateBucketConfiguration", limits.S3_CONFIG_XML_BYTES_MAX) as document:
+        _check_configuration(document, region)
     if not await ctx.objects.create_bucket(name, account, region):
         there = await ctx.objects.bucket(name)
         mine = there is not None and there.owner == account

@@ -31,7 +31,7 @@ def _entry(element: Element) -> _Doomed:
     key = fields.get("Key", "")
     if not key:
         raise S3Error("MalformedXML")
-    version = fields.get("VersionId")
+    version = fields.get("VersionId") or None
     error: S3Error | None = None
     try:
         check_key(key)
@@ -59,6 +59,14 @@ def _entries(document: Element) -> tuple[list[_Doomed], bool]:
     if not 1 <= len(doomed) <= limits.S3_PAGE_MAX:
         raise S3Error("MalformedXML")
     return doomed, quiet
+
+
+async def _asked(ctx: Context) -> tuple[list[_Doomed], bool]:
+    """`_entries` of the body."""
+    async with ctx.xml("Delete", limits.S3_DELETE_XML_BYTES_MAX) as document:
+        if document is None:
+            raise S3Error("MissingRequestBodyError")
+        return _entries(document)
 
 
 def _check_protected(ctx: Context) -> None:
@@ -109,10 +117,7 @@ async def run(ctx: Context) -> Response:
     ctx.signer()
     _check_protected(ctx)
     permit = await ctx.permit()
-    document = await ctx.xml("Delete", limits.S3_DELETE_XML_BYTES_MAX)
-    if document is None:
-        raise S3Error("MissingRequestBodyError")
-    doomed, quiet = _entries(document)
+    doomed, quiet = await _asked(ctx)
     results = await _delete(ctx, doomed, permit)
     told = [
         _told(one, error)

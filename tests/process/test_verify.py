@@ -1,0 +1,129 @@
+"""What operators read of objects: a report even where it ends early, and names that can not act on
+their terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from predastore import cli
+from predastore.backend import records
+from predastore.backend.records import MISSING, OBJECTS, ObjectRecord, ShardExtent
+from predastore.commands import cluster, object, remote, verify
+from predastore.commands.remote import Remote
+from predastore.config import Config
+from predastore.errors import NoLeader
+from predastore.s3db.commands import Page
+
+EVIL = "a\x1b]0;pwned\x07\n0 wrong\x1b[2J\u202eX"
+SHOWN = '"s3://shelf/a\\x1b]0;pwned\\x07\\x0a0 wrong\\x1b[2J\\x202eX"'
+
+
+def lost(key: str) -> bytes:
+    """The record of an object that no node has a shard of."""
+    extent = ShardExtent(bytes(32), bytes(16), 2, 1, 65536, 10, (MISSING,) * 3)
+    return records.encode(
+        ObjectRecord("shelf", key, bytes(16), (extent,), 10, "0-1", 0, "me", "", {}, {})
+    )
+
+
+class State:
+    """Lists the given objects in one page; `cut`: there are more, which can not be had."""
+
+    def __init__(self, *keys: str, cut: bool = False) -> None:
+        self._stored = {records.object_hash("shelf", key): lost(key) for key in keys}
+        self._cut = cut
+
+    async def list(self, table: str, prefix: bytes, by: bytes, after: bytes, limit: int) -> Page:
+        if after:
+            for _ in range(20):  # what was listed is looked at meanwhile
+                await asyncio.sleep(0)
+            raise NoLeader("no leader answers")
+        entries = list(self._stored.items()) if table == OBJECTS else []
+        return Page(entries, [], self._cut and table == OBJECTS, b"next")
+
+    async def get(self, table: str, key: bytes) -> bytes | None:
+        return self._stored.get(key)
+
+
+class To:
+    """As much of a Remote as these commands ask."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def row(self, node: int) -> None:
+        return None
+
+
+def verified(state: State, *, as_json: bool = False) -> int:
+    return asyncio.run(verify.run(cast(Remote, To(state)), as_json))
+
+
+def test_what_was_read_before_the_metadata_was_gone_is_reported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(NoLeader, match="no leader answers"):
+        verified(State("k", cut=True))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("UNREADABLE s3://shelf/k: ")
+    assert lines[1].startswith("1 objects, ")
+    assert lines[2].startswith("NOT COMPLETE: ")
+    with pytest.raises(NoLeader):
+        verified(State("k", cut=True), as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["complete"], found["objects"], found["unreadable"]) == (False, 1, 1)
+
+
+def test_a_report_of_all_says_no_such_thing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert verified(State("k")) == 1
+    assert "NOT COMPLETE" not in capsys.readouterr().out
+    assert verified(State()) == 0
+    capsys.readouterr()
+    assert verified(State(), as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["complete"]
+
+
+def test_a_key_is_shown_without_what_terminals_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    assert verified(State(EVIL)) == 1
+    assert capsys.readouterr().out.startswith(f"UNREADABLE {SHOWN}: ")
+    to = cast(Remote, To(State(EVIL)))
+    assert asyncio.run(object._locate(to, "shelf", EVIL, as_json=False)) == 1
+    assert capsys.readouterr().out.startswith(f"{SHOWN}: 10 bytes, ")
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, *, in_a_terminal: bool) -> int:
+    """`s3d cluster status`, at whose first look Ctrl-C is pressed."""
+
+    @contextlib.asynccontextmanager
+    async def connected(_: Config) -> AsyncIterator[Any]:
+        yield To(State())
+
+    async def look(_: Remote) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(remote, "connected", connected)
+    monkeypatch.setattr(cluster, "look", look)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: in_a_terminal)
+    return cli.main(["cluster", "status"])
+
+
+@pytest.mark.parametrize(("in_a_terminal", "code"), [(True, 1), (False, 130)])
+def test_ctrl_c_ends_a_status_quietly(
+    in_a_terminal: bool,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert interrupted(monkeypatch, in_a_terminal=in_a_terminal) == code
+    assert capsys.readouterr() == ("", "")
