@@ -14,9 +14,10 @@
  *
  * Unpacked to DIR/predastore_unpacked/<id>, DIR being the first of these that works:
  * S3D_UNPACK_DIR (then no other), CACHE_DIRECTORY, XDG_CACHE_HOME, HOME/.cache, TMPDIR or /tmp
- * (there predastore_unpacked-<uid>). The folder must be ours alone (mode 0700): what lies in it is
- * run. Files are written into .new-*, which takes its name by rename when it is whole. At each
- * start the size of every file is compared, as a power cut may have emptied some.
+ * (there predastore_unpacked-<uid>). What lies in the folder is run: it must be ours, and nobody
+ * else's to write to; its mode is made 0700. Files are written into .new-*, which takes its name
+ * by rename when it is whole. At each start the size of every file is compared, as a power cut may
+ * have emptied some.
  *
  * A running s3d holds a shared flock on its folder. Whoever unpacks removes the folders, of older
  * versions and of unpackers that died, that nobody holds. DIR may be where data lies: the folder
@@ -273,6 +274,12 @@ static void run_from(const char *parent, const char *name, char **argv) {
     if (about.st_uid != geteuid() || (about.st_mode & 022) != 0) {
         close(base);
         return failed(place, "others may write there");
+    }
+    /* Others who may read it could hold a lock on it, and with that every start. */
+    if ((about.st_mode & 077) != 0 && fchmod(base, 0700) != 0) {
+        failed(place, strerror(errno));
+        close(base);
+        return;
     }
     int folder = held(base, id);
     if (folder < 0) flock(base, LOCK_EX); /* one unpacks; the others wait, and find it done */

@@ -25,7 +25,7 @@ from urllib.parse import unquote_plus
 
 from predastore import metrics
 from predastore.config import Config
-from predastore.errors import StartupError
+from predastore.errors import StartupError, reason
 from predastore.httpd.message import Request
 from predastore.limits import (
     ACCESS_LOG_FLUSH_MS,
@@ -39,6 +39,7 @@ _MOST: Final = ACCESS_LOG_TEXT_CHARACTERS_MAX
 _SECRET: Final = frozenset(
     {"x-amz-signature", "signature", "x-amz-security-token", "x-amz-credential", "awsaccesskeyid"}
 )
+_SECRET_CHARACTERS_MAX: Final = 3 * max(map(len, _SECRET))  # each may be percent-encoded
 _LOST = metrics.counter(
     "predastore_access_log_lost_total", "Requests that the access log has no line of."
 ).child()
@@ -150,7 +151,7 @@ class AccessLog:
             stream.write("".join(map(_line, taken)))
             stream.flush()
         except OSError as error:
-            _log.warning("access log not written", extra={"error": error.strerror})
+            _log.warning("access log not written", extra={"error": reason(error)})
             return len(taken)
         return 0
 
@@ -199,9 +200,26 @@ def _line(noted: _Noted) -> str:
 
 def query_without_secrets(raw_query: bytes) -> str:
     """The query as it was sent, without the parameters that sign it."""
-    parts = raw_query.decode("latin-1").split("&")
-    kept = [part for part in parts if unquote_plus(part.split("=")[0]).lower() not in _SECRET]
+    kept: list[str] = []
+    left = 2 * _MOST  # of what is looked at: no more is shown, and this runs on the event loop
+    for part in raw_query.decode("latin-1").split("&"):
+        name = part.partition("=")[0]
+        if _is_secret(name):
+            left -= len(name) + 1
+        else:
+            kept.append(part)
+            left -= len(part) + 1
+        if left < 0:
+            break
     return "&".join(kept)[:_MOST]
+
+
+def _is_secret(name: str) -> bool:
+    if len(name) > _SECRET_CHARACTERS_MAX:
+        return False
+    if "%" in name or "+" in name:
+        name = unquote_plus(name)
+    return name.lower() in _SECRET
 
 
 def _short(raw_query: bytes) -> bytes:

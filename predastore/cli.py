@@ -26,6 +26,7 @@ from predastore.errors import (
     PredastoreError,
     StartupError,
     UnsupportedFormat,
+    reason,
 )
 
 # (code, what it means, the errors that lead to it); the first row that fits an error holds. Those
@@ -99,22 +100,23 @@ def resolve(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `s3d` until it is told to stop; the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
+    command = commands.find(given[0]) if given else None
     try:
-        return _run(given)
+        if command is not None:
+            return command.main(given[1:], os.environ)
+        return _serve(given)
     except PredastoreError as error:
         return _refused(error)
     except OSError as error:
-        _log.debug("not foreseen", exc_info=error)
+        level = logging.ERROR if command is None else logging.DEBUG
+        _log.log(level, "not foreseen", exc_info=error)
         what = f"{error.filename}: " if error.filename is not None else ""
-        return _refused(StartupError.because(error, f"{what}{error.strerror or error}"))
+        return _refused(StartupError.because(error, f"{what}{reason(error)}"))
     except KeyboardInterrupt:
         return _INTERRUPTED
 
 
-def _run(given: Sequence[str]) -> int:
-    command = commands.find(given[0]) if given else None
-    if command is not None:
-        return command.main(given[1:], os.environ)
+def _serve(given: Sequence[str]) -> int:
     settings, options = resolve(given, os.environ)
     from predastore import host
 

@@ -178,6 +178,7 @@ class Discovery:
             self._tasks.append(asyncio.create_task(self._follow()))
 
     async def close(self) -> None:
+        self._config_changed = lambda: None
         tasks = [*self._tasks, *([self._changing] if self._changing is not None else [])]
         for task in tasks:
             task.cancel()
@@ -303,7 +304,12 @@ class Discovery:
     async def _change(self, change: Change) -> None:
         assert self._ring is not None
         async with self._using:
-            await self._use(await self._ring.change(change, founding=self._file.taken_in))
+            table = await self._ring.change(change, founding=self._file.taken_in)
+            try:
+                await self._use(table)
+            except TooFewNodes as error:  # the change is made all the same
+                self.problem = str(error)
+                _log.warning("the table of nodes", extra={"error": self.problem})
 
     async def _use(self, table: RingTable) -> None:
         """Has `table`, just read, used here. TooFewNodes: objects need more."""
@@ -326,14 +332,8 @@ class Discovery:
         self.table = table
         self._config_changed()
         self.agent.say(self._facts(self.agent.core.roster.own.facts.nodes))
-        _log.info(
-            "nodes",
-            extra={
-                "version": table.version,
-                "active": len(table.active()),
-                "all": len(table.nodes),
-            },
-        )
+        counts = {"active": len(table.active()), "all": len(table.nodes)}
+        _log.info("nodes", extra={"version": table.version, **counts})
         if old is None:
             self._compare_with_file(table)
 

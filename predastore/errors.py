@@ -75,7 +75,10 @@ class StartupError(PredastoreError):
     @staticmethod
     def because(error: OSError, message: str) -> StartupError:
         """`message` as the kind of StartupError that fits the errno of `error`."""
-        return _KINDS.get(error.errno or 0, StartupError)(message)
+        # The kinds of ssl and socket (SSLError, gaierror) have a library's code there.
+        is_of_system = type(error).__module__ == OSError.__module__
+        kind = _KINDS.get(error.errno or 0) if is_of_system else None
+        return (kind or StartupError)(message)
 
 
 class InUse(StartupError):
@@ -272,6 +275,11 @@ class S3Error(PredastoreError):
 
 class SignatureError(S3Error):
     """Raised by the SigV4 verifier, for S3 and for s3db's REST API alike."""
+
+
+def reason(error: OSError) -> str:
+    """Why, for people; never empty."""
+    return error.strerror or str(error) or type(error).__name__
 
 
 def _walk(cls: type[PredastoreError]) -> dict[str, type[PredastoreError]]:

@@ -110,10 +110,10 @@ def add(made: argparse.ArgumentParser, flags: Sequence[Flag] = FLAGS) -> None:
 
 
 def settled(
-    given: Mapping[str, Any], environment: Mapping[str, str]
+    given: Mapping[str, Any], environment: Mapping[str, str], *, serves: bool = True
 ) -> tuple[config.Config, Options]:
     """What the flags of a command line (by dest), the environment and the file come to;
-    ConfigError lists all that is wrong."""
+    ConfigError lists all that is wrong. `serves`: False for a command, which listens on nothing."""
     values: dict[str, tuple[str, str]] = {}  # flag name -> (text, where it came from)
     for flag in FLAGS:
         text = given.get(flag.name.replace("-", "_"))
@@ -142,10 +142,24 @@ def settled(
     if options.db_only:
         loaded = replace(loaded, backend="distributed")
     completed = config.complete(loaded)
-    problems = [f"{_sources(loaded)}: {problem}" for problem in config.problems(completed)]
-    if problems:
-        raise ConfigError(problems)
+    wrong = config.problems(completed, lambda *of: serves and listens(completed, options, *of))
+    if wrong:
+        raise ConfigError([f"{_sources(loaded)}: {problem}" for problem in wrong])
     return completed, options
+
+
+def listens(settings: config.Config, options: Options, table: str, row: int) -> bool:
+    """Whether the process may listen for this row of [[nodes]] or [[db]], or for S3 (table ""):
+    roles.choose, before it is known which addresses are of this host."""
+    if table == "":
+        return not options.db_only
+    if settings.backend == "filesystem":
+        return False
+    if table == "nodes":
+        return not options.db_only and options.node in (-1, row)
+    if options.db_node != -1:
+        return row == options.db_node
+    return options.db_only or options.node == -1
 
 
 def _sources(loaded: config.Config) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from predastore.backend.buffers import Budget
+from predastore.backend.buffers import Budget, Client
 from predastore.backend.interface import Source
 from predastore.errors import BodyMismatch
 from predastore.limits import BACKEND_FIRST_READ_BYTES
@@ -23,9 +23,9 @@ async def first_bytes(source: Source) -> bytes:
 
 async def fill(source: Source, view: memoryview, filled: int, budget: Budget) -> None:
     """Fills `view`, which is a share of `budget`, from `filled` on."""
+    client = Client(budget)
     while filled < len(view):
-        with budget.with_client():
-            count = await source.readinto(view[filled:])
+        count = await client.readinto(source, view[filled:])
         if count == 0:
             raise BodyMismatch("the body ended before its declared length", "length")
         filled += count

@@ -5,8 +5,9 @@ copy can not wait for itself. Waiting is first come, first served, and bounded i
 (then Overloaded: the client is to slow down). A request waits only while it holds nothing; for
 more than its first share it may only `try_take`, so that requests never wait for one another.
 
-A client that takes or gives nothing for long holds its share only as long as nobody else needs
-it: then its request is cancelled, which cuts its connection. Slow peers cost only themselves.
+A client that takes or gives nothing for long, or hardly anything, holds its share only as long as
+nobody else needs it: then its request is cancelled, which cuts its connection. Slow peers cost only
+themselves.
 
 A pooled buffer is free again as soon as nobody refers to it: a memoryview of it counts, so
 whoever still sends from it keeps it, and nobody has to give it back.
@@ -22,9 +23,11 @@ from contextlib import contextmanager
 from mmap import mmap
 from typing import Any
 
+from predastore.backend.interface import Source
 from predastore.errors import Overloaded
 from predastore.limits import (
     BACKEND_BUFFER_WAIT_MS_MAX,
+    BACKEND_IDLE_BYTES,
     BACKEND_IDLE_CHECK_MS,
     BACKEND_IDLE_MS_MAX,
     BACKEND_POOL_BYTES_MAX,
@@ -38,7 +41,7 @@ class Budget:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        # Requests that hold a share and wait for their clients, since when: the longest first.
+        # Requests that hold a share and wait for their clients, since when.
         self._with_clients: dict[asyncio.Task[Any], float] = {}
         self.held_bytes = 0
 
@@ -78,19 +81,20 @@ class Budget:
 
     def _cut_the_most_idle(self) -> None:
         """Cancels the request that has waited longest for its client, if that is long."""
-        now = asyncio.get_running_loop().time()
-        for task, since in self._with_clients.items():
-            if now - since > BACKEND_IDLE_MS_MAX / 1000:
-                del self._with_clients[task]
-                task.cancel("its client was too slow, and others wait for the memory it holds")
+        if not self._with_clients:
             return
+        task, since = min(self._with_clients.items(), key=lambda item: item[1])
+        if asyncio.get_running_loop().time() - since > BACKEND_IDLE_MS_MAX / 1000:
+            del self._with_clients[task]
+            task.cancel("its client was too slow, and others wait for the memory it holds")
 
     @contextmanager
-    def with_client(self) -> Iterator[None]:
-        """Around a wait of the current task, which holds a share, for its client."""
+    def with_client(self, waited_s: float = 0.0) -> Iterator[None]:
+        """Around a wait of the current task, which holds a share, for its client, for whom it has
+        waited that long already."""
         task = asyncio.current_task()
         assert task is not None
-        self._with_clients[task] = asyncio.get_running_loop().time()
+        self._with_clients[task] = asyncio.get_running_loop().time() - waited_s
         try:
             yield
         finally:
@@ -110,6 +114,27 @@ class Budget:
             if not granted.done():
                 self.held_bytes += count
                 granted.set_result(None)
+
+
+class Client:
+    """Who sends to one that holds a share of `budget`. Waits for it count together until so much
+    has come of it that it is not idle: a byte now and then does not make it a good client."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._waited_s = 0.0
+        self._byte_count = 0
+
+    async def readinto(self, source: Source, view: memoryview) -> int:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        with self._budget.with_client(self._waited_s):
+            count = await source.readinto(view)
+        self._waited_s += clock() - began
+        self._byte_count += count
+        if self._byte_count >= BACKEND_IDLE_BYTES:
+            self._waited_s, self._byte_count = 0.0, 0
+        return count
 
 
 class Pool:

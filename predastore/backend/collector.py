@@ -7,7 +7,9 @@ extents as long as they need. An entry goes when every node has let go of its ex
 is tried again, less and less often. What other processes left behind is found by scanning at the
 start and now and then; to collect an entry twice does no harm.
 
-Memory is bounded: entries beyond COLLECTOR_ENTRIES_MAX are left to a later scan.
+Memory is bounded: records are read again when they are due, and entries beyond COLLECTOR_BYTES_MAX
+are left to a scan, which comes as soon as there is room for them. What takes long or fails is
+worked off apart from the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from predastore.backend import records
 from predastore.backend.interface import ByteStore
@@ -28,34 +30,43 @@ from predastore.errors import NoLeader, PredastoreError
 from predastore.failpoints import failpoint
 from predastore.limits import (
     BACKEND_SCAN_PAGE_MAX,
+    COLLECTOR_ALONE_MAX,
     COLLECTOR_BATCH_MAX,
     COLLECTOR_BYTES_MAX,
-    COLLECTOR_ENTRIES_MAX,
+    COLLECTOR_ENTRY_BYTES,
     COLLECTOR_EXTENTS_MAX,
     COLLECTOR_RETRY_S_MAX,
     COLLECTOR_RETRY_S_MIN,
     COLLECTOR_SCAN_S,
+    COLLECTOR_SMALL_BYTES,
 )
 from predastore.s3db.commands import Batch, Delete, DeletePrefix, Op, batch
 
 logger = logging.getLogger(__name__)
 
-_TABLES: Final = (OBJECTS, PARTS)
-
 
 class _Entry:
-    """A `deleted:` entry that waits until `due` (loop time). `alone`: to be worked off so."""
+    """A `deleted:` entry that waits until `due` (loop time). `is_small`: its record. `alone`: it is
+    worked off so, as it is many extents or could not be let go of together with others."""
 
-    __slots__ = ("alone", "due", "key", "retry_s", "stored", "table", "upload_id")
+    __slots__ = ("alone", "due", "is_small", "key", "retry_s", "table", "upload_id")
 
     def __init__(self, table: str, key: bytes, stored: bytes, due: float) -> None:
         self.table = table
         self.key = key
-        self.stored = stored
+        self.is_small = len(stored) <= COLLECTOR_SMALL_BYTES
         self.due = due
         self.upload_id = ""
         self.alone = False
-        self.retry_s = float(COLLECTOR_RETRY_S_MIN)
+        self.retry_s = COLLECTOR_RETRY_S_MIN
+
+    @property
+    def name(self) -> tuple[str, bytes]:
+        return self.table, self.key
+
+    @property
+    def bytes_kept(self) -> int:
+        return COLLECTOR_ENTRY_BYTES + len(self.key)
 
     def __lt__(self, other: _Entry) -> bool:
         return self.due < other.due
@@ -77,9 +88,12 @@ class Collector:
         self._state = state
         self._store = store
         self._scan_s = scan_s
-        self._waiting: list[_Entry] = []
+        self._waiting: list[_Entry] = []  # heaps, these and
+        self._alone: list[_Entry] = []
         self._known: set[tuple[str, bytes]] = set()
-        self._known_bytes = 0  # of their records
+        self._known_bytes = 0
+        self._has_refused = False  # there are entries that there was no room for
+        self._tables = (OBJECTS, PARTS)
         self._readers: Counter[bytes] = Counter()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -125,8 +139,12 @@ class Collector:
         now = asyncio.get_running_loop().time()
         entries = [_Entry(table, key, stored, now + self._store.grace_s) for key, stored in kept]
         if self._store.grace_s == 0:
-            async for taken in self._batches(entries):
+            for entry in entries:
+                entry.alone = True
+            async for taken in self._batches(_given(entries, kept)):
                 await self._release(taken)
+            for entry in entries:
+                entry.alone = bool(entry.upload_id)
         self._add(entries)
 
     # --- background -----------------------------------------------------------------------
@@ -135,21 +153,21 @@ class Collector:
         """False: there is no room for all of them."""
         fits = True
         for entry in entries:
-            name = (entry.table, entry.key)
-            if name in self._known:
+            if entry.name in self._known:
                 continue
-            if (
-                len(self._known) >= COLLECTOR_ENTRIES_MAX
-                or self._known_bytes + len(entry.stored) > COLLECTOR_BYTES_MAX
-            ):
+            if self._known_bytes + entry.bytes_kept > COLLECTOR_BYTES_MAX:
                 fits = False
                 continue
-            self._known.add(name)
-            self._known_bytes += len(entry.stored)
-            heapq.heappush(self._waiting, entry)
+            self._known.add(entry.name)
+            self._known_bytes += entry.bytes_kept
+            self._push(entry)
+        self._has_refused = self._has_refused or not fits
         self.start()
         self._wake.set()
         return fits
+
+    def _push(self, entry: _Entry) -> None:
+        heapq.heappush(self._alone if entry.alone else self._waiting, entry)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -157,16 +175,22 @@ class Collector:
         while True:
             self._wake.clear()
             try:
-                if loop.time() >= next_scan:
+                if self._has_room_again() or loop.time() >= next_scan:
                     next_scan = loop.time() + self._scan_s
                     await self._scan()
-                await self._collect(self._take_due(loop.time()))
+                await self._collect(_due(self._waiting, loop.time(), COLLECTOR_BATCH_MAX))
+                for _ in range(COLLECTOR_ALONE_MAX):
+                    await self._collect(_due(self._alone, loop.time(), 1))
             except PredastoreError as error:
                 logger.warning("garbage collection will go on later", extra={"error": str(error)})
             except Exception:
                 logger.exception("garbage collection failed; it will go on later")
-            until = min(next_scan, self._waiting[0].due if self._waiting else next_scan)
-            await self._wait(until - loop.time())
+            dues = [heap[0].due for heap in (self._waiting, self._alone) if heap]
+            if not self._has_room_again():
+                await self._wait(min((next_scan, *dues)) - loop.time())
+
+    def _has_room_again(self) -> bool:
+        return self._has_refused and self._known_bytes < COLLECTOR_BYTES_MAX // 2
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0:
@@ -176,16 +200,13 @@ class Collector:
             except TimeoutError:
                 return
 
-    def _take_due(self, now: float) -> list[_Entry]:
-        taken: list[_Entry] = []
-        while self._waiting and self._waiting[0].due <= now and len(taken) < COLLECTOR_BATCH_MAX:
-            taken.append(heapq.heappop(self._waiting))
-        return taken
-
     async def _scan(self) -> None:
-        """Adds the entries that other processes, or an earlier one, left behind."""
+        """Adds the entries that other processes, or an earlier one, left behind, or that there was
+        no room for."""
         due = asyncio.get_running_loop().time() + self._store.grace_s
-        for table in _TABLES:
+        self._has_refused = False
+        self._tables = self._tables[::-1]  # that one may be full of them is no matter to the other
+        for table in self._tables:
             after, truncated = b"", True
             while truncated:
                 page = await self._state.list(
@@ -200,7 +221,7 @@ class Collector:
         """Releases the bytes of `entries`; those that are not free of them come up again."""
         left = dict.fromkeys(entries)
         try:
-            async for taken in self._batches(entries):
+            async for taken in self._batches(self._read(entries)):
                 done = await self._collect_batch(taken)
                 for entry, _ in taken:
                     del left[entry]
@@ -208,15 +229,14 @@ class Collector:
         finally:
             self._settle([*left], ())
 
-    async def _batches(self, entries: Sequence[_Entry]) -> AsyncIterator[list[_Garbage]]:
-        """All of `entries`, parted into what is worked off at once."""
+    async def _batches(
+        self, read: AsyncIterator[tuple[_Entry, bytes | None]]
+    ) -> AsyncIterator[list[_Garbage]]:
+        """Entries and their records, parted into what is worked off at once."""
         taken: list[_Garbage] = []
         count = 0
-        for entry in entries:
-            garbage = _Garbage(entry, await self._extents(entry))
-            if entry.alone:
-                yield [garbage]
-                continue
+        async for entry, stored in read:
+            garbage = _Garbage(entry, await self._extents(entry, stored))
             taken.append(garbage)
             count += len(garbage.extents or ())
             if count >= COLLECTOR_EXTENTS_MAX:
@@ -224,6 +244,17 @@ class Collector:
                 taken, count = [], 0
         if taken:
             yield taken
+
+    async def _read(self, entries: Sequence[_Entry]) -> AsyncIterator[tuple[_Entry, bytes | None]]:
+        """Each with its record; None where another process has collected it."""
+        small = [entry for entry in entries if entry.is_small]
+        read = await self._state.read([entry.name for entry in small]) if small else []
+        records_read = dict(zip(small, read, strict=True))
+        for entry in entries:
+            if entry.is_small:
+                yield entry, records_read[entry]
+            else:
+                yield entry, await self._state.get(*entry.name)
 
     async def _collect_batch(self, taken: Sequence[_Garbage]) -> list[_Entry]:
         """The entries that are gone now: none where that fails. Raises only what the next batch
@@ -250,12 +281,12 @@ class Collector:
         finished = set(done)
         for entry in entries:
             if entry in finished:
-                self._known.discard((entry.table, entry.key))
-                self._known_bytes -= len(entry.stored)
+                self._known.discard(entry.name)
+                self._known_bytes -= entry.bytes_kept
                 continue
             entry.due = now + entry.retry_s
             entry.retry_s = min(2 * entry.retry_s, COLLECTOR_RETRY_S_MAX)
-            heapq.heappush(self._waiting, entry)
+            self._push(entry)
 
     async def _release(self, taken: Sequence[_Garbage]) -> list[_Entry]:
         """The entries whose bytes are gone from everywhere now."""
@@ -274,16 +305,22 @@ class Collector:
             start = end
         return done
 
-    async def _extents(self, entry: _Entry) -> tuple[Extent, ...] | None:
-        """What the entry lets go of; None (and a line in the log) if it can not be read now."""
+    async def _extents(self, entry: _Entry, stored: bytes | None) -> tuple[Extent, ...] | None:
+        """What the entry lets go of. None: it can not be read now, which is logged, or it is an
+        upload, and to come up alone."""
+        if stored is None:
+            return ()
         try:
-            deleted = records.decode_deleted(entry.stored)
+            deleted = records.decode_deleted(stored)
             if not isinstance(deleted, GarbageRecord):
                 return records.extents_of(deleted)
+            if not deleted.upload_id:
+                return deleted.extents
             entry.upload_id = deleted.upload_id
-            entry.alone = entry.alone or bool(deleted.upload_id)
-            parts = await self._parts(deleted.upload_id) if deleted.upload_id else ()
-            return (*deleted.extents, *parts)
+            if not entry.alone:
+                entry.alone = True
+                return None
+            return (*deleted.extents, *await self._parts(deleted.upload_id))
         except PredastoreError as error:
             logger.warning(
                 "a deleted entry can not be read",
@@ -303,6 +340,21 @@ class Collector:
             after = page.next
             if not page.truncated:
                 return tuple(extents)
+
+
+async def _given(
+    entries: Sequence[_Entry], kept: Sequence[tuple[bytes, bytes]]
+) -> AsyncIterator[tuple[_Entry, bytes | None]]:
+    for entry, (_, stored) in zip(entries, kept, strict=True):
+        yield entry, stored
+
+
+def _due(heap: list[_Entry], now: float, count: int) -> list[_Entry]:
+    """Takes out at most so many whose time has come."""
+    taken: list[_Entry] = []
+    while heap and heap[0].due <= now and len(taken) < count:
+        taken.append(heapq.heappop(heap))
+    return taken
 
 
 def _removal(done: Sequence[_Entry]) -> Batch:

@@ -27,7 +27,7 @@ from typing import Any, Final
 from predastore import credentials, daemon, flags, roles
 from predastore.commands import OPERATIONS, operations, ownership, remote
 from predastore.config import Auth, Config, Db
-from predastore.errors import ConfigError, PeerUnreachable, StartupError
+from predastore.errors import ConfigError, PeerRefused, PeerUnreachable, StartupError, reason
 from predastore.httpd.sigv4 import Credential
 from predastore.limits import RAFT_RESERVE_BYTES
 from predastore.s3db import backup, inspection
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     wanted = next(row for row in OPERATIONS["db"] if row.name == given["command"])
     if bool(wanted.argument) is not (given["argument"] is not None):
         made.error(f"{wanted.name} takes {wanted.argument or 'no argument'}")
-    settings, options = flags.settled({**given, "db": "true"}, environment)
+    settings, options = flags.settled({**given, "db": "true"}, environment, serves=False)
     request = Request(
         wanted.name,
         given["argument"] or "",
@@ -145,7 +145,7 @@ def _backup(settings: Config, request: Request) -> int:
     except OSError as error:
         raise StartupError.because(
             error,
-            f"backup: {path} can not be written ({error.strerror or error}); name a file where "
+            f"backup: {path} can not be written ({reason(error)}); name a file where "
             "there is a directory, permission and room",
         ) from None
     _say(f"done: {path}, {header.total_bytes} bytes, the state as of entry {header.applied_index}")
@@ -153,14 +153,17 @@ def _backup(settings: Config, request: Request) -> int:
 
 
 def _ask(settings: Config, request: Request, question: Callable[[Api], Any]) -> Any:
-    """The answer of the first member that can be reached; PredastoreError."""
-    failures: list[str] = []
+    """The answer of the first member that can be reached; PredastoreError. PeerRefused where there
+    is none, and the certificate of one can not be verified: that does not pass."""
+    failures: list[PeerRefused | PeerUnreachable] = []
     for api in _apis(settings, request):
         try:
             return question(api)
-        except PeerUnreachable as error:
-            failures.append(str(error))
-    raise PeerUnreachable("no member can be reached:\n  " + "\n  ".join(failures))
+        except (PeerRefused, PeerUnreachable) as error:
+            failures.append(error)
+    refused = any(isinstance(error, PeerRefused) for error in failures)
+    kind = PeerRefused if refused else PeerUnreachable
+    raise kind("no member can be reached:\n  " + "\n  ".join(map(str, failures)))
 
 
 def _apis(settings: Config, request: Request) -> Iterator[Api]:
@@ -228,16 +231,18 @@ def _restore_failed(error: OSError, path: Path, rows: Sequence[Db]) -> str:
         return f"restore: {path} can not be read ({error.strerror}); name another file"
     where = error.filename or ", ".join(str(row.path) for row in rows)
     return (
-        f"restore: {where} can not be written ({error.strerror or error}); mend that, remove what "
+        f"restore: {where} can not be written ({reason(error)}); mend that, remove what "
         "was restored by then, and try again"
     )
 
 
 def _check(settings: Config, request: Request) -> int:
-    damaged = 0
-    for row in _local(settings, request):
+    damaged, rows = 0, _local(settings, request)
+    there = [row.path for row in rows if row.path.exists()]
+    ownership.check("db check", settings.base_path, there)  # holding one may make its lock
+    for row in rows:
         with ExitStack() as stack:
-            if row.path.exists():
+            if row.path in there:
                 stack.enter_context(daemon.held(row.path))
             report = inspection.inspect(row.id, row.path, credentials.cluster_id(settings))
         for line in report.found:

@@ -22,7 +22,14 @@ from predastore.backend.ring_table import NodeRow, RingStore, RingTable
 from predastore.backend.state import DistributedState
 from predastore.coding.erasure import Code
 from predastore.config import Auth, Config
-from predastore.errors import ConfigError, PeerUnreachable, PredastoreError, StartupError
+from predastore.errors import (
+    ConfigError,
+    PeerRefused,
+    PeerUnreachable,
+    PredastoreError,
+    StartupError,
+    reason,
+)
 from predastore.gossip import Record
 from predastore.gossip.agent import VIEW
 from predastore.gossip.messages import Changed, Heeded, View, Viewed
@@ -76,7 +83,7 @@ def settled(
     given: Mapping[str, object], environment: Mapping[str, str]
 ) -> tuple[Config, flags.Options]:
     """Configuration and options; it is a cluster's, whatever backend the file has."""
-    return flags.settled({**given, "backend": "distributed"}, environment)
+    return flags.settled({**given, "backend": "distributed"}, environment, serves=False)
 
 
 def run(settings: Config, work: Callable[[Remote], Awaitable[int]]) -> int:
@@ -147,7 +154,8 @@ async def view(remote: Remote) -> tuple[Record, ...]:
 
 
 async def _view(endpoint: Endpoint, settings: Config) -> tuple[Record, ...]:
-    """Of the first process that answers; all are asked at once."""
+    """Of the first process that answers; all are asked at once. PeerRefused where none does, and
+    one refuses: what is wrong then does not pass."""
     names = [f"node/{row.id}" for row in settings.nodes] + [f"db/{row.id}" for row in settings.db]
 
     async def ask(name: str) -> Viewed:
@@ -157,19 +165,25 @@ async def _view(endpoint: Endpoint, settings: Config) -> tuple[Record, ...]:
         )
         return found
 
-    failures: list[str] = []
+    failures: list[PredastoreError] = []
     asked = [asyncio.ensure_future(ask(name)) for name in names]
     try:
         for answer in asyncio.as_completed(asked):
             try:
                 return (await answer).records
             except PredastoreError as error:
-                failures.append(str(error))
+                failures.append(error)
     finally:
         for task in asked:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-    raise PeerUnreachable("no process of the cluster answers:\n  " + "\n  ".join(sorted(failures)))
+    reasons = "\n  ".join(sorted(map(str, failures)))
+    if any(isinstance(error, PeerRefused) for error in failures):
+        raise PeerRefused(
+            "no process of the cluster takes this command for one of its own; give [cluster] name "
+            f"and secret, or [[auth]], as the files of the cluster have them:\n  {reasons}"
+        )
+    raise PeerUnreachable(f"no process of the cluster answers:\n  {reasons}")
 
 
 def generated(settings: Config) -> Auth:
@@ -194,7 +208,7 @@ def reading(file: Path) -> Iterator[None]:
     except OSError as error:
         raise StartupError.because(
             error,
-            f"{file} can not be read ({error.strerror or error}); run it as the user of the "
+            f"{file} can not be read ({reason(error)}); run it as the user of the "
             "server, or name other data with -base-path",
         ) from None
 

@@ -89,7 +89,7 @@ def addresses(
     if len(given) > TOP_PROCESSES_MAX:
         raise ConfigError([f"top: at most {TOP_PROCESSES_MAX} addresses"])
     if not given:
-        settings, _ = flags.settled(options, environment)
+        settings, _ = flags.settled(options, environment, serves=False)
         host = settings.metrics_host
         where = f"[{host}]" if ":" in host else host
         given = [f"{where}:{settings.metrics_port or PORT}"]

@@ -10,16 +10,23 @@ from predastore.config.model import Config
 
 # (table, number of the row or -1, key, what is wrong and what to write)
 Report = Callable[[str, int, str, str], None]
+# Whether a process listens for the row of this table and id; the table "" stands for S3.
+Listens = Callable[[str, int], bool]
 
 
-def problems(config: Config) -> list[str]:
-    """Every contradiction in a configuration that is not of a file alone, a line each."""
+def _for_all(table: str, row: int) -> bool:
+    return True
+
+
+def problems(config: Config, listens: Listens = _for_all) -> list[str]:
+    """Every contradiction in a configuration that is not of a file alone, a line each. Only what
+    the process itself listens on can take a port."""
     found: list[str] = []
 
     def report(table: str, number: int, key: str, what: str) -> None:
         found.append(f"{place(table, number, key)}: {what}")
 
-    check(config, len(config.nodes), report)
+    check(config, len(config.nodes), report, listens)
     return found
 
 
@@ -29,7 +36,7 @@ def place(table: str, number: int, key: str) -> str:
     return ", ".join(part for part in (header, key) if part)
 
 
-def check(config: Config, node_rows: int, report: Report) -> None:
+def check(config: Config, node_rows: int, report: Report, listens: Listens = _for_all) -> None:
     """Reports every contradiction in `config`; `node_rows` counts the unreadable ones too."""
     rs = config.rs
     shards = rs.data + rs.parity
@@ -63,7 +70,7 @@ def check(config: Config, node_rows: int, report: Report) -> None:
         key = "tls_key" if config.tls_key is None else "tls_cert"
         report("", -1, key, "tls_cert and tls_key go together; write both or neither")
     _check_unique(config, report)
-    _check_ports(config, report)
+    _check_ports(config, report, listens)
     for number, member in enumerate(config.db):
         if bool(member.access_key_id) != bool(member.secret_access_key):
             what = "access_key_id and secret_access_key go together; write both or neither"
@@ -89,18 +96,19 @@ def _check_unique(config: Config, report: Report) -> None:
                 report(table, number, key, what)
 
 
-def _check_ports(config: Config, report: Report) -> None:
+def _check_ports(config: Config, report: Report, listens: Listens) -> None:
     """No two listeners of one protocol on one address."""
-    taken: dict[tuple[str, str, int], str] = {("tcp", config.host, config.port): "port"}
+    taken: dict[tuple[str, str, int], str] = {}
+    if listens("", -1):
+        taken["tcp", config.host, config.port] = "port"
     metrics = ("", -1, "metrics_port", "tcp", config.metrics_host, config.metrics_port)
+    nodes = [(n, row) for n, row in enumerate(config.nodes) if listens("nodes", row.id)]
+    db = [(n, row) for n, row in enumerate(config.db) if listens("db", row.id)]
     listeners = [
         *([metrics] if config.metrics_port else []),
-        *(("nodes", n, "port", "udp", row.host, row.port) for n, row in enumerate(config.nodes)),
-        *(("db", n, "port", "tcp", row.host, row.port) for n, row in enumerate(config.db)),
-        *(
-            ("db", n, "raft_port", "udp", row.host, row.raft_port)
-            for n, row in enumerate(config.db)
-        ),
+        *(("nodes", n, "port", "udp", row.host, row.port) for n, row in nodes),
+        *(("db", n, "port", "tcp", row.host, row.port) for n, row in db),
+        *(("db", n, "raft_port", "udp", row.host, row.raft_port) for n, row in db),
     ]
     for table, number, key, protocol, host, port in listeners:
         if port > 65535:

@@ -92,6 +92,7 @@ class Log:
         # Copies of blocks whose shards do not point at them yet.
         self.copies = Pending(now_ms)
         self.turn_wanted = False
+        self.is_index_full = False
         # Changes on the way to the index, with their segments; the first so many were flushed.
         self._changes: list[tuple[Change, int]] = []
         self._flushed_changes = self._flushed_notes = 0
@@ -232,15 +233,15 @@ class Log:
         self.pending.expire()
         free_bytes = self._disk.free_bytes(self._folder)
         # Beyond that load, lmdb has no room for a layer: else the writer would have waited for it.
-        unwritten = self._index.layer_load >= NODE_INDEX_LAYER_LOAD_MAX
-        low = free_bytes < self._reserve_bytes or unwritten
+        self.is_index_full = self._index.layer_load >= NODE_INDEX_LAYER_LOAD_MAX
+        low = free_bytes < self._reserve_bytes or self.is_index_full
         very_low = free_bytes < self._reserve_bytes // NODE_MOVE_RESERVE_PART
         before: tuple[bool, bool] | None = None
         for operation in operations:
             if (operation.takes_space and low) or (operation.moves and very_low):
                 operation.error = NodeFull(
                     "the node's index has no room to grow; make some on its disk"
-                    if unwritten
+                    if self.is_index_full
                     else "the node's disk is full but for its reserve"
                 )
                 continue

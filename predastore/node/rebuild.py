@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from predastore.errors import StartupError, StoreFailed
+from predastore.errors import StartupError, StoreFailed, reason
 from predastore.limits import NODE_SEGMENT_BYTES_DEFAULT
 from predastore.node.appender import Appender
 from predastore.node.disk import RealDisk
@@ -37,14 +37,21 @@ def rebuild_index(path: Path, progress: Callable[[int, int], None]) -> Rebuilt:
     is no node's, or it can not be read."""
     if not path.is_dir():
         raise StartupError(f"{path} is no directory; name the path of a node ([[nodes]], path)")
-    lock = DirectoryLock(path)
     try:
-        identity = read_identity(path)
-        return _rebuild(path, identity, progress)
-    except (OSError, StoreFailed) as error:
+        lock = DirectoryLock(path)
+        try:
+            identity = read_identity(path)
+            return _rebuild(path, identity, progress)
+        finally:
+            lock.release()
+    except OSError as error:
+        raise StartupError.because(
+            error,
+            f"{error.filename or path} can not be used ({reason(error)}); mend that, and run it "
+            "again as the user of the server",
+        ) from error
+    except StoreFailed as error:
         raise StartupError(f"{path} can not be used: {error}") from error
-    finally:
-        lock.release()
 
 
 def _rebuild(path: Path, identity: Identity, progress: Callable[[int, int], None]) -> Rebuilt:

@@ -114,7 +114,7 @@ class Store:
             now_s=_now_s,
             reserve_bytes=reserve_bytes,
         )
-        self._pending = log.pending
+        self._log = log
         self._writer = Writer(log, opened.index, opened.disk, folder, unlinked=self._unlinked)
         self._calls = 0
         self._threads = Threads()
@@ -335,7 +335,7 @@ class Store:
         return NodeStatus(
             id=self.node_id,
             used_bytes=used_bytes,
-            free_bytes=max(0, free_bytes - self._reserve_bytes),
+            free_bytes=0 if self._log.is_index_full else max(0, free_bytes - self._reserve_bytes),
             segment_count=len(sizes),
             shard_count=self._index.shard_count,
             failure=self.failure or failure,
@@ -344,7 +344,7 @@ class Store:
             live_bytes=live_bytes,
             dead_bytes=max(0, used_bytes - live_bytes),
             bad_shards=len(self._index.bad),
-            pending_shards=len(self._pending),
+            pending_shards=len(self._log.pending),
             disk_free_bytes=free_bytes,
             disk_total_bytes=total_bytes,
             store_id=self._store_id,

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from predastore.backend.buffers import Budget
+from predastore.backend.buffers import Budget, Client
 from predastore.httpd.message import Body
 from predastore.limits import S3_XML_BYTES_MAX, S3_XML_FREE_BYTES, S3_XML_TREES_MAX
 from predastore.s3.xml_read import Element, parse
@@ -58,8 +58,7 @@ class _Watched(Body):
     def __init__(self, body: Body, budget: Budget) -> None:
         self.length = body.length
         self._body = body
-        self._budget = budget
+        self._client = Client(budget)
 
     async def readinto(self, buffer: memoryview) -> int:
-        with self._budget.with_client():
-            return await self._body.readinto(buffer)
+        return await self._client.readinto(self._body, buffer)

@@ -12,7 +12,7 @@ from predastore.backend.records import Summary
 from predastore.errors import S3Error
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
-from predastore.s3.xml_write import escape, owner, tag
+from predastore.s3.xml_write import escape, is_exact, owner, tag
 
 
 class Parameters(NamedTuple):
@@ -22,6 +22,16 @@ class Parameters(NamedTuple):
     delimiter: str
     encode: Callable[[str], str]
     encoding_element: str
+
+    def check_marker(self, name: str) -> None:
+        """InvalidArgument where a client could not go on after this name, as it can not be said."""
+        if not self.encoding_element and not is_exact(name):
+            raise S3Error(
+                "InvalidArgument",
+                "The page ends with a key that XML can not hold; list with encoding-type=url",
+                ArgumentName="encoding-type",
+                ArgumentValue="",
+            )
 
 
 def url_encode(name: str) -> str:

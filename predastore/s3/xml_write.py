@@ -2,7 +2,8 @@
 
 A key may hold characters that XML 1.0 can not, not even as numeric references: a parser refuses the
 whole document for one (&#x1;), and the client takes an answer that it can not read for a failure.
-In their place stands U+FFFD. Clients that list such keys ask for encoding-type=url, as SDKs do.
+In their place stands U+FFFD. Clients that list such keys ask for encoding-type=url, as SDKs do;
+where one is what the next page begins after, another in its place would skip keys (is_exact).
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ _ESCAPES: Final[dict[int, str]] = {
     ord('"'): "&quot;",
 }
 _SPECIAL: Final = frozenset(map(chr, _ESCAPES))
+
+
+_LOST: Final = frozenset(map(chr, _NO_CHARACTERS))
+
+
+def is_exact(text: str) -> bool:
+    """Whether XML can say it as it is."""
+    return _LOST.isdisjoint(text)
 
 
 def escape(text: str) -> str:

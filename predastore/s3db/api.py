@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from predastore.errors import NoLeader, PeerUnreachable, PredastoreError, RemoteFailure
+from predastore.errors import (
+    NoLeader,
+    PeerRefused,
+    PeerUnreachable,
+    PredastoreError,
+    RemoteFailure,
+)
 from predastore.httpd.signing import sign_request
 from predastore.httpd.sigv4 import Credential
 from predastore.limits import API_TIMEOUT_S, BACKUP_CHUNK_BYTES
@@ -28,7 +34,8 @@ class Api:
     context: ssl.SSLContext
 
     def get(self, path: str, query: str = "") -> dict[str, Any]:
-        """The JSON answer. PeerUnreachable; what the member refuses with."""
+        """The JSON answer. PeerUnreachable; PeerRefused where the certificate can not be verified;
+        what the member refuses with."""
         with self._asked("GET", path, query, None) as answer:
             return dict(json.loads(answer.read()))
 
@@ -60,12 +67,12 @@ class Api:
                 raise _refusal(answer.status, answer.read(), where)
             yield answer
         except ssl.SSLCertVerificationError as error:
-            raise PeerUnreachable(
+            raise PeerRefused(
                 f"{where}: its certificate can not be verified ({error.verify_message}); give the "
                 "authority's file with -ca (ca.pem below the tls/ of that host's base path)"
             ) from None
         except (OSError, http.client.HTTPException) as error:
-            raise PeerUnreachable(f"{where}: {error or type(error).__name__}") from None
+            raise PeerUnreachable(f"{where}: {str(error) or type(error).__name__}") from None
         finally:
             connection.close()
 

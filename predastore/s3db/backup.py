@@ -227,6 +227,7 @@ def restore(
         for directory in directories.values():
             if directory not in there:
                 stack.enter_context(held(directory))
+        _check_empty(directories.values())  # again: those that were made may have been others'
         for member, directory in directories.items():
             _restore_store(path, directory / "store")
             identity.establish(directory / "raft", member, cluster_id)
@@ -247,7 +248,9 @@ def _check_empty(directories: Iterable[Path]) -> None:
 
 
 def _restore_store(path: Path, directory: Path) -> None:
-    fs.make_folder(directory)
+    fs.make_folder(directory.parent)
+    directory.mkdir()  # an error where it is there: nothing is overwritten
+    fs.sync(directory.parent)
     part = directory / (FILE_NAME + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -8,6 +8,7 @@ import pytest
 from backend_support import run
 
 from predastore.backend import buffers
+from predastore.backend.body import fill
 from predastore.backend.buffers import Budget, Pool
 from predastore.backend.health import Health
 from predastore.backend.shared_sync import SharedSync
@@ -79,6 +80,53 @@ def test_waiting_for_a_budget_ends_in_overloaded(monkeypatch: pytest.MonkeyPatch
         await asyncio.wait((cancelled,))
         budget.give(10)
         assert budget.try_take(10), "whoever gave up waiting is in nobody's way"
+
+    run(main())
+
+
+class Trickle:
+    """A body of which some bytes come every few milliseconds."""
+
+    def __init__(self, piece: int) -> None:
+        self._piece = piece
+
+    async def readinto(self, buffer: memoryview) -> int:
+        passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.005, passed.set_result, None)
+        await passed
+        return min(self._piece, len(buffer))
+
+
+@pytest.mark.parametrize(("piece", "is_cut"), [(10, True), (1000, False)])
+def test_who_sends_hardly_anything_loses_its_share_to_those_who_wait(
+    monkeypatch: pytest.MonkeyPatch, piece: int, is_cut: bool
+) -> None:
+    monkeypatch.setattr(buffers, "BACKEND_IDLE_MS_MAX", 60)
+    monkeypatch.setattr(buffers, "BACKEND_IDLE_CHECK_MS", 5)
+    monkeypatch.setattr(buffers, "BACKEND_IDLE_BYTES", 1000)
+    monkeypatch.setattr(buffers, "BACKEND_BUFFER_WAIT_MS_MAX", 5_000 if is_cut else 300)
+
+    async def main() -> None:
+        budget = Budget(10_000_000)
+
+        async def hold() -> None:
+            await budget.take(10_000_000)
+            try:
+                await fill(Trickle(piece), memoryview(bytearray(10_000_000)), 0, budget)
+            finally:
+                budget.give(10_000_000)
+
+        slow = asyncio.ensure_future(hold())
+        await asyncio.wait([slow], timeout=0.2)  # nobody else needs it
+        assert not slow.done()
+        if is_cut:
+            await budget.take(1)
+            assert slow.cancelled()
+        else:
+            with pytest.raises(Overloaded):
+                await budget.take(1)
+            slow.cancel()
+        await asyncio.wait([slow])
 
     run(main())
 

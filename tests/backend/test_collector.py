@@ -14,6 +14,7 @@ from predastore.backend.collector import Collector
 from predastore.backend.records import OBJECTS, PARTS, FileExtent, GarbageRecord, PartRecord
 from predastore.backend.state import LocalState
 from predastore.errors import CorruptData, PredastoreError
+from predastore.limits import COLLECTOR_ALONE_MAX, COLLECTOR_ENTRY_BYTES, COLLECTOR_SMALL_BYTES
 from predastore.s3db import apply
 from predastore.s3db.commands import Applied, Batch, Delete, Put, batch
 from support.waiting import eventually_async
@@ -168,26 +169,77 @@ def test_the_extents_of_one_batch_are_bounded(
     run(main())
 
 
-def test_the_records_that_are_known_are_bounded_and_the_rest_is_found_later(
+def test_what_there_was_no_room_for_is_found_as_soon_as_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Though the next scan is far away; and no table keeps the other out."""
+
     async def main() -> None:
         store = FakeStore()
         bad = extent()
         store.refuse[bad.write_id] = CorruptData("not now")
         async with opened(tmp_path) as state:
-            big = GarbageRecord((bad, *(extent() for _ in range(100))))
-            for _ in range(8):
-                await add_garbage(state, big)
-            size = len(records.encode(big))
-            monkeypatch.setattr(collector, "COLLECTOR_BYTES_MAX", 3 * size)
-            async with collecting(state, store, scan_s=0.001) as made:
+            for table in (OBJECTS, PARTS):
+                for number in range(8):
+                    where = records.deleted_key(b"%d" % number, records.new_id())
+                    garbage = GarbageRecord((bad, extent()))
+                    await state.commit(batch(Put(table, where, records.encode(garbage))))
+            monkeypatch.setattr(
+                collector, "COLLECTOR_BYTES_MAX", 3 * (COLLECTOR_ENTRY_BYTES + len(where))
+            )
+            async with collecting(state, store) as made:
                 await eventually_async(lambda: made.waiting_count == 3)
-                await made.retire(OBJECTS, [(b"deleted:more", records.encode(GarbageRecord(())))])
+                where = records.deleted_key(b"more", records.new_id())
+                stored = records.encode(GarbageRecord((extent(),)))
+                await state.commit(batch(Put(OBJECTS, where, stored)))
+                await made.retire(OBJECTS, [(where, stored)])
                 assert made.waiting_count == 3
                 store.refuse.clear()
-                await eventually_async(lambda: sum(store.released) >= 8 * 101)
+                await eventually_async(lambda: sum(store.released) >= 2 * 16 + 1)
                 await eventually_async(lambda: not made.waiting_count)
                 assert await left(state) == []
+                assert await state.list_keys(OBJECTS, b"", 10) == []
+
+    run(main())
+
+
+def test_records_are_read_when_they_are_due_and_not_kept(tmp_path: Path) -> None:
+    """What another process has collected meanwhile is no matter."""
+
+    async def main() -> None:
+        store = FakeStore()
+        store.grace_s = 3600.0
+        async with opened(tmp_path) as state:
+            kept = []
+            for count in (1, 200, 1, 200):
+                garbage = GarbageRecord(tuple(extent() for _ in range(count)))
+                stored = records.encode(garbage)
+                assert (len(stored) > COLLECTOR_SMALL_BYTES) is (count == 200)
+                kept.append((await add_garbage(state, garbage), stored))
+            async with collecting(state, store) as made:
+                await made.retire(PARTS, kept)
+                await state.commit(batch(*(Delete(PARTS, key) for key, _ in kept[2:])))
+                for entry in made._waiting:
+                    entry.due = 0.0
+                made._wake.set()
+                await eventually_async(lambda: not made.waiting_count)
+                assert sum(store.released) == 201
+                assert await left(state) == []
+
+    run(main())
+
+
+def test_uploads_wait_for_no_one_and_no_one_for_them(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = FakeStore()
+        async with opened(tmp_path) as state:
+            for _ in range(3 * COLLECTOR_ALONE_MAX):
+                await add_aborted(state, 2)
+            await add_garbage(state, GarbageRecord(tuple(extent() for _ in range(7))), b"z")
+            async with collecting(state, store) as made:
+                await eventually_async(lambda: store.released and not made.waiting_count)
+            assert await left(state) == []
+            assert store.released.index(7) == 0
+            assert store.released[1:] == [2] * (3 * COLLECTOR_ALONE_MAX)
 
     run(main())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -212,11 +212,18 @@ def test_what_was_taken_back_since_it_was_listed_is_not_let_go_of(tmp_path: Path
                 patch.setattr(at.state, "list", list_and_take_back)
                 assert await moved.release(context) == 1
             await at.stores[node].stat(ref)
-            with context.claims.job() as claimed:  # who takes it back is about to commit that
-                assert claimed.claim(extent.write_id, 0, node)
-                await at.state.commit(batch(Put(HEALING, key, entry)))
+            await at.state.commit(batch(Put(HEALING, key, entry)))
+            with pytest.MonkeyPatch.context() as patch:
+
+                async def stalls(_: int, __: Sequence[ShardRef]) -> bool:
+                    return False
+
+                assert await moved.can_be_taken_back(context, extent, 0, node, entry)
+                patch.setattr(at.store.cluster, "delete", stalls)
                 assert await moved.release(context) == 1
-            await at.stores[node].stat(ref)
+            # It may be done late: from here on the node's copy is not to be counted on.
+            ((_, marked),) = (await moved.waiting(context, extent, {0: node})).values()
+            assert not await moved.can_be_taken_back(context, extent, 0, node, marked)
             assert await moved.release(context) == 0
             with pytest.raises(ShardNotFound):
                 await at.stores[node].stat(ref)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
 from pathlib import Path
@@ -9,7 +11,8 @@ from pathlib import Path
 import pytest
 from node_support import block_of, damage_block, opened, put, read_back, ref_of, run, write
 
-from predastore.errors import StartupError
+from predastore.errors import NoRoom, NotPermitted, StartupError
+from predastore.node import rebuild
 from predastore.node.rebuild import rebuild_index
 from predastore.node.shard import ShardRef
 
@@ -82,3 +85,29 @@ def test_only_the_directory_of_a_stopped_node_will_do(tmp_path: Path) -> None:
     (tmp_path / "node" / "node.id").write_text("?")
     with pytest.raises(StartupError, match="can not be read"):
         rebuild_index(tmp_path / "node", lambda _, __: None)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.ENOSPC, NoRoom), (errno.EACCES, NotPermitted), (errno.EIO, StartupError)],
+)
+@pytest.mark.parametrize("place", ["DirectoryLock", "recover"])
+def test_what_the_system_refuses_keeps_its_kind(
+    place: str,
+    number: int,
+    kind: type[StartupError],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def made() -> None:
+        async with opened(tmp_path):
+            pass
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path / "file"))
+
+    run(made())
+    monkeypatch.setattr(rebuild, place, failing)
+    with pytest.raises(StartupError, match=f"/file can not be used .{os.strerror(number)}") as told:
+        rebuild_index(tmp_path, lambda _, __: None)
+    assert type(told.value) is kind

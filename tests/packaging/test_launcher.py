@@ -181,3 +181,27 @@ def test_first_starts_at_the_same_time_all_run(binary: Binary, tmp_path: Path) -
         ]
         assert {process.communicate()[0] for process in started} == {f"{turn} run\n"}
         assert len(list((place / FOLDER).iterdir())) == 1
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o744])
+def test_its_folder_is_made_ours_alone(binary: Binary, tmp_path: Path, mode: int) -> None:
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER).chmod(mode)
+    said(binary("1"), S3D_UNPACK_DIR=str(tmp_path))
+    assert (tmp_path / FOLDER).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_nothing_is_run_where_others_may_write(binary: Binary, tmp_path: Path, mode: int) -> None:
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER).chmod(mode)
+    done = subprocess.run(
+        [binary("1")],
+        env={"PATH": os.environ["PATH"], "S3D_UNPACK_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 73
+    assert "others may write there" in done.stderr
+    assert names(tmp_path / FOLDER) == set()

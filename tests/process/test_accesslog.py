@@ -62,6 +62,35 @@ def test_what_signs_a_query_is_left_away(query: bytes, shown: str) -> None:
     assert query_without_secrets(query) == shown
 
 
+@pytest.mark.parametrize(
+    "query", [b"&" * 16_000, b"a=&" * 5_000, b"%41=b&" * 2_600, b"%53ignature&" * 1_300]
+)
+def test_of_a_long_query_only_the_beginning_is_looked_at(
+    query: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+    real = accesslog._is_secret
+    monkeypatch.setattr(
+        accesslog, "_is_secret", lambda name: (looked_at.append(name), real(name))[1]
+    )
+    shown = query_without_secrets(query)
+    assert len(looked_at) <= 2 * ACCESS_LOG_TEXT_CHARACTERS_MAX + 1
+    assert sum(map(len, looked_at)) <= 3 * ACCESS_LOG_TEXT_CHARACTERS_MAX
+    assert query.decode().startswith(shown) or shown == ""
+
+
+def test_only_a_name_with_encoded_characters_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    real = accesslog.unquote_plus
+    monkeypatch.setattr(
+        accesslog, "unquote_plus", lambda name: (decoded.append(name), real(name))[1]
+    )
+    encoded = "".join(f"%{ord(letter):02x}" for letter in "X-Amz-Security-Token")
+    query = f"a=%41&Signature=s&%53ignature=s&{encoded}=s&" + "%41" * 5_000
+    assert query_without_secrets(query.encode()).startswith("a=%41&%41%41")
+    assert decoded == ["%53ignature", encoded]
+
+
 def test_bytes_that_are_no_text_stay_on_their_line() -> None:
     assert "\n" not in query_without_secrets(b"a=\xff%0a")
 

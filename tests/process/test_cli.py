@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from predastore import cli, flags
+from predastore import cli, flags, roles
 from predastore.errors import ConfigError
 
 
@@ -110,6 +110,87 @@ def test_flags_must_not_contradict_the_defaults() -> None:
     line = ["-backend", "distributed", "-metrics-port", "6660"]  # of the embedded database
     with pytest.raises(ConfigError, match=r"^flags and environment: .* taken by metrics_port"):
         cli.resolve(line, {})
+
+
+def rows(table: str, *ids: int, port: int) -> str:
+    return "".join(f'[[{table}]]\nid = {n}\nhost = "10.0.0.{n}"\nport = {port}\n' for n in ids)
+
+
+CLUSTER = (
+    'backend = "distributed"\n[rs]\ndata = 2\nparity = 1\n'
+    + rows("db", 1, 2, 3, port=6660)
+    + rows("nodes", 1, 2, 3, 4, port=9991)
+)
+DATABASES = "".join(
+    f'[[db]]\nid = {n}\nhost = "127.0.0.1"\nport = {6660 + n}\nraft_port = {9990 + n}\n'
+    for n in range(1, 6)
+)
+METRICS = ("-metrics-host", "0.0.0.0", "-metrics-port")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (DATABASES, ["-db"]),  # where [[nodes]] are filled in
+        (CLUSTER, ["-db", "-db-node", "1", *METRICS, "8443"]),
+        (CLUSTER, ["-node", "4", "-port", "6660"]),
+        (CLUSTER, ["-node", "4", *METRICS, "6660"]),
+        (CLUSTER, ["-backend", "filesystem", "-port", "6660"]),
+    ],
+)
+def test_what_the_process_does_not_open_takes_no_port(text: str, line: list[str]) -> None:
+    Path("c.toml").write_text(text)
+    cli.resolve(["-config", "c.toml", *line], {})
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        ([*METRICS, "6660"], 1),
+        (["-db-node", "3", "-port", "6660"], 3),
+        (["-node", "1", "-db-node", "2", "-port", "6660"], 2),
+        (["-db", "-db-node", "2", *METRICS, "6660"], 2),
+    ],
+)
+def test_what_it_does_open_takes_one(line: list[str], row: int) -> None:
+    Path("c.toml").write_text(CLUSTER)
+    with pytest.raises(ConfigError) as caught:
+        cli.resolve(["-config", "c.toml", *line], {})
+    assert (
+        f"[[db]] number {row}, port: tcp port 6660 on 10.0.0.{row} is taken by"
+        in (caught.value.problems[0])
+    )
+
+
+@pytest.mark.parametrize("backend", ["filesystem", "distributed"])
+@pytest.mark.parametrize("node", [-1, 2])
+@pytest.mark.parametrize("db_only", [False, True])
+@pytest.mark.parametrize("db_node", [-1, 3])
+def test_what_may_be_opened_is_what_the_roles_would_be(
+    backend: str, node: int, db_only: bool, db_node: int
+) -> None:
+    Path("c.toml").write_text(CLUSTER.replace("distributed", backend))
+    line = ["-config", "c.toml", "-node", f"{node}", "-db-node", f"{db_node}"]
+    settings, options = cli.resolve([*line, *(["-db"] if db_only else [])], {})
+    if settings.backend == "filesystem" and (node, db_node) != (-1, -1):
+        return  # such roles are refused
+    found = roles.choose(
+        settings, node=node, db_only=db_only, db_node=db_node, is_local=lambda _: True
+    )
+    assert flags.listens(settings, options, "", -1) is found.s3
+    for table, all_rows, chosen in (
+        ("nodes", settings.nodes, found.nodes),
+        ("db", settings.db, found.members),
+    ):
+        ids = [row.id for row in all_rows if flags.listens(settings, options, table, row.id)]
+        assert ids == [row.id for row in chosen]
+
+
+@pytest.mark.parametrize("command", ["check", "status"])
+def test_a_command_listens_on_nothing(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("c.toml").write_text("port = 6660\n")  # that of the embedded database
+    cli.main(["db", command, "-config", "c.toml"])
+    assert "is taken by" not in capsys.readouterr().err
 
 
 def test_half_a_certificate_is_refused() -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import errno
+import http.client
 import json
 import os
+import socket
+import ssl
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from predastore import cli, commands
+from predastore import certificates, cli, commands
 from predastore.commands import db as commands_db
 from predastore.config import Config
-from predastore.errors import PeerUnreachable
+from predastore.errors import PeerRefused, PeerUnreachable
+from predastore.httpd.sigv4 import Credential
 from predastore.s3db import backup
 from predastore.s3db.api import Api
 
@@ -120,6 +126,45 @@ def test_the_local_member_is_asked_first_each_with_its_credentials(
     tried.clear()
     assert cli.main(["db", "status", "-config", "c.toml", "-db-node", "1"]) == 75
     assert tried == [("192.0.2.1", "SHARED")]
+
+
+def test_a_member_that_can_not_be_verified_is_not_to_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def get(api: Api, path: str, query: str = "") -> dict[str, Any]:
+        kind = PeerRefused if api.host == "127.0.0.1" else PeerUnreachable
+        raise kind(f"{api.host}: no")
+
+    monkeypatch.setattr(Api, "get", get)
+    assert cli.main(["db", "status", "-config", "c.toml"]) == 1
+    assert capsys.readouterr().err.splitlines()[1:] == ["  127.0.0.1: no", "  192.0.2.1: no"]
+
+
+def test_a_certificate_of_another_authority_is_a_refusal(tmp_path: Path) -> None:
+    server = certificates.context(certificates.ensure(tmp_path / "tls", ["127.0.0.1"]))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError), listener.accept()[0] as accepted:
+                server.wrap_socket(accepted, server_side=True)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = listener.getsockname()[1]
+        api = Api("127.0.0.1", port, Credential("K", "s", "0"), "r", ssl.create_default_context())
+        with pytest.raises(PeerRefused, match=r"can not be verified .*-ca"):
+            api.get("/status")
+        thread.join()
+
+
+def test_a_failure_without_a_text_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def request(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(http.client.HTTPSConnection, "request", request)
+    api = Api("127.0.0.1", 1, Credential("K", "s", "0"), "r", ssl.create_default_context())
+    with pytest.raises(PeerUnreachable, match=r"^127\.0\.0\.1 port 1: TimeoutError$"):
+        api.get("/status")
 
 
 def test_without_credentials_it_says_where_they_should_be(

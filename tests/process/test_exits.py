@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import socket
+import ssl
 
 import pytest
 
-from predastore import cli, commands
+from predastore import cli, commands, host
 from predastore.errors import (
     ConfigError,
     CorruptData,
@@ -86,6 +89,52 @@ def test_what_the_system_refuses_is_a_line_too(
     assert capsys.readouterr().err == f"s3d: a/file: {os.strerror(number)}\n"
     assert ended_by(OSError(number, os.strerror(number)), monkeypatch) == code
     assert capsys.readouterr().err == f"s3d: {os.strerror(number)}\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ssl.SSLError(1, "no"), socket.gaierror(1, "no"), socket.herror(1, "no"), OSError(0, "no")],
+)
+def test_the_codes_of_libraries_are_not_those_of_the_system(error: OSError) -> None:
+    assert type(StartupError.because(error, "what to do")) is StartupError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TimeoutError(), "TimeoutError"),
+        (ConnectionResetError(), "ConnectionResetError"),
+        (OSError("text"), "text"),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+    ],
+)
+def test_it_never_says_nothing(
+    error: OSError,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ended_by(error, monkeypatch) == 1
+    assert capsys.readouterr().err == f"s3d: {text}\n"
+
+
+def test_what_ends_the_server_unforeseen_is_logged_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = OSError(errno.EIO, "bad")
+
+    def failing(*_: object, **__: object) -> int:
+        raise error
+
+    monkeypatch.setattr(host, "run", failing)
+    assert cli.main([]) == 1
+    assert "s3d: bad\n" in capsys.readouterr().err
+    [record] = [each for each in caplog.records if each.name == "predastore.cli"]
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
 
 
 def test_ctrl_c_is_no_traceback(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,11 @@ def test_what_is_made_is_synced_in_the_folder_above_it(
     synced: list[Path] = []
     real = fs.sync
     monkeypatch.setattr(fs, "sync", lambda folder: (synced.append(folder), real(folder)))
-    fs.make_folder(tmp_path / "a" / "b" / "c", 0o700)
+    before = os.umask(0o022)
+    try:
+        fs.make_folder(tmp_path / "a" / "b" / "c", 0o700)
+    finally:
+        os.umask(before)
     assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
     modes = [each.stat().st_mode & 0o077 for each in (tmp_path / "a", tmp_path / "a" / "b" / "c")]
     assert modes[0] != 0, "those above are as the umask has them"

@@ -78,11 +78,38 @@ def test_others_are_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ownership.check("x", tmp_path, [of_somebody_else(tmp_path / "theirs")])
 
 
-@pytest.mark.parametrize("line", [("node", "rebuild-index", "1"), ("db", "restore", "c.toml")])
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize(
+    ("made", "asked"),
+    [
+        ("nodes/node-1/node.id", "nodes/node-1"),
+        ("db/db-1/raft/member.id", "db/db-1"),
+        ("db/db-1/.lock", "db/db-1"),
+        (".lock", "db/db-1"),
+        ("credentials.json", "nodes/node-2"),
+    ],
+)
+def test_whose_server_it_is_is_told_by_the_files_that_it_made(
+    made: str, asked: str, tmp_path: Path
+) -> None:
+    base = of_somebody_else(tmp_path / "data")  # a folder of a container's host
+    file = base / made
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    ownership.check("x", base, [base / asked])
+    os.chown(file, NAMED, -1)
+    os.chown(base, 0, -1)
+    with pytest.raises(NotPermitted, match=f"^{file} belongs to"):
+        ownership.check("x", base, [base / asked])
+
+
+@pytest.mark.parametrize(
+    "line", [("node", "rebuild-index", "1"), ("db", "restore", "c.toml"), ("db", "check")]
+)
 def test_the_commands_ask_before_they_touch_anything(
     line: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    places = (Path("data/nodes/node-1"), Path("data/db"))
+    places = (Path("data/nodes/node-1"), Path("data/db/db-1"))
     for place in places:
         of_somebody_else(place)
     assert cli.main([*line, "-config", "c.toml"]) == 77

@@ -115,7 +115,12 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, *, in_a_terminal: bool) -> int:
     monkeypatch.setattr(remote, "connected", connected)
     monkeypatch.setattr(cluster, "look", look)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: in_a_terminal)
-    return cli.main(["cluster", "status"])
+    # Whoever begins this in the background may have had SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return cli.main(["cluster", "status"])
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(("in_a_terminal", "code"), [(True, 1), (False, 130)])

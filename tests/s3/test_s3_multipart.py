@@ -285,3 +285,23 @@ def test_a_key_that_xml_can_not_hold(s3: BaseClient, bucket: str) -> None:
     assert s3.list_objects_v2(Bucket=bucket)["Contents"][0]["Key"] == where["Key"]
     s3.delete_object(**where)
     assert refused(s3.get_object, **where) == ("NoSuchKey", 404)
+
+
+def test_a_page_ends_with_no_key_that_xml_can_not_hold(
+    s3: BaseClient, bucket: str, server: S3Server
+) -> None:
+    """Clients go on after what they are told, and would skip those before U+FFFD."""
+    for key in ("a\x01x", "ab", "ac"):
+        s3.create_multipart_upload(Bucket=bucket, Key=key)
+        s3.put_object(Bucket=bucket, Key=key)
+    listed = s3.list_multipart_uploads(Bucket=bucket)["Uploads"]
+    assert [upload["Key"] for upload in listed] == ["a\ufffdx", "ab", "ac"]
+    assert refused(s3.list_multipart_uploads, Bucket=bucket, MaxUploads=1) == (
+        "InvalidArgument",
+        400,
+    )
+    answer = server.signer().send(Raw("GET", f"/{bucket}", "max-keys=1"))
+    assert (answer.status, b"list with encoding-type=url" in answer.body) == (400, True)
+    assert s3.list_multipart_uploads(Bucket=bucket, MaxUploads=2)["NextKeyMarker"] == "ab"
+    keys = [o["Key"] for o in s3.list_objects(Bucket=bucket, MaxKeys=1)["Contents"]]
+    assert keys == ["a\x01x"], "boto3 asks for encoding-type=url"

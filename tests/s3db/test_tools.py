@@ -253,6 +253,42 @@ def test_a_restore_overwrites_nothing(whole: Path, member: Path, tmp_path: Path)
     assert not fresh.exists()
 
 
+def test_a_restore_overwrites_nothing_that_came_before_it_held_the_directory(
+    whole: Path, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+
+    @contextmanager
+    def hold(directory: Path) -> Iterator[None]:
+        """A server ran there, and ended, since it was looked for first."""
+        if directory == two:
+            identity.establish(two / "raft", 2, CLUSTER)
+        yield
+
+    with pytest.raises(StartupError, match=f"{two}/raft is there: a restore overwrites nothing"):
+        backup.restore(
+            whole, directories={1: one, 2: two}, addresses=[], cluster_id=CLUSTER, held=hold
+        )
+    assert not one.exists()
+
+
+def test_a_store_that_comes_while_it_is_restored_is_kept(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "x" / "store"
+    real = backup._restore_store
+
+    def late(path: Path, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        (directory / FILE_NAME).write_bytes(b"another's")
+        real(path, directory)
+
+    monkeypatch.setattr(backup, "_restore_store", late)
+    with pytest.raises(FileExistsError):
+        backup.restore(whole, directories={1: tmp_path / "x"}, addresses=[], cluster_id=CLUSTER)
+    assert contents(store) == {FILE_NAME: hashlib.sha256(b"another's").hexdigest()}
+
+
 def test_a_backup_of_another_cluster_is_refused(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="a backup of cluster 6363"):
         backup.restore(whole, directories={1: tmp_path / "x"}, addresses=[], cluster_id=b"d" * 16)

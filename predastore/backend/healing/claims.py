@@ -9,7 +9,7 @@ claims it until its record names it, and a running pass remembers what is claime
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from predastore.backend.healing.sieve import Sieve
@@ -48,15 +48,17 @@ class Claims:
             self._made.subtract(job.names)
             self._made += Counter()  # without those that are nobody's
 
-    def unclaimed(self, names: Iterable[bytes]) -> list[bytes]:
-        return [name for name in names if name not in self._made]
+    def of_one(self, names: Iterable[bytes]) -> list[bytes]:
+        """Those that no two jobs have claimed."""
+        return [name for name in names if self._made[name] <= 1]
 
     @contextmanager
-    def deleting(self, names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-        """While they are deleted, nobody makes them, or makes a record name them."""
-        self._deleted.update(names)
+    def deleting(self, names: Iterable[bytes]) -> Iterator[None]:
+        """While they are deleted, nobody makes them."""
+        names = set(names)
+        self._deleted |= names
         try:
-            yield names
+            yield
         finally:
             self._deleted.difference_update(names)
 

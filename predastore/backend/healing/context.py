@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from predastore.backend import records
 from predastore.backend.buffers import Budget
 from predastore.backend.cluster import Cluster
-from predastore.backend.healing.claims import Claims
+from predastore.backend.healing.claims import Claims, name_of
 from predastore.backend.healing.holders import Holder, find
 from predastore.backend.healing.lease import Lease
 from predastore.backend.healing.records import HEALING, MovedRecord, moved_key
@@ -58,6 +58,7 @@ class Context:
     counts: Counts = field(default_factory=Counts)
     claims: Claims = field(default_factory=Claims)
     budget: Budget = field(default_factory=lambda: Budget(HEALING_BYTES_MAX))
+    walk_again: bool = False  # a note was of a part that is none any more: of which object, then?
 
     async def relocate(
         self,
@@ -86,19 +87,27 @@ class Context:
         self, holder: Holder, extent: ShardExtent, made: Mapping[int, int]
     ) -> None:
         """After a record could not be made to name the shards that were `made`: those that no
-        record names, as the object was replaced or deleted meanwhile, are of no use."""
+        record names, as the object was replaced or deleted meanwhile, are of no use. What another
+        job makes too, or an upload that is complete may name, is left to the daily pass."""
         if not self.lease.is_held:
             return  # whoever has it now may be making the same
         part = holder.key.decode() if holder.table == PARTS else ""
-        named = {
-            (shard, node)
-            for found in await find(self.state, holder.key, part)
-            for each in found.extents
-            if isinstance(each, ShardExtent) and each.write_id == extent.write_id
-            for shard, node in enumerate(each.nodes)
+        names = {
+            name_of(extent.write_id, shard, node): (shard, node) for shard, node in made.items()
         }
-        for shard, node in made.items():
-            if (shard, node) not in named:
+        mine = self.claims.of_one(names)
+        with self.claims.deleting(mine):
+            found = await find(self.state, holder.key, part)
+            if part and not found:
+                return
+            named = {
+                (shard, node)
+                for one in found
+                for each in one.extents
+                if isinstance(each, ShardExtent) and each.write_id == extent.write_id
+                for shard, node in enumerate(each.nodes)
+            }
+            for shard, node in {names[name] for name in mine} - named:
                 await self.cluster.delete(node, (self.ref(extent, shard),))
 
     async def settle(self, entries: Iterable[tuple[bytes, bytes]]) -> None:

@@ -44,6 +44,7 @@ from predastore.errors import PredastoreError
 from predastore.limits import (
     HEALING_BUSY_PAUSES,
     HEALING_BYTES_PER_S_MAX,
+    HEALING_END_S,
     LEASE_BEAT_MS,
     LEASE_EXPIRY_MS,
     LEASE_GIVE_UP_S_MAX,
@@ -115,13 +116,15 @@ class Healing:
         self._looked_for: set[ShardName] = set()  # bad shards that a walk has looked for
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def start(self) -> None:
-        if self._task is None:
+        if self._task is None and not self._closed:
             self._task = asyncio.ensure_future(self._run())
 
     async def close(self) -> None:
         """Stops work; the lease is free for the next."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -184,6 +187,7 @@ class Healing:
                         self._strand("passes", self._pass_over),
                         self._strand("moves", self._rebalance.step),
                         self._strand("moved", self._release_moved),
+                        return_exceptions=True,
                     )
                 elif strands is not None and not self._context.lease.is_held:
                     await _ended(strands)
@@ -194,8 +198,12 @@ class Healing:
                 await _ended(strands)
 
     async def _recall(self) -> bool:
-        """What is known from the process that healed before; until then nothing is written over
-        it."""
+        """What is known from the process that healed before, in place of what this one knew when
+        it last did; until then nothing is written over it."""
+        self._lost = self._noted = frozenset()
+        self._returned, self._homeless = set(), (0, 0)
+        self._rebalance.progress = None
+        self._context.watch.recall(())
         stored = await self._state.get(HEALING, PROGRESS_KEY)
         if stored is not None:
             before = records.decode(ProgressRecord, stored)
@@ -266,11 +274,15 @@ class Healing:
         watch = self._context.watch
         if not watch.nodes_up:
             return False
+        if self._context.walk_again:
+            self._context.walk_again, self._lost_news = False, True
+            self._looked_for.clear()
         bad = await self._bad_to_look_for()
         is_full = self._full_pass_wanted or self._is_due()
-        if not (is_full or bad or self._returned or self._lost_news):
-            return False
+        self._returned &= self._context.cluster.known
         nodes = set(watch.nodes_up) if is_full else self._returned.intersection(watch.nodes_up)
+        if not (is_full or bad or nodes or self._lost_news):
+            return False
         store_ids = {node: watch.store_id(node) for node in nodes}
         lost = self._lost
         self._full_pass_wanted = self._lost_news = False
@@ -295,7 +307,7 @@ class Healing:
             await self._note_checked({node: store_ids[node] for node in presence.nodes})
         elif is_full:
             self._full_pass_wanted = True
-        return finished
+        return False
 
     async def _bad_to_look_for(self) -> set[ShardName]:
         """Bad shards that only a walk can find the records of, and none has tried to."""
@@ -370,8 +382,10 @@ class Healing:
 
 
 async def _ended(strands: asyncio.Future[Any]) -> None:
-    """Cancels them, and waits for their end."""
-    strands.cancel()
-    await asyncio.wait((strands,))
+    """Cancels them, and waits for their end. Once may not do: a task group whose child fails at the
+    same time swallows the cancellation (Python 3.11)."""
+    while not strands.done():
+        strands.cancel()
+        await asyncio.wait((strands,), timeout=HEALING_END_S)
     if not strands.cancelled():
         strands.exception()

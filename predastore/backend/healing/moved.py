@@ -2,24 +2,27 @@
 
 Readers that hold an older record may still be reading them. While a shard waits here, it is not
 made anew on that node, so that what is deleted is never what a record names. Where it is wanted
-there again, it is taken back: one commit makes the record name it, and the entry here goes.
+there again, it is taken back: one commit makes the record name it, and the entry here goes. That
+is over once the entry is marked, which happens before the node is told to delete the shard: a
+delete whose answer is lost may be done at any later time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from predastore.backend import records
 from predastore.backend.cluster import NODE_ERRORS
-from predastore.backend.healing.claims import name_of
 from predastore.backend.healing.context import Context
 from predastore.backend.healing.records import HEALING, MOVED_PREFIX, MovedRecord, moved_key
 from predastore.backend.records import ShardExtent
-from predastore.errors import ShardNotFound
+from predastore.errors import PreconditionFailed, ShardNotFound
 from predastore.failpoints import failpoint
 from predastore.limits import COLLECTOR_BATCH_MAX
 from predastore.node.shard import ShardRef
-from predastore.s3db.commands import Delete, batch
+from predastore.s3db.commands import Delete, Equals, Put, batch
 
 
 async def release(context: Context) -> int:
@@ -28,34 +31,40 @@ async def release(context: Context) -> int:
     while truncated:
         page = await context.state.list(HEALING, MOVED_PREFIX, b"", after, COLLECTOR_BATCH_MAX)
         truncated, after = page.truncated, page.next or after
-        due: dict[int, list[tuple[bytes, ShardRef]]] = {}
+        due: dict[int, list[tuple[bytes, bytes, MovedRecord]]] = {}
         for key, stored in page.entries:
             moved = records.decode(MovedRecord, stored)
             if records.now_ms() - moved.moved_ms < context.grace_s * 1000:
                 waiting += 1
                 continue
-            ref = ShardRef(moved.shard_hash, moved.write_id, moved.index)
-            due.setdefault(moved.node, []).append((key, ref))
+            due.setdefault(moved.node, []).append((key, stored, moved))
         for node, shards in due.items():
             waiting += len(shards) - await _let_go(context, node, shards)
     return waiting
 
 
-async def _let_go(context: Context, node: int, shards: Sequence[tuple[bytes, ShardRef]]) -> int:
-    """Has `node` delete them, but for those that are taken back; how many are deleted."""
-    names = {name_of(ref.write_id, ref.index, node): (key, ref) for key, ref in shards}
-    with context.claims.deleting(context.claims.unclaimed(names)) as unclaimed:
-        # Again, as from here on nobody takes them back: that may have been since they were listed.
-        stored = await context.state.read([(HEALING, names[name][0]) for name in unclaimed])
-        mine = [names[name] for name, value in zip(unclaimed, stored, strict=True) if value]
-        if not mine or not context.lease.is_held:
-            return 0
-        if not await context.cluster.delete(node, [ref for _, ref in mine]):
-            return 0
-        failpoint("healing.moved.deleted")
-        ops = [Delete(HEALING, key) for key, _ in mine]
-        await context.state.commit(batch(*ops, checks=(context.lease.check,)))
-    return len(mine)
+async def _let_go(
+    context: Context, node: int, shards: Sequence[tuple[bytes, bytes, MovedRecord]]
+) -> int:
+    """Marks the entries (key, value) of shards, and has `node` delete them; how many it did."""
+    fresh = [(key, value, moved) for key, value, moved in shards if moved.moved_ms]
+    if fresh:
+        marks = [
+            Put(HEALING, key, records.encode(msgspec.structs.replace(moved, moved_ms=0)))
+            for key, _, moved in fresh
+        ]
+        still = (Equals(HEALING, key, value) for key, value, _ in fresh)
+        try:
+            await context.state.commit(batch(*marks, checks=(context.lease.check, *still)))
+        except PreconditionFailed:
+            return 0  # one was taken back
+    refs = [ShardRef(moved.shard_hash, moved.write_id, moved.index) for _, _, moved in shards]
+    if not await context.cluster.delete(node, refs):
+        return 0
+    failpoint("healing.moved.deleted")
+    ops = [Delete(HEALING, key) for key, _, _ in shards]
+    await context.state.commit(batch(*ops, checks=(context.lease.check,)))
+    return len(shards)
 
 
 async def waiting(
@@ -74,8 +83,13 @@ async def waiting(
     }
 
 
-async def is_well(context: Context, extent: ShardExtent, shard: int, node: int) -> bool:
-    """Whether `node` has a shard that it is still to let go of, with no block that is bad."""
+async def can_be_taken_back(
+    context: Context, extent: ShardExtent, shard: int, node: int, value: bytes
+) -> bool:
+    """Whether `node`, which is still to let go of the shard by the entry of this value, was not
+    told to yet, and has it with no block that is bad."""
+    if not records.decode(MovedRecord, value).moved_ms:
+        return False
     try:
         return not await context.bad_stripes(node, context.ref(extent, shard))
     except (ShardNotFound, *NODE_ERRORS):

@@ -53,6 +53,8 @@ class Rebalance:
         self._pause_s_min = self._pause_s = pause_s
         self._after_s = 0.0  # loop time of the next walk
         self._seems_late = False
+        self._storing = asyncio.Lock()
+        self._walk_number = 0  # raised by each beginning, which the walk before must not undo
         self.progress: RingRecord | None = None
         self.is_walking = False
 
@@ -123,13 +125,17 @@ class Rebalance:
         await self._begin()
 
     async def _begin(self) -> None:
+        self._walk_number += 1
         ring = self.ring_digest
         await self._store(RingRecord(ring, WALKED[0], b"", False, 0, 0, 0, records.now_ms()))
 
-    async def _store(self, progress: RingRecord) -> None:
+    async def _store(self, progress: RingRecord, walk_number: int = 0) -> None:
+        """Of a walk, unless another has been begun."""
         put = Put(HEALING, RING_KEY, records.encode(progress))
-        await self._context.state.commit(batch(put, checks=(self._context.lease.check,)))
-        self.progress = progress
+        async with self._storing:
+            if walk_number in (0, self._walk_number):
+                await self._context.state.commit(batch(put, checks=(self._context.lease.check,)))
+                self.progress = progress
 
     async def _run(self) -> None:
         """Walks on to the end, or until the ring changes or the lease is lost."""
@@ -141,28 +147,31 @@ class Rebalance:
 
     async def _walk(self) -> None:
         assert self.progress is not None
-        ring = self._context.cluster.ring
+        ring, number = self._context.cluster.ring, self._walk_number
         for table in WALKED[WALKED.index(self.progress.table) :]:
             after = self.progress.after if table == self.progress.table else b""
             async for holders, behind in walk(self._context.state, table, after):
-                await self._page(holders, ring, table, behind)
-                if not self._goes_on(ring):
+                await self._page(holders, ring, number, table, behind)
+                if not self._goes_on(ring, number):
                     return
         settled = self.progress.left_count == 0
         again = msgspec.structs.replace(self.progress, table=WALKED[0], after=b"", left_count=0)
-        await self._store(msgspec.structs.replace(again, settled=settled))
+        await self._store(msgspec.structs.replace(again, settled=settled), number)
 
-    def _goes_on(self, ring: Ring) -> bool:
-        return self._context.cluster.ring is ring and self._context.lease.is_held
+    def _goes_on(self, ring: Ring, number: int) -> bool:
+        is_last = self._context.cluster.ring is ring and self._walk_number == number
+        return is_last and self._context.lease.is_held
 
-    async def _page(self, holders: Sequence[Holder], ring: Ring, table: str, behind: bytes) -> None:
+    async def _page(
+        self, holders: Sequence[Holder], ring: Ring, number: int, table: str, behind: bytes
+    ) -> None:
         left = shards = byte_count = 0
         queue = iter(holders)
 
         async def work() -> None:
             nonlocal left, shards, byte_count
             for holder in queue:
-                if not self._goes_on(ring):
+                if not self._goes_on(ring, number):
                     return
                 move = _Move(self._context, ring, holder)
                 await move.run()
@@ -175,7 +184,7 @@ class Rebalance:
                 group.create_task(work())
         self._context.counts.moved_shards += shards
         self._context.counts.moved_bytes += byte_count
-        if not self._goes_on(ring):
+        if not self._goes_on(ring, number):
             return  # the rest of the page is for the next walk
         assert self.progress is not None
         progress = msgspec.structs.replace(
@@ -186,7 +195,7 @@ class Rebalance:
             moved_shards=self.progress.moved_shards + shards,
             moved_bytes=self.progress.moved_bytes + byte_count,
         )
-        await self._store(progress)
+        await self._store(progress, number)
         failpoint("healing.rebalance.page")
 
     @property
@@ -285,8 +294,9 @@ class _Move:
                 continue
             own = extent.nodes[shard]
             if shard in waiting:
-                if await moved.is_well(context, extent, shard, node):
-                    there[shard] = waiting[shard]
+                key, value = waiting[shard]
+                if await moved.can_be_taken_back(context, extent, shard, node, value):
+                    there[shard] = key, value
             elif watch.is_lost(own) or watch.is_up(own):
                 makeable[shard] = node
         return there, makeable

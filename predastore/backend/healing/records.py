@@ -52,7 +52,7 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, tag="n"):
 
 class MovedRecord(msgspec.Struct, frozen=True, array_like=True, tag="m"):
     """A shard that a record named until `moved_ms` and that `node` may let go of after the
-    readers' grace time."""
+    readers' grace time; 0: it is being told to."""
 
     shard_hash: bytes
     write_id: bytes

@@ -169,6 +169,7 @@ class Repair:
         began_ms = records.now_ms()
         found = await self._find(job)
         if found is None:
+            context.walk_again |= bool(job.note.part and not job.note.bucket)
             await context.settle([(job.key, job.stored)])
             return Outcome.DONE
         holder, number, extent = found

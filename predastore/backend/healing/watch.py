@@ -96,11 +96,11 @@ class Watch:
         return self._lost_s - (asyncio.get_running_loop().time() - seen.down_since)
 
     def recall(self, nodes: Iterable[SeenNode]) -> None:
-        """What the process that healed before this one knew of them."""
-        for one in nodes:
-            seen = self._seen.setdefault(one.node, _Seen())
-            if seen.status is None:
-                seen.shards, seen.live_bytes = one.shards, one.live_bytes
+        """What the process that healed before this one knew of them, and nothing else: what this
+        one saw may have been long ago."""
+        self._seen = {
+            one.node: _Seen(shards=one.shards, live_bytes=one.live_bytes) for one in nodes
+        }
 
     def seen(self) -> tuple[SeenNode, ...]:
         found = []
@@ -117,10 +117,9 @@ class Watch:
         return all(node in self._seen for node in nodes)
 
     def store_id(self, node: int) -> str:
-        """Of a node that is up."""
-        status = self._seen[node].status
-        assert status is not None
-        return status.store_id
+        """Of a node that is up; "" where it has left."""
+        seen = self._seen.get(node)
+        return seen.status.store_id if seen is not None and seen.status is not None else ""
 
     @property
     def nodes_up(self) -> list[int]:

@@ -47,6 +47,7 @@ async def run(ctx: Context) -> Response:
     if asked.delimiter:
         parts.append(f"<Delimiter>{encode(asked.delimiter)}</Delimiter>")
     if page.truncated:
+        asked.check_marker(page.next_key)
         parts.append(f"<NextKeyMarker>{encode(page.next_key)}</NextKeyMarker>")
         parts.append(tag("NextUploadIdMarker", page.next_upload_id))
     parts += [_upload(upload, encode) for upload in page.uploads]

@@ -15,6 +15,8 @@ async def run(ctx: Context) -> Response:
     marker = ctx.query.get("marker", "")
     await ctx.bucket(Need.LIST)
     page = await ctx.objects.list(ctx.bucket_name, asked.prefix, asked.delimiter, marker, most)
+    if page.truncated:
+        asked.check_marker(page.next)
     encode = asked.encode
     parts = [
         tag("Name", ctx.bucket_name),
