@@ -176,8 +176,9 @@ class Collector:
             self._wake.clear()
             try:
                 if self._has_room_again() or loop.time() >= next_scan:
-                    next_scan = loop.time() + self._scan_s
+                    next_scan = loop.time() + COLLECTOR_RETRY_S_MIN  # if it fails
                     await self._scan()
+                    next_scan = loop.time() + self._scan_s
                 await self._collect(_due(self._waiting, loop.time(), COLLECTOR_BATCH_MAX))
                 for _ in range(COLLECTOR_ALONE_MAX):
                     await self._collect(_due(self._alone, loop.time(), 1))

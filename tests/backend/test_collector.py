@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backend_support import run
@@ -13,10 +14,10 @@ from predastore.backend import collector, records
 from predastore.backend.collector import Collector
 from predastore.backend.records import OBJECTS, PARTS, FileExtent, GarbageRecord, PartRecord
 from predastore.backend.state import LocalState
-from predastore.errors import CorruptData, PredastoreError
+from predastore.errors import CorruptData, NoLeader, PredastoreError
 from predastore.limits import COLLECTOR_ALONE_MAX, COLLECTOR_ENTRY_BYTES, COLLECTOR_SMALL_BYTES
 from predastore.s3db import apply
-from predastore.s3db.commands import Applied, Batch, Delete, Put, batch
+from predastore.s3db.commands import Applied, Batch, Delete, Page, Put, batch
 from support.waiting import eventually_async
 
 
@@ -241,5 +242,28 @@ def test_uploads_wait_for_no_one_and_no_one_for_them(tmp_path: Path) -> None:
             assert await left(state) == []
             assert store.released.index(7) == 0
             assert store.released[1:] == [2] * (3 * COLLECTOR_ALONE_MAX)
+
+    run(main())
+
+
+def test_a_scan_that_fails_is_made_again_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as state:
+            await add_garbage(state, GarbageRecord((extent(),)))
+            listed, tries = state.list, 0
+
+            async def fails(*where: Any) -> Page:
+                nonlocal tries
+                tries += 1
+                if tries == 1:
+                    raise NoLeader("no leader is known")
+                return await listed(*where)
+
+            monkeypatch.setattr(state, "list", fails)
+            store = FakeStore()
+            async with collecting(state, store):
+                await eventually_async(lambda: store.released == [1])
 
     run(main())

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from backend_support import OWNER, BytesSource, run, some_bytes
 from healing_support import FAST, Cluster, cluster, healing, until
@@ -16,14 +17,23 @@ from healing_support import FAST, Cluster, cluster, healing, until
 from predastore.backend import records
 from predastore.backend.commit_ops import repair_ops
 from predastore.backend.healing import healer as healer_module
-from predastore.backend.healing import reconcile
+from predastore.backend.healing import moved, reconcile
 from predastore.backend.healing.context import Context
 from predastore.backend.healing.healer import Healing
 from predastore.backend.healing.holders import Holder, find, walk
 from predastore.backend.healing.rebalance import _Move
+from predastore.backend.healing.records import (
+    HEALING,
+    LEASE_KEY,
+    PROGRESS_KEY,
+    LeaseRecord,
+    MovedRecord,
+    moved_key,
+)
 from predastore.backend.interface import CompletedPart
-from predastore.backend.records import PARTS, ShardExtent
-from predastore.s3db.commands import batch
+from predastore.backend.records import OBJECTS, PARTS, ShardExtent
+from predastore.errors import NoLeader
+from predastore.s3db.commands import Put, batch
 
 ALL = (1, 2, 3, 4, 5, 6)
 PATIENT = replace(FAST, lost_s=0, expiry_s=60)
@@ -291,5 +301,95 @@ def test_strands_are_ended_though_one_swallows_its_cancellation(
         await asyncio.sleep(0)
         await healer_module._ended(strands)
         assert sorted(ended) == ["quick", "slow"]
+
+    run(main())
+
+
+def test_a_pass_that_ends_early_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what a lost node held would not be noted before the daily one."""
+
+    async def main() -> None:
+        async with cluster(tmp_path, ALL) as at:
+            await at.put_many(5)
+            async with healing(at, replace(FAST, lost_s=0.1)) as healer:
+                await until(at.is_checked)
+                real, tries = reconcile.Pass.run, 0
+
+                async def fails(one: reconcile.Pass) -> bool:
+                    nonlocal tries
+                    tries += 1
+                    if tries < 3:
+                        raise NoLeader("no leader is known")
+                    return await real(one)
+
+                monkeypatch.setattr(reconcile.Pass, "run", fails)
+                await at.stop_node(6)
+                await until(lambda: _is(healer._noted == {6}))
+                await until(lambda: _lies_elsewhere(at, 6))
+
+    run(main())
+
+
+def test_a_node_stays_given_up_when_the_lease_is_taken_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cluster(tmp_path, ALL) as at:
+            healer = await loses(at, 6)
+            progress = records.encode(healer._progress())
+            await at.state.commit(batch(Put(HEALING, PROGRESS_KEY, progress)))
+            await healer._recall()
+            await healer._watch_nodes()
+            assert healer._context.watch.nodes_lost == (6,)
+            await at.run_node(6)
+            await healer._recall()
+            await healer._watch_nodes()
+            assert healer._context.watch.nodes_down == (), "it answers"
+            await healer.close()
+
+    run(main())
+
+
+def test_who_is_no_more_the_one_who_heals_has_nothing_deleted(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cluster(tmp_path, ALL) as at:
+            await at.put("k", some_bytes(100_000))
+            (extent,) = await at.extents()
+            healer = Healing(at.state, at.store, "one", pace=PATIENT)
+            context = healer._context
+            assert await context.lease.beat()
+            for shard, node in enumerate(extent.nodes):  # marked, by a try that failed
+                key = moved_key(extent.shard_hash, extent.write_id, shard, node)
+                entry = MovedRecord(extent.shard_hash, extent.write_id, shard, node, 0)
+                await at.state.commit(batch(Put(HEALING, key, records.encode(entry))))
+            lease = LeaseRecord(records.new_id(), "another", 0)
+            await at.state.commit(batch(Put(HEALING, LEASE_KEY, records.encode(lease))))
+            assert await moved.release(context) == 5
+            context.lease._held_until = 0.0
+            assert await moved.release(context) == 0
+            assert await faults(at) == []
+            await healer.close()
+
+    run(main())
+
+
+def test_a_walk_that_begins_while_another_is_being_begun_is_that_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with cluster(tmp_path, ALL) as at:
+            await at.put_many(10)
+            healer = Healing(at.state, at.store, "one", pace=PATIENT)
+            context, moves = healer._context, healer._rebalance
+            assert await context.lease.beat()
+            await context.watch.look()
+            await moves._is_due()
+            assert moves.progress is not None
+            behind = msgspec.structs.replace(moves.progress, table=OBJECTS, after=b"\xff")
+            await moves._store(behind, moves._walk_number)
+            anew = asyncio.create_task(moves.restart())
+            await asyncio.sleep(0)  # its commit is under way
+            assert await moves._is_due()
+            assert moves.progress.after == b"", "from the beginning"
+            await anew
+            await healer.close()
 
     run(main())

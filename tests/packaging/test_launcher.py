@@ -6,7 +6,6 @@ What `make binary` puts behind it is tried by packaging/tests.
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import re
 import shutil
@@ -14,24 +13,15 @@ import struct
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from xxhash import xxh64_intdigest
 
-PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
+from support.packaging import load
+
 FOLDER = "predastore_unpacked"
 
 Binary = Callable[[str], Path]
-
-
-def onefile() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("packaging_onefile", PACKAGING / "onefile.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def stored(content: bytes) -> bytes:
@@ -53,7 +43,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         ).returncode
     ):
         pytest.skip("gcc or libzstd is missing: apt-get install gcc libzstd-dev")
-    onefile().launcher(folder / "launcher")
+    load("onefile").launcher(folder / "launcher")
     return (folder / "launcher").read_bytes()
 
 
@@ -66,7 +56,7 @@ def binary(start: bytes, tmp_path: Path) -> Binary:
         folder.mkdir()
         (folder / "s3d").write_text(f'#!/bin/sh\necho "{version} $*"\n')
         (folder / "s3d").chmod(0o755)
-        file.write_bytes(onefile().whole(start, folder, stored))
+        file.write_bytes(load("onefile").whole(start, folder, stored))
         file.chmod(0o755)
         return file
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from predastore import commands, config
 from predastore.commands import db, node
 from predastore.errors import ConfigError
+from support.packaging import load
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ROOT / "packaging" / "files"
@@ -26,15 +25,6 @@ SAID = {
     "access_log": "access log",
     "nodes": "[[nodes]]",
 }
-
-
-def manual() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("packaging_manual", ROOT / "packaging/manual.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def plain(text: str) -> str:
@@ -82,7 +72,7 @@ def test_of_a_node_weight_and_state_are_taken_in_and_that_its_row_went() -> None
 
 @pytest.mark.parametrize("name", ["cluster.toml", "s3d.1"])
 def test_short_texts_name_all_that_a_reload_takes_in_and_warn(name: str) -> None:
-    text = manual().page(0) if name == "s3d.1" else (FILES / name).read_text("utf-8")
+    text = load("manual").page(0) if name == "s3d.1" else (FILES / name).read_text("utf-8")
     text = section(text, "SIGNALS") if name == "s3d.1" else text.partition("\n\n")[0]
     assert [words for words in SAID.values() if words not in plain(text)] == []
     assert re.search(r"leaves? the cluster[:,] (and )?all that it holds is moved", plain(text))
@@ -115,7 +105,7 @@ def examples(page: str) -> list[list[str]]:
 
 
 def test_recovery_is_run_as_the_user_of_the_service() -> None:
-    page, pages = manual().page(0), [manual().page(0), of_the_file()]
+    page, pages = load("manual").page(0), [load("manual").page(0), of_the_file()]
     shown = [words for each in pages for words in examples(each)]
     assert {tuple(words[5:7]) for words in shown} == {("node", "rebuild-index"), ("db", "restore")}
     user = re.search(r"^User=(.*)$", (FILES / "s3d.service").read_text("utf-8"), re.MULTILINE)
@@ -125,7 +115,7 @@ def test_recovery_is_run_as_the_user_of_the_service() -> None:
         parser = {"node": node, "db": db}[words[5]].parser()
         given = parser.parse_intermixed_args(words[6:])
         assert given.config == "/etc/predastore/cluster.toml"
-    for command, below in manual().OFFLINE:
+    for command, below in load("manual").OFFLINE:
         (row,) = (one for one in commands.OPERATIONS[command] if one.name == below)
         assert f"s3d {command} {below}" in plain(section(page, "RECOVERY"))
         head = f"{command} {below} {row.argument}".rstrip()

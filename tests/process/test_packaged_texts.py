@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from predastore import cli, commands, config, flags
 from predastore.config.fields import FIELDS
-
-PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"packaging_{name}", PACKAGING / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from support.packaging import PACKAGING, load
 
 
 def plain(roff: str) -> str:

@@ -53,6 +53,7 @@ from predastore.limits import (
     ORPHAN_AGE_MS,
     ORPHAN_CLOCK_SKEW_MS,
     RECONCILE_PERIOD_MS,
+    REPAIR_NOTES_PER_PASS_MAX,
 )
 from predastore.s3db.commands import Put, batch
 
@@ -111,6 +112,7 @@ class Healing:
         self._full_pass_wanted = False
         self._lost: frozenset[int] = frozenset()
         self._lost_news = False  # a pass is to note what they held
+        self._is_cut = False  # the last one had more to note than it may
         self._noted: frozenset[int] = frozenset()  # of the lost nodes: one has
         self._homeless = (0, 0)  # shards and bytes of these, which no other node can take
         self._looked_for: set[ShardName] = set()  # bad shards that a walk has looked for
@@ -274,6 +276,8 @@ class Healing:
         watch = self._context.watch
         if not watch.nodes_up:
             return False
+        if self._is_cut and self._context.counts.shards_left > REPAIR_NOTES_PER_PASS_MAX // 2:
+            return False  # another would find what is noted already
         if self._context.walk_again:
             self._context.walk_again, self._lost_news = False, True
             self._looked_for.clear()
@@ -285,6 +289,7 @@ class Healing:
             return False
         store_ids = {node: watch.store_id(node) for node in nodes}
         lost = self._lost
+        news, complete = self._lost_news, False
         self._full_pass_wanted = self._lost_news = False
         self._pass = Pass(
             self._context,
@@ -300,13 +305,15 @@ class Healing:
             presence = self._pass.presence
         finally:
             self._pass = None
+            if not complete:
+                self._full_pass_wanted |= is_full
+                self._lost_news |= news
+        self._is_cut = finished and not complete
         if complete:
             self._noted = lost & self._lost
             self._homeless = (presence.homeless_shards, presence.homeless_bytes)
             self._looked_for |= bad
             await self._note_checked({node: store_ids[node] for node in presence.nodes})
-        elif is_full:
-            self._full_pass_wanted = True
         return False
 
     async def _bad_to_look_for(self) -> set[ShardName]:

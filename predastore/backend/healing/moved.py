@@ -39,6 +39,8 @@ async def release(context: Context) -> int:
                 continue
             due.setdefault(moved.node, []).append((key, stored, moved))
         for node, shards in due.items():
+            if not context.lease.is_held:
+                return waiting
             waiting += len(shards) - await _let_go(context, node, shards)
     return waiting
 
@@ -47,17 +49,17 @@ async def _let_go(
     context: Context, node: int, shards: Sequence[tuple[bytes, bytes, MovedRecord]]
 ) -> int:
     """Marks the entries (key, value) of shards, and has `node` delete them; how many it did."""
-    fresh = [(key, value, moved) for key, value, moved in shards if moved.moved_ms]
-    if fresh:
-        marks = [
-            Put(HEALING, key, records.encode(msgspec.structs.replace(moved, moved_ms=0)))
-            for key, _, moved in fresh
-        ]
-        still = (Equals(HEALING, key, value) for key, value, _ in fresh)
-        try:
-            await context.state.commit(batch(*marks, checks=(context.lease.check, *still)))
-        except PreconditionFailed:
-            return 0  # one was taken back
+    marks = [
+        Put(HEALING, key, records.encode(msgspec.structs.replace(moved, moved_ms=0)))
+        for key, _, moved in shards
+    ]
+    still = (Equals(HEALING, key, value) for key, value, _ in shards)
+    try:
+        await context.state.commit(batch(*marks, checks=(context.lease.check, *still)))
+    except PreconditionFailed:
+        return 0  # one was taken back, or another process heals now
+    if not context.lease.is_held:
+        return 0
     refs = [ShardRef(moved.shard_hash, moved.write_id, moved.index) for _, _, moved in shards]
     if not await context.cluster.delete(node, refs):
         return 0

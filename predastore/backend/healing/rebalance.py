@@ -112,8 +112,9 @@ class Rebalance:
 
     async def _is_due(self) -> bool:
         """Whether the shards may lie elsewhere than the ring wants them."""
-        stored = await self._context.state.get(HEALING, RING_KEY)
-        self.progress = None if stored is None else records.decode(RingRecord, stored)
+        async with self._storing:
+            stored = await self._context.state.get(HEALING, RING_KEY)
+            self.progress = None if stored is None else records.decode(RingRecord, stored)
         if self.progress is None or self.progress.digest != self.ring_digest:
             self._after_s, self._pause_s, self._seems_late = 0.0, self._pause_s_min, False
             await self._begin()
@@ -125,17 +126,19 @@ class Rebalance:
         await self._begin()
 
     async def _begin(self) -> None:
-        self._walk_number += 1
         ring = self.ring_digest
         await self._store(RingRecord(ring, WALKED[0], b"", False, 0, 0, 0, records.now_ms()))
 
-    async def _store(self, progress: RingRecord, walk_number: int = 0) -> None:
-        """Of a walk, unless another has been begun."""
+    async def _store(self, progress: RingRecord, walk_number: int | None = None) -> None:
+        """Of a walk, unless another has been begun; None: begins one."""
         put = Put(HEALING, RING_KEY, records.encode(progress))
         async with self._storing:
-            if walk_number in (0, self._walk_number):
-                await self._context.state.commit(batch(put, checks=(self._context.lease.check,)))
-                self.progress = progress
+            if walk_number is None:
+                self._walk_number += 1
+            elif walk_number != self._walk_number:
+                return
+            await self._context.state.commit(batch(put, checks=(self._context.lease.check,)))
+            self.progress = progress
 
     async def _run(self) -> None:
         """Walks on to the end, or until the ring changes or the lease is lost."""

@@ -96,10 +96,16 @@ class Watch:
         return self._lost_s - (asyncio.get_running_loop().time() - seen.down_since)
 
     def recall(self, nodes: Iterable[SeenNode]) -> None:
-        """What the process that healed before this one knew of them, and nothing else: what this
-        one saw may have been long ago."""
+        """What the process that healed last knew of them, and nothing else: what this one saw may
+        have been long ago."""
+        now = asyncio.get_running_loop().time()
         self._seen = {
-            one.node: _Seen(shards=one.shards, live_bytes=one.live_bytes) for one in nodes
+            one.node: _Seen(
+                down_since=now - self._lost_s + one.lost_in_s if one.lost_in_s >= 0 else None,
+                shards=one.shards,
+                live_bytes=one.live_bytes,
+            )
+            for one in nodes
         }
 
     def seen(self) -> tuple[SeenNode, ...]:
