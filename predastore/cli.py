@@ -26,7 +26,7 @@ from predastore.errors import (
     PredastoreError,
     StartupError,
     UnsupportedFormat,
-    reason,
+    located,
 )
 
 # (code, what it means, the errors that lead to it); the first row that fits an error holds. Those
@@ -110,8 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         level = logging.ERROR if command is None else logging.DEBUG
         _log.log(level, "not foreseen", exc_info=error)
-        what = f"{error.filename}: " if error.filename is not None else ""
-        return _refused(StartupError.because(error, f"{what}{reason(error)}"))
+        return _refused(StartupError.because(error, located(error)))
     except KeyboardInterrupt:
         return _INTERRUPTED
 

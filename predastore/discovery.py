@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -212,16 +212,19 @@ class Discovery:
     async def _tell(self) -> None:
         while True:
             try:
-                self.agent.say(self._facts(tuple([fact async for fact in self._node_facts()])))
+                self.agent.say(self._facts(await self._node_facts()))
             except Exception:
                 _log.exception("what this process says of its nodes is old; it goes on")
             await asyncio.sleep(GOSSIP_FACTS_MS / 1000)
 
-    async def _node_facts(self) -> AsyncIterator[NodeFacts]:
+    async def _node_facts(self) -> tuple[NodeFacts, ...]:
+        nodes = []
         for row, store in zip(self._own, self._stores, strict=True):
             status = await store.status()
             used, free = status.used_bytes, status.free_bytes
-            yield NodeFacts(row.id, row.host, row.port, used, free, shortened(status.failure))
+            failure = shortened(status.failure)
+            nodes.append(NodeFacts(row.id, row.host, row.port, used, free, failure))
+        return tuple(nodes)
 
     def _service(self) -> Service:
         return {

@@ -282,6 +282,11 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
+def located(error: OSError) -> str:
+    """The same, with the file that it is about."""
+    return reason(error) if error.filename is None else f"{error.filename}: {reason(error)}"
+
+
 def _walk(cls: type[PredastoreError]) -> dict[str, type[PredastoreError]]:
     found = {cls.code: cls}
     for sub in cls.__subclasses__():

@@ -33,7 +33,7 @@ from predastore import (
     watchdog,
 )
 from predastore.config import Config
-from predastore.errors import PredastoreError, StartupError
+from predastore.errors import PredastoreError, StartupError, located
 from predastore.gauges import Gauges
 from predastore.limits import (
     DRAIN_MS_MAX,
@@ -82,10 +82,7 @@ def _started() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = f"{error.filename}: " if error.filename is not None else ""
-        raise StartupError.because(
-            error, f"can not start: {what}{error.strerror or error}"
-        ) from error
+        raise StartupError.because(error, f"can not start: {located(error)}") from error
 
 
 async def _joined(settings: Config, cluster_key: bytes) -> Callable[[Config], Config] | None:
@@ -184,8 +181,8 @@ class Host:
             if loop.time() - said_s > READY_LOG_MS / 1000:
                 said_s = loop.time()
                 problem = parts.discovery.problem if parts.discovery is not None else ""
-                why = problem or "no leader answers yet"
-                _log.warning("waiting for the metadata cluster: %s", why)
+                why = problem or "no leader of the metadata cluster answers"
+                _log.warning("not ready yet: %s", why)
             await asyncio.sleep(READY_POLL_MS / 1000)
         parts.is_ready = True
         ca = parts.tls_files.ca if parts.tls_files is not None else None

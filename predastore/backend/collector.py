@@ -139,12 +139,8 @@ class Collector:
         now = asyncio.get_running_loop().time()
         entries = [_Entry(table, key, stored, now + self._store.grace_s) for key, stored in kept]
         if self._store.grace_s == 0:
-            for entry in entries:
-                entry.alone = True
-            async for taken in self._batches(_given(entries, kept)):
+            async for taken in self._batches(_given(entries, kept), at_once=True):
                 await self._release(taken)
-            for entry in entries:
-                entry.alone = bool(entry.upload_id)
         self._add(entries)
 
     # --- background -----------------------------------------------------------------------
@@ -231,13 +227,15 @@ class Collector:
             self._settle([*left], ())
 
     async def _batches(
-        self, read: AsyncIterator[tuple[_Entry, bytes | None]]
+        self, read: AsyncIterator[tuple[_Entry, bytes | None]], *, at_once: bool = False
     ) -> AsyncIterator[list[_Garbage]]:
-        """Entries and their records, parted into what is worked off at once."""
+        """Entries and their records, parted into what is worked off together. `at_once`: uploads
+        too, instead of alone and later."""
         taken: list[_Garbage] = []
         count = 0
         async for entry, stored in read:
-            garbage = _Garbage(entry, await self._extents(entry, stored))
+            with_parts = at_once or entry.alone
+            garbage = _Garbage(entry, await self._extents(entry, stored, with_parts))
             taken.append(garbage)
             count += len(garbage.extents or ())
             if count >= COLLECTOR_EXTENTS_MAX:
@@ -306,7 +304,9 @@ class Collector:
             start = end
         return done
 
-    async def _extents(self, entry: _Entry, stored: bytes | None) -> tuple[Extent, ...] | None:
+    async def _extents(
+        self, entry: _Entry, stored: bytes | None, with_parts: bool
+    ) -> tuple[Extent, ...] | None:
         """What the entry lets go of. None: it can not be read now, which is logged, or it is an
         upload, and to come up alone."""
         if stored is None:
@@ -317,9 +317,8 @@ class Collector:
                 return records.extents_of(deleted)
             if not deleted.upload_id:
                 return deleted.extents
-            entry.upload_id = deleted.upload_id
-            if not entry.alone:
-                entry.alone = True
+            entry.upload_id, entry.alone = deleted.upload_id, True
+            if not with_parts:
                 return None
             return (*deleted.extents, *await self._parts(deleted.upload_id))
         except PredastoreError as error:

@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import calendar
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final, NamedTuple, NoReturn
 from urllib.parse import parse_qsl
 
 from predastore.errors import SignatureError
-from predastore.httpd.message import Request
+from predastore.httpd.message import Request, parse_date
 from predastore.limits import SIGV4_KEYS_CACHED_MAX, SIGV4_PRESIGNED_S_MAX
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
@@ -211,13 +209,9 @@ def parse_scope(credential: str) -> Scope | None:
 
 
 def _stamp_of(date: str) -> str:
-    """An HTTP date as it is signed; what is none stays as it is. "-0000" is UTC here, too."""
-    try:
-        at = parsedate_to_datetime(date)
-        at = at.astimezone(UTC) if at.tzinfo else at
-        return at.strftime("%Y%m%dT%H%M%SZ")
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return date
+    """An HTTP date as it is signed; what is none stays as it is."""
+    at = parse_date(date)
+    return date if at is None else at.strftime("%Y%m%dT%H%M%SZ")
 
 
 @lru_cache(maxsize=SIGV4_KEYS_CACHED_MAX)

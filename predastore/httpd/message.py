@@ -25,6 +25,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import TypeAlias, overload
 
@@ -36,6 +38,16 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 _NO_TRAILERS: Mapping[str, str] = MappingProxyType({})
 _TOKEN = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]+")
 _ITERATION_BYTES = 256 * KIB  # piece size of `async for`: one socket read
+
+
+def parse_date(text: str) -> datetime | None:
+    """An HTTP date (RFC 9110, 5.6.7), in UTC, which "-0000" and no zone are, too; None: it is
+    none."""
+    try:
+        at = parsedate_to_datetime(text)
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
 
 
 def is_field_name(name: bytes) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final
 
+from predastore.httpd import message
 from predastore.limits import S3_DATES_CACHED_MAX
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -46,9 +46,8 @@ def parse_date(value: str) -> int | None:
 
     A condition whose date can not be read is ignored (RFC 9110 section 13.1.3).
     """
-    try:
-        parsed = parsedate_to_datetime(value)
-    except (ValueError, OverflowError, TypeError, IndexError):
+    parsed = message.parse_date(value)
+    if parsed is None:
         try:
             parsed = datetime.fromisoformat(value)
         except ValueError:
