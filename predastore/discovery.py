@@ -3,7 +3,7 @@
 Gossip tells who is there, under which address, and the version of the table of nodes
 (backend/ring_table.py) that each uses. `Discovery` ties the two to this process: it announces the
 nodes that run here, follows the table, and gives the ring to the store, the addresses to the
-endpoint. `joined` is what a process does first that knows nothing but a seed.
+endpoint.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
-from functools import partial
 
 from predastore import __version__
 from predastore.backend.distributed import DistributedStore, ready_ring
@@ -27,15 +25,13 @@ from predastore.backend.ring_table import (
     announcement,
     departure,
 )
-from predastore.config import Config, Db, Node, Rs
-from predastore.errors import PeerRefused, PredastoreError, StartupError, TooFewNodes
+from predastore.config import Config, Db, Node
+from predastore.errors import PredastoreError, TooFewNodes
 from predastore.gossip import Agent, DbFacts, Facts, NodeFacts, Record
 from predastore.gossip.messages import Changed, Heeded, Welcome, Welcomed, shortened
+from predastore.joining import WELCOME
 from predastore.limits import (
     GOSSIP_FACTS_MS,
-    JOIN_ASK_MS,
-    JOIN_PAUSE_MS,
-    READY_LOG_MS,
     RING_NODE_TIMEOUT_MS,
     RING_REFRESH_MS,
     RING_RETRY_MS,
@@ -43,68 +39,11 @@ from predastore.limits import (
 from predastore.node.client import NodeClient
 from predastore.node.store import Store as NodeStore
 from predastore.roles import Roles
-from predastore.rpc import CallContext, Endpoint, Method, Reply, Service, self_signed
+from predastore.rpc import CallContext, Endpoint, Method, Reply, Service
 
 _log = logging.getLogger(__name__)
 
-WELCOME, CHANGED = "cluster.welcome", "cluster.changed"
-
-
-# --- joining ----------------------------------------------------------------------------------
-
-
-async def joined(settings: Config, cluster_key: bytes) -> Callable[[Config], Config]:
-    """Asks a process of [cluster] join what the cluster is, and waits until one answers. What this
-    returns completes a configuration with that. StartupError where it is another cluster."""
-    endpoint = Endpoint(cluster_key=cluster_key, certificate=self_signed(), name="joining")
-    loop = asyncio.get_running_loop()
-    said_s = loop.time()
-    try:
-        while True:
-            for host, port in settings.cluster.join:
-                try:
-                    told = await welcomed(endpoint, endpoint.add_seed(host, port))
-                except PeerRefused as error:
-                    raise StartupError(
-                        f"join {host}:{port}: refused ({error}); give [cluster] name and secret, "
-                        "or [[auth]], as the files of that cluster have them"
-                    ) from None
-                except PredastoreError as error:
-                    if loop.time() - said_s > READY_LOG_MS / 1000:
-                        said_s = loop.time()
-                        _log.warning("waiting for a process to join", extra={"error": str(error)})
-                else:
-                    return partial(_completed, told, frozenset(row.id for row in settings.nodes))
-            await asyncio.sleep(JOIN_PAUSE_MS / 1000)
-    finally:
-        await endpoint.close()
-
-
-async def welcomed(endpoint: Endpoint, peer: str) -> Welcomed:
-    told, _ = await endpoint.call(peer, WELCOME, Welcome(), Welcomed, timeout_ms=JOIN_ASK_MS)
-    return told
-
-
-def _completed(told: Welcomed, own: frozenset[int], settings: Config) -> Config:
-    """`own`: nodes that the file had when it was read first: of these, it alone speaks."""
-    rs = Rs(told.data, told.parity, told.block_bytes)
-    if settings.rs not in (rs, Rs()):
-        raise StartupError(
-            f"[rs]: the cluster has RS({rs.data},{rs.parity}), blocks of {rs.block_bytes} bytes; "
-            "leave [rs] out of the file of a process that joins"
-        )
-    nowhere = settings.base_path / "elsewhere"
-    known = own.union(row.id for row in settings.nodes)
-    nodes = [
-        Node(row.id, row.host, row.port, nowhere / f"node-{row.id}")
-        for row in told.nodes
-        if row.id not in known
-    ]
-    members = settings.db or tuple(
-        Db(row.id, row.host, row.port, row.raft_port, nowhere / f"db-{row.id}")
-        for row in told.members
-    )
-    return replace(settings, rs=rs, db=members, nodes=(*settings.nodes, *nodes))
+CHANGED = "cluster.changed"
 
 
 # --- following --------------------------------------------------------------------------------
@@ -243,7 +182,8 @@ class Discovery:
         rows = self.table.nodes if self.table is not None else self._file.taken_in
         nodes = tuple(NodeFacts(row.id, row.host, row.port) for row in rows)
         members = _members(self._settings.db)
-        return Reply(Welcomed(rs.data, rs.parity, rs.block_bytes, members, nodes))
+        told = Welcomed(rs.data, rs.parity, rs.block_bytes, members, nodes, rs.write_min)
+        return Reply(told)
 
     # --- what it hears ------------------------------------------------------------------------
 

@@ -74,6 +74,9 @@ _OF_HEALING = (
 _CONNECTIONS = metrics.gauge("predastore_s3_connections", "Open connections of clients.").child()
 _HELD = metrics.gauge("predastore_held_bytes", "Bytes in use of a budget.", "budget")
 _READY = metrics.gauge("predastore_ready", "1 where metadata answered lately, else 0.").child()
+_WRITES = metrics.gauge(
+    "predastore_writes_possible", "1 where objects could be stored just now, else 0."
+).child()
 _INFO = metrics.gauge("predastore_info", "1; what runs here.", "version", "backend")
 _CPU = metrics.counter("process_cpu_seconds_total", "CPU time, user and system.").child()
 _MEMORY = metrics.gauge("process_resident_memory_bytes", "Resident memory.").child()
@@ -94,6 +97,7 @@ class Gauges:
     async def fill(self) -> None:
         parts = self._parts
         _READY.value = int(parts.is_ready)
+        _WRITES.value = int(parts.is_ready and not await parts.write_obstacle())
         _CONNECTIONS.value = parts.s3.connection_count if parts.s3 is not None else 0
         self._fill_process()
         self._fill_members()

@@ -22,7 +22,7 @@ from predastore import (
     certificates,
     credentials,
     daemon,
-    discovery,
+    joining,
     logs,
     looplag,
     memory,
@@ -90,14 +90,14 @@ async def _joined(settings: Config, cluster_key: bytes) -> Callable[[Config], Co
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    joining = asyncio.create_task(discovery.joined(settings, cluster_key))
+    asking = asyncio.create_task(joining.joined(settings, cluster_key))
     waiter = asyncio.create_task(stopping.wait())
-    await asyncio.wait((joining, waiter), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((asking, waiter), return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
-    if joining.done():
-        return joining.result()
-    joining.cancel()
-    await asyncio.wait((joining,))
+    if asking.done():
+        return asking.result()
+    asking.cancel()
+    await asyncio.wait((asking,))
     return None
 
 
@@ -152,7 +152,10 @@ class Host:
         stack.enter_context(metrics.filled_by(Gauges(parts).fill))
         if settings.metrics_port:
             server = monitoring.server(
-                settings.metrics_host, settings.metrics_port, lambda: parts.is_ready
+                settings.metrics_host,
+                settings.metrics_port,
+                lambda: parts.is_ready,
+                parts.write_obstacle,
             )
             await server.start()
             stack.push_async_callback(server.close)

@@ -34,6 +34,7 @@ from predastore.httpd.sigv4 import Verifier
 from predastore.node import server as node_server
 from predastore.node.client import NodeClient
 from predastore.node.store import Store as NodeStore
+from predastore.readiness import Writes
 from predastore.reload import Apply, Reloader
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3 import accounting
@@ -69,6 +70,7 @@ class Parts:
         self.reloader = Reloader(settings)
         self.telemetry: Telemetry | None = None  # set before `open` where requests are traced
         self.probes: list[Probe] = []  # of the metadata in this process: can it be read?
+        self._writes: Writes | None = None
         self._tls: certificates.Served | None = None
         self._known = credentials.Known(())
         self._known_to_members: list[tuple[Db, credentials.Known]] = []
@@ -254,6 +256,7 @@ class Parts:
             Ring(table.active()),
             code,
             settings.rs.block_bytes,
+            write_shards=settings.rs.write_shards,
             draining=table.going(),
         )
         await self._open_objects(stack, state, store)
@@ -268,6 +271,11 @@ class Parts:
         discovery.start(ring, store, ring_changed, lambda: healing.given_up)
         self.reloader.add(("nodes",), discovery.prepare)
 
+    async def write_obstacle(self) -> str:
+        """Why no object could be stored now, some seconds ago at most; "" where one could, and in a
+        process that stores none."""
+        return await self._writes.obstacle() if self._writes is not None else ""
+
     async def _open_objects(
         self,
         stack: contextlib.AsyncExitStack,
@@ -279,6 +287,8 @@ class Parts:
         self.objects = Objects(state, store)
         self.objects.start()
         stack.push_async_callback(self.objects.close)
+        self._writes = Writes(self.objects.write_obstacle)
+        stack.push_async_callback(self._writes.close)
 
     async def _open_s3(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self.settings
@@ -293,6 +303,7 @@ class Parts:
             token_key=key,
             domains=settings.domains,
             ready=lambda: self.is_ready,
+            write_obstacle=self.write_obstacle,
             operator=lambda: self.auth[0].account_id,
         )
         on_done = await self._accounts(stack)

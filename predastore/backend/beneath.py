@@ -54,6 +54,13 @@ class Beneath:
         with self._names, self._parent(f"{path}/x", create=True):
             return
 
+    def write_obstacle(self) -> str:
+        """Why the file system takes nothing; "" where it does."""
+        state = os.fstatvfs(self._root)
+        if state.f_flag & os.ST_RDONLY:
+            return "the file system is mounted read-only"
+        return "" if state.f_bavail else "the disk is full"
+
     def names(self, path: str) -> list[str]:
         """What is in a directory."""
         with self._parent(f"{path}/x") as (parent, _):

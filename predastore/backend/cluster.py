@@ -21,6 +21,7 @@ from predastore.limits import (
     HEDGES_MAX,
     NODE_DELETE_REFS_MAX,
     NODE_STATUS_TIMEOUT_MS,
+    NODE_TAKES_TIMEOUT_MS,
     POOL_THREADS,
 )
 from predastore.node.messages import BadShards, NodeStatus, ShardPlaces, ShardRows, ShardStat
@@ -63,9 +64,13 @@ class Nodes(Protocol):
 class Cluster:
     """One for a DistributedStore."""
 
-    def __init__(self, nodes: Nodes, ring: Ring, code: Code, block_bytes: int) -> None:
+    def __init__(
+        self, nodes: Nodes, ring: Ring, code: Code, block_bytes: int, write_shards: int
+    ) -> None:
+        """`write_shards`: so many must be durable before a write is acknowledged."""
         self.nodes = nodes
         self.code = code
+        self.write_shards = write_shards
         self.block_bytes = block_bytes
         self.set_ring(ring)
         self.health = Health(asyncio.get_running_loop().time)
@@ -109,6 +114,28 @@ class Cluster:
                 self.health.failed_again(node)
             else:
                 self.health.answered(node)
+
+    async def count_takers(self, enough: int) -> int:
+        """How many of the active nodes say that they take shards now; no further than `enough`."""
+        asked = [asyncio.ensure_future(self._takes_shards(node)) for node in self.active]
+        count = 0
+        try:
+            for answer in asyncio.as_completed(asked):
+                count += await answer
+                if count >= enough:
+                    break
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        return count
+
+    async def _takes_shards(self, node: int) -> bool:
+        try:
+            status = await self.nodes.status(node, timeout_ms=NODE_TAKES_TIMEOUT_MS)
+        except NODE_ERRORS:
+            return False
+        return not status.failure and status.free_bytes > 0
 
     # --- letting go -----------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from predastore.errors import (
     NotLeader,
     Overloaded,
     PreconditionFailed,
+    PredastoreError,
     S3Error,
     TooLarge,
 )
@@ -45,6 +46,8 @@ from predastore.limits import BACKEND_CONDITION_TRIES_MAX
 from predastore.s3db.commands import Absent, Applied, Check, Equals, Exists, Op, batch
 
 T = TypeVar("T")
+
+_NO_BUCKET: Final = b"-"  # a name that no bucket can have
 
 NOTHING_DONE: Final = (
     *(PreconditionFailed, NoLeader, NotLeader, TooLarge, S3Error),
@@ -74,6 +77,20 @@ class Core:
             await asyncio.wait(self._tasks)
         await self._collector.close()
         await self._repairs.close()
+
+    async def write_obstacle(self) -> str:
+        """Why no object could be stored now; "" where one could. Asks the store, and makes a commit
+        that changes nothing, so that a leader, a majority and room on its disk are there."""
+        obstacle = await self._store.write_obstacle()
+        if obstacle:
+            return obstacle
+        try:
+            await self._state.commit(batch(checks=(Exists(BUCKETS, _NO_BUCKET),)))
+        except PreconditionFailed:
+            return ""
+        except PredastoreError as error:
+            return f"metadata: {error}"
+        return ""
 
     # --- commits --------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
+from predastore import metrics
 from predastore.backend import records
 from predastore.backend.cluster import Buffer, Cluster, Nodes
 from predastore.backend.interface import Damaged, DigestSink, Place, Source, Written
@@ -16,13 +17,21 @@ from predastore.backend.stripe_reader import StripeReader
 from predastore.backend.stripe_writer import StripeWriter
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
+from predastore.config import Rs
 from predastore.errors import CorruptData
 from predastore.limits import BACKEND_GRACE_S
 from predastore.node.shard import ShardRef
 
+_SHORT = metrics.counter(
+    "predastore_short_writes_total",
+    "Bodies that were written with fewer than k + m shards, by how many they lack.",
+    "missing",
+)
+
 
 class DistributedStore:
-    """`ring` needs k + m nodes or more. Made in a running event loop."""
+    """`ring` needs k + m nodes or more. `write_shards`: so many must be durable before a write is
+    acknowledged; 0: as many as where no file says. Made in a running event loop."""
 
     def __init__(
         self,
@@ -31,10 +40,12 @@ class DistributedStore:
         code: Code,
         block_bytes: int,
         *,
+        write_shards: int = 0,
         draining: Iterable[int] = (),
         grace_s: float = BACKEND_GRACE_S,
     ) -> None:
-        self._cluster = Cluster(nodes, ring, code, block_bytes)
+        write_shards = write_shards or Rs(code.k, code.m).write_shards
+        self._cluster = Cluster(nodes, ring, code, block_bytes, write_shards)
         self._cluster.set_ring(ring, draining)
         self._grace_s = grace_s
         ring.place(bytes(records.HASH_BYTES), code.shards)  # builds its table now
@@ -79,6 +90,8 @@ class DistributedStore:
             nodes=tuple(writer.nodes) if size else (),
         )
         missing = tuple(shard for shard, node in enumerate(extent.nodes) if node == MISSING)
+        if missing:
+            _SHORT.child(str(len(missing))).value += 1
         return Written(extent, missing, writer.began_ms)
 
     def read(
@@ -102,6 +115,16 @@ class DistributedStore:
         gone = await asyncio.gather(*(self._cluster.delete(*item) for item in refs.items()))
         holding = {node for node, is_gone in zip(refs, gone, strict=True) if not is_gone}
         return [holding.isdisjoint(_sharded(extent).nodes) for extent in extents]
+
+    async def write_obstacle(self) -> str:
+        cluster = self._cluster
+        count = await cluster.count_takers(cluster.write_shards)
+        if count >= cluster.write_shards:
+            return ""
+        return (
+            f"{count} of {len(cluster.active)} nodes take shards, and a write needs "
+            f"{cluster.write_shards}"
+        )
 
     def held_bytes(self) -> dict[str, int]:
         """What is in use of each budget for bodies, and of the pool of buffers."""

@@ -167,6 +167,12 @@ class FilesystemStore:
             with suppress(OSError):  # found in tmp at the next start
                 await self.publication.forget(extent.write_id)
 
+    async def write_obstacle(self) -> str:
+        try:
+            return str(await self._in_thread(self._files.write_obstacle))
+        except OSError as error:
+            return f"the disk failed: {error}"
+
     async def release(self, extents: Sequence[Extent]) -> list[bool]:
         return [await self._release(extent) for extent in extents]
 

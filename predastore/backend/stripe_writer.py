@@ -9,9 +9,9 @@ short. A shard's blocks go to its node in order, then a commit; an object of one
 
 A node that fails, or misses its deadline, in the first stripe is replaced by the next spare of
 the ring. Later the shard is given up, as its earlier blocks are gone from memory. The quorum is
-k + 1, or k when m = 0. Where fewer shards are left, but k of an object of not too many stripes, and
-a spare, the missing one is made again at the end (stripe_restore); else the write fails at once
-(NotEnoughNodes, NodeFull).
+the cluster's `write_shards`, k or more. Where fewer are left, but k of an object of not too many
+stripes, and a spare, the missing ones are made again at the end (stripe_restore); else the write
+fails at once (NotEnoughNodes, NodeFull).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class StripeWriter:
         self._left: list[tuple[int, ShardRef]] = []  # what may lie where it is not wanted
         self._full = False
         self.began_ms = 0  # Unix time before which no shard was durable
-        self._quorum = cluster.code.k + (1 if cluster.code.m else 0)
+        self._quorum = cluster.write_shards
         self.nodes = cluster.ring.place(shard_hash, cluster.code.shards)
         self._spares: list[int] | None = None  # looked for when one is needed
         self._avoid_the_unwell()

@@ -17,7 +17,7 @@ from typing import Final
 
 import uvloop
 
-from predastore import credentials, discovery, flags
+from predastore import credentials, discovery, flags, joining
 from predastore.backend.ring_table import NodeRow, RingStore, RingTable
 from predastore.backend.state import DistributedState
 from predastore.coding.erasure import Code
@@ -102,7 +102,7 @@ async def connected(settings: Config) -> AsyncIterator[Remote]:
     auth = settings.auth or (generated(settings),)
     key = credentials.cluster_key(settings, auth)
     if settings.cluster.join:
-        settings = (await discovery.joined(settings, key))(settings)
+        settings = (await joining.joined(settings, key))(settings)
     endpoint = Endpoint(cluster_key=key, certificate=self_signed(), name="s3d-command")
     try:
         for node in settings.nodes:

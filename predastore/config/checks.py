@@ -47,6 +47,14 @@ def check(config: Config, node_rows: int, report: Report, listens: Listens = _fo
             "parity",
             f"data + parity is {shards}; write at most {limits.SHARDS_MAX} in all",
         )
+    if rs.write_min and not rs.data <= rs.write_min <= shards:
+        report(
+            "rs",
+            -1,
+            "write_min",
+            f"{rs.write_min} shards can not be the least of a write under RS({rs.data},"
+            f"{rs.parity}); write {rs.data} (as few as give it back) to {shards} (all of them)",
+        )
     if config.nodes and node_rows < shards and not config.cluster.join:
         report(
             "rs",

@@ -168,6 +168,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "data": Field(_integer(1, limits.SHARDS_MAX)),
         "parity": Field(_integer(0, limits.SHARDS_MAX - 1)),
         "block_size": Field(_block_size, attribute="block_bytes"),
+        "write_min": Field(_integer(1, limits.SHARDS_MAX)),
     },
     "cluster": {
         "name": Field(_text),

@@ -22,11 +22,20 @@ RAFT_PORT_OFFSET: Final = 1000
 
 @dataclass(frozen=True)
 class Rs:
-    """The erasure code of new objects: k data and m parity shards, blocks of `block_bytes`."""
+    """The erasure code of new objects: k data and m parity shards, blocks of `block_bytes`.
+    `write_min`: shards that have to be durable before a write is acknowledged; 0: the file does
+    not say, `write_shards` does."""
 
     data: int = 3
     parity: int = 2
     block_bytes: int = limits.BLOCK_BYTES_DEFAULT
+    write_min: int = 0
+
+    @property
+    def write_shards(self) -> int:
+        """`write_min`, or else: a write survives the loss of one more node, unless there is but one
+        parity shard: then it would need every node, and none could be down."""
+        return self.write_min or self.data + (1 if self.parity > 1 else 0)
 
 
 @dataclass(frozen=True)

@@ -136,13 +136,15 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Welcomed(msgspec.Struct, frozen=True, array_like=True):
-    """The code of new objects, the members of the metadata cluster, and the nodes."""
+    """The code of new objects, the members of the metadata cluster, and the nodes. `write_min`: as
+    the file has it."""
 
     data: int
     parity: int
     block_bytes: int
     members: tuple[DbFacts, ...]
     nodes: tuple[NodeFacts, ...]
+    write_min: int = 0
 
 
 class Changed(msgspec.Struct, frozen=True, array_like=True):

@@ -7,14 +7,15 @@ nothing is done before everything that it asks for is known to be understood. Ev
 carries x-amz-request-id. Three addresses are no S3 at all ("-" can not be a bucket):
 
     GET /-/health/live    200: the process answers
-    GET /-/health/ready   200 or 503: it can serve requests (the host's `ready` decides)
+    GET /-/health/ready   200 or 503: it can serve requests (the host's `ready` decides); with
+                          `?writes`, also writes, or the answer says why not (`write_obstacle`)
     GET /-/metrics        what is counted here, for Prometheus; signed by the operator's account
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from predastore import metrics
@@ -47,6 +48,15 @@ def _nobody() -> str:
     return ""
 
 
+async def _none() -> str:
+    return ""
+
+
+def asks_for_writes(raw_query: bytes) -> bool:
+    """Whether the query of a question after readiness has the parameter `writes`."""
+    return any(part.partition(b"=")[0] == b"writes" for part in raw_query.split(b"&"))
+
+
 class S3Service:
     """A handler for httpd. `token_key`: the cluster's key for continuation tokens, any bytes.
 
@@ -63,11 +73,13 @@ class S3Service:
         token_key: bytes,
         domains: tuple[str, ...] = (),
         ready: Callable[[], bool] = _always,
+        write_obstacle: Callable[[], Awaitable[str]] = _none,
         operator: Callable[[], str] = _nobody,
     ) -> None:
         self._services = Services(objects, region, Tokens(token_key), domains)
         self._verifier = verifier
         self._ready = ready
+        self._write_obstacle = write_obstacle
         self._operator = operator
 
     async def handle(self, request: Request) -> Response:
@@ -143,7 +155,7 @@ class S3Service:
         """What is asked of the process, not of S3."""
         if request.raw_path == METRICS_PATH:
             return await self._metrics(request)
-        return self._health(request)
+        return await self._health(request)
 
     async def _metrics(self, request: Request) -> Response:
         """Metrics tell of all accounts: they are for the operator's alone."""
@@ -156,10 +168,15 @@ class S3Service:
         text = await metrics.text()
         return Response(200, [("Content-Type", metrics.CONTENT_TYPE)], text.encode())
 
-    def _health(self, request: Request) -> Response:
+    async def _health(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
             return self._error(request, S3Error("MethodNotAllowed"))
         request.operation = "Health"
-        ok = request.raw_path == LIVE_PATH or self._ready()
-        body = b"ok\n" if ok else b"not ready\n"
+        said = "ok"
+        if request.raw_path == READY_PATH:
+            if not self._ready():
+                said = "not ready"
+            elif asks_for_writes(request.raw_query):
+                said = await self._write_obstacle() or said
+        ok, body = said == "ok", f"{said}\n".encode()
         return Response(200 if ok else 503, [("Content-Type", "text/plain")], body, len(body))

@@ -164,7 +164,8 @@ class FakeNodes:
 
     async def status(self, node: int, *, timeout_ms: int) -> NodeStatus:
         target = await self._enter(node, "status", timeout_ms, writes=False)
-        return NodeStatus(node, 0, 1, 0, len(target.shards))
+        free_bytes = 0 if target.full else 1
+        return NodeStatus(node, 0, free_bytes, 0, len(target.shards))
 
     # --- faults and looks -----------------------------------------------------------------
 
@@ -234,12 +235,15 @@ async def distributed(
     block_bytes: int = 4 * KIB,
     grace_s: float = 0.0,
     nodes: FakeNodes | None = None,
+    write_shards: int = 0,
 ) -> AsyncIterator[Harness]:
     ids = range(1, node_count + 1)
     nodes = nodes or FakeNodes(ids)
     state = LocalState(base / "state")
     ring = Ring([RingNode(node, f"host{node}") for node in ids])
-    store = DistributedStore(nodes, ring, Code(*code), block_bytes, grace_s=grace_s)
+    store = DistributedStore(
+        nodes, ring, Code(*code), block_bytes, write_shards=write_shards, grace_s=grace_s
+    )
     async with _opened(Harness(Objects(state, store), state, store, base, nodes)) as harness:
         yield harness
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from backend_support import run, some_bytes
 from healing_support import FAST, Cluster, cluster, healing, until
@@ -270,7 +271,12 @@ def test_the_most_endangered_objects_come_first(
             jobs = await healer._repair._survey()
             assert len(jobs) == 10
             assert {job.note.key for job in jobs[:6]} == {f"k{n}" for n in range(0, 40, 7)}
-            assert [job.left_count for job in jobs] == [3] * 6 + [4] * 4
+            assert [job.margin for job in jobs] == [0] * 6 + [1] * 4
+            # Of another code: four shards are left, as of others, and all four are needed.
+            wide = msgspec.structs.replace(extent, write_id=b"w" * 16, k=4, m=1)
+            await at.state.commit(batch(*repair_ops("bucket", "wide", wide, (2,))))
+            assert "wide" in {job.note.key for job in (await healer._repair._survey())[:7]}
+            assert healer._context.counts.endangered_extents == 7
             await healer.close()
 
     run(main())

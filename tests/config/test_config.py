@@ -33,6 +33,26 @@ def test_shipped_files_load(name: str) -> None:
     assert loaded.source.endswith(name)
 
 
+@pytest.mark.parametrize(
+    ("data", "parity", "least"), [(3, 2, 4), (4, 3, 5), (2, 1, 2), (1, 1, 1), (3, 0, 3)]
+)
+def test_a_write_needs_one_shard_more_than_a_read_unless_that_is_every_node(
+    data: int, parity: int, least: int
+) -> None:
+    assert config.Rs(data, parity).write_shards == least
+
+
+@pytest.mark.parametrize("least", [2, 6])
+def test_a_write_that_could_not_be_read_or_not_be_done_is_refused(
+    tmp_path: Path, least: int
+) -> None:
+    (told,) = problems(tmp_path, f"[rs]\nwrite_min = {least}\n")
+    assert told == (
+        f":2: [rs], write_min: {least} shards can not be the least of a write under RS(3,2); write "
+        "3 (as few as give it back) to 5 (all of them)"
+    )
+
+
 def test_shipped_cluster_is_the_documented_example() -> None:
     loaded = config.load(SHIPPED / "cluster.toml")
     assert (loaded.rs.data, loaded.rs.parity, loaded.rs.block_bytes) == (3, 2, 1 << 20)
@@ -47,7 +67,7 @@ def test_values_reach_the_structs(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text(
         'region = "eu-central-1"\nbase_path = "/srv/s3"\ntls = false\n'
-        '[rs]\ndata = 2\nparity = 1\nblock_size = "64KiB"\n'
+        '[rs]\ndata = 2\nparity = 1\nblock_size = "64KiB"\nwrite_min = 3\n'
         '[[db]]\nid = 0\nhost = "db.example"\nport = 6000\nraft_port = 6001\npath = "/fast/db"\n'
         '[[auth]]\naccess_key_id = "A"\nsecret_access_key = "S"\naccount_id = "1"\n'
         "[cluster]\nscrub_days = 3.5\n"
@@ -55,7 +75,8 @@ def test_values_reach_the_structs(tmp_path: Path) -> None:
     )
     loaded = config.load(file)
     assert loaded.region == "eu-central-1"
-    assert loaded.rs == config.Rs(2, 1, 65536)
+    assert loaded.rs == config.Rs(2, 1, 65536, write_min=3)
+    assert loaded.rs.write_shards == 3
     assert loaded.db == (config.Db(0, "db.example", 6000, 6001, Path("/fast/db")),)
     assert loaded.nodes[0].path == Path("/srv/s3/nodes/node-1")
     assert loaded.auth == (config.Auth("A", "S", "1"),)

@@ -110,7 +110,7 @@ def test_the_state_of_nodes_and_members_is_there(observed: Observed) -> None:
     assert found["predastore_db_sync_seconds_count{member=1}"] >= 1
     assert found["predastore_held_bytes{budget=bodies_in}"] == 0
     assert found["predastore_s3_connections"] >= 0
-    assert found["predastore_ready"] == 1
+    assert found["predastore_ready"] == found["predastore_writes_possible"] == 1
     healed = eventually(
         lambda: (now := observed.samples())["predastore_healing_here"] and now, what="healing"
     )
@@ -121,7 +121,7 @@ def test_the_state_of_nodes_and_members_is_there(observed: Observed) -> None:
 
 def test_health_and_nothing_else_is_beside_metrics(observed: Observed) -> None:
     assert observed.get("/health/live") == (200, "ok\n")
-    assert observed.get("/health/ready") == (200, "ok\n")
+    assert observed.get("/health/ready") == observed.get("/health/ready?writes") == (200, "ok\n")
     assert observed.get("/watched/a")[0] == 404
 
 

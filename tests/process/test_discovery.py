@@ -25,9 +25,10 @@ from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring
 from predastore.config import Config, Db, Node
 from predastore.config.model import ACTIVE, DRAINING, Cluster
-from predastore.discovery import CHANGED, Discovery, _completed, rows_of
+from predastore.discovery import CHANGED, Discovery, rows_of
 from predastore.errors import NoLeader
 from predastore.gossip.messages import Changed, DbFacts, Heeded, NodeFacts, Welcomed
+from predastore.joining import completed
 from predastore.node.client import NodeClient
 from predastore.roles import Roles
 from predastore.rpc import Endpoint, self_signed
@@ -224,7 +225,7 @@ def test_of_the_nodes_that_a_file_had_it_alone_speaks() -> None:
     told = Welcomed(3, 2, 1 << 20, (DbFacts(1, "127.0.0.1", 6660, 7660),), rows)
     file = replace(FILE, nodes=NODES[5:], cluster=Cluster(join=(("127.0.0.1", 9),)))
     own = frozenset((6, 7))
-    assert {row.id for row in _completed(told, own, file).nodes} == set(range(1, 8))
-    later = _completed(told, own, replace(file, nodes=NODES[5:6]))
+    assert {row.id for row in completed(told, own, file).nodes} == set(range(1, 8))
+    later = completed(told, own, replace(file, nodes=NODES[5:6]))
     assert {row.id for row in later.nodes} == set(range(1, 7))
     assert later.db == (Db(1, "127.0.0.1", 6660, 7660, later.db[0].path),)

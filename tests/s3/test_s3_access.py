@@ -234,6 +234,19 @@ def test_health(server: S3Server) -> None:
     assert fetch(f"{server.url}/-/health/live", "POST", b"")[0] == 405
 
 
+def test_readiness_for_writes_is_asked_for(server: S3Server) -> None:
+    ready = f"{server.url}/-/health/ready"
+    assert fetch(f"{ready}?writes") == (200, b"ok\n")
+    server.obstacle = "2 of 3 nodes take shards, and a write needs 3"
+    try:
+        for query in ("?writes", "?writes=1", "?x=1&writes"):
+            assert fetch(ready + query) == (503, f"{server.obstacle}\n".encode())
+        assert fetch(ready) == fetch(f"{ready}?reads") == (200, b"ok\n"), "reads go on"
+        assert fetch(f"{server.url}/-/health/live?writes")[0] == 200
+    finally:
+        server.obstacle = ""
+
+
 def test_a_key_may_be_called_like_health_where_the_host_names_the_bucket(
     server: S3Server, s3: BaseClient, bucket: str
 ) -> None:

@@ -101,13 +101,14 @@ async def distributed_objects(path: Path) -> AsyncIterator[Objects]:
 
 @dataclass
 class S3Server:
-    """`ready`: what the readiness endpoint says."""
+    """`ready`: what the readiness endpoint says; `obstacle`: what keeps writes from being done."""
 
     objects: Objects
     loop: asyncio.AbstractEventLoop
     port: int
     clock: Clock
     ready: bool = True
+    obstacle: str = ""
 
     @property
     def url(self) -> str:
@@ -166,6 +167,10 @@ def running(open_objects: OpenObjects, path: Path) -> Iterator[S3Server]:
         clock = Clock()
         verifier = Verifier(CREDENTIALS.get, region=REGION, service="s3", now=clock)
         shown = S3Server(objects, loop, 0, clock)
+
+        async def write_obstacle() -> str:
+            return shown.obstacle
+
         service = S3Service(
             objects,
             verifier,
@@ -173,6 +178,7 @@ def running(open_objects: OpenObjects, path: Path) -> Iterator[S3Server]:
             token_key=b"a key of the tests",
             domains=(DOMAIN,),
             ready=lambda: shown.ready,
+            write_obstacle=write_obstacle,
         )
         server = Server(service.handle, host=HOST, port=0, on_error=service.on_error)
         await server.start()

@@ -30,6 +30,7 @@ class Counts:
     shards_left: int = 0
     bytes_left: int = 0
     stuck_shards: int = 0
+    endangered_extents: int = 0
     repaired_shards: int = 0
     repaired_bytes: int = 0
     read_bytes: int = 0

@@ -1,11 +1,11 @@
 """Works off the repair table: every shard that is noted there is made again, or found to be well.
 
-The table is looked through, and the extents with the fewest shards left are done first, a batch of
-them at a time. What a note says is a hint: the record is read anew, and each node is asked for its
-shard, so that notes may be old, double or wrong. A shard goes to the node that the record names for
-it, if that takes shards, and then no record changes; else to where the ring wants it, and one
-commit makes the record say so, if that is still what it was. A note goes when its extent is whole,
-or no longer there; one that can not be worked off now is tried again later.
+The table is looked through, and the extents that can lose the fewest shards more are done first, a
+batch of them at a time. What a note says is a hint: the record is read anew, and each node is asked
+for its shard, so that notes may be old, double or wrong. A shard goes to the node that the record
+names for it, if that takes shards, and then no record changes; else to where the ring wants it, and
+one commit makes the record say so, if that is still what it was. A note goes when its extent is
+whole, or no longer there; one that can not be worked off now is tried again later.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from predastore.errors import PredastoreError, ShardNotFound
 from predastore.failpoints import failpoint
 from predastore.limits import (
     HEALING_BATCH_JOBS,
+    HEALING_BATCH_S_MAX,
     HEALING_CALL_TIMEOUT_MS,
     HEALING_JOBS,
     HEALING_PAGE_RECORDS,
@@ -52,9 +53,9 @@ class Outcome(Enum):
 
 @dataclass(order=True)
 class Job:
-    """`left_count`: shards of the extent that are, as far as is known, well."""
+    """`margin`: how many shards more may be lost, as far as is known."""
 
-    left_count: int
+    margin: int
     key: bytes
     stored: bytes = field(compare=False)
     note: RepairRecord = field(compare=False)
@@ -82,11 +83,13 @@ class Repair:
         jobs = await self._survey()
         done = 0
         queue = iter(jobs)
+        clock = asyncio.get_running_loop().time
+        until = clock() + HEALING_BATCH_S_MAX  # then what is more urgent may have come
 
         async def work() -> None:
             nonlocal done
             for job in queue:
-                if not self._context.lease.is_held:
+                if not self._context.lease.is_held or clock() > until:
                     return
                 done += await self._attempt(job) is Outcome.DONE
 
@@ -99,13 +102,15 @@ class Repair:
         """The most endangered extents that are due, and the sums of all."""
         now = asyncio.get_running_loop().time()
         best: list[tuple[tuple[int, bytes], Job]] = []  # a heap: the least endangered stands first
-        shards = shard_bytes = stuck = object_count = 0
+        shards = shard_bytes = stuck = object_count = endangered = 0
         after, truncated, last = b"", True, b""
         while truncated:
             page = await self._context.state.list(REPAIR, b"", b"", after, HEALING_PAGE_RECORDS)
             truncated, after = page.truncated, page.next or after
             for key, stored in page.entries:
                 note = records.decode(RepairRecord, stored)
+                margin = self._margin(note)
+                endangered += margin <= 0
                 object_count += key[:HASH_BYTES] != last
                 last = key[:HASH_BYTES]
                 shards += len(note.shards)
@@ -113,8 +118,8 @@ class Repair:
                 if self._postponed.get(key, (0.0,))[0] > now:
                     stuck += len(note.shards)
                     continue
-                job = Job(self._left_count(note), key, stored, note)
-                rank = (-job.left_count, bytes(255 - byte for byte in key))
+                job = Job(margin, key, stored, note)
+                rank = (-margin, bytes(255 - byte for byte in key))
                 if len(best) < HEALING_BATCH_JOBS:
                     heapq.heappush(best, (rank, job))
                 elif rank > best[0][0]:
@@ -122,14 +127,16 @@ class Repair:
         counts = self._context.counts
         counts.objects_left, counts.shards_left = object_count, shards
         counts.bytes_left, counts.stuck_shards = shard_bytes, stuck
+        counts.endangered_extents = endangered
         return sorted(job for _, job in best)
 
-    def _left_count(self, note: RepairRecord) -> int:
+    def _margin(self, note: RepairRecord) -> int:
         watch = self._context.watch
-        return sum(
+        left = sum(
             shard not in note.shards and node != MISSING and watch.is_up(node)
             for shard, node in enumerate(note.extent.nodes)
         )
+        return left - note.extent.k
 
     async def _attempt(self, job: Job) -> Outcome:
         try:
