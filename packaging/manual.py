@@ -24,7 +24,8 @@ s3d \- S3 server over Reed\-Solomon coded shards
 is an S3 server in one process.
 Objects are cut into stripes, Reed\-Solomon coded, and laid as checksummed shards on several nodes;
 metadata is in a Raft cluster.
-Any two of five nodes may be lost and every object still reads.
+Of five hosts, each with a shard node and a database member, any two may be lost and every object
+still reads.
 Without a cluster it keeps objects as plain files of one directory.
 .PP
 The configuration is a file in TOML, see

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from predastore import __version__
-from predastore.config import Auth, Config
+from predastore.config import Auth, Config, losses
 from predastore.roles import Roles
 
 
@@ -57,7 +57,8 @@ def _storage(settings: Config, roles: Roles) -> list[tuple[str, str]]:
     rs = settings.rs
     rows: list[tuple[str, str]] = []
     if roles.s3:
-        rows.append(("code", f"RS({rs.data},{rs.parity}): any {rs.parity} nodes may be lost"))
+        rows.append(("code", f"RS({rs.data},{rs.parity})"))
+        rows.append(("may be lost", losses.summary(losses.Layout.of(settings))))
     if roles.nodes:
         ids = ", ".join(str(row.id) for row in roles.nodes)
         rows.append(("shard nodes", f"{ids} here, {len(settings.nodes)} in all"))

@@ -32,7 +32,7 @@ from predastore import (
     telemetry,
     watchdog,
 )
-from predastore.config import Config
+from predastore.config import Config, losses
 from predastore.errors import PredastoreError, StartupError, located
 from predastore.gauges import Gauges
 from predastore.limits import (
@@ -192,7 +192,15 @@ class Host:
         facts = banner.Facts(parts.settings, parts.roles, parts.auth[0], parts.generated, ca)
         sys.stdout.write(banner.text(facts))
         sys.stdout.flush()
+        self._warn()
         daemon.notify("READY=1")
+
+    def _warn(self) -> None:
+        """What the settings make likely to be lost."""
+        settings = self._parts.settings
+        if settings.backend == "distributed":
+            for warning in losses.warnings(losses.Layout.of(settings)):
+                _log.warning("%s", warning)
 
     async def _keep_ready(self) -> None:
         """Keeps an eye on whether metadata still answers."""

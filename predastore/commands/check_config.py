@@ -1,7 +1,8 @@
 """`s3d check-config FILE`: what `s3d` would say of a configuration, without starting anything.
 
 Reads what `s3d` reads (flags and environment too) and the certificate that is named. Nothing is
-written, no data directory is touched and no port is opened. Exit codes: 0 fine, 2 not.
+written, no data directory is touched and no port is opened. What is fine, and worth a second look,
+is a warning. Exit codes: 0 fine, 2 not.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from predastore import certificates, flags, roles
-from predastore.config import Config
+from predastore.config import Config, losses
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +45,13 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     )
     roles.check_shared_keys(settings, chosen, roles.is_local)
     certificates.check(settings.tls_cert, settings.tls_key)
-    sys.stdout.write(f"{file}: fine; this host would run {_summary(settings, chosen)}\n")
+    say = sys.stdout.write
+    say(f"{file}: fine; this host would run {_summary(settings, chosen)}\n")
+    if settings.backend == "distributed" and settings.db:
+        layout = losses.Layout.of(settings)
+        say(f"{file}: may be lost: {losses.summary(layout)}\n")
+        for warning in losses.warnings(layout):
+            say(f"{file}: warning: {warning}\n")
     return 0
 
 

@@ -18,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from predastore.backend import records
@@ -27,6 +28,7 @@ from predastore.backend.ring_table import LEAVING, RingStore, RingTable, setting
 from predastore.commands import OPERATIONS, missing, operations, remote, verify
 from predastore.commands.node import statuses
 from predastore.commands.remote import Remote, say
+from predastore.config import Layout, losses
 from predastore.config.model import ACTIVE, DRAINING
 from predastore.errors import ConfigError
 from predastore.gossip import Record
@@ -100,7 +102,7 @@ async def look(to: Remote) -> dict[str, Any]:
     table = await RingStore(to.state, to.code.shards).read() or RingTable(0, ())
     processes = await remote.view(to)
     remote.reach(to.endpoint, table, processes)
-    said = await statuses(Remote(to.settings, to.endpoint, to.state, to.nodes, table, processes))
+    said = await statuses(replace(to, table=table, records=processes))
     stored = await to.state.get(HEALING, PROGRESS_KEY)
     healing = None if stored is None else records.decode(ProgressRecord, stored)
     nodes = [
@@ -114,15 +116,32 @@ async def look(to: Remote) -> dict[str, Any]:
         }
         for row in table.nodes
     ]
+    layout = await _layout(to, table)
     return {
         "name": to.settings.cluster.name,
         "code": {"data": to.code.k, "parity": to.code.m},
         "version": table.version,
+        "may_be_lost": losses.summary(layout),
+        "warnings": losses.warnings(layout),
         "nodes": nodes,
         "processes": [_process(record) for record in processes],
         "healing": None if healing is None else _healing(healing, digest(table.active())),
         "missing": None if healing is None else missing.summary(healing, nodes, to.code.shards),
     }
+
+
+async def _layout(to: Remote, table: RingTable) -> Layout:
+    """Who is in the cluster, and where, as it says itself."""
+    said = await to.db.status()
+    hosts = {row.id: row.host for row in to.settings.db}
+    hosts |= {int(member): host for member, (host, _) in said["addresses"].items()}
+    return Layout(
+        to.code.k,
+        to.code.m,
+        tuple((row.id, row.host) for row in table.nodes if row.state == ACTIVE),
+        tuple((member, hosts.get(member, "")) for member in said["voters"]),
+        to.settings.embedded_db,
+    )
 
 
 def _node(node: int, said: NodeStatus | str, processes: Sequence[Record]) -> dict[str, Any]:
@@ -206,6 +225,8 @@ def text(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
         f"cluster {found['name']}: RS({code['data']},{code['parity']}), "
         f"{len(found['nodes'])} nodes (version {found['version']}), "
         f"processes here: {len(found['processes']) - len(away)}",
+        f"may be lost: {found['may_be_lost']}",
+        *(f"warning: {warning}" for warning in found["warnings"]),
         "",
         *remote.table(rows),
         "",

@@ -43,10 +43,11 @@ FLAGS: Final = ("config", "node", "base-path")
 
 @dataclass(frozen=True)
 class Remote:
-    """`records`: of the processes, as one of them sees them."""
+    """`records`: of the processes, as one of them sees them. `db`: the metadata cluster."""
 
     settings: Config
     endpoint: Endpoint
+    db: Client
     state: DistributedState
     nodes: NodeClient
     table: RingTable
@@ -115,7 +116,7 @@ async def connected(settings: Config) -> AsyncIterator[Remote]:
         shards = settings.rs.data + settings.rs.parity
         table = await RingStore(state, shards).read() or RingTable(0, ())
         reach(endpoint, table, records)
-        yield Remote(settings, endpoint, state, NodeClient(endpoint), table, records)
+        yield Remote(settings, endpoint, client, state, NodeClient(endpoint), table, records)
     finally:
         await endpoint.close()
 

@@ -2,6 +2,7 @@
 
 from predastore.config.checks import problems
 from predastore.config.fields import FIELDS, size_bytes
+from predastore.config.losses import Layout
 from predastore.config.model import (
     BACKENDS,
     LOG_LEVELS,
@@ -29,6 +30,7 @@ __all__ = [
     "Cluster",
     "Config",
     "Db",
+    "Layout",
     "Node",
     "Rs",
     "complete",

@@ -56,10 +56,11 @@ def test_a_write_that_could_not_be_read_or_not_be_done_is_refused(
 def test_shipped_cluster_is_the_documented_example() -> None:
     loaded = config.load(SHIPPED / "cluster.toml")
     assert (loaded.rs.data, loaded.rs.parity, loaded.rs.block_bytes) == (3, 2, 1 << 20)
-    assert [member.raft_port for member in loaded.db] == [7660] * 3
+    assert [member.raft_port for member in loaded.db] == [7660] * 5
     assert [node.path for node in loaded.nodes] == [
         Path(f"data/nodes/node-{n}") for n in range(1, 6)
     ]
+    assert loaded.backend == "distributed"
     assert loaded.auth == ()  # no well-known credentials
 
 

@@ -158,6 +158,8 @@ def looks_right(operator: Operator, bodies: dict[str, bytes]) -> None:
     text = operator.run("cluster", "status")
     assert "RS(3,2), 6 nodes (version 1), processes here: 6" in text
     assert "no shard is known to be missing" in text
+    assert "may be lost: any 2 nodes, any 1 member, any 1 host\n" in text
+    assert "warning: metadata stands the loss of 1 member, and data stands that of 2 nodes" in text
     rows = operator.shards("k11")
     assert [row["health"] for row in rows] == ["good"] * 5
     assert len({row["node"] for row in rows}) == 5

@@ -38,6 +38,9 @@ def test_the_banner_tells_what_to_paste_and_it_works(tmp_path: Path) -> None:
         )
         assert server.endpoint in banner
         assert "RS(3,2)" in banner
+        assert "may be lost  any 2 nodes, no member" in banner
+        warning = "the loss of the only database member loses every object"
+        eventually(lambda: warning in server.output, what="a warning of that")
         assert str(server.ca) in banner
         lines = [line.strip() for line in banner.splitlines()]
         export = next(line for line in lines if line.startswith("export "))

@@ -70,7 +70,7 @@ def test_one_node_of_an_embedded_database_is_refused() -> None:
 
 
 def test_unknown_ids_name_the_known() -> None:
-    with pytest.raises(ConfigError, match=r"write one of 1, 2, 3$"):
+    with pytest.raises(ConfigError, match=r"write one of 1, 2, 3, 4, 5$"):
         chosen(distributed_cluster(), db_node=9)
 
 
