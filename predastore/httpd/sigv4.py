@@ -16,7 +16,7 @@ any, is heeded all the same. Every refusal is a SignatureError with the code tha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hmac import compare_digest
@@ -32,6 +32,8 @@ from predastore.limits import SIGV4_KEYS_CACHED_MAX, SIGV4_SKEW_S
 
 UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256: Final = kernel.sha256(b"")
+
+_DEFAULT_PORTS: Final = (b"443", b"80")
 
 # x-amz-content-sha256 -> (the chunks are signed, a trailer may follow)
 _STREAMING: Final = {
@@ -79,6 +81,25 @@ def _refuse_digest() -> NoReturn:
     )
 
 
+def _refuse_token() -> NoReturn:
+    raise SignatureError("InvalidToken", "There are no temporary credentials here.")
+
+
+def _as_signed(headers: list[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
+    """The header as it came, and with what else Host may have said when it was signed: clients,
+    and proxies on the way, write the default port or leave it out."""
+    yield headers
+    host = next((value for name, value in headers if name == b"host"), b"")
+    name, colon, port = host.rpartition(b":")
+    others: list[bytes] = []
+    if colon and port in _DEFAULT_PORTS:
+        others = [name]
+    elif host and not (colon and port.isdigit()):
+        others = [host + b":" + default for default in _DEFAULT_PORTS]
+    for other in others:
+        yield [(name, other if name == b"host" else value) for name, value in headers]
+
+
 class Verifier:
     """Verifies requests to one service in one region; `lookup` finds a credential by key id."""
 
@@ -122,8 +143,11 @@ class Verifier:
         claim = presigned_v2.Claim(request, host_bucket)
         claim.check_time(self._now())
         credential = self._credential(claim.access_key_id)
+        if "x-amz-security-token" in claim.fields or "x-amz-security-token" in request.headers:
+            _refuse_token()
         claim.check_signature(credential.secret_access_key)
         payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
+        payload = claim.fields.get("x-amz-content-sha256", payload)
         return Verified(credential, self._open_body(request, payload, None), presigned=True)
 
     # --- the claim
@@ -173,7 +197,7 @@ class Verifier:
         if request.headers.get("x-amz-security-token") or b"X-Amz-Security-Token" in (
             request.raw_query
         ):
-            raise SignatureError("InvalidToken", "There are no temporary credentials here.")
+            _refuse_token()
         name = kernel.unsigned_header(request.headers.raw, claim.signed)
         if name is not None:
             raise SignatureError(
@@ -194,31 +218,33 @@ class Verifier:
         return header
 
     def _check_signature(self, claim: Claim, request: Request, key: bytes, payload: str) -> None:
-        try:
-            signature = kernel.request_signature(
-                key,
-                claim.stamp,
-                claim.scope.text,
-                request.method.encode("latin-1"),
-                request.raw_path,
-                request.raw_query,
-                request.headers.raw,
-                claim.signed,
-                payload.encode("latin-1"),
-                claim.presigned,
-            )
-        except ValueError as error:
-            code = "AuthorizationHeaderMalformed"
-            if claim.presigned:
-                code = "AuthorizationQueryParametersError"
-            raise SignatureError(code, f"SignedHeaders can not be used: {error}") from None
-        if not compare_digest(signature, claim.signature):
-            raise SignatureError(
-                "SignatureDoesNotMatch",
-                "The request signature we calculated does not match the signature you provided. "
-                "Check your key and signing method.",
-                AWSAccessKeyId=claim.scope.access_key_id,
-            )
+        for headers in _as_signed(request.headers.raw):
+            try:
+                signature = kernel.request_signature(
+                    key,
+                    claim.stamp,
+                    claim.scope.text,
+                    request.method.encode("latin-1"),
+                    request.raw_path,
+                    request.raw_query,
+                    headers,
+                    claim.signed,
+                    payload.encode("latin-1"),
+                    claim.presigned,
+                )
+            except ValueError as error:
+                code = "AuthorizationHeaderMalformed"
+                if claim.presigned:
+                    code = "AuthorizationQueryParametersError"
+                raise SignatureError(code, f"SignedHeaders can not be used: {error}") from None
+            if compare_digest(signature, claim.signature):
+                return
+        raise SignatureError(
+            "SignatureDoesNotMatch",
+            "The request signature we calculated does not match the signature you provided. "
+            "Check your key and signing method.",
+            AWSAccessKeyId=claim.scope.access_key_id,
+        )
 
     # --- the body
 

@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 
 import boto3
 import pytest
+from botocore.auth import HmacV1QueryAuth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 from predastore.errors import SignatureError
 from predastore.httpd.message import BytesBody, Headers, Request
@@ -78,7 +81,69 @@ def test_tampering_is_found() -> None:
 
 def test_a_parameter_that_is_not_covered_is_not_obeyed() -> None:
     assert refused(request(presigned() + "&list-type=2")) == "AccessDenied"
-    assert refused(request(presigned() + "&x-amz-acl=public-read")) == "AccessDenied"
+    for added in ("x-amz-acl=public-read", "X-Amz-Meta-A=b", "content-type=a/b", "Content-MD5=x"):
+        assert refused(request(presigned() + "&" + added)) == "SignatureDoesNotMatch", added
+
+
+FIELDS = {
+    "ContentType": "text/plain; charset=utf-8",
+    "ContentMD5": "1B2M2Y8AsgTpgAmY7PhCfg==",
+    "ACL": "private",
+    "Metadata": {"colour": "red and blue+green", "b": "%41"},
+    "StorageClass": "GLACIER",
+    "ChecksumAlgorithm": "SHA256",
+}
+
+
+def test_fields_may_stand_in_the_query() -> None:
+    url = presigned("put_object", **FIELDS)
+    assert "content-type=text" in url
+    verifier().verify(request(url, "PUT"))
+    # or in the header too, if they say the same
+    told = {"content_type": FIELDS["ContentType"], "x_amz_acl": "private"}
+    verifier().verify(request(url, "PUT", **told))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("content_type", "text/html"), ("content_md5", "other"), ("x_amz_acl", "public-read"),
+     ("x_amz_meta_colour", "green"), ("x_amz_meta_new", "x")],
+)  # fmt: skip
+def test_a_header_never_says_another_thing_than_the_query(name: str, value: str) -> None:
+    url = presigned("put_object", **FIELDS)
+    assert refused(request(url, "PUT", **{name: value})) == "SignatureDoesNotMatch"
+
+
+def test_fields_of_the_query_are_signed() -> None:
+    url = presigned("put_object", **FIELDS)
+    for sent, forged in (
+        ("text%2Fplain", "text%2Fhtml"),
+        ("x-amz-acl=private", "x-amz-acl=public-read"),
+        ("x-amz-storage-class=GLACIER", "x-amz-storage-class=STANDARD"),
+        ("x-amz-meta-colour=red", "x-amz-meta-colour=blue"),
+        ("%2Bgreen", "+green"),
+        ("&x-amz-acl=private", ""),
+    ):
+        assert sent in url
+        assert refused(request(url.replace(sent, forged), "PUT")) == "SignatureDoesNotMatch", sent
+
+
+def test_a_field_is_in_the_query_once_at_most() -> None:
+    twice = presigned("put_object", ACL="private") + "&X-Amz-Acl=public-read"
+    assert refused(request(twice, "PUT")) == "InvalidArgument"
+
+
+def test_temporary_credentials_are_refused_as_such() -> None:
+    token = "x-amz-security-token"
+    assert refused(request(f"{presigned()}&{token}=t")) == "InvalidToken"
+    assert refused(request(presigned(), x_amz_security_token="t")) == "InvalidToken"
+
+
+def test_the_bodys_digest_may_stand_in_the_query() -> None:
+    made = AWSRequest("PUT", "http://127.0.0.1/b/k", headers={"x-amz-content-sha256": "ab" * 32})
+    HmacV1QueryAuth(Credentials("KEYID", "the secret")).add_auth(made)
+    assert f"x-amz-content-sha256={'ab' * 32}" in made.url
+    assert refused(request(made.url, "PUT")) == "XAmzContentSHA256Mismatch"  # there is no body
 
 
 def test_it_expires_and_can_not_live_for_years() -> None:

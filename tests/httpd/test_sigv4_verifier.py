@@ -430,3 +430,40 @@ def test_an_anonymous_request_can_not_have_signed_chunks() -> None:
     headers = [("host", "h"), ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD")]
     request = Request("PUT", b"/b/k", b"", Headers.of(headers), BytesBody(b"abc"))
     assert refused(request).s3_code == "AccessDenied"
+
+
+@pytest.mark.parametrize(
+    ("signed", "sent", "good"),
+    [
+        ("h.example", "h.example:443", True),
+        ("h.example", "h.example:80", True),
+        ("h.example:443", "h.example", True),
+        ("h.example:80", "h.example", True),
+        ("[::1]", "[::1]:443", True),
+        ("[::1]:80", "[::1]", True),
+        ("h.example", "h.example:8443", False),
+        ("h.example:8443", "h.example", False),
+        ("h.example:8443", "h.example:443", False),
+        ("h.example", "other.example:443", False),
+        ("h.example:443", "other.example", False),
+    ],
+)
+@pytest.mark.parametrize("presign_s", [None, 60])
+def test_the_default_port_is_signed_or_not(
+    signed: str, sent: str, good: bool, presign_s: int | None
+) -> None:
+    request = botocore_signed(
+        "GET", "http://here/b/k", b"", headers={"Host": signed}, presign_s=presign_s
+    )
+    fields = [(name, value) for name, value in request.headers.items() if name != "host"]
+    request = replace(request, headers=Headers.of([("Host", sent), *fields]))
+    if good:
+        assert verifier().verify(request).credential == ALICE
+    else:
+        assert refused(request).s3_code == "SignatureDoesNotMatch"
+
+
+def test_no_other_field_is_read_in_two_ways() -> None:
+    request = botocore_signed("GET", "http://h/b/k", b"", headers={"x-amz-meta-a": "h"})
+    fields = [(n, "h:443" if n == "x-amz-meta-a" else v) for n, v in request.headers.items()]
+    assert refused(replace(request, headers=Headers.of(fields))).s3_code == "SignatureDoesNotMatch"
