@@ -366,6 +366,7 @@ S3_TOKEN_BYTES_MAX: Final = 4 * KIB  # a continuation token, before it is decode
 S3_QUERY_PARAMETERS_MAX: Final = 64
 S3_DATES_CACHED_MAX: Final = 4096  # seconds whose text is remembered, about 150 bytes each
 S3_NAMES_CACHED_MAX: Final = 1024  # bucket names known to be legal, owners as XML
+S3_DETAIL_CHARS_MAX: Final = 256  # of a request's own words in the message of an error
 S3_READ_TRIES_MAX: Final = 8  # of an object that is replaced while it is looked up
 
 # --- process ----------------------------------------------------------------------------------

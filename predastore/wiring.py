@@ -38,7 +38,7 @@ from predastore.readiness import Writes
 from predastore.reload import Apply, Reloader
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3 import accounting
-from predastore.s3.server import S3Service
+from predastore.s3.server import S3Service, host_id_of
 from predastore.s3db import rest, service
 from predastore.s3db.client import Client
 from predastore.s3db.member import Member
@@ -305,6 +305,7 @@ class Parts:
             ready=lambda: self.is_ready,
             write_obstacle=self.write_obstacle,
             operator=lambda: self.auth[0].account_id,
+            host_id=host_id_of(f"{socket.gethostname()}:{settings.port}"),
         )
         on_done = await self._accounts(stack)
         handle: Handler = handler.handle

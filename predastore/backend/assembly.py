@@ -43,7 +43,11 @@ def assemble(
             )
     size = sum(part.size for part in chosen)
     if size > S3_OBJECT_BYTES_MAX:
-        raise S3Error("EntityTooLarge", ProposedSize=str(size))
+        raise S3Error(
+            "EntityTooLarge", ProposedSize=str(size), MaxSizeAllowed=str(S3_OBJECT_BYTES_MAX)
+        )
+    digests = _digests(upload, chosen)
+    composite = upload.checksum_type == "COMPOSITE"
     return ObjectRecord(
         bucket=upload.bucket,
         key=upload.key,
@@ -56,9 +60,13 @@ def assemble(
         content_type=upload.content_type,
         headers=upload.headers,
         user=upload.user,
-        checksums=_checksums(upload, chosen),
-        parts=tuple(PartSize(part.number, part.size) for part in chosen),
+        checksums=_checksums(upload, chosen, digests),
+        parts=tuple(
+            PartSize(part.number, part.size, digest if composite else b"")
+            for part, digest in zip(chosen, digests, strict=True)
+        ),
         upload_id=upload.upload_id,
+        storage_class=upload.storage_class,
     )
 
 
@@ -116,19 +124,28 @@ def _agrees(part: PartRecord, checksums: Mapping[str, bytes]) -> bool:
     return all(values.get(name) == value for name, value in checksums.items())
 
 
-def _checksums(upload: UploadRecord, parts: Sequence[PartRecord]) -> tuple[Checksum, ...]:
-    """The whole object's checksum, of the parts' checksums or combined from them."""
+def _digests(upload: UploadRecord, parts: Sequence[PartRecord]) -> list[bytes]:
+    """Each part's digest of the upload's algorithm, raw; b"" where that has none."""
+    name = upload.checksum_algorithm
+    values: list[bytes] = []
+    for part in parts:
+        value = next((each.value for each in part.checksums if each.algorithm == name), None)
+        if name and value is None:
+            raise S3Error("InvalidPart", PartNumber=str(part.number), ETag=part.etag)
+        values.append(value or b"")
+    return values
+
+
+def _checksums(
+    upload: UploadRecord, parts: Sequence[PartRecord], values: Sequence[bytes]
+) -> tuple[Checksum, ...]:
+    """The whole object's checksum, of the parts' digests or combined from them."""
     name = upload.checksum_algorithm
     if not name:
         return ()
-    values: list[tuple[bytes, int]] = []
-    for part in parts:
-        value = next((each.value for each in part.checksums if each.algorithm == name), None)
-        if value is None:
-            raise S3Error("InvalidPart", PartNumber=str(part.number), ETag=part.etag)
-        values.append((value, part.size))
     if upload.checksum_type == "FULL_OBJECT":
-        return (Checksum(name, checksum.full_object(name, values)),)
+        sized = [(value, part.size) for value, part in zip(values, parts, strict=True)]
+        return (Checksum(name, checksum.full_object(name, sized)),)
     digests = checksum.Digests((name,))
-    digests.update(b"".join(value for value, _ in values))
+    digests.update(b"".join(values))
     return (Checksum(name, digests.digest(name), len(parts)),)

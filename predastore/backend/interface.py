@@ -27,12 +27,14 @@ class Source(Protocol):
 class Attributes:
     """What a client says about an object. `headers`: Cache-Control, Content-Disposition,
     Content-Encoding, Content-Language, Expires and the like, lower-case names. `user`: the
-    x-amz-meta-* without that prefix, lower-case names. `owner`: account id."""
+    x-amz-meta-* without that prefix, lower-case names. `owner`: account id. `storage_class`: ""
+    for STANDARD."""
 
     owner: str
     content_type: str = "binary/octet-stream"
     headers: Mapping[str, str] = field(default_factory=dict)
     user: Mapping[str, str] = field(default_factory=dict)
+    storage_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ class Objects(Buckets, Uploads):
             headers=dict(attributes.headers),
             user=dict(attributes.user),
             checksums=checksums_of(values, expectation.compute),
+            storage_class=attributes.storage_class,
         )
         await self._to_the_end(self._finish_put(record, written, condition, permit))
         return record

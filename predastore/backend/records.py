@@ -93,15 +93,18 @@ class Checksum(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PartSize(msgspec.Struct, frozen=True, array_like=True):
-    """A part of a completed object: the number that the client gave it, and its bytes."""
+    """A part of a completed object: the number that the client gave it, and its bytes.
+    `checksum`: its digest, raw, of the object's (composite) checksum's algorithm; else b""."""
 
     number: int
     size: int
+    checksum: bytes = b""
 
 
 class ObjectRecord(msgspec.Struct, frozen=True, array_like=True, tag="o"):
     """`write_id` names this version. `headers`: Cache-Control and the like, lower-case names.
-    `user`: x-amz-meta-* without the prefix. `upload_id`: "" unless it was made of parts."""
+    `user`: x-amz-meta-* without the prefix. `upload_id`: "" unless it was made of parts.
+    `storage_class`: the one that the client named; "" for STANDARD."""
 
     bucket: str
     key: str
@@ -117,6 +120,7 @@ class ObjectRecord(msgspec.Struct, frozen=True, array_like=True, tag="o"):
     checksums: tuple[Checksum, ...] = ()
     parts: tuple[PartSize, ...] = ()
     upload_id: str = ""
+    storage_class: str = ""
 
 
 class Summary(msgspec.Struct, frozen=True, array_like=True):
@@ -128,6 +132,7 @@ class Summary(msgspec.Struct, frozen=True, array_like=True):
     owner: str
     checksum_algorithms: tuple[str, ...] = ()
     checksum_type: str = ""
+    storage_class: str = ""
 
 
 class BucketRecord(msgspec.Struct, frozen=True, array_like=True, tag="b"):
@@ -154,6 +159,7 @@ class UploadRecord(msgspec.Struct, frozen=True, array_like=True, tag="u"):
     user: dict[str, str]
     checksum_algorithm: str = ""
     checksum_type: str = ""
+    storage_class: str = ""
 
 
 class PartRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
@@ -252,6 +258,7 @@ def summarize(record: ObjectRecord) -> Summary:
         owner=record.owner,
         checksum_algorithms=tuple(checksum.algorithm for checksum in record.checksums),
         checksum_type="" if not record.checksums else "COMPOSITE" if composite else "FULL_OBJECT",
+        storage_class=record.storage_class,
     )
 
 

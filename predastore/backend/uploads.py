@@ -76,6 +76,7 @@ class Uploads(Core):
             user=dict(attributes.user),
             checksum_algorithm=checksum_algorithm,
             checksum_type=checksum_type,
+            storage_class=attributes.storage_class,
         )
         ops = (
             Put(UPLOADS, _key(upload), records.encode(upload)),

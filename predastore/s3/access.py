@@ -50,6 +50,6 @@ def check_bucket(
     if bucket.owner != account and not (bucket.public and need in _PUBLIC):
         raise S3Error("AccessDenied")
     expected = headers.get(owner_header)
-    if expected is not None and expected != bucket.owner:
+    if expected and expected != bucket.owner:
         raise S3Error("AccessDenied")
     return bucket

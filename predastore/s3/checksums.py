@@ -19,6 +19,7 @@ from predastore.backend.records import Checksum
 from predastore.coding import checksum
 from predastore.errors import BodyMismatch, S3Error
 from predastore.httpd.message import Body, Headers
+from predastore.s3.errors import not_implemented
 from predastore.s3.xml_write import tag
 
 COMPOSITE: Final = "COMPOSITE"
@@ -64,7 +65,8 @@ def declared(headers: Headers) -> tuple[str, str] | None:
     for name, value in headers.raw:
         if name.startswith(_PREFIX) and name not in _NO_DIGESTS:
             if name not in _BY_FIELD_RAW:
-                raise S3Error("NotImplemented", Header=name.decode("latin-1"))
+                shown = name.decode("latin-1")
+                raise not_implemented(f"{shown} asks for an unknown checksum", header=shown)
             if found is not None:
                 raise S3Error(
                     "InvalidRequest",
@@ -89,7 +91,7 @@ def _trailer_algorithm(headers: Headers) -> str | None:
 def _check_announced(headers: Headers, algorithm: str | None) -> None:
     """x-amz-sdk-checksum-algorithm says what the digest is of, and it must be there."""
     announced = headers.get("x-amz-sdk-checksum-algorithm")
-    if announced is None:
+    if not announced:
         return
     if announced.lower() not in FIELDS:
         raise S3Error("InvalidRequest", "Value for x-amz-sdk-checksum-algorithm header is invalid.")

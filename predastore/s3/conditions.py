@@ -13,6 +13,7 @@ from predastore.backend.interface import ALWAYS, Condition
 from predastore.errors import S3Error
 from predastore.httpd.message import Headers
 from predastore.s3.dates import parse_date
+from predastore.s3.errors import not_implemented
 
 
 class Names(NamedTuple):
@@ -70,12 +71,17 @@ def write_condition(headers: Headers) -> Condition:
     """If-Match and If-None-Match of a write; NotImplemented for what S3 does not offer on one."""
     wanted = headers.get("if-match")
     unwanted = headers.get("if-none-match")
-    if "if-modified-since" in headers or "if-unmodified-since" in headers:
-        raise S3Error("NotImplemented")
+    for name in ("if-modified-since", "if-unmodified-since"):
+        if name in headers:
+            raise not_implemented(
+                f"{name} asks for a write on the condition of a time", header=name
+            )
     if wanted is None and unwanted is None:
         return ALWAYS
     if unwanted is not None and (wanted is not None or unwanted.strip() != "*"):
-        raise S3Error("NotImplemented")
+        raise not_implemented(
+            "If-None-Match asks for a write on another condition than *", header="If-None-Match"
+        )
     if wanted is not None:
         wanted = wanted.strip().strip('"')
         if not wanted or "," in wanted:

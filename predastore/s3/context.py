@@ -7,10 +7,10 @@ what goes wrong is raised.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from predastore import limits
 from predastore.backend.interface import Attributes, Expectation
@@ -18,7 +18,7 @@ from predastore.backend.objects import Objects
 from predastore.backend.permits import Permit
 from predastore.backend.records import BucketRecord, ObjectRecord
 from predastore.errors import S3Error
-from predastore.httpd.message import Headers, Request
+from predastore.httpd.message import Headers, Request, Response
 from predastore.httpd.sigv4 import verify_payload
 from predastore.s3 import checksums
 from predastore.s3.access import Need, check_account, check_bucket
@@ -143,6 +143,7 @@ class Context:
             content_type=said.content_type,
             headers=said.headers,
             user=said.user,
+            storage_class=said.storage_class,
         )
 
     def body_size(self) -> int:
@@ -185,3 +186,6 @@ class Context:
                 return
             async with documents.tree(data, root) as element:
                 yield element
+
+
+Operation: TypeAlias = Callable[[Context], Awaitable[Response]]

@@ -1,18 +1,21 @@
 """The S3 error table, how lower layers' errors read in S3's terms, and the error document.
 
 An operation raises `S3Error(code)`; status and default message come from TABLE (source: Amazon
-S3 API Reference, "Error Responses"). `translate` is the one place where errors of the layers
-below become S3's. `error_response` shapes the answer: XML with Code, Message, Resource and
-RequestId; no body for HEAD, nor for 304.
+S3 API Reference, "Error Responses", and what the service is known to send). `translate` is the
+one place where errors of the layers below become S3's. `error_response` shapes the answer: XML
+with Code, Message, what S3 tells beside them, Resource, RequestId and HostId; no body for HEAD,
+nor for 304. SDKs show their users the message alone, so it ends with the details in brackets.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from predastore import errors
 from predastore.errors import HttpError, PredastoreError, S3Error
 from predastore.httpd.message import Response
+from predastore.limits import S3_DETAIL_CHARS_MAX
 from predastore.s3.xml_write import DECLARATION, tag
 
 RETRY_AFTER_S: Final = 1
@@ -23,26 +26,40 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     "AuthorizationHeaderMalformed": (400, "The authorization header is malformed."),
     "AuthorizationQueryParametersError": (400, "The query-string authentication is malformed."),
     "BadDigest": (400, "The digest or checksum that you specified did not match what we received."),
-    "BucketAlreadyExists": (409, "The requested bucket name is not available."),
-    "BucketAlreadyOwnedByYou": (409, "You already own a bucket of this name."),
-    "BucketNotEmpty": (409, "The bucket you tried to delete is not empty."),
+    "BucketAlreadyExists": (
+        409,
+        "The requested bucket name is not available. The bucket namespace is shared by all users "
+        "of the system. Please select a different name and try again.",
+    ),
+    "BucketAlreadyOwnedByYou": (
+        409,
+        "Your previous request to create the named bucket succeeded and you already own it.",
+    ),
+    "BucketNotEmpty": (409, "The bucket you tried to delete is not empty"),
     "ConditionalRequestConflict": (409, "A conflicting operation happened; try again."),
-    "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed object size."),
-    "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size."),
+    "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed size"),
+    "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
     "IllegalLocationConstraintException": (400, "The location constraint is not this region."),
-    "IncompleteBody": (400, "The request body is not of the length that was declared."),
+    "IncompleteBody": (
+        400,
+        "You did not provide the number of bytes specified by the Content-Length HTTP header",
+    ),
     "InternalError": (500, "We encountered an internal error. Please try again."),
     "InvalidAccessKeyId": (403, "The access key ID you provided does not exist in our records."),
     "InvalidArgument": (400, "Invalid Argument"),
     "InvalidBucketName": (400, "The specified bucket is not valid."),
-    "InvalidDigest": (400, "The Content-MD5 or checksum value that you specified is not valid."),
-    "InvalidLocationConstraint": (400, "The specified location constraint is not valid."),
+    "InvalidDigest": (400, "The Content-MD5 you specified was invalid."),
+    "InvalidLocationConstraint": (400, "The specified location-constraint is not valid"),
     "InvalidPart": (
         400,
-        "One or more of the specified parts could not be found, or does not have the ETag given.",
+        "One or more of the specified parts could not be found.  The part may not have been "
+        "uploaded, or the specified entity tag may not match the part's entity tag.",
     ),
     "InvalidPartNumber": (416, "The requested partnumber is not satisfiable"),
-    "InvalidPartOrder": (400, "The list of parts was not in ascending order."),
+    "InvalidPartOrder": (
+        400,
+        "The list of parts was not in ascending order. Parts must be ordered by part number.",
+    ),
     "InvalidRange": (416, "The requested range is not satisfiable"),
     "InvalidRequest": (400, "Invalid Request"),
     "InvalidStorageClass": (400, "The storage class you specified is not valid"),
@@ -54,6 +71,7 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
         "The XML you provided was not well-formed or did not validate against our published schema",
     ),
     "MalformedTrailerError": (400, "The request's trailers are not those that it announced."),
+    "MetadataConfigurationNotFound": (404, "The metadata configuration does not exist"),
     "MaxMessageLengthExceeded": (400, "Your request was too big."),
     "MetadataTooLarge": (400, "Your metadata headers exceed the maximum allowed metadata size"),
     "MethodNotAllowed": (405, "The specified method is not allowed against this resource."),
@@ -61,23 +79,52 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     "MissingRequestBodyError": (400, "Request Body is empty"),
     "MissingSecurityHeader": (400, "Your request was missing a required header"),
     "NoSuchBucket": (404, "The specified bucket does not exist"),
+    "NoSuchBucketPolicy": (404, "The bucket policy does not exist"),
+    "NoSuchConfiguration": (404, "The specified configuration does not exist."),
+    "NoSuchCORSConfiguration": (404, "The CORS configuration does not exist"),
     "NoSuchKey": (404, "The specified key does not exist."),
+    "NoSuchLifecycleConfiguration": (404, "The lifecycle configuration does not exist"),
+    "NoSuchPublicAccessBlockConfiguration": (
+        404,
+        "The public access block configuration was not found",
+    ),
+    "NoSuchTagSet": (404, "The TagSet does not exist"),
     "NoSuchUpload": (
         404,
-        "The specified multipart upload does not exist. The upload ID may be invalid, or the "
-        "upload may have been aborted or completed.",
+        "The specified upload does not exist. The upload ID may be invalid, or the upload may have "
+        "been aborted or completed.",
     ),
     "NoSuchVersion": (404, "The specified version does not exist."),
+    "NoSuchWebsiteConfiguration": (
+        404,
+        "The specified bucket does not have a website configuration",
+    ),
     "NotImplemented": (
         501,
         "A header or query parameter that you provided implies functionality that is not "
         "implemented",
     ),
     "NotModified": (304, "Not Modified"),
+    "ObjectLockConfigurationNotFoundError": (
+        404,
+        "Object Lock configuration does not exist for this bucket",
+    ),
+    "OwnershipControlsNotFoundError": (404, "The bucket ownership controls were not found"),
     "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold"),
+    "ReplicationConfigurationNotFoundError": (
+        404,
+        "The replication configuration was not found",
+    ),
     "RequestHeaderSectionTooLarge": (400, "Your request header section is too large."),
-    "RequestTimeTooSkewed": (403, "The difference between the request time and ours is too large."),
+    "RequestTimeTooSkewed": (
+        403,
+        "The difference between the request time and the current time is too large.",
+    ),
     "RequestTimeout": (400, "Your socket connection was not read from or written to in time."),
+    "ServerSideEncryptionConfigurationNotFoundError": (
+        404,
+        "The server side encryption configuration was not found",
+    ),
     "ServiceUnavailable": (503, "The service can not do this now. Please try again."),
     "SignatureDoesNotMatch": (
         403,
@@ -125,10 +172,19 @@ _HTTP: Final[dict[int, str]] = {
     505: "NotImplemented",
 }
 
-_MISMATCH: Final[dict[str, str]] = {
-    "length": "IncompleteBody",
-    "signature": "SignatureDoesNotMatch",
-}
+
+# The table's own text is enough where the request's address says the rest.
+_OF_ADDRESS: Final = frozenset({"Key", "BucketName", "UploadId", "VersionId"})
+
+
+def not_implemented(what: str, *, header: str = "", parameter: str = "") -> S3Error:
+    """501; `what` says which function it is that the request asks for, by a header or a query
+    parameter where one is named."""
+    error = S3Error("NotImplemented", f"{TABLE['NotImplemented'][1]}: {what}")
+    error.extra |= {
+        name: value for name, value in (("Header", header), ("QueryParameter", parameter)) if value
+    }
+    return error
 
 
 def translate(error: PredastoreError) -> S3Error:
@@ -136,8 +192,7 @@ def translate(error: PredastoreError) -> S3Error:
     if isinstance(error, S3Error):
         return error
     if isinstance(error, errors.BodyMismatch):
-        code = _MISMATCH.get(error.what, "BadDigest")
-        return S3Error(code, str(error) if code == "IncompleteBody" else "")
+        return _mismatch(error)
     if isinstance(error, HttpError):
         return S3Error(_HTTP.get(error.status, "InvalidRequest"), str(error))
     for cls, code, message in _LOWER:
@@ -146,18 +201,50 @@ def translate(error: PredastoreError) -> S3Error:
     return S3Error("InternalError")
 
 
+def _mismatch(error: errors.BodyMismatch) -> S3Error:
+    if error.what == "length":
+        return S3Error("IncompleteBody", f"{TABLE['IncompleteBody'][1]} ({error})")
+    if error.what == "signature":
+        return S3Error("SignatureDoesNotMatch")
+    if error.what == "md5":
+        return S3Error("BadDigest", "The Content-MD5 you specified did not match what we received.")
+    return S3Error(
+        "BadDigest",
+        f"The {error.what.upper()} you specified did not match the calculated checksum.",
+    )
+
+
 def status_of(error: S3Error) -> int:
     return TABLE.get(error.s3_code, TABLE["InternalError"])[0]
 
 
-def message_of(error: S3Error) -> str:
-    return error.message or TABLE.get(error.s3_code, TABLE["InternalError"])[1]
+def message_of(error: S3Error, address: str = "") -> str:
+    """The text, and in brackets each detail that neither it nor the request's `address` says."""
+    text = error.message or TABLE.get(error.s3_code, TABLE["InternalError"])[1]
+    details = [
+        f"{name}: {value[:S3_DETAIL_CHARS_MAX]}"
+        for name, value in error.extra.items()
+        if value and not _says(text, value) and not (name in _OF_ADDRESS and value in address)
+    ]
+    return f"{text} ({', '.join(details)})" if details else text
 
 
-def error_response(error: S3Error, *, resource: str, request_id: str, head: bool) -> Response:
-    """The answer to a request that failed with `error`; `resource` is its path as it was sent."""
+def _says(text: str, value: str) -> bool:
+    """Whether `value` stands in `text`, and not as a part of another word or number."""
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
+
+
+def error_response(
+    error: S3Error, *, resource: str, request_id: str, host_id: str, head: bool, address: str = ""
+) -> Response:
+    """The answer to a request that failed with `error`; `resource` is its path as it was sent,
+    `address` all that it names, decoded."""
     status = status_of(error)
-    headers = [("x-amz-request-id", request_id), *error.headers.items()]
+    headers = [
+        ("x-amz-request-id", request_id),
+        ("x-amz-id-2", host_id),
+        *error.headers.items(),
+    ]
     if "Region" in error.extra:  # where SDKs find it that have no body to read, as after HEAD
         headers.append(("x-amz-bucket-region", error.extra["Region"]))
     if status == 503:
@@ -167,8 +254,8 @@ def error_response(error: S3Error, *, resource: str, request_id: str, head: bool
     extra = "".join(tag(name, value) for name, value in error.extra.items())
     body = (
         f"{DECLARATION}<Error>{tag('Code', error.s3_code)}"
-        f"{tag('Message', message_of(error))}{extra}{tag('Resource', resource)}"
-        f"{tag('RequestId', request_id)}</Error>"
+        f"{tag('Message', message_of(error, address))}{extra}{tag('Resource', resource)}"
+        f"{tag('RequestId', request_id)}{tag('HostId', host_id)}</Error>"
     ).encode("utf-8", "replace")
     headers.append(("Content-Type", "application/xml"))
     return Response(status, headers, body, len(body))

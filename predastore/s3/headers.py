@@ -2,7 +2,8 @@
 
 Values are Latin-1 text, that is, the bytes that were sent; they go back as they came. The
 header fields that ask for something that is not implemented are refused here
-(`check_unimplemented`), before anything else is done: none is ever ignored.
+(`check_unimplemented`), before anything else is done. Other x-amz-* fields, of which SDKs have
+ever new ones, are ignored, as S3 does; so is any without a value, which asks for nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from predastore import limits
 from predastore.errors import S3Error
 from predastore.httpd.chunked import content_encoding
 from predastore.httpd.message import Headers
+from predastore.s3.errors import not_implemented
 
 DEFAULT_CONTENT_TYPE: Final = "binary/octet-stream"
 
@@ -30,76 +32,102 @@ STORED: Final[dict[str, str]] = {
 }
 _STORED_RAW: Final = {name.encode(): name for name in STORED}
 
-# Fields of the protocol itself, which every operation understands or may ignore.
-COMMON: Final = frozenset(
+# Fields of every request, not to be looked at twice.
+_COMMON: Final = frozenset(
     {
-        b"x-amz-bypass-governance-retention",  # there is no retention to bypass
-        b"x-amz-cf-id",  # added by a CDN
-        b"x-amz-content-sha256",
-        b"x-amz-date",
-        b"x-amz-decoded-content-length",
-        b"x-amz-expected-bucket-owner",
-        b"x-amz-mfa",  # asked for by versioned buckets alone
-        b"x-amz-request-payer",
-        b"x-amz-sdk-checksum-algorithm",
-        b"x-amz-security-token",
-        b"x-amz-te",
-        b"x-amz-trailer",
-        b"x-amz-user-agent",
+        *(b"x-amz-content-sha256", b"x-amz-date", b"x-amz-decoded-content-length"),
+        *(b"x-amz-sdk-checksum-algorithm", b"x-amz-trailer", b"x-amz-user-agent"),
     }
 )
 
-# On reads, fields of these families ask for something; others are of no effect.
-_REFUSED_ON_READS: Final = (
-    b"x-amz-server-side-encryption",
-    b"x-amz-object-lock",
-    b"x-amz-copy-source",
-)
-
-# Fields that are accepted with these values (lower case) and no other.
-_VALUES: Final[dict[bytes, frozenset[bytes]]] = {
-    b"x-amz-acl": frozenset({b"", b"private", b"bucket-owner-full-control"}),
-    b"x-amz-bucket-object-lock-enabled": frozenset({b"false"}),
-    b"x-amz-object-ownership": frozenset({b"bucketownerenforced"}),
-    b"x-amz-storage-class": frozenset({b"", b"standard"}),
-    b"x-amz-tagging": frozenset({b""}),
-    b"x-amz-tagging-directive": frozenset({b"copy", b"replace"}),  # there are no tags to copy
+# How fields begin that no operation obeys -> what they ask for.
+_REFUSED: Final = {
+    b"x-amz-server-side-encryption": "server-side encryption",
+    b"x-amz-copy-source-server-side-encryption": "server-side encryption",
+    b"x-amz-object-lock-": "object lock",
+    b"x-amz-grant-": "grants of access",
+    b"x-amz-write-offset-bytes": "appending to an object",
+    b"x-amz-rename-source": "renaming an object",
+    b"x-amz-if-match-": "a condition on an object's size or time",
+    b"x-amz-copy-source": "copying by this operation",
 }
-_STORAGE_CLASSES: Final = frozenset(
+_REFUSED_ON_READS: Final = tuple(
+    prefix
+    for prefix in _REFUSED
+    if prefix.startswith((b"x-amz-server-side", b"x-amz-object-lock", b"x-amz-copy"))
+)
+_REFUSED_PREFIXES: Final = tuple(_REFUSED)
+
+STORAGE_CLASSES: Final = frozenset(
     {
-        *(b"reduced_redundancy", b"standard_ia", b"onezone_ia", b"intelligent_tiering"),
-        *(b"glacier", b"deep_archive", b"outposts", b"glacier_ir", b"snow", b"express_onezone"),
-        *(b"fsx_openzfs", b"fsx_ontap", b"aws_backup_warm", b"aws_backup_low_cost_warm"),
+        *("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING"),
+        *("GLACIER", "DEEP_ARCHIVE", "OUTPOSTS", "GLACIER_IR", "SNOW", "EXPRESS_ONEZONE"),
+        *("FSX_OPENZFS", "FSX_ONTAP", "AWS_BACKUP_WARM", "AWS_BACKUP_LOW_COST_WARM"),
     }
 )
 
 
-def _refuse(name: bytes, value: bytes) -> S3Error:
-    if name == b"x-amz-storage-class" and value not in _STORAGE_CLASSES:
-        return S3Error("InvalidStorageClass", StorageClassRequested=value.decode("latin-1"))
-    return S3Error("NotImplemented", Header=name.decode("latin-1"))
+class _Values(NamedTuple):
+    """Of a field that some operations obey, in lower case: what it may say, and what it may say
+    to S3 alone; None: all else."""
+
+    good: frozenset[bytes]
+    refused: frozenset[bytes] | None
+    what: str = ""
 
 
-def check_unimplemented(
-    headers: Headers, accepted: frozenset[bytes], families: tuple[bytes, ...], *, mutating: bool
-) -> None:
-    """NotImplemented for x-amz-* fields beyond COMMON, `accepted` and `families` (prefixes).
+_VALUES: Final[dict[bytes, _Values]] = {
+    b"x-amz-acl": _Values(
+        frozenset({b"private", b"bucket-owner-full-control", b"bucket-owner-read"}),
+        frozenset(
+            {
+                *(b"public-read", b"public-read-write", b"authenticated-read"),
+                *(b"aws-exec-read", b"log-delivery-write"),
+            }
+        ),
+        "an ACL other than private",
+    ),
+    b"x-amz-bucket-object-lock-enabled": _Values(
+        frozenset({b"false"}), frozenset({b"true"}), "object lock"
+    ),
+    b"x-amz-object-ownership": _Values(
+        frozenset({b"bucketownerenforced"}),
+        frozenset({b"bucketownerpreferred", b"objectwriter"}),
+        "an ownership that has ACLs",
+    ),
+    b"x-amz-tagging": _Values(frozenset(), None, "tags"),
+    # there are no tags to copy, and none to replace them with
+    b"x-amz-tagging-directive": _Values(frozenset({b"copy", b"replace"}), frozenset()),
+}
 
-    A request that changes something may carry only what its operation knows. A read is refused
-    only for what would change its meaning.
+
+def _check_value(name: bytes, value: bytes) -> None:
+    shown, said = name.decode("latin-1"), value.decode("latin-1")
+    if name == b"x-amz-storage-class" and said not in STORAGE_CLASSES:
+        raise S3Error("InvalidStorageClass", StorageClassRequested=said)
+    known = _VALUES.get(name)
+    if known is None or value.lower() in known.good:
+        return
+    if known.refused is None or value.lower() in known.refused:
+        raise not_implemented(f"{shown}: {said} asks for {known.what}", header=shown)
+    raise S3Error("InvalidArgument", ArgumentName=shown, ArgumentValue=said)
+
+
+def check_unimplemented(headers: Headers, accepted: frozenset[bytes], *, mutating: bool) -> None:
+    """NotImplemented for an x-amz-* field that asks for what the operation does not do.
+
+    `accepted`: fields that it obeys; of those, values that it can not are refused, too. A read is
+    refused only for what would change its meaning.
     """
     for name, value in headers.raw:
-        if not name.startswith(_AMZ_PREFIX) or name in COMMON:
+        if not name.startswith(_AMZ_PREFIX) or name in _COMMON or not value:
             continue
         if name in accepted:
-            allowed = _VALUES.get(name)
-            if allowed is not None and value.lower() not in allowed:
-                raise _refuse(name, value.lower())
-        elif mutating:
-            if not name.startswith(families):
-                raise _refuse(name, value.lower())
-        elif name.startswith(_REFUSED_ON_READS):
-            raise _refuse(name, value.lower())
+            _check_value(name, value)
+        elif name.startswith(_REFUSED_PREFIXES if mutating else _REFUSED_ON_READS):
+            what = next(what for prefix, what in _REFUSED.items() if name.startswith(prefix))
+            shown = name.decode("latin-1")
+            raise not_implemented(f"{shown} asks for {what}", header=shown)
 
 
 class Metadata(NamedTuple):
@@ -108,6 +136,7 @@ class Metadata(NamedTuple):
     content_type: str
     headers: dict[str, str]
     user: dict[str, str]
+    storage_class: str = ""  # "" for STANDARD
 
 
 def parse_metadata(headers: Headers) -> Metadata:
@@ -139,4 +168,7 @@ def parse_metadata(headers: Headers) -> Metadata:
     redirect = stored.get("x-amz-website-redirect-location")
     if redirect is not None and not redirect.startswith(("/", "http://", "https://")):
         raise S3Error("InvalidArgument", "The website redirect location must be a path or a URL.")
-    return Metadata(content_type, stored, user)
+    storage_class = headers.get("x-amz-storage-class", "")
+    return Metadata(
+        content_type, stored, user, "" if storage_class == "STANDARD" else storage_class
+    )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from predastore import limits
-from predastore.backend.records import Summary
+from predastore.backend.records import Summary, UploadRecord
 from predastore.errors import S3Error
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
@@ -60,21 +60,34 @@ def max_keys(ctx: Context) -> int:
     return ctx.count("max-keys", limits.S3_PAGE_MAX, limits.S3_PAGE_MAX)
 
 
+def storage_class(about: Summary | UploadRecord) -> str:
+    """The class that the client wanted; it is kept and shown, and changes nothing."""
+    return about.storage_class or "STANDARD"
+
+
 @lru_cache(maxsize=limits.S3_NAMES_CACHED_MAX)
 def _checks(algorithms: tuple[str, ...], kind: str) -> str:
     text = "".join(tag("ChecksumAlgorithm", name.upper()) for name in algorithms)
     return text + tag("ChecksumType", kind) if kind else text
 
 
-def contents(key: str, about: Summary, encode: Callable[[str], str], *, with_owner: bool) -> str:
-    """One object of a listing."""
+def contents(
+    key: str,
+    about: Summary,
+    encode: Callable[[str], str],
+    *,
+    with_owner: bool,
+    element: str = "Contents",
+    version: str = "",
+) -> str:
+    """One object of a listing. `version`: the elements that name it, in a listing of versions."""
     checks = _checks(about.checksum_algorithms, about.checksum_type)
     return (
-        f"<Contents><Key>{encode(key)}</Key>"
+        f"<{element}><Key>{encode(key)}</Key>{version}"
         f"<LastModified>{iso8601(about.modified_ms)}</LastModified>"
         f"<ETag>&quot;{about.etag}&quot;</ETag>{checks}<Size>{about.size}</Size>"
         f"{owner(about.owner) if with_owner else ''}"
-        "<StorageClass>STANDARD</StorageClass></Contents>"
+        f"<StorageClass>{storage_class(about)}</StorageClass></{element}>"
     )
 
 

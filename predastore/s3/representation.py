@@ -56,6 +56,8 @@ def _fields(ctx: Context, record: ObjectRecord, *, whole: bool) -> list[tuple[st
             fields.append((shown, value))
     for name, value in record.user.items():
         fields.append((f"x-amz-meta-{name}", value))
+    if record.storage_class:
+        fields.append(("x-amz-storage-class", record.storage_class))
     if whole and ctx.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
         fields += checksums.answer_headers(record.checksums, with_type=True)
     return fields

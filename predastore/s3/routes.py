@@ -10,17 +10,22 @@ parameter is 400 InvalidArgument. Reads ignore an unknown parameter that has a v
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from predastore.errors import S3Error
-from predastore.httpd.message import Headers, Response, is_field_name
+from predastore.httpd.message import Headers, is_field_name
+from predastore.httpd.presigned_v2 import CONTENT_FIELDS
 from predastore.s3.checksums import OF_NOTHING
-from predastore.s3.context import Context
+from predastore.s3.conditions import COPY_SOURCE
+from predastore.s3.context import Operation
+from predastore.s3.errors import not_implemented
+from predastore.s3.features import OF_BUCKETS, OF_OBJECTS, SUBRESOURCES, Absent
 from predastore.s3.headers import check_unimplemented
 from predastore.s3.ops import (
     abort_multipart_upload,
+    absent_feature,
     complete_multipart_upload,
     copy_object,
     create_bucket,
@@ -37,6 +42,7 @@ from predastore.s3.ops import (
     head_object,
     list_buckets,
     list_multipart_uploads,
+    list_object_versions,
     list_objects,
     list_objects_v2,
     list_parts,
@@ -45,8 +51,6 @@ from predastore.s3.ops import (
     upload_part_copy,
 )
 from predastore.s3.representation import OVERRIDES
-
-Operation: TypeAlias = Callable[[Context], Awaitable[Response]]
 
 SERVICE: Final = 0
 BUCKET: Final = 1
@@ -57,8 +61,8 @@ OBJECT: Final = 2
 class Route:
     """`by`: the query parameters that must be there; `marker`: the header that must.
 
-    `query`: further parameters that the operation understands. `headers`: the x-amz-* fields,
-    and `families`: the beginnings of such, that a changing operation understands.
+    `query`: further parameters that the operation understands. `headers`: the x-amz-* fields that
+    it obeys, of those that not every operation does. `called`: its name, where its module has not.
     """
 
     method: str
@@ -68,12 +72,12 @@ class Route:
     operation: Operation
     query: frozenset[str] = frozenset()
     headers: frozenset[bytes] = frozenset()
-    families: tuple[bytes, ...] = ()
+    called: str = ""
 
     @property
     def name(self) -> str:
         """What S3 calls the operation: GetObject."""
-        return _NAMES[self.operation]
+        return self.called or _NAMES[self.operation]
 
     @property
     def mutating(self) -> bool:
@@ -83,6 +87,7 @@ class Route:
 _PAGE = frozenset({"prefix", "delimiter", "encoding-type"})
 _V1 = _PAGE | {"marker", "max-keys"}
 _V2 = _PAGE | {"max-keys", "start-after", "continuation-token", "fetch-owner"}
+_VERSIONS = _PAGE | {"key-marker", "version-id-marker", "max-keys"}
 _UPLOADS = _PAGE | {"key-marker", "upload-id-marker", "max-uploads"}
 _PARTS = frozenset({"max-parts", "part-number-marker"})
 _BUCKETS = frozenset({"prefix", "max-buckets", "continuation-token", "bucket-region"})
@@ -94,16 +99,22 @@ _MAKE = frozenset({b"x-amz-acl", b"x-amz-bucket-object-lock-enabled", b"x-amz-ob
 _WRITE = frozenset(
     {b"x-amz-acl", b"x-amz-storage-class", b"x-amz-tagging", b"x-amz-website-redirect-location"}
 )
-_SOURCE = frozenset({b"x-amz-copy-source", b"x-amz-source-expected-bucket-owner"})
-_COPY = _WRITE | _SOURCE | {b"x-amz-metadata-directive", b"x-amz-tagging-directive"}
+_SOURCE = frozenset({b"x-amz-copy-source", *(name.encode() for name in COPY_SOURCE)})
+_COPY = _WRITE | _SOURCE | {b"x-amz-tagging-directive"}
 _COPY_PART = _SOURCE | {b"x-amz-copy-source-range"}
-_COMPLETE = frozenset({b"x-amz-mp-object-size"})
-_NO_HEADERS: frozenset[bytes] = frozenset()
-
-_SUM = b"x-amz-checksum-"
-_META = b"x-amz-meta-"
-_IF = b"x-amz-copy-source-if-"
 _COPIES = "x-amz-copy-source"
+
+
+def _absent(level: int, features: Iterable[Absent]) -> tuple[Route, ...]:
+    """The routes of what is not here, and has an answer."""
+    query = _VERSION if level == OBJECT else _NO_QUERY
+    return tuple(
+        Route(
+            one.method, level, one.by, "", absent_feature.answers(one), query, called=one.operation
+        )
+        for one in features
+    )
+
 
 ROUTES: Final = (
     Route("GET", SERVICE, (), "", list_buckets.run, _BUCKETS),
@@ -112,28 +123,28 @@ ROUTES: Final = (
     Route("GET", BUCKET, ("versioning",), "", get_bucket_versioning.run),
     Route("GET", BUCKET, ("acl",), "", get_acl.run),
     Route("GET", BUCKET, ("uploads",), "", list_multipart_uploads.run, _UPLOADS),
+    Route("GET", BUCKET, ("versions",), "", list_object_versions.run, _VERSIONS),
+    *_absent(BUCKET, OF_BUCKETS),
     Route("GET", BUCKET, ("list-type",), "", list_objects_v2.run, _V2),
     Route("GET", BUCKET, (), "", list_objects.run, _V1),
     Route("HEAD", BUCKET, (), "", head_bucket.run),
-    Route("PUT", BUCKET, (), "", create_bucket.run, _NO_QUERY, _MAKE, (_SUM,)),
-    Route("POST", BUCKET, ("delete",), "", delete_objects.run, _NO_QUERY, _NO_HEADERS, (_SUM,)),
+    Route("PUT", BUCKET, (), "", create_bucket.run, _NO_QUERY, _MAKE),
+    Route("POST", BUCKET, ("delete",), "", delete_objects.run),
     Route("DELETE", BUCKET, (), "", delete_bucket.run),
     # --- objects
     Route("GET", OBJECT, ("uploadId",), "", list_parts.run, _PARTS),
     Route("GET", OBJECT, ("acl",), "", get_acl.run, _VERSION),
     Route("GET", OBJECT, ("tagging",), "", get_object_tagging.run, _VERSION),
+    *_absent(OBJECT, OF_OBJECTS),
     Route("GET", OBJECT, (), "", get_object.run, _READ),
     Route("HEAD", OBJECT, (), "", head_object.run, _READ),
     Route("PUT", OBJECT, ("partNumber", "uploadId"), _COPIES, upload_part_copy.run,
-          _NO_QUERY, _COPY_PART, (_IF,)),
-    Route("PUT", OBJECT, ("partNumber", "uploadId"), "", upload_part.run,
-          _NO_QUERY, _NO_HEADERS, (_SUM,)),
-    Route("PUT", OBJECT, (), _COPIES, copy_object.run, _NO_QUERY, _COPY, (_SUM, _META, _IF)),
-    Route("PUT", OBJECT, (), "", put_object.run, _NO_QUERY, _WRITE, (_SUM, _META)),
-    Route("POST", OBJECT, ("uploads",), "", create_multipart_upload.run,
-          _NO_QUERY, _WRITE, (_SUM, _META)),
-    Route("POST", OBJECT, ("uploadId",), "", complete_multipart_upload.run,
-          _NO_QUERY, _COMPLETE, (_SUM,)),
+          _NO_QUERY, _COPY_PART),
+    Route("PUT", OBJECT, ("partNumber", "uploadId"), "", upload_part.run),
+    Route("PUT", OBJECT, (), _COPIES, copy_object.run, _NO_QUERY, _COPY),
+    Route("PUT", OBJECT, (), "", put_object.run, _NO_QUERY, _WRITE),
+    Route("POST", OBJECT, ("uploads",), "", create_multipart_upload.run, _NO_QUERY, _WRITE),
+    Route("POST", OBJECT, ("uploadId",), "", complete_multipart_upload.run),
     Route("DELETE", OBJECT, ("uploadId",), "", abort_multipart_upload.run),
     Route("DELETE", OBJECT, (), "", delete_object.run, _VERSION),
 )  # fmt: skip
@@ -141,21 +152,8 @@ ROUTES: Final = (
 _NAMES: Final = {
     route.operation: route.operation.__module__.rpartition(".")[2].title().replace("_", "")
     for route in ROUTES
+    if not route.called
 }
-
-# Query parameters of S3 that name something else than the plain bucket or object.
-SUBRESOURCES: Final = frozenset(
-    {
-        *("abac", "accelerate", "acl", "analytics", "annotation", "append", "attributes", "cors"),
-        *("delete", "encryption", "intelligent-tiering", "inventory", "legal-hold", "lifecycle"),
-        *("list-type", "location", "logging", "metadataAnnotationTable", "metadataConfiguration"),
-        *("metadataInventoryTable", "metadataJournalTable", "metadataTable", "metrics"),
-        *("notification", "object-lock", "ownershipControls", "partNumber", "policy"),
-        *("policyStatus", "publicAccessBlock", "renameObject", "replication", "requestPayment"),
-        *("restore", "retention", "select", "select-type", "session", "tagging", "torrent"),
-        *("uploadId", "uploads", "versionId", "versioning", "versions", "website"),
-    }
-)
 
 # Parameters that say nothing about the operation: its name, as SDKs send it, and the signature.
 _ANYWHERE: Final = frozenset({"x-id", "AWSAccessKeyId", "Expires", "Signature"})
@@ -186,7 +184,7 @@ def _refuse_unknown(route: Route, query: dict[str, str]) -> None:
         if name[:6].lower() == "x-amz-" and name.lower() in _SIGNATURE:
             continue
         if name in SUBRESOURCES or not value:
-            raise S3Error("NotImplemented", QueryParameter=name)
+            raise _unimplemented(name)
         if route.mutating:
             raise S3Error(
                 "InvalidArgument",
@@ -196,16 +194,42 @@ def _refuse_unknown(route: Route, query: dict[str, str]) -> None:
             )
 
 
+def _unimplemented(name: str) -> S3Error:
+    """501 for the query parameter `name`."""
+    what = SUBRESOURCES.get(name, "a sub-resource that is not known here")
+    return not_implemented(f"?{name} asks for {what}", parameter=name)
+
+
+def _unroutable(method: str, level: int, query: dict[str, str]) -> S3Error:
+    """Why there is no operation for these."""
+    if method == "OPTIONS":
+        return S3Error("AccessForbidden")
+    for name in query:
+        if name in SUBRESOURCES:
+            return _unimplemented(name)
+    if method == "POST" and level != SERVICE:
+        return not_implemented("POST asks for an upload from a form")
+    return S3Error("MethodNotAllowed", Method=method)
+
+
+def _is_field(name: str, *, v2: bool) -> bool:
+    """Whether a parameter is a header field in disguise; `v2`: in a URL of Version 2."""
+    lowered = name.lower()
+    if lowered.startswith("x-amz-"):
+        return lowered not in _SIGNATURE
+    return v2 and lowered in CONTENT_FIELDS
+
+
 def hoisted_headers(query: dict[str, str], headers: Headers) -> Headers:
     """The header fields with those that a presigned URL carries as parameters (x-amz-acl=...).
 
     They then are fields like any other: obeyed or refused, and never overlooked. The parameters
-    are taken out of `query`. One thing that they say is known to be meant for no body: SDKs sign a
-    URL before there is one, and put the digest of no bytes into it, with the algorithm's name.
+    are taken out of `query`. What the header says too counts once. One thing that they say is
+    known to be meant for no body: SDKs sign a URL before there is one, and put the digest of no
+    bytes into it, with the algorithm's name.
     """
-    names = [
-        name for name in query if name[:6].lower() == "x-amz-" and name.lower() not in _SIGNATURE
-    ]
+    v2 = "AWSAccessKeyId" in query
+    names = [name for name in query if _is_field(name, v2=v2)]
     if not names:
         return headers
     for name in names:
@@ -213,11 +237,11 @@ def hoisted_headers(query: dict[str, str], headers: Headers) -> Headers:
             raise S3Error("InvalidArgument", ArgumentName=name, ArgumentValue=query[name])
     moved = [(name.lower(), query.pop(name)) for name in names]
     kept = [
-        (name.encode(), value.encode())
+        (name.encode(), value.strip().encode())
         for name, value in moved
         if name != "x-amz-sdk-checksum-algorithm" and OF_NOTHING.get(name) != value
     ]
-    return Headers([*headers.raw, *kept])
+    return Headers([*headers.raw, *(field for field in kept if field not in headers.raw)])
 
 
 def select(method: str, level: int, query: dict[str, str], headers: Headers) -> Route:
@@ -225,21 +249,14 @@ def select(method: str, level: int, query: dict[str, str], headers: Headers) -> 
 
     S3Error NotImplemented, InvalidArgument, MethodNotAllowed.
     """
-    candidates = _INDEX.get((method, level))
-    if candidates is None:
-        if method == "OPTIONS":
-            raise S3Error("AccessForbidden")
-        if not SUBRESOURCES.isdisjoint(query) or (method == "POST" and level == BUCKET):
-            raise S3Error("NotImplemented")
-        raise S3Error("MethodNotAllowed", Method=method)
-    for route in candidates:
+    for route in _INDEX.get((method, level), ()):
         if all(name in query for name in route.by) and (
             not route.marker or route.marker in headers
         ):
             break
     else:
-        raise S3Error("NotImplemented")
+        raise _unroutable(method, level, query)
     if query:
         _refuse_unknown(route, query)
-    check_unimplemented(headers, route.headers, route.families, mutating=route.mutating)
+    check_unimplemented(headers, route.headers, mutating=route.mutating)
     return route

@@ -4,19 +4,33 @@
 
 The order matters: nothing about the request is obeyed before its signature is verified, and
 nothing is done before everything that it asks for is known to be understood. Every answer
-carries x-amz-request-id. Three addresses are no S3 at all ("-" can not be a bucket):
+carries x-amz-request-id, and x-amz-id-2, which names the process. Some addresses are no S3 at all
+("-" can not be a bucket):
 
     GET /-/health/live    200: the process answers
     GET /-/health/ready   200 or 503: it can serve requests (the host's `ready` decides); with
                           `?writes`, also writes, or the answer says why not (`write_obstacle`)
     GET /-/metrics        what is counted here, for Prometheus; signed by the operator's account
+
+    GET /minio/health/live            as /-/health/live
+    GET /minio/health/ready           as /-/health/ready
+    GET /minio/health/cluster/read    likewise
+    GET /minio/health/cluster         as /-/health/ready?writes
+
+The latter are those of another server, whose tools ask for them: `mc ready`. "minio" can be a
+bucket, so they are so only for requests that nobody signed.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
+import random
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from predastore import metrics
 from predastore.backend.objects import Objects
@@ -35,7 +49,15 @@ from predastore.s3.tokens import Tokens
 LIVE_PATH: Final = b"/-/health/live"
 READY_PATH: Final = b"/-/health/ready"
 METRICS_PATH: Final = b"/-/metrics"
-_ABOUT: Final = frozenset({LIVE_PATH, READY_PATH, METRICS_PATH})
+# path -> the one of ours that it is
+_ABOUT: Final = {
+    **{path: path for path in (LIVE_PATH, READY_PATH, METRICS_PATH)},
+    b"/minio/health/live": LIVE_PATH,
+    b"/minio/health/ready": READY_PATH,
+    b"/minio/health/cluster": READY_PATH,
+    b"/minio/health/cluster/read": READY_PATH,
+}
+_WRITES_TOO: Final = frozenset({b"/minio/health/cluster"})
 
 _log = logging.getLogger("predastore.s3")
 
@@ -57,11 +79,16 @@ def asks_for_writes(raw_query: bytes) -> bool:
     return any(part.partition(b"=")[0] == b"writes" for part in raw_query.split(b"&"))
 
 
+def host_id_of(name: str) -> str:
+    """What x-amz-id-2 and HostId say in answers of the process `name`, which they do not tell."""
+    return base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()
+
+
 class S3Service:
     """A handler for httpd. `token_key`: the cluster's key for continuation tokens, any bytes.
 
     `domains`: base domains of virtual-host style addresses, lower case, without a port.
-    `operator`: the account that may read metrics.
+    `operator`: the account that may read metrics. `host_id`: what x-amz-id-2 says.
     """
 
     def __init__(
@@ -75,18 +102,21 @@ class S3Service:
         ready: Callable[[], bool] = _always,
         write_obstacle: Callable[[], Awaitable[str]] = _none,
         operator: Callable[[], str] = _nobody,
+        host_id: str = "",
     ) -> None:
         self._services = Services(objects, region, Tokens(token_key), domains)
         self._verifier = verifier
         self._ready = ready
         self._write_obstacle = write_obstacle
         self._operator = operator
+        self._host_id = host_id or host_id_of(secrets.token_hex())
 
     async def handle(self, request: Request) -> Response:
         """The answer to `request`; raises nothing but cancellation."""
         try:
-            if request.raw_path in _ABOUT and not self._names_bucket(request):
-                return await self._about(request)
+            about = self._about_path(request)
+            if about:
+                return await self._about(request, about)
             answer = await self._answer(request)
         except PredastoreError as error:
             return self._failed(request, error)
@@ -94,13 +124,20 @@ class S3Service:
             _log.exception("request failed", extra={"request_id": request.id})
             return self._error(request, S3Error("InternalError"))
         answer.headers.append(("x-amz-request-id", request.id))
+        answer.headers.append(("x-amz-id-2", self._host_id))
         return answer
 
     def on_error(self, request: Request | None, error: HttpError) -> Response:
         """How httpd answers what is not HTTP, or comes too slowly."""
         if request is None:
             shown = translate(error)
-            return error_response(shown, resource="", request_id="", head=False)
+            return error_response(
+                shown,
+                resource="",
+                request_id=f"{random.getrandbits(64):016X}",
+                host_id=self._host_id,
+                head=False,
+            )
         return self._failed(request, error)
 
     async def _answer(self, request: Request) -> Response:
@@ -138,24 +175,31 @@ class S3Service:
         accounting.count_error(shown.s3_code)
         return self._error(request, shown)
 
-    @staticmethod
-    def _error(request: Request, error: S3Error) -> Response:
+    def _error(self, request: Request, error: S3Error) -> Response:
+        target = unquote_to_bytes(request.raw_path + b"?" + request.raw_query)
         return error_response(
             error,
             resource=request.raw_path.decode("latin-1"),
             request_id=request.id,
+            host_id=self._host_id,
             head=request.method == "HEAD",
+            address=f"{request.names[0]}/{target.decode('utf-8', 'replace')}",
         )
 
-    def _names_bucket(self, request: Request) -> bool:
-        """Whether Host has a bucket's name, so that the whole path is a key."""
-        return bool(host_bucket(request.headers.get("host", ""), self._services.domains))
+    def _about_path(self, request: Request) -> bytes:
+        """The path of ours that a request about the process means; empty for one about S3."""
+        path = request.raw_path
+        ours = _ABOUT.get(path, b"")
+        if not ours or host_bucket(request.headers.get("host", ""), self._services.domains):
+            return b""  # Host has a bucket's name, so that the whole path is a key
+        signed = b"Signature=" in request.raw_query or "authorization" in request.headers
+        return b"" if signed and ours != path else ours
 
-    async def _about(self, request: Request) -> Response:
+    async def _about(self, request: Request, path: bytes) -> Response:
         """What is asked of the process, not of S3."""
-        if request.raw_path == METRICS_PATH:
+        if path == METRICS_PATH:
             return await self._metrics(request)
-        return await self._health(request)
+        return await self._health(request, path)
 
     async def _metrics(self, request: Request) -> Response:
         """Metrics tell of all accounts: they are for the operator's alone."""
@@ -168,15 +212,15 @@ class S3Service:
         text = await metrics.text()
         return Response(200, [("Content-Type", metrics.CONTENT_TYPE)], text.encode())
 
-    async def _health(self, request: Request) -> Response:
+    async def _health(self, request: Request, path: bytes) -> Response:
         if request.method not in ("GET", "HEAD"):
             return self._error(request, S3Error("MethodNotAllowed"))
         request.operation = "Health"
         said = "ok"
-        if request.raw_path == READY_PATH:
+        if path == READY_PATH:
             if not self._ready():
                 said = "not ready"
-            elif asks_for_writes(request.raw_query):
+            elif request.raw_path in _WRITES_TOO or asks_for_writes(request.raw_query):
                 said = await self._write_obstacle() or said
         ok, body = said == "ok", f"{said}\n".encode()
         return Response(200 if ok else 503, [("Content-Type", "text/plain")], body, len(body))

@@ -47,7 +47,7 @@ def test_the_largest_upload_is_one_commit_though_a_node_is_down() -> None:
     }
     record = assemble(upload, [CompletedPart(n, "0" * 32) for n in parts], parts)
     ops, _ = complete_ops(upload, record, [*parts.values()])
-    assert len(encode(batch(*ops))) < COMMIT_BYTES_MAX // 4
+    assert len(encode(batch(*ops))) < COMMIT_BYTES_MAX // 3
 
 
 def test_what_parts_lack_stays_noted_and_is_found_in_the_whole(tmp_path: Path) -> None:

@@ -41,21 +41,25 @@ OBJECT = ObjectRecord(
     headers={"cache-control": "no-store"},
     user={"who": "me"},
     checksums=(Checksum("sha256", bytes(32), 2),),
-    parts=(PartSize(1, 5_000_000), PartSize(4, 7)),
+    parts=(PartSize(1, 5_000_000, bytes(range(32))), PartSize(4, 7)),
     upload_id="00" * 16,
+    storage_class="GLACIER",
 )
 PART = PartRecord(4, FILE, 7, "0" * 32, 1_790_000_000_000, (Checksum("crc32", b"abcd"),))
 GOLDEN: dict[str, msgspec.Struct] = {
     "object": OBJECT,
     "bucket": BucketRecord("bucket", "000000000001", "eu-north-1", 1_790_000_000_000, True),
     "upload": UploadRecord(
-        "bucket", "key", "00" * 16, "000000000001", 1, "a/b", {"x": "y"}, {}, "crc32", "COMPOSITE"
+        *("bucket", "key", "00" * 16, "000000000001", 1, "a/b", {"x": "y"}, {}),
+        *("crc32", "COMPOSITE", "STANDARD_IA"),
     ),
     "part": PART,
     "garbage": GarbageRecord((SHARDS, FILE), "00" * 16),
     "repair": RepairRecord("bucket", "key", SHARDS, (2,), 1_790_000_000_000, f"{'00' * 16}/00007"),
 }
-SUMMARY = Summary(7, "0" * 32, 1_790_000_000_000, "000000000001", ("sha256",), "COMPOSITE")
+SUMMARY = Summary(
+    7, "0" * 32, 1_790_000_000_000, "000000000001", ("sha256",), "COMPOSITE", "DEEP_ARCHIVE"
+)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -71,6 +75,23 @@ def test_a_repair_record_from_before_it_named_parts_is_read() -> None:
     assert stored[1] == 0x97, "an array of the tag and six fields"
     shorter = stored[:1] + b"\x96" + stored[2:-1]
     assert records.decode(RepairRecord, shorter) == RepairRecord("bucket", "key", SHARDS, (2,), 5)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        msgspec.structs.replace(OBJECT, storage_class=""),
+        UploadRecord("b", "k", "0", "1", 1, "t", {}, {}, "crc32", "COMPOSITE"),
+        PartSize(1, 2),
+        Summary(7, "0", 1, "1", ("sha256",), "COMPOSITE"),
+    ],
+)
+def test_a_record_from_before_its_last_field_is_read(record: msgspec.Struct) -> None:
+    stored = records.encode(record)
+    fields = msgspec.msgpack.decode(stored[1:])
+    shorter = stored[:1] + msgspec.msgpack.encode(fields[:-1])
+    assert len(shorter) < len(stored)
+    assert records.decode(type(record), shorter) == record
 
 
 def test_a_listed_entry_is_read_and_written_as_ever() -> None:

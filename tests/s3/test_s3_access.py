@@ -247,6 +247,38 @@ def test_readiness_for_writes_is_asked_for(server: S3Server) -> None:
         server.obstacle = ""
 
 
+MINIO = ("live", "ready", "cluster", "cluster/read")
+
+
+def test_the_health_paths_of_minio(server: S3Server) -> None:
+    for path in MINIO:
+        assert fetch(f"{server.url}/minio/health/{path}") == (200, b"ok\n")
+        assert fetch(f"{server.url}/minio/health/{path}?maintenance=true")[0] == 200
+        assert fetch(f"{server.url}/minio/health/{path}", "HEAD")[0] == 200
+    server.ready = False
+    try:
+        statuses = [fetch(f"{server.url}/minio/health/{path}")[0] for path in MINIO]
+    finally:
+        server.ready = True
+    assert statuses == [200, 503, 503, 503]
+    server.obstacle = "too few nodes take shards"
+    try:
+        statuses = [fetch(f"{server.url}/minio/health/{path}")[0] for path in MINIO]
+    finally:
+        server.obstacle = ""
+    assert statuses == [200, 200, 503, 200], "reads go on"
+    assert fetch(f"{server.url}/minio/health/other")[0] == 404
+
+
+def test_a_bucket_may_be_called_minio(server: S3Server, s3: BaseClient) -> None:
+    s3.create_bucket(Bucket="minio")
+    where = {"Bucket": "minio", "Key": "health/live"}
+    s3.put_object(**where, Body=b"of a client")
+    assert s3.get_object(**where)["Body"].read() == b"of a client"
+    assert fetch(s3.generate_presigned_url("get_object", where)) == (200, b"of a client")
+    assert fetch(f"{server.url}/minio/health/live") == (200, b"ok\n")
+
+
 def test_a_key_may_be_called_like_health_where_the_host_names_the_bucket(
     server: S3Server, s3: BaseClient, bucket: str
 ) -> None:

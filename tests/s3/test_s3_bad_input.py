@@ -424,7 +424,7 @@ def test_delete_with_a_sub_resource_deletes_no_bucket(
     signer: Signer, s3: BaseClient, bucket: str, query: str
 ) -> None:
     answer = signer.send(Raw("DELETE", f"/{bucket}", query))
-    assert answer.status in (400, 501)
+    assert answer.status in (204, 400, 501)  # 204: there is no such configuration to delete
     s3.head_bucket(Bucket=bucket)
 
 
@@ -438,7 +438,7 @@ def test_a_sub_resource_of_an_object_is_never_the_object(
 ) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"safe")
     answer = signer.send(Raw(method, f"/{bucket}/k", query, body=b"<Tagging/>"))
-    assert answer.status in (400, 404, 501)
+    assert answer.status in (400, 404, 501) or (method, query) == ("DELETE", "tagging")
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"safe"
 
 

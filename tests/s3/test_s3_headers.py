@@ -7,7 +7,12 @@ import pytest
 from predastore import limits
 from predastore.errors import S3Error
 from predastore.httpd.message import Headers
-from predastore.s3.headers import DEFAULT_CONTENT_TYPE, check_unimplemented, parse_metadata
+from predastore.s3.headers import (
+    DEFAULT_CONTENT_TYPE,
+    STORAGE_CLASSES,
+    check_unimplemented,
+    parse_metadata,
+)
 
 
 def code_of(call, *args, **kwargs) -> str:
@@ -45,7 +50,7 @@ def test_metadata() -> None:
 
 def test_defaults() -> None:
     said = parse_metadata(Headers.of([("content-encoding", "aws-chunked")]))
-    assert said == (DEFAULT_CONTENT_TYPE, {}, {})
+    assert said == (DEFAULT_CONTENT_TYPE, {}, {}, "")
 
 
 def test_user_metadata_is_bounded() -> None:
@@ -65,12 +70,14 @@ def test_a_redirect_goes_to_a_path_or_a_url() -> None:
     assert code_of(parse_metadata, wrong) == "InvalidArgument"
 
 
-ACCEPTED = frozenset({b"x-amz-acl", b"x-amz-storage-class", b"x-amz-tagging"})
+ACCEPTED = frozenset(
+    {b"x-amz-acl", b"x-amz-storage-class", b"x-amz-tagging", b"x-amz-tagging-directive"}
+)
 
 
 def check(name: str, value: str, *, mutating: bool = True) -> None:
     fields = Headers.of([("host", "h"), (name, value)])
-    check_unimplemented(fields, ACCEPTED, (b"x-amz-meta-",), mutating=mutating)
+    check_unimplemented(fields, ACCEPTED, mutating=mutating)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +87,19 @@ def check(name: str, value: str, *, mutating: bool = True) -> None:
         ("x-amz-meta-anything", "1"),
         ("x-amz-acl", "private"),
         ("x-amz-acl", "bucket-owner-full-control"),
-        ("x-amz-storage-class", "STANDARD"),
         ("x-amz-tagging", ""),
+        ("x-amz-tagging-directive", "COPY"),
+        # asks for nothing, or for nothing that this operation could do: S3 ignores it, too
+        ("x-amz-api-version", "2006-03-01"),
+        ("x-amz-metadata-directive", "REPLACE"),
+        ("x-amz-mp-object-size", "5"),
+        ("x-amz-something-of-tomorrow", "1"),
+        # no value asks for nothing
+        ("x-amz-storage-class", ""),
+        ("x-amz-acl", ""),
+        ("x-amz-server-side-encryption", ""),
+        ("x-amz-grant-read", ""),
+        *(("x-amz-storage-class", name) for name in sorted(STORAGE_CLASSES)),
         ("x-amzn-trace-id", "Root=1"),
         ("amz-sdk-request", "attempt=1"),
     ],
@@ -94,15 +112,25 @@ def test_understood_fields_pass(name: str, value: str) -> None:
     ("name", "value", "code"),
     [
         ("x-amz-acl", "public-read", "NotImplemented"),
+        ("x-amz-acl", "mine", "InvalidArgument"),
+        ("x-amz-tagging-directive", "KEEP", "InvalidArgument"),
         ("x-amz-grant-read", 'id="1"', "NotImplemented"),
         ("x-amz-tagging", "a=b", "NotImplemented"),
-        ("x-amz-storage-class", "GLACIER", "NotImplemented"),
         ("x-amz-storage-class", "CHEAP", "InvalidStorageClass"),
+        ("x-amz-storage-class", "glacier", "InvalidStorageClass"),
+        ("x-amz-storage-class", "STANDARD ", "InvalidStorageClass"),
         ("x-amz-server-side-encryption", "AES256", "NotImplemented"),
         ("x-amz-object-lock-mode", "GOVERNANCE", "NotImplemented"),
         ("x-amz-copy-source", "a/b", "NotImplemented"),
         ("x-amz-write-offset-bytes", "10", "NotImplemented"),
-        ("x-amz-something-of-tomorrow", "1", "NotImplemented"),
+        ("x-amz-copy-source-range", "bytes=0-1", "NotImplemented"),
+        ("x-amz-copy-source-if-match", "1", "NotImplemented"),
+        ("x-amz-copy-source-server-side-encryption-customer-key", "1", "NotImplemented"),
+        ("x-amz-server-side-encryption-bucket-key-enabled", "true", "NotImplemented"),
+        ("x-amz-object-lock-legal-hold", "ON", "NotImplemented"),
+        ("x-amz-grant-full-control", 'id="1"', "NotImplemented"),
+        ("x-amz-if-match-size", "1", "NotImplemented"),
+        ("x-amz-rename-source", "a/b", "NotImplemented"),
     ],
 )
 def test_fields_that_ask_for_more_are_refused(name: str, value: str, code: str) -> None:

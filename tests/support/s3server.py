@@ -107,6 +107,7 @@ class S3Server:
     loop: asyncio.AbstractEventLoop
     port: int
     clock: Clock
+    region: str
     ready: bool = True
     obstacle: str = ""
 
@@ -127,14 +128,16 @@ class S3Server:
         return boto3.session.Session().client(
             "s3",
             endpoint_url=url or self.url,
-            region_name=REGION,
+            region_name=self.region,
             aws_access_key_id=who.access_key_id if who else None,
             aws_secret_access_key=who.secret_access_key if who else None,
             config=Config(**options),
         )
 
-    def signer(self, who: Credential = ALICE, *, region: str = REGION) -> Signer:
-        return Signer(HOST, self.port, who.access_key_id, who.secret_access_key, region)
+    def signer(self, who: Credential = ALICE, *, region: str = "") -> Signer:
+        return Signer(
+            HOST, self.port, who.access_key_id, who.secret_access_key, region or self.region
+        )
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine in the server's loop."""
@@ -151,7 +154,7 @@ class Clock:
 
 
 @contextlib.contextmanager
-def running(open_objects: OpenObjects, path: Path) -> Iterator[S3Server]:
+def running(open_objects: OpenObjects, path: Path, *, region: str = REGION) -> Iterator[S3Server]:
     """The server, until the block ends."""
     loop = uvloop.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="s3-server")
@@ -165,8 +168,8 @@ def running(open_objects: OpenObjects, path: Path) -> Iterator[S3Server]:
     async def start() -> tuple[Server, S3Server]:
         objects = await stack.enter_async_context(open_objects(path))
         clock = Clock()
-        verifier = Verifier(CREDENTIALS.get, region=REGION, service="s3", now=clock)
-        shown = S3Server(objects, loop, 0, clock)
+        verifier = Verifier(CREDENTIALS.get, region=region, service="s3", now=clock)
+        shown = S3Server(objects, loop, 0, clock, region)
 
         async def write_obstacle() -> str:
             return shown.obstacle
@@ -174,7 +177,7 @@ def running(open_objects: OpenObjects, path: Path) -> Iterator[S3Server]:
         service = S3Service(
             objects,
             verifier,
-            region=REGION,
+            region=region,
             token_key=b"a key of the tests",
             domains=(DOMAIN,),
             ready=lambda: shown.ready,

@@ -14,6 +14,7 @@ from predastore.s3.target import Target, parse_copy_source
 from predastore.s3.xml_write import xml_response
 
 _REDIRECT = "x-amz-website-redirect-location"
+_CHANGES = (_REDIRECT, "x-amz-checksum-algorithm", "x-amz-storage-class")
 
 
 def check_source(ctx: Context, record: ObjectRecord) -> None:
@@ -24,9 +25,14 @@ def check_source(ctx: Context, record: ObjectRecord) -> None:
 
 
 def _replaces_metadata(ctx: Context) -> bool:
-    directive = ctx.headers.get("x-amz-metadata-directive", "COPY").upper()
+    directive = (ctx.headers.get("x-amz-metadata-directive") or "COPY").upper()
     if directive not in ("COPY", "REPLACE"):
-        raise S3Error("InvalidArgument", "Unknown metadata directive.")
+        raise S3Error(
+            "InvalidArgument",
+            "Unknown metadata directive.",
+            ArgumentName="x-amz-metadata-directive",
+            ArgumentValue=directive,
+        )
     return directive == "REPLACE"
 
 
@@ -38,7 +44,7 @@ def _attributes(ctx: Context, record: ObjectRecord, *, replace: bool) -> Attribu
     kept = {name: value for name, value in record.headers.items() if name != _REDIRECT}
     if _REDIRECT in said.headers:
         kept[_REDIRECT] = said.headers[_REDIRECT]
-    return Attributes(said.owner, record.content_type, kept, record.user)
+    return Attributes(said.owner, record.content_type, kept, record.user, said.storage_class)
 
 
 def _algorithms(ctx: Context, record: ObjectRecord) -> frozenset[str]:
@@ -52,7 +58,7 @@ def _algorithms(ctx: Context, record: ObjectRecord) -> frozenset[str]:
 def _check_changes_something(ctx: Context, source: Target, *, replace: bool) -> None:
     """A copy of an object onto itself has to change what is said about it."""
     onto_itself = (source.bucket, source.key) == (ctx.bucket_name, ctx.key)
-    changed = replace or _REDIRECT in ctx.headers or "x-amz-checksum-algorithm" in ctx.headers
+    changed = replace or any(ctx.headers.get(name) for name in _CHANGES)
     if onto_itself and not changed:
         raise S3Error(
             "InvalidRequest",

@@ -6,10 +6,17 @@ from predastore import limits
 from predastore.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3.context import Context
+from predastore.s3.errors import not_implemented
 from predastore.s3.names import check_bucket_name
 from predastore.s3.xml_read import Element
 
 _DEFAULT_REGION = "us-east-1"  # the one that LocationConstraint never names
+
+_KINDS = {
+    "Location": "a directory bucket",
+    "Bucket": "a directory bucket",
+    "Tags": "tags",
+}
 
 
 def _check_configuration(document: Element | None, region: str) -> None:
@@ -18,8 +25,8 @@ def _check_configuration(document: Element | None, region: str) -> None:
         return
     known = {"LocationConstraint": ""}
     for child in document.children:
-        if child.name in ("Location", "Bucket", "Tags"):
-            raise S3Error("NotImplemented")
+        if child.name in _KINDS:
+            raise not_implemented(f"{child.name} asks for {_KINDS[child.name]}")
     known.update(document.only("LocationConstraint"))
     wanted = known["LocationConstraint"].strip()
     if wanted and wanted != region:
@@ -42,5 +49,8 @@ async def run(ctx: Context) -> Response:
     if not await ctx.objects.create_bucket(name, account, region):
         there = await ctx.objects.bucket(name)
         mine = there is not None and there.owner == account
-        raise S3Error("BucketAlreadyOwnedByYou" if mine else "BucketAlreadyExists", BucketName=name)
+        if not mine:
+            raise S3Error("BucketAlreadyExists", BucketName=name)
+        if region != _DEFAULT_REGION:  # the oldest one says yes again, and changes nothing
+            raise S3Error("BucketAlreadyOwnedByYou", BucketName=name)
     return Response(200, [("Location", f"/{name}")])

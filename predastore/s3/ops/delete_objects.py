@@ -11,7 +11,7 @@ from predastore.errors import PredastoreError, S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
 from predastore.s3.context import Context
-from predastore.s3.errors import message_of, translate
+from predastore.s3.errors import message_of, not_implemented, translate
 from predastore.s3.target import check_key
 from predastore.s3.xml_read import Element
 from predastore.s3.xml_write import optional, tag, xml_response
@@ -40,7 +40,7 @@ def _entry(element: Element) -> _Doomed:
     if version not in (None, "null"):
         error = S3Error("NoSuchVersion")
     elif "LastModifiedTime" in fields or "Size" in fields:
-        error = S3Error("NotImplemented")
+        error = not_implemented("a condition on an object's size or time")
     etag = fields.get("ETag")
     return _Doomed(key, version, etag.strip().strip('"') if etag else None, error)
 

@@ -18,7 +18,7 @@ def _upload(upload: UploadRecord, encode: Callable[[str], str]) -> str:
     return (
         f"<Upload><Key>{encode(upload.key)}</Key>{tag('UploadId', upload.upload_id)}"
         f"{owner(upload.owner, 'Initiator')}{owner(upload.owner)}"
-        "<StorageClass>STANDARD</StorageClass>"
+        f"{tag('StorageClass', listing.storage_class(upload))}"
         f"<Initiated>{iso8601(upload.created_ms)}</Initiated>"
         f"{optional('ChecksumAlgorithm', upload.checksum_algorithm.upper() or None)}"
         f"{optional('ChecksumType', upload.checksum_type or None)}</Upload>"

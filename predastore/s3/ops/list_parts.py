@@ -9,6 +9,7 @@ from predastore.s3 import checksums
 from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
+from predastore.s3.listing import storage_class
 from predastore.s3.xml_write import optional, owner, tag, xml_response
 
 
@@ -36,7 +37,7 @@ async def run(ctx: Context) -> Response:
             tag("UploadId", upload.upload_id),
             owner(upload.owner, "Initiator"),
             owner(upload.owner),
-            tag("StorageClass", "STANDARD"),
+            tag("StorageClass", storage_class(upload)),
             tag("PartNumberMarker", after),
             tag("NextPartNumberMarker", page.next),
             tag("MaxParts", most),

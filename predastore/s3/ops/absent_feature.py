@@ -1,0 +1,30 @@
+"""What is asked of a feature that a bucket does not have: the answers of features.py."""
+
+from __future__ import annotations
+
+from predastore.errors import S3Error
+from predastore.httpd.message import Response
+from predastore.s3.access import Need
+from predastore.s3.context import Context, Operation
+from predastore.s3.features import Absent
+from predastore.s3.target import check_version
+from predastore.s3.xml_write import xml_response
+
+
+def answers(feature: Absent) -> Operation:
+    """The operation that gives the feature's answer, once the bucket, and the object that is
+    named, are known to be there and the requester's."""
+
+    async def run(ctx: Context) -> Response:
+        if "versionId" in ctx.query:
+            check_version(ctx.query["versionId"])
+        await ctx.bucket(Need.WRITE)
+        if ctx.key:
+            await ctx.object()
+        if feature.code:
+            raise S3Error(feature.code, feature.message, BucketName=ctx.bucket_name)
+        if feature.root:
+            return xml_response(feature.root, (feature.body,))
+        return Response(204)
+
+    return run
