@@ -39,7 +39,9 @@ class Known:
     def replace(self, rows: Sequence[Auth]) -> None:
         """From the next request on; keys derived from secrets that are no more are forgotten."""
         self._by_id = {
-            row.access_key_id: Credential(row.access_key_id, row.secret_access_key, row.account_id)
+            row.access_key_id: Credential(
+                row.access_key_id, row.secret_access_key, row.account_id, row.policy
+            )
             for row in rows
         }
         signing_key.cache_clear()

@@ -12,6 +12,11 @@ MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 TIB: Final = 1024 * GIB
 
+# --- configuration ----------------------------------------------------------------------------
+
+POLICY_RULES_MAX: Final = 1000  # of one key of [[auth]]; each request may look at all of them
+POLICY_ACTIONS_MAX: Final = 100  # of one rule
+
 # --- coding -----------------------------------------------------------------------------------
 
 SHARDS_MAX: Final = 256  # k + m in GF(2^8)

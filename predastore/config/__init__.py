@@ -17,6 +17,7 @@ from predastore.config.model import (
     development,
     with_base_path,
 )
+from predastore.config.policy import Policy
 from predastore.config.reader import load, parse
 
 TOP_FIELDS = FIELDS[""]
@@ -32,6 +33,7 @@ __all__ = [
     "Db",
     "Layout",
     "Node",
+    "Policy",
     "Rs",
     "complete",
     "development",

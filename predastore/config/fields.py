@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from predastore import limits
 from predastore.config.model import BACKENDS, LOG_LEVELS, NODE_STATES
+from predastore.config.policy import read_policy
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "access_key_id": Field(_text, required=True),
         "secret_access_key": Field(_text, required=True),
         "account_id": Field(_text),
+        "policy": Field(read_policy),
     },
     "buckets": {
         "name": Field(_bucket_name, required=True),

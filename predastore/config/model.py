@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from predastore import limits
+from predastore.config.policy import Policy
 
 BACKENDS: Final = ("filesystem", "distributed")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -40,11 +41,18 @@ class Rs:
 
 @dataclass(frozen=True)
 class Auth:
-    """An S3 credential and the account it acts for."""
+    """An S3 credential and the account it acts for. `policy`: what it may do of what the account
+    may; None: all of it."""
 
     access_key_id: str
     secret_access_key: str
     account_id: str = "000000000000"
+    policy: Policy | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is something that the account may do, and this key may not."""
+        return self.policy is not None and not self.policy.is_everything
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from hmac import compare_digest
 from typing import Final, NamedTuple, NoReturn
 
 from predastore._fast import sigv4 as kernel
+from predastore.config import Policy
 from predastore.errors import SignatureError
 from predastore.httpd import presigned_v2
 from predastore.httpd.authorization import Claim, parse_claim
@@ -51,9 +52,17 @@ def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
+    """`policy`: what it may do of what its account may; None: all of it."""
+
     access_key_id: str
     secret_access_key: str = field(repr=False)
     account_id: str
+    policy: Policy | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is something that the account may do, and this credential may not."""
+        return self.policy is not None and not self.policy.is_everything
 
 
 class Verified(NamedTuple):

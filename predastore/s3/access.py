@@ -4,13 +4,20 @@ Each credential belongs to an account. An account may do everything in its own b
 nothing in those of others, except what everybody may: read and list a bucket that is public.
 An anonymous request has no account. Whether a bucket is there is no secret: NoSuchBucket comes
 before AccessDenied, as with Amazon S3.
+
+A credential with a policy may do of this what its policy allows, and nothing else: neither what
+everybody may, nor learn whether a key is there that it may not list. `check_policy` is asked for
+the action of the request's route before its operation begins, and for each further action of it
+(the source of a copy) before that is done.
 """
 
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from predastore.backend.records import BucketRecord
+from predastore.config import Policy
 from predastore.errors import S3Error
 from predastore.httpd.message import Headers
 
@@ -24,6 +31,35 @@ class Need(enum.Enum):
 
 
 _PUBLIC = frozenset({Need.READ, Need.LIST})
+
+GET_OBJECT: Final = "s3:GetObject"
+LIST_BUCKET: Final = "s3:ListBucket"
+
+# What takes the place of an action where a request names a version.
+OF_A_VERSION: Final = {
+    GET_OBJECT: "s3:GetObjectVersion",
+    "s3:GetObjectAcl": "s3:GetObjectVersionAcl",
+    "s3:GetObjectTagging": "s3:GetObjectVersionTagging",
+    "s3:DeleteObject": "s3:DeleteObjectVersion",
+    "s3:DeleteObjectTagging": "s3:DeleteObjectVersionTagging",
+}
+
+
+def is_allowed(policy: Policy | None, action: str, bucket: str) -> bool:
+    """Whether a credential with this policy may do that in the bucket, as far as its account may.
+    `bucket`: "" for an action that is of no bucket."""
+    if policy is None:
+        return True
+    return policy.allows(action, bucket) if bucket else policy.allows_somewhere(action)
+
+
+def check_policy(policy: Policy | None, action: str, bucket: str) -> None:
+    """AccessDenied unless `is_allowed`."""
+    if not is_allowed(policy, action, bucket):
+        where = f" in {bucket}" if bucket else ""
+        raise S3Error(
+            "AccessDenied", f"The policy of this access key does not allow {action}{where}."
+        )
 
 
 def check_account(account: str | None) -> str:

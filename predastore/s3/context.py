@@ -13,18 +13,29 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from predastore import limits
-from predastore.backend.interface import Attributes, Expectation
+from predastore.backend.interface import Attributes, Condition, Expectation
 from predastore.backend.objects import Objects
 from predastore.backend.permits import Permit
 from predastore.backend.records import BucketRecord, ObjectRecord
+from predastore.config import Policy
 from predastore.errors import S3Error
 from predastore.httpd.message import Headers, Request, Response
 from predastore.httpd.sigv4 import verify_payload
 from predastore.s3 import checksums
-from predastore.s3.access import Need, check_account, check_bucket
+from predastore.s3.access import (
+    GET_OBJECT,
+    LIST_BUCKET,
+    OF_A_VERSION,
+    Need,
+    check_account,
+    check_bucket,
+    check_policy,
+    is_allowed,
+)
+from predastore.s3.conditions import write_condition
 from predastore.s3.documents import Documents
 from predastore.s3.headers import parse_metadata
-from predastore.s3.target import Target
+from predastore.s3.target import CopySource
 from predastore.s3.tokens import Tokens
 from predastore.s3.xml_read import Element
 
@@ -44,7 +55,8 @@ class Services:
 
 @dataclass(slots=True)
 class Context:
-    """`account` is None for an anonymous request. `query`: decoded parameters.
+    """`account` is None for an anonymous request; `policy`: that of its credential, if it has one.
+    `query`: decoded parameters.
 
     `payload_sha256`: what the body's digest must be, where x-amz-content-sha256 says so.
     """
@@ -55,6 +67,7 @@ class Context:
     key: str
     query: dict[str, str]
     account: str | None
+    policy: Policy | None = None
     payload_sha256: bytes | None = None
 
     @property
@@ -66,6 +79,24 @@ class Context:
         return self.request.headers
 
     # --- who and where ------------------------------------------------------------------------
+
+    def may(self, action: str, bucket: str) -> bool:
+        """Whether the credential's policy, if there is one, allows that in the bucket."""
+        return is_allowed(self.policy, action, bucket)
+
+    def write_condition(self) -> Condition:
+        """If-Match and If-None-Match of a write; the first tells what is there, and so needs the
+        permission to read it."""
+        condition = write_condition(self.headers)
+        if condition.if_match not in (None, "*"):
+            check_policy(self.policy, GET_OBJECT, self.bucket_name)
+        return condition
+
+    def absent(self, bucket: str, key: str) -> S3Error:
+        """What to raise where there is no such key: only who may list is told so."""
+        if not self.may(LIST_BUCKET, bucket):
+            return S3Error("AccessDenied")
+        return S3Error("NoSuchKey", Key=key)
 
     def signer(self) -> str:
         """The account that signed; AccessDenied for an anonymous request."""
@@ -89,11 +120,13 @@ class Context:
         bucket, record = await self.objects.lookup(self.bucket_name, self.key)
         check_bucket(bucket, self.bucket_name, self.account, Need.READ, self.headers)
         if record is None:
-            raise S3Error("NoSuchKey", Key=self.key)
+            raise self.absent(self.bucket_name, self.key)
         return record
 
-    async def copy_source(self, source: Target) -> ObjectRecord:
+    async def copy_source(self, source: CopySource) -> ObjectRecord:
         """The object that a copy reads, with its bucket's own access check."""
+        action = OF_A_VERSION[GET_OBJECT] if source.version else GET_OBJECT
+        check_policy(self.policy, action, source.bucket)
         bucket, record = await self.objects.lookup(source.bucket, source.key)
         check_bucket(
             bucket,
@@ -104,7 +137,7 @@ class Context:
             owner_header="x-amz-source-expected-bucket-owner",
         )
         if record is None:
-            raise S3Error("NoSuchKey", Key=source.key)
+            raise self.absent(source.bucket, source.key)
         return record
 
     # --- parameters ---------------------------------------------------------------------------

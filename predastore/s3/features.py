@@ -15,7 +15,8 @@ from predastore.s3.xml_write import tag
 
 
 class Absent(NamedTuple):
-    """What `operation` (S3's name for it) answers in a bucket that lacks the feature.
+    """What `operation` (S3's name for it) answers in a bucket that lacks the feature, to whom a
+    policy allows `action`.
 
     `code`: an error of the table, `message` its text where it is not the table's; else a document,
     `root` with `body` in it; without either, 204. `by`: the query parameters that name it.
@@ -24,30 +25,36 @@ class Absent(NamedTuple):
     method: str
     by: tuple[str, ...]
     operation: str
+    action: str
     code: str = ""
     message: str = ""
     root: str = ""
     body: str = ""
 
 
-def _configuration(query: str, name: str, code: str, *, delete: str = "") -> Iterator[Absent]:
-    """One that a bucket has or has not, and whose absence is an error."""
-    yield Absent("GET", (query,), f"Get{name}", code)
+def _configuration(
+    query: str, name: str, action: str, code: str, *, delete: str = "", may_delete: str = ""
+) -> Iterator[Absent]:
+    """One that a bucket has or has not, and whose absence is an error. `action`: without "s3:Get";
+    deleting it is allowed to who may put it, or by `may_delete`."""
+    yield Absent("GET", (query,), f"Get{name}", f"s3:Get{action}", code)
     if delete:
-        yield Absent("DELETE", (query,), delete)
+        yield Absent("DELETE", (query,), delete, f"s3:{may_delete or f'Put{action}'}")
 
 
 def _configurations(query: str, name: str, root: str) -> Iterator[Absent]:
     """One of which a bucket has any number, each with an id."""
-    yield Absent("GET", (query, "id"), f"GetBucket{name}Configuration", "NoSuchConfiguration")
-    yield Absent("DELETE", (query, "id"), f"DeleteBucket{name}Configuration", "NoSuchConfiguration")
+    get, put = (f"s3:{verb}{name}Configuration" for verb in ("Get", "Put"))
+    code = "NoSuchConfiguration"
+    yield Absent("GET", (query, "id"), f"GetBucket{name}Configuration", get, code)
+    yield Absent("DELETE", (query, "id"), f"DeleteBucket{name}Configuration", put, code)
     empty = tag("IsTruncated", False)
-    yield Absent("GET", (query,), f"ListBucket{name}Configurations", root=root, body=empty)
+    yield Absent("GET", (query,), f"ListBucket{name}Configurations", get, root=root, body=empty)
 
 
-def _setting(query: str, name: str, root: str, body: str = "") -> Iterator[Absent]:
+def _setting(query: str, name: str, action: str, root: str, body: str = "") -> Iterator[Absent]:
     """One that every bucket has, and that says that there is nothing."""
-    yield Absent("GET", (query,), f"GetBucket{name}", root=root, body=body)
+    yield Absent("GET", (query,), f"GetBucket{name}", f"s3:Get{action}", root=root, body=body)
 
 
 OF_BUCKETS: Final = (
@@ -59,59 +66,102 @@ OF_BUCKETS: Final = (
     ),
     *_configurations("inventory", "Inventory", "ListInventoryConfigurationsResult"),
     *_configurations("metrics", "Metrics", "ListMetricsConfigurationsResult"),
-    *_configuration("cors", "BucketCors", "NoSuchCORSConfiguration", delete="DeleteBucketCors"),
+    *_configuration(
+        "cors", "BucketCors", "BucketCORS", "NoSuchCORSConfiguration", delete="DeleteBucketCors"
+    ),
     *_configuration(
         "encryption",
         "BucketEncryption",
+        "EncryptionConfiguration",
         "ServerSideEncryptionConfigurationNotFoundError",
         delete="DeleteBucketEncryption",
     ),
     *_configuration(
         "lifecycle",
         "BucketLifecycleConfiguration",
+        "LifecycleConfiguration",
         "NoSuchLifecycleConfiguration",
         delete="DeleteBucketLifecycle",
     ),
     *_configuration(
-        "metadataConfiguration", "BucketMetadataConfiguration", "MetadataConfigurationNotFound"
+        "metadataConfiguration",
+        "BucketMetadataConfiguration",
+        "BucketMetadataTableConfiguration",
+        "MetadataConfigurationNotFound",
     ),
     *_configuration(
-        "metadataTable", "BucketMetadataTableConfiguration", "MetadataConfigurationNotFound"
+        "metadataTable",
+        "BucketMetadataTableConfiguration",
+        "BucketMetadataTableConfiguration",
+        "MetadataConfigurationNotFound",
     ),
     *_configuration(
-        "object-lock", "ObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"
+        "object-lock",
+        "ObjectLockConfiguration",
+        "BucketObjectLockConfiguration",
+        "ObjectLockConfigurationNotFoundError",
     ),
     *_configuration(
         "ownershipControls",
         "BucketOwnershipControls",
+        "BucketOwnershipControls",
         "OwnershipControlsNotFoundError",
         delete="DeleteBucketOwnershipControls",
     ),
-    *_configuration("policy", "BucketPolicy", "NoSuchBucketPolicy", delete="DeleteBucketPolicy"),
-    *_configuration("policyStatus", "BucketPolicyStatus", "NoSuchBucketPolicy"),
+    *_configuration(
+        "policy",
+        "BucketPolicy",
+        "BucketPolicy",
+        "NoSuchBucketPolicy",
+        delete="DeleteBucketPolicy",
+        may_delete="DeleteBucketPolicy",
+    ),
+    *_configuration(
+        "policyStatus", "BucketPolicyStatus", "BucketPolicyStatus", "NoSuchBucketPolicy"
+    ),
     *_configuration(
         "publicAccessBlock",
         "PublicAccessBlock",
+        "BucketPublicAccessBlock",
         "NoSuchPublicAccessBlockConfiguration",
         delete="DeletePublicAccessBlock",
     ),
     *_configuration(
         "replication",
         "BucketReplication",
+        "ReplicationConfiguration",
         "ReplicationConfigurationNotFoundError",
         delete="DeleteBucketReplication",
     ),
-    *_configuration("tagging", "BucketTagging", "NoSuchTagSet", delete="DeleteBucketTagging"),
     *_configuration(
-        "website", "BucketWebsite", "NoSuchWebsiteConfiguration", delete="DeleteBucketWebsite"
+        "tagging", "BucketTagging", "BucketTagging", "NoSuchTagSet", delete="DeleteBucketTagging"
     ),
-    *_setting("abac", "Abac", "AbacStatus", tag("Status", "Disabled")),
-    *_setting("accelerate", "AccelerateConfiguration", "AccelerateConfiguration"),
-    *_setting("logging", "Logging", "BucketLoggingStatus"),
-    *_setting("notification", "NotificationConfiguration", "NotificationConfiguration"),
+    *_configuration(
+        "website",
+        "BucketWebsite",
+        "BucketWebsite",
+        "NoSuchWebsiteConfiguration",
+        delete="DeleteBucketWebsite",
+        may_delete="DeleteBucketWebsite",
+    ),
+    *_setting("abac", "Abac", "BucketAbac", "AbacStatus", tag("Status", "Disabled")),
+    *_setting(
+        "accelerate",
+        "AccelerateConfiguration",
+        "AccelerateConfiguration",
+        "AccelerateConfiguration",
+    ),
+    *_setting("logging", "Logging", "BucketLogging", "BucketLoggingStatus"),
+    *_setting(
+        "notification",
+        "NotificationConfiguration",
+        "BucketNotification",
+        "NotificationConfiguration",
+    ),
     *_setting(
         "requestPayment",
         "RequestPayment",
+        "BucketRequestPayment",
         "RequestPaymentConfiguration",
         tag("Payer", "BucketOwner"),
     ),
@@ -120,9 +170,23 @@ OF_BUCKETS: Final = (
 _NO_LOCK = "Bucket is missing Object Lock Configuration"
 
 OF_OBJECTS: Final = (
-    Absent("GET", ("legal-hold",), "GetObjectLegalHold", "InvalidRequest", _NO_LOCK),
-    Absent("GET", ("retention",), "GetObjectRetention", "InvalidRequest", _NO_LOCK),
-    Absent("DELETE", ("tagging",), "DeleteObjectTagging"),
+    Absent(
+        "GET",
+        ("legal-hold",),
+        "GetObjectLegalHold",
+        "s3:GetObjectLegalHold",
+        "InvalidRequest",
+        _NO_LOCK,
+    ),
+    Absent(
+        "GET",
+        ("retention",),
+        "GetObjectRetention",
+        "s3:GetObjectRetention",
+        "InvalidRequest",
+        _NO_LOCK,
+    ),
+    Absent("DELETE", ("tagging",), "DeleteObjectTagging", "s3:DeleteObjectTagging"),
 )
 
 # Query parameters of S3 that name something else than the plain bucket or object -> what it is.

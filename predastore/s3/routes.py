@@ -17,6 +17,7 @@ from typing import Final
 from predastore.errors import S3Error
 from predastore.httpd.message import Headers, is_field_name
 from predastore.httpd.presigned_v2 import CONTENT_FIELDS
+from predastore.s3.access import OF_A_VERSION
 from predastore.s3.checksums import OF_NOTHING
 from predastore.s3.conditions import COPY_SOURCE
 from predastore.s3.context import Operation
@@ -61,6 +62,8 @@ OBJECT: Final = 2
 class Route:
     """`by`: the query parameters that must be there; `marker`: the header that must.
 
+    `action`: what a policy has to allow, in the bucket that is addressed; `action_of` tells a
+    request's. What an operation does besides (a copy reads its source), it asks for itself.
     `query`: further parameters that the operation understands. `headers`: the x-amz-* fields that
     it obeys, of those that not every operation does. `called`: its name, where its module has not.
     """
@@ -70,6 +73,7 @@ class Route:
     by: tuple[str, ...]
     marker: str
     operation: Operation
+    action: str
     query: frozenset[str] = frozenset()
     headers: frozenset[bytes] = frozenset()
     called: str = ""
@@ -78,6 +82,10 @@ class Route:
     def name(self) -> str:
         """What S3 calls the operation: GetObject."""
         return self.called or _NAMES[self.operation]
+
+    def action_of(self, query: dict[str, str]) -> str:
+        """What a policy has to allow for a request of this route."""
+        return OF_A_VERSION.get(self.action, self.action) if "versionId" in query else self.action
 
     @property
     def mutating(self) -> bool:
@@ -110,43 +118,54 @@ def _absent(level: int, features: Iterable[Absent]) -> tuple[Route, ...]:
     query = _VERSION if level == OBJECT else _NO_QUERY
     return tuple(
         Route(
-            one.method, level, one.by, "", absent_feature.answers(one), query, called=one.operation
+            one.method,
+            level,
+            one.by,
+            "",
+            absent_feature.answers(one),
+            one.action,
+            query,
+            called=one.operation,
         )
         for one in features
     )
 
 
 ROUTES: Final = (
-    Route("GET", SERVICE, (), "", list_buckets.run, _BUCKETS),
+    Route("GET", SERVICE, (), "", list_buckets.run, "s3:ListAllMyBuckets", _BUCKETS),
     # --- buckets
-    Route("GET", BUCKET, ("location",), "", get_bucket_location.run),
-    Route("GET", BUCKET, ("versioning",), "", get_bucket_versioning.run),
-    Route("GET", BUCKET, ("acl",), "", get_acl.run),
-    Route("GET", BUCKET, ("uploads",), "", list_multipart_uploads.run, _UPLOADS),
-    Route("GET", BUCKET, ("versions",), "", list_object_versions.run, _VERSIONS),
+    Route("GET", BUCKET, ("location",), "", get_bucket_location.run, "s3:GetBucketLocation"),
+    Route("GET", BUCKET, ("versioning",), "", get_bucket_versioning.run, "s3:GetBucketVersioning"),
+    Route("GET", BUCKET, ("acl",), "", get_acl.run, "s3:GetBucketAcl"),
+    Route("GET", BUCKET, ("uploads",), "", list_multipart_uploads.run,
+          "s3:ListBucketMultipartUploads", _UPLOADS),
+    Route("GET", BUCKET, ("versions",), "", list_object_versions.run,
+          "s3:ListBucketVersions", _VERSIONS),
     *_absent(BUCKET, OF_BUCKETS),
-    Route("GET", BUCKET, ("list-type",), "", list_objects_v2.run, _V2),
-    Route("GET", BUCKET, (), "", list_objects.run, _V1),
-    Route("HEAD", BUCKET, (), "", head_bucket.run),
-    Route("PUT", BUCKET, (), "", create_bucket.run, _NO_QUERY, _MAKE),
-    Route("POST", BUCKET, ("delete",), "", delete_objects.run),
-    Route("DELETE", BUCKET, (), "", delete_bucket.run),
+    Route("GET", BUCKET, ("list-type",), "", list_objects_v2.run, "s3:ListBucket", _V2),
+    Route("GET", BUCKET, (), "", list_objects.run, "s3:ListBucket", _V1),
+    Route("HEAD", BUCKET, (), "", head_bucket.run, "s3:ListBucket"),
+    Route("PUT", BUCKET, (), "", create_bucket.run, "s3:CreateBucket", _NO_QUERY, _MAKE),
+    Route("POST", BUCKET, ("delete",), "", delete_objects.run, "s3:DeleteObject"),
+    Route("DELETE", BUCKET, (), "", delete_bucket.run, "s3:DeleteBucket"),
     # --- objects
-    Route("GET", OBJECT, ("uploadId",), "", list_parts.run, _PARTS),
-    Route("GET", OBJECT, ("acl",), "", get_acl.run, _VERSION),
-    Route("GET", OBJECT, ("tagging",), "", get_object_tagging.run, _VERSION),
+    Route("GET", OBJECT, ("uploadId",), "", list_parts.run, "s3:ListMultipartUploadParts", _PARTS),
+    Route("GET", OBJECT, ("acl",), "", get_acl.run, "s3:GetObjectAcl", _VERSION),
+    Route("GET", OBJECT, ("tagging",), "", get_object_tagging.run, "s3:GetObjectTagging", _VERSION),
     *_absent(OBJECT, OF_OBJECTS),
-    Route("GET", OBJECT, (), "", get_object.run, _READ),
-    Route("HEAD", OBJECT, (), "", head_object.run, _READ),
-    Route("PUT", OBJECT, ("partNumber", "uploadId"), _COPIES, upload_part_copy.run,
+    Route("GET", OBJECT, (), "", get_object.run, "s3:GetObject", _READ),
+    Route("HEAD", OBJECT, (), "", head_object.run, "s3:GetObject", _READ),
+    Route("PUT", OBJECT, ("partNumber", "uploadId"), _COPIES, upload_part_copy.run, "s3:PutObject",
           _NO_QUERY, _COPY_PART),
-    Route("PUT", OBJECT, ("partNumber", "uploadId"), "", upload_part.run),
-    Route("PUT", OBJECT, (), _COPIES, copy_object.run, _NO_QUERY, _COPY),
-    Route("PUT", OBJECT, (), "", put_object.run, _NO_QUERY, _WRITE),
-    Route("POST", OBJECT, ("uploads",), "", create_multipart_upload.run, _NO_QUERY, _WRITE),
-    Route("POST", OBJECT, ("uploadId",), "", complete_multipart_upload.run),
-    Route("DELETE", OBJECT, ("uploadId",), "", abort_multipart_upload.run),
-    Route("DELETE", OBJECT, (), "", delete_object.run, _VERSION),
+    Route("PUT", OBJECT, ("partNumber", "uploadId"), "", upload_part.run, "s3:PutObject"),
+    Route("PUT", OBJECT, (), _COPIES, copy_object.run, "s3:PutObject", _NO_QUERY, _COPY),
+    Route("PUT", OBJECT, (), "", put_object.run, "s3:PutObject", _NO_QUERY, _WRITE),
+    Route("POST", OBJECT, ("uploads",), "", create_multipart_upload.run, "s3:PutObject",
+          _NO_QUERY, _WRITE),
+    Route("POST", OBJECT, ("uploadId",), "", complete_multipart_upload.run, "s3:PutObject"),
+    Route("DELETE", OBJECT, ("uploadId",), "", abort_multipart_upload.run,
+          "s3:AbortMultipartUpload"),
+    Route("DELETE", OBJECT, (), "", delete_object.run, "s3:DeleteObject", _VERSION),
 )  # fmt: skip
 
 _NAMES: Final = {

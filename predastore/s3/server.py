@@ -1,11 +1,11 @@
 """The S3 service: from a request to its answer.
 
-    target -> signature -> route -> operation -> answer, or an error in S3's words
+    target -> signature -> route -> policy -> operation -> answer, or an error in S3's words
 
 The order matters: nothing about the request is obeyed before its signature is verified, and
-nothing is done before everything that it asks for is known to be understood. Every answer
-carries x-amz-request-id, and x-amz-id-2, which names the process. Some addresses are no S3 at all
-("-" can not be a bucket):
+nothing is done before everything that it asks for is known to be understood, and the policy of its
+key allows the route's action. Every answer carries x-amz-request-id, and x-amz-id-2, which names
+the process. Some addresses are no S3 at all ("-" can not be a bucket):
 
     GET /-/health/live    200: the process answers
     GET /-/health/ready   200 or 503: it can serve requests (the host's `ready` decides); with
@@ -38,6 +38,7 @@ from predastore.errors import BodyMismatch, HttpError, PredastoreError, S3Error
 from predastore.httpd.message import Request, Response
 from predastore.httpd.sigv4 import Verifier
 from predastore.s3 import accounting
+from predastore.s3.access import check_policy
 from predastore.s3.checksums import is_of_payload
 from predastore.s3.context import Context, Services
 from predastore.s3.errors import error_response, status_of, translate
@@ -154,9 +155,11 @@ class S3Service:
             check_bucket_name(bucket)
         credential = verified.credential
         account = None if credential is None else credential.account_id
+        policy = None if credential is None else credential.policy
         request.operation, request.account = route.name, account or ""
+        check_policy(policy, route.action_of(query), bucket)
         return await route.operation(
-            Context(services, request, bucket, key, query, account, verified.payload_sha256)
+            Context(services, request, bucket, key, query, account, policy, verified.payload_sha256)
         )
 
     def _failed(self, request: Request, error: PredastoreError) -> Response:
@@ -205,7 +208,9 @@ class S3Service:
         """Metrics tell of all accounts: they are for the operator's alone."""
         request.operation = "Metrics"
         credential = self._verifier.verify(request).credential
-        if credential is None or credential.account_id != self._operator():
+        if credential is None or credential.is_limited:
+            raise S3Error("AccessDenied")
+        if credential.account_id != self._operator():
             raise S3Error("AccessDenied")
         if request.method not in ("GET", "HEAD"):
             raise S3Error("MethodNotAllowed", Method=request.method)

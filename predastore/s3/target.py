@@ -24,6 +24,14 @@ class Target(NamedTuple):
     key: str
 
 
+class CopySource(NamedTuple):
+    """`version`: "null" where the client named it, else ""."""
+
+    bucket: str
+    key: str
+    version: str
+
+
 def percent_decode(raw: bytes) -> str:
     """Percent-decoding, strictly: InvalidURI for a broken escape and for what is not UTF-8."""
     if b"%" in raw:
@@ -99,7 +107,7 @@ def parse_query(raw_query: bytes) -> dict[str, str]:
     return query
 
 
-def parse_copy_source(value: str) -> Target:
+def parse_copy_source(value: str) -> CopySource:
     """The object that x-amz-copy-source names: [/]bucket/key[?versionId=null], encoded."""
     raw = value.encode("latin-1")
     path, question, query = raw.partition(b"?")
@@ -111,7 +119,7 @@ def parse_copy_source(value: str) -> Target:
     bucket, _, key = percent_decode(path).removeprefix("/").partition("/")
     if not bucket or not key:
         raise S3Error("InvalidArgument", "Copy Source must mention the source bucket and key")
-    return Target(bucket, check_key(key))
+    return CopySource(bucket, check_key(key), "null" if question else "")
 
 
 def check_version(version: str) -> None:

@@ -27,6 +27,7 @@ from predastore.backend.objects import Objects
 from predastore.backend.state import DistributedState, LocalState
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
+from predastore.config.policy import Policy, Rule
 from predastore.httpd.server import Server
 from predastore.httpd.sigv4 import Credential, Verifier
 from predastore.limits import BLOCK_BYTES_DEFAULT
@@ -133,6 +134,13 @@ class S3Server:
             aws_secret_access_key=who.secret_access_key if who else None,
             config=Config(**options),
         )
+
+    def limited(self, *rules: tuple[str, str]) -> Credential:
+        """A key of Alice's that may do just that: (bucket, actions with spaces between them)."""
+        policy = Policy(tuple(Rule(where, tuple(what.lower().split())) for where, what in rules))
+        name = f"AKIDLIMITED{len(CREDENTIALS)}"
+        CREDENTIALS[name] = Credential(name, "limited", ALICE.account_id, policy)
+        return CREDENTIALS[name]
 
     def signer(self, who: Credential = ALICE, *, region: str = "") -> Signer:
         return Signer(

@@ -15,7 +15,6 @@ from predastore.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
 from predastore.s3.access import Need
-from predastore.s3.conditions import write_condition
 from predastore.s3.context import Context
 from predastore.s3.listing import url_encode
 from predastore.s3.target import host_bucket
@@ -132,7 +131,7 @@ def _location(ctx: Context) -> str:
 
 async def run(ctx: Context) -> Response:
     ctx.signer()
-    condition = write_condition(ctx.headers)
+    condition = ctx.write_condition()
     await ctx.bucket(Need.WRITE)
     record = await _complete(ctx, await _wanted(ctx), condition)
     return xml_response(

@@ -10,7 +10,7 @@ from predastore.httpd.message import Response
 from predastore.s3 import checksums, conditions
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
-from predastore.s3.target import Target, parse_copy_source
+from predastore.s3.target import CopySource, parse_copy_source
 from predastore.s3.xml_write import xml_response
 
 _REDIRECT = "x-amz-website-redirect-location"
@@ -55,7 +55,7 @@ def _algorithms(ctx: Context, record: ObjectRecord) -> frozenset[str]:
     return frozenset(one.algorithm for one in record.checksums)
 
 
-def _check_changes_something(ctx: Context, source: Target, *, replace: bool) -> None:
+def _check_changes_something(ctx: Context, source: CopySource, *, replace: bool) -> None:
     """A copy of an object onto itself has to change what is said about it."""
     onto_itself = (source.bucket, source.key) == (ctx.bucket_name, ctx.key)
     changed = replace or any(ctx.headers.get(name) for name in _CHANGES)
@@ -72,7 +72,7 @@ async def run(ctx: Context) -> Response:
     ctx.signer()
     source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
     replace = _replaces_metadata(ctx)
-    condition = conditions.write_condition(ctx.headers)
+    condition = ctx.write_condition()
     _check_changes_something(ctx, source, replace=replace)
     permit = await ctx.permit()
     for _ in range(limits.S3_READ_TRIES_MAX):

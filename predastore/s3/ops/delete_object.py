@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from predastore.httpd.message import Response
-from predastore.s3.conditions import write_condition
 from predastore.s3.context import Context
 from predastore.s3.target import check_version
 
@@ -11,7 +10,7 @@ from predastore.s3.target import check_version
 async def run(ctx: Context) -> Response:
     if "versionId" in ctx.query:
         check_version(ctx.query["versionId"])
-    condition = write_condition(ctx.headers)
+    condition = ctx.write_condition()
     permit = await ctx.permit()
     await ctx.objects.delete(ctx.bucket_name, ctx.key, condition, permit=permit)
     return Response(204)

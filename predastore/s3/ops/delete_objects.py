@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from predastore import limits
 from predastore.backend.interface import Condition
@@ -10,11 +10,14 @@ from predastore.backend.permits import Permit
 from predastore.errors import PredastoreError, S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
+from predastore.s3.access import GET_OBJECT, OF_A_VERSION
 from predastore.s3.context import Context
 from predastore.s3.errors import message_of, not_implemented, translate
 from predastore.s3.target import check_key
 from predastore.s3.xml_read import Element
 from predastore.s3.xml_write import optional, tag, xml_response
+
+_DENIED: Final = S3Error("AccessDenied")
 
 
 class _Doomed(NamedTuple):
@@ -62,11 +65,19 @@ def _entries(document: Element) -> tuple[list[_Doomed], bool]:
 
 
 async def _asked(ctx: Context) -> tuple[list[_Doomed], bool]:
-    """`_entries` of the body."""
+    """`_entries` of the body, those with an error that the policy does not allow."""
     async with ctx.xml("Delete", limits.S3_DELETE_XML_BYTES_MAX) as document:
         if document is None:
             raise S3Error("MissingRequestBodyError")
-        return _entries(document)
+        doomed, quiet = _entries(document)
+    return [one if _may(ctx, one) else one._replace(error=_DENIED) for one in doomed], quiet
+
+
+def _may(ctx: Context, one: _Doomed) -> bool:
+    """Whether what the entry asks for beyond s3:DeleteObject is allowed."""
+    bucket = ctx.bucket_name
+    by_version = one.version is None or ctx.may(OF_A_VERSION["s3:DeleteObject"], bucket)
+    return by_version and (one.etag in (None, "*") or ctx.may(GET_OBJECT, bucket))
 
 
 def _check_protected(ctx: Context) -> None:

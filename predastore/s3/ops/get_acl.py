@@ -6,7 +6,6 @@ buckets that the configuration makes public, where everybody may read.
 
 from __future__ import annotations
 
-from predastore.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3.access import Need
 from predastore.s3.context import Context
@@ -39,7 +38,7 @@ async def run(ctx: Context) -> Response:
     if ctx.key:
         _, record = await ctx.objects.lookup(ctx.bucket_name, ctx.key)
         if record is None:
-            raise S3Error("NoSuchKey", Key=ctx.key)
+            raise ctx.absent(ctx.bucket_name, ctx.key)
         holder = record.owner
     return xml_response(
         "AccessControlPolicy", (owner(holder), _grants(holder, public=bucket.public))

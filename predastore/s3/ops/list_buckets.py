@@ -1,4 +1,5 @@
-"""ListBuckets: GET /. The signer's own buckets, in byte order, a page at a time."""
+"""ListBuckets: GET /. The signer's own buckets, in byte order, a page at a time; of these, such in
+which its policy allows that."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from predastore.s3.dates import iso8601
 from predastore.s3.xml_write import optional, owner, tag, xml_response
 
 _SCOPE = "buckets"
+_LIST = "s3:ListAllMyBuckets"
 
 
 async def run(ctx: Context) -> Response:
@@ -26,7 +28,10 @@ async def run(ctx: Context) -> Response:
     found = [
         bucket
         for bucket in await ctx.objects.buckets(account)
-        if bucket.name > after and bucket.name.startswith(prefix) and bucket.region == region
+        if bucket.name > after
+        and bucket.name.startswith(prefix)
+        and bucket.region == region
+        and ctx.may(_LIST, bucket.name)
     ]
     found.sort(key=lambda bucket: bucket.name)
     shown, more = found[:page], len(found) > page

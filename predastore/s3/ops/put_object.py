@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
-from predastore.s3.conditions import write_condition
 from predastore.s3.context import Context
 
 
@@ -13,7 +12,7 @@ async def run(ctx: Context) -> Response:
     size = ctx.body_size()
     attributes = ctx.attributes()
     expectation = ctx.expectation()
-    condition = write_condition(ctx.headers)
+    condition = ctx.write_condition()
     permit = await ctx.permit()
     record = await ctx.objects.put(
         ctx.bucket_name,
