@@ -3,6 +3,12 @@
 A generated credential lies in <base_path>/credentials.json with mode 0600 and is the same for
 all processes that share the directory. The cluster key, which every cluster connection proves,
 comes from `[cluster] secret`, else from the credentials that all processes share.
+
+What is no S3 (the REST API of s3db, metrics) is signed by the operator's credential: the first
+that no policy limits. Where each of [[auth]] is limited, it is a generated one, known to this host
+alone, and the cluster key is made of it, too: whoever has a limited key can compute neither. On
+several hosts, which can share nothing but their file, it is derived from the cluster key, which is
+as good as `[cluster] secret` is.
 """
 
 from __future__ import annotations
@@ -10,7 +16,8 @@ from __future__ import annotations
 import fcntl
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +31,37 @@ from predastore.httpd.sigv4 import Credential, signing_key
 
 FILE_NAME: Final = "credentials.json"
 _ACCOUNT_ID: Final = "000000000000"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """`auth`: what S3's requests are verified by. `operator`: signs what is no S3. `cluster`: the
+    cluster key, 32 bytes."""
+
+    auth: tuple[Auth, ...]
+    operator: Auth
+    cluster: bytes
+
+
+def keys(config: Config, generated: Callable[[], Auth], is_local: Callable[[str], bool]) -> Keys:
+    """The keys of a process. `generated`: the credential of its base path, asked for where there is
+    no other."""
+    free = next((row for row in config.auth if not row.is_limited), None)
+    if free is not None:
+        return Keys(config.auth, free, cluster_key(config, config.auth))
+    spreads = bool(config.cluster.join) or not all(map(is_local, config.hosts))
+    if config.auth and (config.cluster.secret or spreads):
+        key = cluster_key(config, config.auth)
+        return Keys(config.auth, _derived(key), key)
+    own = generated()
+    return Keys(config.auth or (own,), own, cluster_key(config, (*config.auth, own)))
+
+
+def _derived(key: bytes) -> Auth:
+    """The operator's credential of a cluster that has none, the same on each of its hosts."""
+    info = b"predastore operator v1"
+    secret = HKDF(SHA256(), 32, salt=None, info=info).derive(key).hex()
+    return Auth("PSOPERATOR", secret, _ACCOUNT_ID)
 
 
 class Known:
@@ -101,10 +139,11 @@ def cluster_key(config: Config, auth: tuple[Auth, ...]) -> bytes:
     return HKDF(SHA256(), 32, salt=None, info=info).derive(material.encode())
 
 
-def token_key(config: Config, auth: tuple[Auth, ...]) -> bytes:
-    """32 bytes that authenticate continuation tokens, the same on every gateway of a cluster."""
+def token_key(cluster: bytes) -> bytes:
+    """32 bytes, of the cluster key, that authenticate continuation tokens: the same on every
+    gateway of a cluster."""
     info = b"predastore continuation tokens v1"
-    return HKDF(SHA256(), 32, salt=None, info=info).derive(cluster_key(config, auth))
+    return HKDF(SHA256(), 32, salt=None, info=info).derive(cluster)
 
 
 def cluster_id(config: Config) -> bytes:

@@ -32,7 +32,7 @@ from predastore import (
     telemetry,
     watchdog,
 )
-from predastore.config import Config, losses
+from predastore.config import Config, losses, owner_of
 from predastore.errors import PredastoreError, StartupError, located
 from predastore.gauges import Gauges
 from predastore.limits import (
@@ -59,8 +59,9 @@ def run(
     if settings.cluster.join and settings.backend == "distributed":
         logs.configure(settings.log_level)
         with _started():
-            auth = settings.auth or (credentials.ensure(settings.base_path),)
-        completed = asyncio.run(_joined(settings, credentials.cluster_key(settings, auth)))
+            generated = partial(credentials.ensure, settings.base_path)
+            keys = credentials.keys(settings, generated, roles.is_local)
+        completed = asyncio.run(_joined(settings, keys.cluster))
         if completed is None:
             return 0
         settings, reread = completed(settings), _chain(reread, completed)
@@ -189,7 +190,7 @@ class Host:
             await asyncio.sleep(READY_POLL_MS / 1000)
         parts.is_ready = True
         ca = parts.tls_files.ca if parts.tls_files is not None else None
-        facts = banner.Facts(parts.settings, parts.roles, parts.auth[0], parts.generated, ca)
+        facts = banner.Facts(parts.settings, parts.roles, parts.keys.auth[0], parts.generated, ca)
         sys.stdout.write(banner.text(facts))
         sys.stdout.flush()
         self._warn()
@@ -228,7 +229,7 @@ class Host:
             return True
         try:
             for bucket in parts.settings.buckets:
-                owner = bucket.account_id or parts.auth[0].account_id
+                owner = owner_of(bucket, parts.keys.auth)
                 await parts.objects.create_bucket(
                     bucket.name, owner, parts.settings.region, bucket.public
                 )

@@ -13,6 +13,7 @@ import contextlib
 import os
 import socket
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from predastore import certificates, credentials, daemon, roles
@@ -57,7 +58,7 @@ class Parts:
         # Resolved with the reason, should a part be unable to go on.
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.generated = not settings.auth
-        self.auth: tuple[Auth, ...] = settings.auth
+        self.auth = settings.auth  # [[auth]] as it is in force
         self.objects: Objects | None = None
         self.store: DistributedStore | FilesystemStore | None = None
         self.nodes: list[NodeStore] = []
@@ -82,9 +83,8 @@ class Parts:
             stack.enter_context(daemon.held(settings.base_path))
         for member in self.roles.members:
             stack.enter_context(daemon.held(member.path))
-        if self.generated:
-            self.auth = (credentials.ensure(settings.base_path),)
-        self._known.replace(self.auth)
+        self.keys = self._keys(self.auth)
+        self._known.replace(self.keys.auth)
         self.tls_files = self._certificate(settings)
         if self.tls_files is not None:
             self._tls = certificates.Served(self.tls_files)
@@ -127,25 +127,30 @@ class Parts:
         return self._tls.prepared(files)
 
     def _prepare_auth(self, settings: Config) -> Apply:
-        auth = settings.auth or (credentials.ensure(self.settings.base_path),)
+        auth = settings.auth
+        keys = self._keys(auth)
         if self.settings.backend == "distributed":
-            self._check_cluster_key(auth)
+            self._check_cluster_key(keys.cluster)
 
         def apply() -> None:
-            self.auth = auth
-            self._known.replace(auth)
+            self.auth, self.keys = auth, keys
+            self._known.replace(keys.auth)
             for row, known in self._known_to_members:
                 known.replace(self._database_credentials(row))
 
         return apply
 
-    def _check_cluster_key(self, auth: tuple[Auth, ...]) -> None:
+    def _keys(self, auth: tuple[Auth, ...]) -> credentials.Keys:
+        """What these rows of [[auth]] come to."""
+        generated = partial(credentials.ensure, self.settings.base_path)
+        return credentials.keys(replace(self.settings, auth=auth), generated, roles.is_local)
+
+    def _check_cluster_key(self, key: bytes) -> None:
         """Other processes prove themselves by the key that this one has: it stays what it is."""
         settings, roles_ = self.settings, self.roles
         alone = set(settings.nodes) <= set(roles_.nodes) and set(settings.db) <= set(roles_.members)
         alone = alone and (self.discovery is None or self.discovery.is_alone)
-        before = credentials.cluster_key(settings, self.auth)
-        if not alone and credentials.cluster_key(settings, auth) != before:
+        if not alone and key != self._keys(self.auth).cluster:
             raise ConfigError(
                 [
                     "[[auth]]: the cluster key is made of the credentials, as there is no "
@@ -164,7 +169,7 @@ class Parts:
         await self._open_objects(stack, state, store)
 
     async def _open_cluster(self, stack: contextlib.AsyncExitStack) -> None:
-        settings, key = self.settings, credentials.cluster_key(self.settings, self.auth)
+        settings, key = self.settings, self.keys.cluster
         name = f"s3d/{socket.gethostname()}/{os.getpid()}"
         endpoint = Endpoint(cluster_key=key, certificate=self_signed(), name=name)
         stack.push_async_callback(endpoint.close)
@@ -238,7 +243,7 @@ class Parts:
     def _database_credentials(self, row: Db) -> tuple[Auth, ...]:
         if row.access_key_id:
             return (Auth(row.access_key_id, row.secret_access_key),)
-        return self.auth[:1]
+        return (self.keys.operator,)
 
     async def _open_distributed(
         self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, discovery: Discovery
@@ -295,7 +300,7 @@ class Parts:
         assert self.objects is not None
         verifier = Verifier(self._known.find, region=settings.region, service="s3")
         listener = daemon.inherited()
-        key = credentials.token_key(settings, self.auth)
+        key = credentials.token_key(self.keys.cluster)
         handler = S3Service(
             self.objects,
             verifier,
@@ -304,7 +309,7 @@ class Parts:
             domains=settings.domains,
             ready=lambda: self.is_ready,
             write_obstacle=self.write_obstacle,
-            operator=lambda: self.auth[0].account_id,
+            operator=lambda: self.keys.operator.account_id,
             host_id=host_id_of(f"{socket.gethostname()}:{settings.port}"),
         )
         on_done = await self._accounts(stack)

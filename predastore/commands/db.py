@@ -171,10 +171,10 @@ def _apis(settings: Config, request: Request) -> Iterator[Api]:
     named = _named(settings, request)
     first = named or tuple(row for row in settings.db if roles.is_local(row.host))
     others = () if named else tuple(row for row in settings.db if row not in first)
-    shared = settings.auth[:1] or (remote.generated(settings),)
+    operator = remote.keys(settings).operator
     context = _context(settings, request.ca)
     for row in (*first, *others):
-        auth = shared[0]
+        auth = operator
         if row.access_key_id:
             auth = Auth(row.access_key_id, row.secret_access_key)
         credential = Credential(auth.access_key_id, auth.secret_access_key, auth.account_id)

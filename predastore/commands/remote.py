@@ -17,7 +17,7 @@ from typing import Final
 
 import uvloop
 
-from predastore import credentials, discovery, flags, joining
+from predastore import credentials, discovery, flags, joining, roles
 from predastore.backend.ring_table import NodeRow, RingStore, RingTable
 from predastore.backend.state import DistributedState
 from predastore.coding.erasure import Code
@@ -100,8 +100,7 @@ def run(settings: Config, work: Callable[[Remote], Awaitable[int]]) -> int:
 
 @contextlib.asynccontextmanager
 async def connected(settings: Config) -> AsyncIterator[Remote]:
-    auth = settings.auth or (generated(settings),)
-    key = credentials.cluster_key(settings, auth)
+    key = keys(settings).cluster
     if settings.cluster.join:
         settings = (await joining.joined(settings, key))(settings)
     endpoint = Endpoint(cluster_key=key, certificate=self_signed(), name="s3d-command")
@@ -187,6 +186,11 @@ async def _view(endpoint: Endpoint, settings: Config) -> tuple[Record, ...]:
     raise PeerUnreachable(f"no process of the cluster answers:\n  {reasons}")
 
 
+def keys(settings: Config) -> credentials.Keys:
+    """Those that the processes of this configuration have."""
+    return credentials.keys(settings, lambda: generated(settings), roles.is_local)
+
+
 def generated(settings: Config) -> Auth:
     """The credentials of a cluster that was started without any; they are not made here."""
     file = settings.base_path / credentials.FILE_NAME
@@ -195,8 +199,8 @@ def generated(settings: Config) -> Auth:
             return credentials.ensure(settings.base_path)
     raise ConfigError(
         [
-            f"no [[auth]] in the configuration, and no {file}; name the cluster's file with "
-            "-config, or its data with -base-path"
+            f"no [[auth]]{' without a policy' if settings.auth else ''} in the configuration, and "
+            f"no {file}; name the cluster's file with -config, or its data with -base-path"
         ]
     )
 

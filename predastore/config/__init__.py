@@ -15,6 +15,7 @@ from predastore.config.model import (
     Rs,
     complete,
     development,
+    owner_of,
     with_base_path,
 )
 from predastore.config.policy import Policy
@@ -38,6 +39,7 @@ __all__ = [
     "complete",
     "development",
     "load",
+    "owner_of",
     "parse",
     "problems",
     "size_bytes",

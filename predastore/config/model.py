@@ -6,6 +6,7 @@ and tls_key, are relative to the working directory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -87,7 +88,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket made at start if it is absent; `account_id` owns it (default: the first auth's)."""
+    """A bucket made at start if it is absent; `account_id` owns it, by default `owner_of`."""
 
     name: str
     public: bool = False
@@ -134,6 +135,22 @@ class Config:
     buckets: tuple[Bucket, ...] = ()
     embedded_db: bool = False
     source: str = ""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Those of nodes and members, each once."""
+        return tuple(dict.fromkeys([r.host for r in self.nodes] + [r.host for r in self.db]))
+
+
+def owner_of(bucket: Bucket, auth: Sequence[Auth]) -> str:
+    """The account that a bucket of the file is made for: that of the row, else of the first key
+    whose policy names the bucket, else of the first key."""
+    named = (
+        row
+        for row in auth
+        if row.policy is not None and any(rule.bucket == bucket.name for rule in row.policy.rules)
+    )
+    return bucket.account_id or next(named, auth[0]).account_id
 
 
 def development(base_path: Path, backend: str) -> Config:

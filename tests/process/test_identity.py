@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 
 from predastore import certificates, config, credentials
+from predastore.config.policy import Rule
 from predastore.errors import StartupError
 
 
@@ -37,6 +38,52 @@ def test_the_cluster_key_follows_the_secret_or_the_credentials() -> None:
     assert credentials.cluster_key(plain, (one, two)) == credentials.cluster_key(plain, (two, one))
     assert credentials.cluster_key(plain, (one,)) != credentials.cluster_key(plain, (two,))
     assert credentials.cluster_key(secret, (one,)) == credentials.cluster_key(secret, (two,))
+
+
+LIMITED = config.Auth("L", "limited", policy=config.Policy())
+OWN = config.Auth("OWN", "generated")
+
+
+def keys(*auth: config.Auth, hosts: str = "127.0.0.1", secret: str = "") -> credentials.Keys:
+    """Those of a cluster on these hosts, seen from 127.0.0.1."""
+    rows = [{"id": n, "host": host, "port": 9991} for n, host in enumerate(hosts.split())]
+    raw = {"cluster": {"secret": secret} if secret else {}, "db": rows}
+    settings = replace(config.parse(raw, "f"), auth=auth)
+    return credentials.keys(settings, lambda: OWN, lambda host: host == "127.0.0.1")
+
+
+def test_the_operators_key_is_the_first_that_nothing_limits() -> None:
+    everything = config.Policy((Rule("*", ("s3:*",)),))
+    for free in (config.Auth("F", "free"), config.Auth("F", "free", policy=everything)):
+        found = keys(LIMITED, free)
+        assert (found.operator, found.auth) == (free, (LIMITED, free))
+    assert keys() == credentials.Keys((OWN,), OWN, keys().cluster)
+
+
+def test_who_has_a_limited_key_has_neither_the_operators_nor_the_clusters() -> None:
+    found = keys(LIMITED)
+    assert (found.operator, found.auth) == (OWN, (LIMITED,))
+    as_known_to_them = credentials.cluster_key(config.parse({}, "f"), (LIMITED,))
+    assert found.cluster != as_known_to_them
+    shared = keys(LIMITED, secret="of the cluster", hosts="127.0.0.1 192.0.2.1")
+    assert shared.operator.secret_access_key not in (OWN.secret_access_key, "limited")
+    other = keys(LIMITED, secret="another", hosts="127.0.0.1 192.0.2.1")
+    assert shared.operator != other.operator
+
+
+def test_every_host_has_the_same_keys() -> None:
+    for secret in ("", "of the cluster"):
+        assert keys(LIMITED, secret=secret, hosts="127.0.0.1 192.0.2.1") == keys(
+            LIMITED, secret=secret, hosts="192.0.2.1 127.0.0.1"
+        )
+
+
+def test_a_bucket_of_the_file_belongs_to_whose_policy_names_it() -> None:
+    videos = config.Policy((Rule("*", ("s3:*",)), Rule("videos", ("s3:GetObject",))))
+    auth = (config.Auth("A", "a", "1"), config.Auth("B", "b", "2", videos))
+    assert config.owner_of(config.Bucket("videos"), auth) == "2"
+    assert config.owner_of(config.Bucket("others"), auth) == "1"
+    assert config.owner_of(config.Bucket("videos", account_id="3"), auth) == "3"
 
 
 def test_the_cluster_id_outlives_a_change_of_credentials() -> None:
