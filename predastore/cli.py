@@ -65,17 +65,16 @@ examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> flags.Parser:
     """The argument parser; `-flag` and `--flag` are the same."""
-    made = argparse.ArgumentParser(
+    made = flags.Parser(
+        commands=[one.name for one in commands.COMMANDS],
         prog="s3d",
         usage="s3d [flags]\n       s3d COMMAND ...",
         description="Predastore: an S3 server over Reed-Solomon coded shards.\n\n"
         "commands, each with a -help of its own:\n" + "\n".join(commands.usage()),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-        allow_abbrev=False,
     )
     flags.add(made)
     about = made.add_argument_group("About")
@@ -94,7 +93,7 @@ def resolve(
     arguments: Sequence[str], environment: Mapping[str, str]
 ) -> tuple[config.Config, flags.Options]:
     """The configuration and options of a command line; ConfigError lists all that is wrong."""
-    return flags.settled(vars(parser().parse_args(list(arguments))), environment)
+    return flags.settled(parser().take(arguments), environment)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,12 +7,14 @@ need, under the same names (`add`), and read them the same way (`settled`).
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from predastore import config
+from predastore.config.nearest import nearest
 from predastore.errors import ConfigError
 
 DEFAULT_CONFIG: Final = Path("config/server.toml")
@@ -83,6 +85,53 @@ _OF_THE_FILE: Final = (  # flags that stand for a key of the file
     *("backend", "host", "port", "base-path", "tls-cert", "tls-key", "log-level"),
     *("access-log", "metrics-host", "metrics-port"),
 )
+
+
+class Parser(argparse.ArgumentParser):
+    """One that names the flag, command or operation that was meant, where one is nearly right.
+    `commands`: words that may stand first, and that the caller has looked for."""
+
+    def __init__(self, *, commands: Sequence[str] = (), **arguments: Any) -> None:
+        super().__init__(add_help=False, allow_abbrev=False, **arguments)
+        self._commands = commands
+
+    def take(self, given: Sequence[str]) -> dict[str, Any]:
+        """What a command line says, by dest; the process ends with code 2 where it is wrong. Flags
+        are looked at first: the value of one that is not known is nothing else's."""
+        self._check_flags(given)
+        return vars(self.parse_intermixed_args(list(given)))
+
+    def _check_flags(self, given: Sequence[str]) -> None:
+        flags = {name: one for one in self._actions for name in one.option_strings}
+        words = iter(given)
+        for word in words:
+            name, equals, _ = word.partition("=")
+            if word == "--":
+                return
+            if name in flags:
+                if flags[name].nargs is None and not equals:
+                    next(words, None)  # its value
+            elif word[:1] == "-" and len(word) > 1 and not word[1:].isdecimal():
+                dashes = name.startswith("--")
+                meant = nearest(name, [one for one in flags if one.startswith("--") is dashes])
+                more = f"did you mean {meant}?" if meant else f"see {self.prog} -help"
+                self.error(f"{name}: no such flag; {more}")
+
+    def error(self, message: str) -> NoReturn:
+        choice = _CHOICE.search(message)
+        stray = _STRAY.match(message)
+        if choice is not None:
+            meant = nearest(choice[1], re.findall(r"[^\s',]+", choice[2]))
+            message += f"; did you mean {meant}?" if meant else ""
+        elif stray is not None and self._commands:
+            meant = nearest(stray[1], self._commands)
+            more = f"did you mean {meant}?" if meant else f"see {self.prog} -help"
+            message = f"{stray[1]}: no such command; {more}"
+        super().error(message)
+
+
+_CHOICE: Final = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
+_STRAY: Final = re.compile(r"unrecognized arguments: (\S+)")
 
 
 @dataclass(frozen=True)

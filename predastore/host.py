@@ -18,6 +18,7 @@ from typing import Any
 import uvloop
 
 from predastore import (
+    advice,
     banner,
     certificates,
     credentials,
@@ -32,7 +33,7 @@ from predastore import (
     telemetry,
     watchdog,
 )
-from predastore.config import Config, losses, owner_of
+from predastore.config import Config, owner_of
 from predastore.errors import PredastoreError, StartupError, located
 from predastore.gauges import Gauges
 from predastore.limits import (
@@ -144,6 +145,7 @@ class Host:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.hangup = asyncio.Event()  # SIGHUP came
+        self._advised: frozenset[str] = frozenset()
         parts.reloader.add(("log_level",), _prepare_log_level)
 
     async def open_monitoring(self, stack: contextlib.AsyncExitStack) -> None:
@@ -174,7 +176,8 @@ class Host:
             await self.hangup.wait()
             self.hangup.clear()
             daemon.notify_reloading()
-            await self._parts.reloader.reload(reread)
+            if await self._parts.reloader.reload(reread):
+                self._warn()
             daemon.notify("READY=1")
 
     async def _announce(self) -> None:
@@ -197,11 +200,14 @@ class Host:
         daemon.notify("READY=1")
 
     def _warn(self) -> None:
-        """What the settings make likely to be lost."""
-        settings = self._parts.settings
-        if settings.backend == "distributed":
-            for warning in losses.warnings(losses.Layout.of(settings)):
-                _log.warning("%s", warning)
+        """Logs what is worth a second look in the settings, but for what was said before."""
+        settings = self._parts.reloader.settings
+        levels = dict.fromkeys(advice.notes(settings), logging.INFO)
+        levels |= dict.fromkeys(advice.warnings(settings, roles.is_local), logging.WARNING)
+        for line, level in levels.items():
+            if line not in self._advised:
+                _log.log(level, "%s", line)
+        self._advised = frozenset(levels)
 
     async def _keep_ready(self) -> None:
         """Keeps an eye on whether metadata still answers."""

@@ -202,8 +202,8 @@ class Parts:
         stack.push_async_callback(store.close)
         self.nodes.append(store)
         endpoint.serve(f"node/{row.id}", node_server.service(store))
-        with daemon.listening(row.host, row.port, f"[[nodes]] id {row.id}, port"):
-            await endpoint.listen(f"node/{row.id}", row.host, row.port)
+        with daemon.listening(row.listen_host, row.port, f"[[nodes]] id {row.id}, port"):
+            await endpoint.listen(f"node/{row.id}", row.listen_host, row.port)
 
     async def _open_member(
         self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, row: Db
@@ -227,15 +227,15 @@ class Parts:
         self.members.append(member)
         member.failed.add_done_callback(self._fail)
         endpoint.serve(f"db/{row.id}", service.service(member, endpoint))
-        with daemon.listening(row.host, row.raft_port, f"[[db]] id {row.id}, raft_port"):
-            await endpoint.listen(f"db/{row.id}", row.host, row.raft_port)
+        with daemon.listening(row.listen_host, row.raft_port, f"[[db]] id {row.id}, raft_port"):
+            await endpoint.listen(f"db/{row.id}", row.listen_host, row.raft_port)
         client = Client(endpoint, [other.id for other in self.settings.db], prefer=row.id)
         known = credentials.Known(self._database_credentials(row))
         self._known_to_members.append((row, known))
         verifier = Verifier(known.find, region=self.settings.region, service="s3db")
         context = self._tls.context if self._tls is not None else None
         server = rest.server(
-            client, member, verifier, host=row.host, port=row.port, ssl_context=context
+            client, member, verifier, host=row.listen_host, port=row.port, ssl_context=context
         )
         await server.start()
         stack.push_async_callback(server.close)

@@ -7,22 +7,19 @@ is a warning. Exit codes: 0 fine, 2 not.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
-from predastore import certificates, flags, roles
+from predastore import advice, certificates, flags, roles
 from predastore.config import Config, losses
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> flags.Parser:
     """The argument parser of `s3d check-config`."""
-    made = argparse.ArgumentParser(
+    made = flags.Parser(
         prog="s3d check-config",
         usage="s3d check-config FILE [flags]",
         description="Checks a configuration and the certificate that it names. Nothing is touched.",
-        add_help=False,
-        allow_abbrev=False,
     )
     made.add_argument("file", metavar="FILE", help="the configuration, TOML")
     flags.add(made, tuple(flag for flag in flags.FLAGS if flag.name != "config"))
@@ -33,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """`s3d check-config FILE`; the exit code. ConfigError lists all that is wrong."""
-    given = vars(parser().parse_intermixed_args(list(arguments)))
+    given = parser().take(arguments)
     file = given.pop("file")
     settings, options = flags.settled({**given, "config": file}, environment)
     chosen = roles.choose(
@@ -48,10 +45,11 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     say = sys.stdout.write
     say(f"{file}: fine; this host would run {_summary(settings, chosen)}\n")
     if settings.backend == "distributed" and settings.db:
-        layout = losses.Layout.of(settings)
-        say(f"{file}: may be lost: {losses.summary(layout)}\n")
-        for warning in losses.warnings(layout):
-            say(f"{file}: warning: {warning}\n")
+        say(f"{file}: may be lost: {losses.summary(losses.Layout.of(settings))}\n")
+    for note in advice.notes(settings):
+        say(f"{note}\n")
+    for warning in advice.warnings(settings, roles.is_local):
+        say(f"{file}: warning: {warning}\n")
     return 0
 
 

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from predastore import flags
 from predastore.backend import records
 from predastore.backend.healing.rebalance import digest
 from predastore.backend.healing.records import HEALING, PROGRESS_KEY, ProgressRecord
@@ -49,7 +50,7 @@ _STALE_S: Final = 30.0  # what is said of healing is older where no process heal
 _HEADS: Final = ("node", "address", "state", "weight", "health", "shards", "used", "free")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> flags.Parser:
     made = remote.parser("cluster", _USAGE, _DESCRIPTION, _EPILOG, ("config", "base-path"))
     names = [one.name for one in OPERATIONS["cluster"]]
     made.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
@@ -62,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """`s3d cluster ...`; the exit code."""
     made = parser()
-    given = vars(made.parse_intermixed_args(list(arguments)))
+    given = made.take(arguments)
     command, text = given.pop("command"), given.pop("id")
     if (command in _STATES) is not (text is not None):
         made.error(f"{command} takes {'the id of a node' if command in _STATES else 'no id'}")

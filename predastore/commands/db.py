@@ -55,16 +55,14 @@ class Request:
     db_node: int = roles.ALL_LOCAL
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> flags.Parser:
     """The argument parser of `s3d db`."""
-    made = argparse.ArgumentParser(
+    made = flags.Parser(
         prog="s3d db",
         usage="s3d db COMMAND [ARGUMENT] [flags]",
         description="Operate the metadata cluster.\n\ncommands:\n" + "\n".join(operations("db")),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-        allow_abbrev=False,
     )
     names = [one.name for one in OPERATIONS["db"]]
     made.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
@@ -86,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """`s3d db ...`; the exit code."""
     made = parser()
-    given = vars(made.parse_intermixed_args(list(arguments)))
+    given = made.take(arguments)
     wanted = next(row for row in OPERATIONS["db"] if row.name == given["command"])
     if bool(wanted.argument) is not (given["argument"] is not None):
         made.error(f"{wanted.name} takes {wanted.argument or 'no argument'}")

@@ -6,7 +6,6 @@ inside. Anywhere else it is put together from the installed packages.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import predastore
+from predastore import flags
 
 _FILES: Final = re.compile(r"(LICEN[CS]E|COPYING|NOTICE)[^/]*$", re.IGNORECASE)
 _RULE: Final = "=" * 80
@@ -22,14 +22,12 @@ _RULE: Final = "=" * 80
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """`s3d licenses`; the exit code."""
-    made = argparse.ArgumentParser(
+    made = flags.Parser(
         prog="s3d licenses",
         description="Shows the licences of all that s3d is made of.",
-        add_help=False,
-        allow_abbrev=False,
     )
     made.add_argument("-h", "-help", "--help", action="help", help="show this and exit")
-    made.parse_args(list(arguments))
+    made.take(arguments)
     kept = Path(predastore.__file__).with_name("licenses.txt")
     sys.stdout.write(kept.read_text("utf-8") if kept.exists() else render(packages()))
     return 0

@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from predastore import flags
 from predastore.commands import OPERATIONS, operations, ownership, remote
 from predastore.commands.remote import Remote, say
 from predastore.errors import ConfigError, PredastoreError
@@ -38,7 +39,7 @@ examples:
 _HEADS: Final = ("node", "shards", "live", "dead", "free", "segments", "bad", "scrub", "state")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> flags.Parser:
     made = remote.parser("node", _USAGE, _DESCRIPTION, _EPILOG, ("config", "base-path"))
     names = [one.name for one in OPERATIONS["node"]]
     made.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """`s3d node ...`; the exit code."""
     made = parser()
-    given = vars(made.parse_intermixed_args(list(arguments)))
+    given = made.take(arguments)
     command, text = given.pop("command"), given.pop("id")
     if (command == "status") is not (text is None):
         made.error("status takes no id" if command == "status" else f"{command} takes a node's id")

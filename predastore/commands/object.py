@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from predastore import flags
 from predastore.backend import records
 from predastore.backend.records import MISSING, OBJECTS, ObjectRecord, ShardExtent
 from predastore.commands import OPERATIONS, operations, remote
@@ -60,7 +61,7 @@ class Place:
     health: str
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> flags.Parser:
     made = remote.parser("object", _USAGE, _DESCRIPTION, _EPILOG, ("config", "base-path"))
     names = [one.name for one in OPERATIONS["object"]]
     made.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
@@ -71,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """`s3d object ...`; the exit code."""
-    given = vars(parser().parse_intermixed_args(list(arguments)))
+    given = parser().take(arguments)
     given.pop("command")
     bucket, key = _named(given.pop("url"))
     settings, _ = remote.settled(given, environment)

@@ -63,16 +63,14 @@ class Remote:
 
 def parser(
     name: str, usage: str, description: str, epilog: str, names: Sequence[str] = FLAGS
-) -> argparse.ArgumentParser:
+) -> flags.Parser:
     """The parser of a command with the flags that find the cluster."""
-    made = argparse.ArgumentParser(
+    made = flags.Parser(
         prog=f"s3d {name}",
         usage=usage,
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-        allow_abbrev=False,
     )
     flags.add(made, tuple(flag for flag in flags.FLAGS if flag.name in names))
     about = made.add_argument_group("About")

@@ -39,24 +39,22 @@ _REST_OF_SCREEN: Final = "\x1b[J"
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """`s3d top ...`; the exit code."""
-    given = parser().parse_intermixed_args(list(arguments))
-    urls = addresses(given.address, vars(given), environment)
+    given = parser().take(arguments)
+    urls = addresses(given["address"], given, environment)
     with contextlib.suppress(KeyboardInterrupt):
-        if given.once or not sys.stdout.isatty():
-            return _once(urls, given.interval)
+        if given["once"] or not sys.stdout.isatty():
+            return _once(urls, given["interval"])
         with _screen():
-            _live(urls, given.interval)
+            _live(urls, given["interval"])
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+def parser() -> flags.Parser:
+    made = flags.Parser(
         prog="s3d top",
         usage="s3d top [ADDRESS ...] [flags]",
         description="Shows requests, nodes, members and processes, live. ADDRESS: host:port of a "
         "process that was started with -metrics-port.",
-        add_help=False,
-        allow_abbrev=False,
     )
     made.add_argument("address", nargs="*", metavar="ADDRESS", help=argparse.SUPPRESS)
     output = made.add_argument_group("Output")

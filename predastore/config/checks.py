@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 from predastore import limits
-from predastore.config.model import Config
+from predastore.config.model import LOOPBACK, Config, Db, Node
 
 # (table, number of the row or -1, key, what is wrong and what to write)
 Report = Callable[[str, int, str, str], None]
@@ -36,8 +38,34 @@ def place(table: str, number: int, key: str) -> str:
     return ", ".join(part for part in (header, key) if part)
 
 
-def check(config: Config, node_rows: int, report: Report, listens: Listens = _for_all) -> None:
-    """Reports every contradiction in `config`; `node_rows` counts the unreadable ones too."""
+def check(
+    config: Config,
+    node_rows: int,
+    report: Report,
+    listens: Listens = _for_all,
+    doubtful: Collection[str] = (),
+) -> None:
+    """Reports every contradiction in `config`; `node_rows` counts the unreadable ones too.
+    `doubtful`: tables that could not be read as they were meant: nothing follows from them."""
+    if "rs" not in doubtful:
+        _check_code(config, report)
+        if not {"nodes", "cluster"} & set(doubtful):
+            _check_enough(config, node_rows, report)
+    if len(config.db) > limits.DB_MEMBERS_MAX:
+        report("db", limits.DB_MEMBERS_MAX, "", f"at most {limits.DB_MEMBERS_MAX} members")
+    if (config.tls_cert is None) != (config.tls_key is None) and "" not in doubtful:
+        key = "tls_key" if config.tls_key is None else "tls_cert"
+        report("", -1, key, "tls_cert and tls_key go together; write both or neither")
+    _check_unique(config, report)
+    _check_ports(config, report, listens)
+    _check_pathnames(config, report)
+    for number, member in enumerate(config.db):
+        if bool(member.access_key_id) != bool(member.secret_access_key):
+            what = "access_key_id and secret_access_key go together; write both or neither"
+            report("db", number, "access_key_id", what)
+
+
+def _check_code(config: Config, report: Report) -> None:
     rs = config.rs
     shards = rs.data + rs.parity
     if shards > limits.SHARDS_MAX:
@@ -55,6 +83,12 @@ def check(config: Config, node_rows: int, report: Report, listens: Listens = _fo
             f"{rs.write_min} shards can not be the least of a write under RS({rs.data},"
             f"{rs.parity}); write {rs.data} (as few as give it back) to {shards} (all of them)",
         )
+
+
+def _check_enough(config: Config, node_rows: int, report: Report) -> None:
+    """Enough nodes for the code."""
+    rs = config.rs
+    shards = rs.data + rs.parity
     if config.nodes and node_rows < shards and not config.cluster.join:
         report(
             "rs",
@@ -72,17 +106,6 @@ def check(config: Config, node_rows: int, report: Report, listens: Listens = _fo
             f"RS({rs.data},{rs.parity}) puts {shards} shards on {shards} nodes, and {active} of "
             'the file\'s [[nodes]] are not draining; add others, or write state = "active"',
         )
-    if len(config.db) > limits.DB_MEMBERS_MAX:
-        report("db", limits.DB_MEMBERS_MAX, "", f"at most {limits.DB_MEMBERS_MAX} members")
-    if (config.tls_cert is None) != (config.tls_key is None):
-        key = "tls_key" if config.tls_key is None else "tls_cert"
-        report("", -1, key, "tls_cert and tls_key go together; write both or neither")
-    _check_unique(config, report)
-    _check_ports(config, report, listens)
-    for number, member in enumerate(config.db):
-        if bool(member.access_key_id) != bool(member.secret_access_key):
-            what = "access_key_id and secret_access_key go together; write both or neither"
-            report("db", number, "access_key_id", what)
 
 
 def _check_unique(config: Config, report: Report) -> None:
@@ -106,23 +129,51 @@ def _check_unique(config: Config, report: Report) -> None:
 
 def _check_ports(config: Config, report: Report, listens: Listens) -> None:
     """No two listeners of one protocol on one address."""
-    taken: dict[tuple[str, str, int], str] = {}
+    taken: list[tuple[str, str, int, str]] = []
     if listens("", -1):
-        taken["tcp", config.host, config.port] = "port"
+        taken.append(("tcp", config.host, config.port, "port"))
     metrics = ("", -1, "metrics_port", "tcp", config.metrics_host, config.metrics_port)
     nodes = [(n, row) for n, row in enumerate(config.nodes) if listens("nodes", row.id)]
     db = [(n, row) for n, row in enumerate(config.db) if listens("db", row.id)]
     listeners = [
         *([metrics] if config.metrics_port else []),
-        *(("nodes", n, "port", "udp", row.host, row.port) for n, row in nodes),
-        *(("db", n, "port", "tcp", row.host, row.port) for n, row in db),
-        *(("db", n, "raft_port", "udp", row.host, row.raft_port) for n, row in db),
+        *(("nodes", n, "port", "udp", _address(row), row.port) for n, row in nodes),
+        *(("db", n, "port", "tcp", _address(row), row.port) for n, row in db),
+        *(("db", n, "raft_port", "udp", _address(row), row.raft_port) for n, row in db),
     ]
     for table, number, key, protocol, host, port in listeners:
         if port > 65535:
             report(table, number, key, f"{port} is over 65535; write a {key} of its own")
-        other = taken.get((protocol, host, port)) or taken.get((protocol, "0.0.0.0", port))
-        if other:
-            what = f"{protocol} port {port} on {host} is taken by {other}; write another"
-            report(table, number, key, what)
-        taken[protocol, host, port] = place(table, number, key)
+        for other_protocol, other_host, other_port, other in taken:
+            if (other_protocol, other_port) == (protocol, port) and _overlap(host, other_host):
+                what = f"{protocol} port {port} on {host} is taken by {other}; write another"
+                report(table, number, key, what)
+                break
+        taken.append((protocol, host, port, place(table, number, key)))
+
+
+def _address(row: Node | Db) -> str:
+    """Where it listens; where that is everywhere on a host that the file names, that host."""
+    return row.listen_host if row.host in LOOPBACK.values() else row.host
+
+
+def _overlap(host: str, other: str) -> bool:
+    """Whether two listeners on one port get in each other's way: on one address, or where one
+    listens on all of the other's kind."""
+    if (":" in host) is not (":" in other):
+        return False
+    return host == other or host in LOOPBACK or other in LOOPBACK
+
+
+def _check_pathnames(config: Config, report: Report) -> None:
+    """No file of one bucket is where another's is."""
+    seen: list[tuple[Path, str]] = []
+    for number, row in enumerate(config.buckets):
+        if row.pathname is None:
+            continue
+        path = Path(os.path.abspath(row.pathname))
+        for other, name in seen:
+            if path.is_relative_to(other) or other.is_relative_to(path):
+                what = f"{path} and {other}, of bucket {name}, lie within each other; write another"
+                report("buckets", number, "pathname", what)
+        seen.append((path, row.name))

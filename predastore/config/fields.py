@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from predastore import limits
-from predastore.config.model import BACKENDS, LOG_LEVELS, NODE_STATES
+from predastore.config.model import BACKENDS, BUCKET_TYPES, LOG_LEVELS, NODE_STATES
 from predastore.config.policy import read_policy
 
 
@@ -146,6 +146,11 @@ def _bucket_name(value: Any) -> str:
     return text
 
 
+def _pathname(value: Any) -> Path | None:
+    """A directory; "" is as none."""
+    return None if value == "" else _path(value)
+
+
 _PORT: Final = _integer(1, 65535)
 _ID: Final = _integer(0, 65535)
 
@@ -183,6 +188,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "port": Field(_PORT, required=True),
         "raft_port": Field(_PORT),
         "path": Field(_path),
+        "advertise_host": Field(_host),
         "access_key_id": Field(_text),
         "secret_access_key": Field(_text),
     },
@@ -191,6 +197,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "host": Field(_host, required=True),
         "port": Field(_PORT, required=True),
         "path": Field(_path),
+        "advertise_host": Field(_host),
         "weight": Field(_number(limits.RING_WEIGHT_MIN, limits.RING_WEIGHT_MAX)),
         "state": Field(_one_of(NODE_STATES)),
     },
@@ -204,6 +211,9 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "name": Field(_bucket_name, required=True),
         "public": Field(_flag),
         "account_id": Field(_text),
+        "region": Field(_text),
+        "type": Field(_one_of(tuple(BUCKET_TYPES))),
+        "pathname": Field(_pathname),
     },
 }
 SINGLE: Final = ("rs", "cluster")

@@ -18,8 +18,10 @@ BACKENDS: Final = ("filesystem", "distributed")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 ACTIVE: Final = "active"
 DRAINING: Final = "draining"
+BUCKET_TYPES: Final = {"fs": "filesystem", "distributed": "distributed"}  # the backend of each
 NODE_STATES: Final = (ACTIVE, DRAINING)
 RAFT_PORT_OFFSET: Final = 1000
+LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # of all addresses, one that is reached
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Auth:
 
 @dataclass(frozen=True)
 class Db:
-    """A member of the metadata cluster: REST over TCP on `port`, Raft over UDP on `raft_port`."""
+    """A member of the metadata cluster: REST over TCP on `port`, Raft over UDP on `raft_port`.
+    `host`: where it is reached; `listen`: where it listens, if that is another address."""
 
     id: int
     host: str
@@ -67,12 +70,19 @@ class Db:
     path: Path
     access_key_id: str = ""
     secret_access_key: str = ""
+    listen: str = ""
+
+    @property
+    def listen_host(self) -> str:
+        """The address that it listens on."""
+        return self.listen or self.host
 
 
 @dataclass(frozen=True)
 class Node:
     """A shard node: QUIC over UDP on `port`; `weight` is its share of the ring. `state`: one of
-    NODE_STATES; a draining node gets no new shards, and loses those that it has to the others."""
+    NODE_STATES; a draining node gets no new shards, and loses those that it has to the others.
+    `host`: where it is reached; `listen`: where it listens, if that is another address."""
 
     id: int
     host: str
@@ -80,6 +90,12 @@ class Node:
     path: Path
     weight: float = 1.0
     state: str = ACTIVE
+    listen: str = ""
+
+    @property
+    def listen_host(self) -> str:
+        """The address that it listens on."""
+        return self.listen or self.host
 
     @property
     def is_draining(self) -> bool:
@@ -88,11 +104,16 @@ class Node:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket made at start if it is absent; `account_id` owns it, by default `owner_of`."""
+    """A bucket made at start if it is absent; `account_id` owns it, by default `owner_of`.
+    `pathname`: where its files lie on the filesystem backend, by default below the base path.
+    `type` (one of BUCKET_TYPES) and `region`: what the file says of them, or ""."""
 
     name: str
     public: bool = False
     account_id: str = ""
+    region: str = ""
+    type: str = ""
+    pathname: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +132,8 @@ class Cluster:
 class Config:
     """A whole configuration. `source` is the file's path, or "" for development defaults.
 
-    `domains`: base names of virtual-host style addresses: <bucket>.<domain>.
+    `domains`: base names of virtual-host style addresses: <bucket>.<domain>. `said`: what the file
+    asks for and is done differently, a line each.
     """
 
     region: str = "us-east-1"
@@ -135,6 +157,7 @@ class Config:
     buckets: tuple[Bucket, ...] = ()
     embedded_db: bool = False
     source: str = ""
+    said: tuple[str, ...] = ()
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -191,4 +214,8 @@ def with_base_path(config: Config, base_path: Path) -> Config:
         base_path=base_path,
         nodes=tuple(replace(row, path=moved(row.path)) for row in config.nodes),
         db=tuple(replace(row, path=moved(row.path)) for row in config.db),
+        buckets=tuple(
+            row if row.pathname is None else replace(row, pathname=moved(row.pathname))
+            for row in config.buckets
+        ),
     )

@@ -20,9 +20,9 @@ def problems(tmp_path: Path, text: str) -> list[str]:
     return [line.removeprefix(str(file)) for line in caught.value.problems]
 
 
-def nodes(count: int, **overrides: str) -> str:
+def nodes(count: int, *, first: int = 1) -> str:
     rows = []
-    for n in range(1, count + 1):
+    for n in range(first, count + 1):
         rows.append(f'[[nodes]]\nid = {n}\nhost = "127.0.0.1"\nport = {9000 + n}\n')
     return "\n".join(rows)
 
@@ -106,7 +106,60 @@ def test_base_path_moves_what_lies_below_it() -> None:
 
 
 MISTAKES = {
-    "unknown key": ("prot = 8443\n", ":1: prot: unknown key; known are region, host, port"),
+    "unknown key": ("zzz = 8443\n", ":1: zzz: unknown key; known are region, host, port"),
+    "nearly a key": ("prot = 8443\n", ":1: prot: unknown key; did you mean port?"),
+    "nearly a key, of no use": ('prot = "x"\n', ":1: prot: unknown key; did you mean port?"),
+    "nearly a key that a row needs": (
+        '[[nodes]]\nid = 1\nhots = "h"\nport = 1\n' + nodes(5, first=2),
+        ":3: [[nodes]] number 1, hots: unknown key; did you mean host?",
+    ),
+    "nearly a key of a pair": (
+        '[[auth]]\nacces_key_id = "A"\nsecret_access_key = "S"\n',
+        ":2: [[auth]] number 1, acces_key_id: unknown key; did you mean access_key_id?",
+    ),
+    "nearly the code": (
+        "[rs]\ndta = 2\nparity = 1\n" + nodes(3),
+        ":2: [rs], dta: unknown key; did you mean data?",
+    ),
+    "no code": ('[rs]\ndata = "2"\nparity = 1\n' + nodes(3), ":2: [rs], data: expected a whole"),
+    "nearly a path": ('tls_crt = "a"\ntls_key = "b"\n', ":1: tls_crt: unknown key; did you mean"),
+    "key of a table": (
+        "data = 2\n" + nodes(3),
+        ":1: data: unknown key; it is a key of [rs]: write",
+    ),
+    "key of the top": (
+        nodes(5) + "\nregion = 'r'\n",
+        ":26: [[nodes]] number 5, region: unknown key; it is a key of the top level and "
+        "[[buckets]]: write it there, above all tables",
+    ),
+    "unknown table": (
+        "port = 1\n\n[zzz]\nport = 1\n",
+        ":3: [zzz]: unknown table; known are [rs], [cluster], [[db]], [[nodes]], [[auth]], "
+        "[[buckets]]",
+    ),
+    "unknown tables": ("[[zzz]]\na = 1\n[[zzz]]\n", ":1: [[zzz]]: unknown table; known are [rs]"),
+    "unknown inner table": ("[zzz.b]\na = 1\n", ":1: [zzz]: unknown table; known are [rs]"),
+    "nearly a table": ("[clustr]\nsecret = 's'\n", ":1: [clustr]: unknown table; did you mean [cl"),
+    "nearly tables": (
+        nodes(5).replace("nodes", "node"),
+        ":1: [[node]]: unknown table; did you mean [[nodes]]?",
+    ),
+    "nearly tables, and few": (
+        nodes(2).replace("nodes", "noeds"),
+        ":1: [[noeds]]: unknown table; did you mean [[nodes]]?",
+    ),
+    "nearly the table of the code": (
+        "[sr]\ndata = 2\nparity = 1\n" + nodes(3),
+        ":1: [sr]: unknown table; did you mean [rs]?",
+    ),
+    "not nearly the table of the code": (
+        "[reed_solomon]\ndata = 2\nparity = 1\n" + nodes(3),
+        ":1: [reed_solomon]: unknown table; known are [rs]",
+    ),
+    "table in a table": (
+        "[rs]\ndata = 3\n[rs.zzz]\na = 1\n",
+        ":3: [rs], zzz: unknown table; known are data, parity",
+    ),
     "type": ('port = "x"\n', ":1: port: expected a whole number from 1 to 65535, got 'x'"),
     "domains": ('domains = "x"\n', "expected a list of host names"),
     "address as domain": ('domains = ["10.0.0.1"]\n', "is an address, and a bucket can not"),

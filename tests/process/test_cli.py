@@ -228,3 +228,43 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--version"])
     assert stop.value.code == 0
     assert capsys.readouterr().out.startswith("s3d ")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("-confg c.toml", "s3d: error: -confg: no such flag; did you mean -config?"),
+        ("--confg=c.toml", "s3d: error: --confg: no such flag; did you mean --config?"),
+        ("-backend distributed -bse-path d", "-bse-path: no such flag; did you mean -base-path?"),
+        ("-zzz", "s3d: error: -zzz: no such flag; see s3d -help"),
+        ("cluser status", "s3d: error: cluser: no such command; did you mean cluster?"),
+        ("frobnicate", "s3d: error: frobnicate: no such command; see s3d -help"),
+        ("cluster stauts", "s3d cluster: error: argument COMMAND: invalid choice: 'stauts'"),
+        ("db -confg c.toml status", "s3d db: error: -confg: no such flag; did you mean -config?"),
+        ("node -confg c.toml scrub 1", "s3d node: error: -confg: no such flag; did you mean"),
+        ("object lokate s3://b/k", "did you mean locate?"),
+        ("check-config -prot 1 c.toml", "s3d check-config: error: -prot: no such flag; did you"),
+        ("top -intervall 3", "s3d top: error: -intervall: no such flag; did you mean -interval?"),
+        ("licenses -jsno", "s3d licenses: error: -jsno: no such flag; see s3d licenses -help"),
+    ],
+)
+def test_a_word_that_is_nearly_right_is_one_mistake_with_the_right_one(
+    line: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(line.split())
+    assert caught.value.code == 2
+    found = [one for one in capsys.readouterr().err.splitlines() if "error:" in one]
+    assert len(found) == 1
+    assert says in found[0]
+
+
+def test_the_operation_that_was_meant_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["cluster", "stauts"])
+    assert capsys.readouterr().err.endswith("; did you mean status?\n")
+
+
+def test_values_are_no_flags() -> None:
+    settings, options = cli.resolve(["-node", "-1", "-base-path", "d", "-access-log", "-"], {})
+    assert (options.node, settings.base_path, settings.access_log) == (-1, Path("d"), "-")

@@ -31,7 +31,17 @@ LAYERS = (
     ("backend",),
     ("s3",),
     (
-        *("logs", "credentials", "certificates", "roles", "daemon", "banner", "looplag", "memory"),
+        *(
+            "advice",
+            "logs",
+            "credentials",
+            "certificates",
+            "roles",
+            "daemon",
+            "banner",
+            "looplag",
+            "memory",
+        ),
         *(
             "flags",
             "reload",
@@ -58,6 +68,7 @@ BESIDE = {
     "metrics": {"limits"},
     "tracing": set(),
     "limits": set(),
+    "advice": set(),
     "logs": set(),
     "credentials": set(),
     "reload": set(),
@@ -82,6 +93,7 @@ BESIDE = {
         *("discovery", "readiness"),
     },
     "host": {
+        "advice",
         "wiring",
         "credentials",
         "joining",
@@ -100,6 +112,7 @@ BESIDE = {
     },
     "testing": {"flags"},
     "commands": {
+        "advice",
         "flags",
         "credentials",
         "certificates",
