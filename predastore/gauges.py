@@ -77,6 +77,10 @@ _READY = metrics.gauge("predastore_ready", "1 where metadata answered lately, el
 _WRITES = metrics.gauge(
     "predastore_writes_possible", "1 where objects could be stored just now, else 0."
 ).child()
+_EDITED = metrics.gauge(
+    "predastore_config_edited",
+    "1 where the file says something else than what is in force, else 0.",
+).child()
 _INFO = metrics.gauge("predastore_info", "1; what runs here.", "version", "backend")
 _CPU = metrics.counter("process_cpu_seconds_total", "CPU time, user and system.").child()
 _MEMORY = metrics.gauge("process_resident_memory_bytes", "Resident memory.").child()
@@ -97,6 +101,7 @@ class Gauges:
     async def fill(self) -> None:
         parts = self._parts
         _READY.value = int(parts.is_ready)
+        _EDITED.value = int(parts.edited is not None and parts.edited.differs)
         _WRITES.value = int(parts.is_ready and not await parts.write_obstacle())
         _CONNECTIONS.value = parts.s3.connection_count if parts.s3 is not None else 0
         self._fill_process()

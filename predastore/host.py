@@ -34,6 +34,7 @@ from predastore import (
     watchdog,
 )
 from predastore.config import Config, owner_of
+from predastore.edited import EditedFile
 from predastore.errors import PredastoreError, StartupError, located
 from predastore.gauges import Gauges
 from predastore.limits import (
@@ -170,6 +171,12 @@ class Host:
             tasks.create_task(self._keep_ready())
             tasks.create_task(self._reload_when_told(reread))
             tasks.create_task(watchdog.run(self._parts.probes))
+            tasks.create_task(self._watch_file(reread))
+
+    async def _watch_file(self, reread: Callable[[], Config]) -> None:
+        parts = self._parts
+        parts.edited = EditedFile(reread, lambda: parts.reloader.settings)
+        await parts.edited.watch()
 
     async def _reload_when_told(self, reread: Callable[[], Config]) -> None:
         while True:

@@ -15,6 +15,8 @@ TIB: Final = 1024 * GIB
 # --- configuration ----------------------------------------------------------------------------
 
 POLICY_RULES_MAX: Final = 1000  # of one key of [[auth]]; each request may look at all of them
+RELOAD_NAMED_MAX: Final = 30  # changed settings in one line of the log
+CONFIG_LOOK_MS: Final = 5_000  # how often the file is looked at: whether it was edited
 POLICY_ACTIONS_MAX: Final = 100  # of one rule
 
 # --- coding -----------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 What can change registers a hook with the keys of the configuration that it answers for. A reload
 reads flags, environment and file once more, lets every hook prepare, and applies what they made,
 all in one turn of the event loop. Where anything is wrong with the file, or a hook refuses, the
-settings that were in force stay in force, all of them, and each problem is logged. Keys that
-changed and that no hook answers for wait for the next start; that is logged too.
+settings that were in force stay in force, all of them, and each problem is logged. What changed is
+named. Keys that differ from what runs and that no hook answers for wait for the next start; each
+reload names them, until they are changed back.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from typing import Final
 
 from predastore.config import Config
+from predastore.config.changes import KEYS, changes, row_changes
 from predastore.errors import ConfigError, PredastoreError
+from predastore.limits import RELOAD_NAMED_MAX
 
 # Made by a hook from settings that it has found good; run on the event loop, it can not fail.
 Apply = Callable[[], None]
@@ -23,16 +26,20 @@ Apply = Callable[[], None]
 # Runs in a thread, and changes nothing; ConfigError or StartupError where it can not be done.
 Prepare = Callable[[Config], Apply]
 
-_NOT_SETTINGS = ("source", "embedded_db")  # how a configuration came about
+# What a hook for a table does not take in of a row that was there before.
+_AT_START: Final = {"nodes": ("host", "port", "path", "listen")}
 
 _log = logging.getLogger(__name__)
 
 
 class Reloader:
-    """`settings`: those in force. Used on the event loop, by one caller at a time."""
+    """`settings`: those that were read last, and are in force but for what waits for the next
+    start. Used on the event loop, by one caller at a time."""
 
     def __init__(self, settings: Config) -> None:
         self.settings = settings
+        self._started = settings  # what no hook answers for is as it was then
+        self._waits = False
         self._hooks: list[tuple[frozenset[str], Prepare]] = []
 
     def add(self, keys: Sequence[str], prepare: Prepare) -> None:
@@ -52,13 +59,11 @@ class Reloader:
             return self._refuse([f"{type(error).__name__}: {error}"])
         for apply in applies:
             apply()
-        waiting = self._waiting(settings)
+        changed = changes(self.settings, settings)
         self.settings = settings
-        _log.info("configuration reloaded", extra={"file": settings.source or "none"})
-        if waiting:
-            _log.warning(
-                "changed, but taken in at the next start only", extra={"keys": " ".join(waiting)}
-            )
+        file = settings.source or "none"
+        _log.info("configuration reloaded", extra={"file": file, "changed": phrase(changed)})
+        self._say_what_waits(settings)
         return True
 
     def _prepared(self, reread: Callable[[], Config]) -> tuple[Config, list[Apply]]:
@@ -82,13 +87,24 @@ class Reloader:
             _log.error("configuration not reloaded", extra={"problem": problem})
         return False
 
-    def _waiting(self, settings: Config) -> list[str]:
-        """Keys that changed and that nobody answers for."""
+    def _say_what_waits(self, settings: Config) -> None:
         covered = frozenset[str]().union(*(keys for keys, _ in self._hooks))
-        return [
-            field.name
-            for field in fields(Config)
-            if field.name not in covered
-            and field.name not in _NOT_SETTINGS
-            and getattr(settings, field.name) != getattr(self.settings, field.name)
-        ]
+        waiting = changes(self._started, settings, [key for key in KEYS if key not in covered])
+        for table, attributes in _AT_START.items():
+            if table in covered:
+                waiting += row_changes(self._started, settings, table, attributes)
+        if waiting:
+            _log.warning(
+                "changed, but taken in at the next start only", extra={"keys": phrase(waiting)}
+            )
+        elif self._waits:
+            _log.info("nothing waits for the next start any more")
+        self._waits = bool(waiting)
+
+
+def phrase(found: Sequence[str]) -> str:
+    """What changed, in a line that is not too long to read."""
+    if not found:
+        return "nothing"
+    rest = len(found) - RELOAD_NAMED_MAX
+    return "; ".join([*found[:RELOAD_NAMED_MAX], *([f"and {rest} more"] if rest > 0 else [])])

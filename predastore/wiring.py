@@ -28,6 +28,7 @@ from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring
 from predastore.config import Auth, Config, Db, Node
 from predastore.discovery import Discovery, rows_of
+from predastore.edited import EditedFile
 from predastore.errors import ConfigError
 from predastore.httpd.message import Done, Handler, Request
 from predastore.httpd.server import Server
@@ -69,6 +70,7 @@ class Parts:
         self.is_ready = False  # what /-/health/ready says; kept by predastore.host
         self.tls_files: certificates.TlsFiles | None = None
         self.reloader = Reloader(settings)
+        self.edited: EditedFile | None = None  # set by predastore.host
         self.telemetry: Telemetry | None = None  # set before `open` where requests are traced
         self.probes: list[Probe] = []  # of the metadata in this process: can it be read?
         self._writes: Writes | None = None

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from predastore import certificates, credentials, roles
+from predastore import certificates, config, credentials, roles
 from predastore.backend.ring_table import NodeRow, RingTable
-from predastore.config import Auth, Cluster, Config, Db, Node
+from predastore.config import Auth, Bucket, Cluster, Config, Db, Node, Policy, Rs
+from predastore.config.changes import KEYS, changes
 from predastore.discovery import Discovery, rows_of
+from predastore.edited import EditedFile
 from predastore.errors import ConfigError, StartupError
-from predastore.reload import Apply, Reloader
+from predastore.limits import RELOAD_NAMED_MAX
+from predastore.reload import Apply, Reloader, phrase
 from predastore.rpc import Endpoint, self_signed
 from predastore.wiring import Parts
 from support.loops import on_a_loop
@@ -87,7 +90,128 @@ async def test_what_nobody_answers_for_waits_for_the_next_start(
     reloader = Reloader(OLD)
     reloader.add(("log_level",), Part(lambda c: c.log_level).prepare)
     assert await reloader.reload(lambda: replace(NEW, port=9000))
-    assert caplog.records[-1].__dict__["keys"] == "port auth"
+    assert caplog.records[-1].__dict__["keys"] == (
+        "port 8443 -> 9000; [[auth]] A removed; [[auth]] B added"
+    )
+    assert caplog.records[-2].__dict__["changed"] == (
+        "port 8443 -> 9000; log_level info -> debug; [[auth]] A removed; [[auth]] B added"
+    )
+
+
+@on_a_loop
+async def test_what_was_changed_back_waits_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    reloader = Reloader(OLD)
+    reloader.add(("log_level",), Part(lambda c: c.log_level).prepare)
+    changed = replace(OLD, port=9000)
+    await reloader.reload(lambda: changed)
+    await reloader.reload(lambda: replace(changed, log_level="debug"))
+    # It still waits, though it did not change this time; and what was taken in does not.
+    assert caplog.records[-1].__dict__["keys"] == "port 8443 -> 9000"
+    assert caplog.records[-2].__dict__["changed"] == "log_level info -> debug"
+    caplog.clear()
+    await reloader.reload(lambda: replace(OLD, log_level="debug"))
+    assert [one.getMessage() for one in caplog.records] == [
+        "configuration reloaded",
+        "nothing waits for the next start any more",
+    ]
+    caplog.clear()
+    await reloader.reload(lambda: replace(OLD, log_level="debug"))
+    [said] = caplog.records
+    assert said.__dict__["changed"] == "nothing"
+
+
+@on_a_loop
+async def test_where_a_node_is_waits_though_its_weight_does_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = Node(1, "h", 1, Path("p"))
+    reloader = Reloader(replace(OLD, nodes=(node,)))
+    reloader.add(("nodes",), Part(lambda c: c.nodes).prepare)
+    moved = replace(node, host="other", weight=2.0)
+    await reloader.reload(lambda: replace(OLD, nodes=(moved, replace(node, id=2))))
+    assert caplog.records[-1].__dict__["keys"] == "[[nodes]] 1 host h -> other"
+
+
+def test_no_secret_is_shown() -> None:
+    old = replace(OLD, cluster=Cluster(secret="old-secret"))
+    new = replace(
+        OLD,
+        cluster=Cluster(secret="new-secret"),
+        auth=(Auth("A", "new-key", policy=Policy()), Auth("B", "other-key")),
+        db=(Db(1, "h", 1, 2, Path("p"), "A", "db-key"),),
+    )
+    found = changes(old, new)
+    assert found == [
+        "[cluster] secret",
+        "[[db]] 1 added",
+        "[[auth]] B added",
+        "[[auth]] A secret_access_key",
+        "[[auth]] A policy",
+    ]
+
+
+def test_every_setting_has_its_words() -> None:
+    other = Config(
+        **{
+            "region": "r", "host": "h", "port": 1, "domains": ("d",), "base_path": Path("b"),
+            "backend": "distributed", "log_level": "error", "tls": False, "tls_cert": Path("c"),
+            "tls_key": Path("k"), "access_log": "-", "metrics_host": "m", "metrics_port": 2,
+            "rs": Rs(1, 0, 4096, 1), "cluster": Cluster("n", "s", (("j", 1),), 1.0),
+            "db": (Db(1, "h", 1, 2, Path("p")),), "nodes": (Node(1, "h", 1, Path("p")),),
+            "auth": (Auth("A", "S"),), "buckets": (Bucket("abc"),),
+        }
+    )  # fmt: skip
+    told = " ".join(changes(Config(), other))
+    for key in KEYS:
+        assert key in told
+    assert changes(other, other) == []
+
+
+def test_a_long_list_of_changes_is_cut() -> None:
+    new = replace(OLD, buckets=tuple(Bucket(f"bucket-{n}") for n in range(100)))
+    told = phrase(changes(OLD, new))
+    assert told.count("added") == RELOAD_NAMED_MAX
+    assert told.endswith("; and 70 more")
+
+
+@on_a_loop
+async def test_an_edited_file_is_told_of_until_it_is_in_force(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    file = tmp_path / "c.toml"
+    file.write_text('log_level = "info"\n')
+    reloader = Reloader(config.load(file))
+    reloader.add(("log_level",), Part(lambda c: c.log_level).prepare)
+    edited = EditedFile(lambda: config.load(file), lambda: reloader.settings)
+    await edited.look()
+    assert (edited.differs, caplog.records) == (False, [])
+    file.write_text('log_level = "debug"\nport = 9000\n')
+    await edited.look()
+    await edited.look()
+    [said] = caplog.records
+    assert said.levelno == logging.WARNING
+    assert said.__dict__["differs"] == "port 8443 -> 9000; log_level info -> debug"
+    file.write_text("prot = 9000\n")
+    await edited.look()
+    assert "did you mean port?" in caplog.records[-1].__dict__["differs"]
+    assert edited.differs
+    file.write_text('log_level = "error"\n')
+    await reloader.reload(lambda: config.load(file))
+    await edited.look()
+    assert not edited.differs
+    assert caplog.records[-1].getMessage() == "the configuration is in force"
+    file.unlink()
+    await edited.look()
+    assert "can not be read" in caplog.records[-1].__dict__["differs"]
+
+
+@on_a_loop
+async def test_without_a_file_nothing_was_edited() -> None:
+    edited = EditedFile(lambda: NEW, lambda: OLD)
+    await edited.look()
+    assert not edited.differs
 
 
 def test_credentials_are_replaced_as_a_whole() -> None:

@@ -45,6 +45,7 @@ LAYERS = (
         *(
             "flags",
             "reload",
+            "edited",
             "watchdog",
             "accesslog",
             "telemetry",
@@ -72,6 +73,7 @@ BESIDE = {
     "logs": set(),
     "credentials": set(),
     "reload": set(),
+    "edited": {"reload"},
     "readiness": set(),
     "accesslog": {"logs", "reload"},
     "gauges": {"wiring"},
@@ -89,7 +91,7 @@ BESIDE = {
     "discovery": {"roles", "joining"},
     "wiring": {
         *("credentials", "certificates", "roles", "daemon"),
-        *("reload", "watchdog", "accesslog", "telemetry"),
+        *("reload", "edited", "watchdog", "accesslog", "telemetry"),
         *("discovery", "readiness"),
     },
     "host": {
@@ -105,6 +107,7 @@ BESIDE = {
         "looplag",
         "memory",
         "reload",
+        "edited",
         "watchdog",
         "gauges",
         "monitoring",
