@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from predastore.backend.interface import Expectation
-from predastore.backend.records import Checksum
+from predastore.backend.records import Checksum, ObjectRecord
 from predastore.coding import checksum
 from predastore.errors import BodyMismatch, S3Error
 from predastore.httpd.message import Body, Headers
@@ -221,6 +221,19 @@ def answer_headers(checksums: Iterable[Checksum], *, with_type: bool) -> list[tu
         if with_type and len(fields) == 1:
             fields.append(("x-amz-checksum-type", type_of(one)))
     return fields
+
+
+def part_headers(record: ObjectRecord, number: int) -> list[tuple[str, str]]:
+    """The same of a part of a completed object. As with S3, parts of a composite checksum have
+    their own, and those of a full object's have none, but for one that is all of the object."""
+    for part in record.parts:
+        if part.number == number and part.checksum:
+            algorithm = record.checksums[0].algorithm
+            return [
+                (FIELDS[algorithm], checksum.encode(part.checksum)),
+                ("x-amz-checksum-type", COMPOSITE),
+            ]
+    return answer_headers(record.checksums, with_type=True) if len(record.parts) == 1 else []
 
 
 def answer_elements(checksums: Iterable[Checksum], *, with_type: bool) -> str:

@@ -7,6 +7,7 @@ commit is applied, so that no other write comes in between.
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from predastore.backend.interface import ALWAYS, Condition
@@ -42,8 +43,15 @@ def etag_in(listed: str, etag: str) -> bool:
     return False
 
 
+def shown(name: str) -> str:
+    """How S3 writes the field's name in errors: x-amz-copy-source-If-Match."""
+    prefix = "x-amz-copy-source-" if name.startswith("x-amz-") else ""
+    return prefix + name.removeprefix(prefix).title()
+
+
 def failed(headers: Headers, names: Names, etag: str, modified_ms: int) -> str:
-    """The name of the condition that does not hold; empty if the request may go on."""
+    """The name of the condition that does not hold; empty if the request may go on. As with S3, a
+    time that has not come yet is none to have been modified since."""
     modified_s = modified_ms // 1000
     if (wanted := headers.get(names.if_match)) is not None:
         if not etag_in(wanted, etag):
@@ -57,7 +65,7 @@ def failed(headers: Headers, names: Names, etag: str, modified_ms: int) -> str:
             return names.if_none_match
     elif (date := headers.get(names.if_modified_since)) is not None:
         since_s = parse_date(date)
-        if since_s is not None and modified_s <= since_s:
+        if since_s is not None and modified_s <= since_s <= time.time():
             return names.if_modified_since
     return ""
 

@@ -1,9 +1,10 @@
 """What a write's header fields ask for, and what a read's answer carries: metadata and ACLs.
 
-Values are Latin-1 text, that is, the bytes that were sent; they go back as they came. The
-header fields that ask for something that is not implemented are refused here
-(`check_unimplemented`), before anything else is done. Other x-amz-* fields, of which SDKs have
-ever new ones, are ignored, as S3 does; so is any without a value, which asks for nothing.
+Values are Latin-1 text, that is, the bytes that were sent; they go back as they came, but for
+user metadata, which is text (encoded_words.py). The header fields that ask for something that is
+not implemented are refused here (`check_unimplemented`), before anything else is done. Other
+x-amz-* fields, of which SDKs have ever new ones, are ignored, as S3 does; so is any without a
+value, which asks for nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from predastore import limits
 from predastore.errors import S3Error
 from predastore.httpd.chunked import content_encoding
 from predastore.httpd.message import Headers
+from predastore.s3 import encoded_words
 from predastore.s3.errors import not_implemented
 
 DEFAULT_CONTENT_TYPE: Final = "binary/octet-stream"
@@ -140,15 +142,16 @@ class Metadata(NamedTuple):
 
 
 def parse_metadata(headers: Headers) -> Metadata:
-    """Content-Type, the stored fields and x-amz-meta-*; MetadataTooLarge beyond S3's 2 KiB."""
+    """Content-Type, the stored fields and x-amz-meta-*; MetadataTooLarge beyond S3's 2 KiB, of
+    names and values in UTF-8."""
     stored: dict[str, str] = {}
     user: dict[str, str] = {}
     user_bytes = stored_bytes = 0
     for name, value in headers.raw:
         if name.startswith(_USER_PREFIX):
-            key, text = name[len(_USER_PREFIX) :].decode("latin-1"), value.decode("latin-1")
+            key, text = name[len(_USER_PREFIX) :].decode("latin-1"), encoded_words.decode(value)
             user[key] = f"{user[key]},{text}" if key in user else text
-            user_bytes += len(name) - len(_USER_PREFIX) + len(value)
+            user_bytes += len(key) + len(text.encode())
         elif name in _STORED_RAW:
             text = value.decode("latin-1")
             if name == b"content-encoding":

@@ -23,6 +23,11 @@ class Parameters(NamedTuple):
     encode: Callable[[str], str]
     encoding_element: str
 
+    def common_prefix(self, key: str) -> str:
+        """The common prefix that stands for `key`; "" where none does."""
+        cut = key.find(self.delimiter, len(self.prefix)) if self.delimiter else -1
+        return key[: cut + len(self.delimiter)] if cut >= 0 and key.startswith(self.prefix) else ""
+
     def check_marker(self, name: str) -> None:
         """InvalidArgument where a client could not go on after this name, as it can not be said."""
         if not self.encoding_element and not is_exact(name):
@@ -40,13 +45,13 @@ def url_encode(name: str) -> str:
 
 def parameters(ctx: Context) -> Parameters:
     """prefix, delimiter and encoding-type."""
-    encoding = ctx.query.get("encoding-type", "")
-    if encoding not in ("", "url"):
+    encoding = ctx.query.get("encoding-type")
+    if encoding not in (None, "url"):
         raise S3Error(
             "InvalidArgument",
             "Invalid Encoding Method specified in Request",
             ArgumentName="encoding-type",
-            ArgumentValue=encoding,
+            ArgumentValue=encoding or "",
         )
     return Parameters(
         prefix=ctx.query.get("prefix", ""),

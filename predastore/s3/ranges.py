@@ -1,8 +1,9 @@
 """Byte ranges: RFC 9110 section 14 as Amazon S3 reads it.
 
 One range is honoured. A Range header that can not be parsed, has another unit, or names several
-ranges is ignored, and the whole object is sent, as S3 does. One that can be parsed but lies
-outside the object is InvalidRange (416), with the size in Content-Range.
+ranges is ignored, and the whole object is sent, as S3 does; so is an end of an object that has no
+bytes. One that can be parsed but lies outside the object is InvalidRange (416), with the size in
+Content-Range.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ def parse_range(value: str, size: int) -> Span | None:
     first, last = bounds
     if first is None:
         assert last is not None
-        if last == 0 or size == 0:
+        if last == 0:
             raise unsatisfiable(value, size)
-        return Span(max(0, size - last), size)
+        return Span(max(0, size - last), size) if size else None
     if first >= size:
         raise unsatisfiable(value, size)
     return Span(first, size if last is None else min(last + 1, size))
@@ -68,18 +69,27 @@ def parse_range(value: str, size: int) -> Span | None:
 
 def parse_copy_range(value: str, size: int) -> Span:
     """x-amz-copy-source-range: "bytes=first-last" exactly, wholly inside the source."""
-    bounds = _bounds(value)
-    if bounds is None or bounds[0] is None or bounds[1] is None:
+    first, last = _bounds(value) or (None, None)
+    if first is None or last is None:
+        raise _bad_copy_range(value, _COPY_RANGE_FORM)
+    if first >= size:
         raise S3Error(
-            "InvalidArgument",
-            "The x-amz-copy-source-range value must be of the form bytes=first-last.",
+            "InvalidRequest", "The specified copy range is invalid for the source object size"
         )
-    first, last = bounds
-    assert first is not None
-    assert last is not None
     if last >= size:
-        raise S3Error(
-            "InvalidArgument",
-            f"Range specified is not valid for source object of size: {size}",
+        raise _bad_copy_range(
+            value, f"Range specified is not valid for source object of size: {size}"
         )
     return Span(first, last + 1)
+
+
+_COPY_RANGE_FORM = (
+    "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last "
+    "are the zero-based offsets of the first and last bytes to copy"
+)
+
+
+def _bad_copy_range(value: str, why: str) -> S3Error:
+    return S3Error(
+        "InvalidArgument", why, ArgumentName="x-amz-copy-source-range", ArgumentValue=value
+    )

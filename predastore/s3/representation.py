@@ -7,7 +7,7 @@ from typing import Final
 from predastore.backend.records import ObjectRecord
 from predastore.errors import S3Error
 from predastore.httpd.message import Response
-from predastore.s3 import checksums, conditions
+from predastore.s3 import checksums, conditions, encoded_words
 from predastore.s3.context import Context
 from predastore.s3.dates import http_date, parse_date
 from predastore.s3.headers import STORED
@@ -40,12 +40,21 @@ def _overridden(ctx: Context) -> dict[str, str]:
     return found
 
 
+def _validators(record: ObjectRecord) -> list[tuple[str, str]]:
+    return [("Last-Modified", http_date(record.modified_ms)), ("ETag", f'"{record.etag}"')]
+
+
+def _checksums(ctx: Context, record: ObjectRecord, *, whole: bool) -> list[tuple[str, str]]:
+    """What tells of the digest of the bytes in the answer, if it is asked for and known."""
+    if ctx.headers.get("x-amz-checksum-mode", "").upper() != "ENABLED":
+        return []
+    if "partNumber" in ctx.query and record.parts:
+        return checksums.part_headers(record, ctx.part_number())
+    return checksums.answer_headers(record.checksums, with_type=True) if whole else []
+
+
 def _fields(ctx: Context, record: ObjectRecord, *, whole: bool) -> list[tuple[str, str]]:
-    fields = [
-        ("Last-Modified", http_date(record.modified_ms)),
-        ("ETag", f'"{record.etag}"'),
-        ("Accept-Ranges", "bytes"),
-    ]
+    fields = [*_validators(record), ("Accept-Ranges", "bytes")]
     overridden = _overridden(ctx) if ctx.query else {}
     if "Content-Type" not in overridden:
         fields.append(("Content-Type", record.content_type))
@@ -55,24 +64,31 @@ def _fields(ctx: Context, record: ObjectRecord, *, whole: bool) -> list[tuple[st
         if shown not in overridden:
             fields.append((shown, value))
     for name, value in record.user.items():
-        fields.append((f"x-amz-meta-{name}", value))
+        fields.append((f"x-amz-meta-{name}", encoded_words.encode(value)))
     if record.storage_class:
         fields.append(("x-amz-storage-class", record.storage_class))
-    if whole and ctx.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
-        fields += checksums.answer_headers(record.checksums, with_type=True)
-    return fields
+    return fields + _checksums(ctx, record, whole=whole)
 
 
 def _check_conditions(ctx: Context, record: ObjectRecord) -> Response | None:
-    """The 304 answer, PreconditionFailed, or None: go on."""
+    """The 304 answer, PreconditionFailed, or None: go on.
+
+    A 304 has what a cache brings up to date by it (RFC 9110, 15.4.5): the fields that a 200 would
+    have of that kind.
+    """
     failed = conditions.failed(ctx.headers, conditions.READ, record.etag, record.modified_ms)
     if not failed:
         return None
+    fields = _validators(record)
     if not conditions.is_not_modified(failed):
-        raise S3Error("PreconditionFailed", Condition=failed)
-    fields = [("Last-Modified", http_date(record.modified_ms)), ("ETag", f'"{record.etag}"')]
-    if "cache-control" in record.headers:
-        fields.append(("Cache-Control", record.headers["cache-control"]))
+        raise S3Error(
+            "PreconditionFailed", headers=dict(fields), Condition=conditions.shown(failed)
+        )
+    overridden = _overridden(ctx) if ctx.query else {}
+    for name in ("cache-control", "expires"):
+        value = overridden.get(STORED[name], record.headers.get(name))
+        if value is not None:
+            fields.append((STORED[name], value))
     return Response(304, fields)
 
 
@@ -96,7 +112,11 @@ def _part_span(number: int, record: ObjectRecord) -> Span:
         if part.number == number:
             return Span(start, start + part.size)
         start += part.size
-    raise S3Error("InvalidPartNumber", PartNumberRequested=str(number))
+    raise S3Error(
+        "InvalidPartNumber",
+        ActualPartCount=str(len(record.parts) or 1),
+        PartNumberRequested=str(number),
+    )
 
 
 def _span(ctx: Context, record: ObjectRecord) -> Span | None:

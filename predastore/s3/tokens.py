@@ -48,4 +48,8 @@ class Tokens:
                 return place.decode()
         except (ValueError, binascii.Error):
             pass
-        raise S3Error("InvalidArgument", "The continuation token provided is incorrect")
+        raise S3Error(
+            "InvalidArgument",
+            "The continuation token provided is incorrect",
+            ArgumentName="continuation-token",
+        )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from predastore.backend.interface import ALWAYS, Condition
 from predastore.errors import S3Error
@@ -13,11 +17,13 @@ from predastore.s3.conditions import (
     etag_in,
     failed,
     is_not_modified,
+    shown,
     write_condition,
 )
 from predastore.s3.dates import http_date, iso8601, parse_date
 
 MODIFIED_MS = 1_700_000_000_789
+LATER_THAN_NOW = http_date(int((time.time() + 3600) * 1000))
 BEFORE, SAME, AFTER = (http_date(MODIFIED_MS + delta) for delta in (-5000, 0, 5000))
 
 
@@ -43,6 +49,12 @@ def outcome(**conditions: str) -> int:
         ({"if_modified_since": BEFORE}, 200),
         ({"if_modified_since": SAME}, 304),
         ({"if_modified_since": AFTER}, 304),
+        ({"if_modified_since": LATER_THAN_NOW}, 200),
+        ({"if_none_match": '"abc"', "if_modified_since": LATER_THAN_NOW}, 304),
+        ({"if_unmodified_since": LATER_THAN_NOW}, 200),
+        ({"if_modified_since": "Thu, 01 Jan 1970 00:00:00 GMT"}, 200),
+        ({"if_modified_since": "Fri, 31 Dec 1909 23:59:59 GMT"}, 200),
+        ({"if_unmodified_since": "Fri, 31 Dec 1909 23:59:59 GMT"}, 412),
         ({"if_modified_since": "yesterday"}, 200),
         ({"if_unmodified_since": BEFORE}, 412),
         ({"if_unmodified_since": SAME}, 200),
@@ -61,6 +73,8 @@ def test_a_copy_source_has_names_of_its_own() -> None:
     headers = Headers.of([("x-amz-copy-source-if-none-match", '"abc"'), ("if-match", '"x"')])
     name = failed(headers, COPY_SOURCE, "abc", MODIFIED_MS)
     assert name == "x-amz-copy-source-if-none-match"
+    assert shown(name) == "x-amz-copy-source-If-None-Match"
+    assert shown("if-unmodified-since") == "If-Unmodified-Since"
     assert not is_not_modified(name)
 
 
@@ -107,3 +121,11 @@ def test_dates() -> None:
         assert parse_date(text) == 784_111_777
     for text in ("", "soon", "99999", "Sun, 99 Nov 1994 08:49:37 GMT"):
         assert parse_date(text) is None
+    assert parse_date("Fri, 31 Dec 1909 23:59:59 GMT") == -1_893_456_001
+    assert parse_date("0001-01-01T00:00:00+23:59") is not None
+
+
+@given(st.text() | st.from_regex(r"\w+, \d{1,9} \w{3} \d{1,9} \d+:\d+:\d+ [+-]?\d{0,9}"))
+def test_no_date_is_too_strange(text: str) -> None:
+    found = parse_date(text)
+    assert found is None or isinstance(found, int)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from botocore.client import BaseClient
 
+from support.s3raw import Raw
 from support.s3refusals import refused
 from support.s3server import S3Server
 
@@ -94,6 +95,40 @@ def test_marker_and_start_after(s3: BaseClient, filled: str) -> None:
         assert names(s3.list_objects_v2(Bucket=filled, StartAfter=after)) == expected
     echoed = s3.list_objects_v2(Bucket=filled, StartAfter="a", MaxKeys=1)
     assert echoed["StartAfter"] == "a"
+    token = echoed["NextContinuationToken"]
+    following = s3.list_objects_v2(Bucket=filled, StartAfter="a", ContinuationToken=token)
+    assert (following["StartAfter"], following["ContinuationToken"]) == ("a", token)
+
+
+@pytest.mark.parametrize(
+    "after", ["a/", "a/1", "a/2", "a/b/", "a/b/1", "a/b/2", "d/2", "d/3", "d/"]
+)
+@pytest.mark.parametrize("prefix", ["", "a", "a/", "d", "e"])
+def test_start_after_within_a_common_prefix(
+    s3: BaseClient, filled: str, prefix: str, after: str
+) -> None:
+    """What comes after the key is grouped: its own prefix may still have something to show. A
+    marker passes over all of it, as a page that ended with the prefix must."""
+    shown: list[str] = []
+    passed_over: list[str] = []
+    for key in KEYS:
+        if not key.startswith(prefix) or key.encode() <= after.encode():
+            continue
+        cut = key.find("/", len(prefix))
+        name = key if cut < 0 else key[: cut + 1]
+        if name not in shown:
+            shown.append(name)
+        if name not in passed_over and not after.startswith(name):
+            passed_over.append(name)
+    asked = {"Bucket": filled, "Prefix": prefix, "Delimiter": "/"}
+    for size in (1, 2, 3, 1000):
+        paging = {"PaginationConfig": {"PageSize": size}}
+        pages = s3.get_paginator("list_objects_v2").paginate(**asked, StartAfter=after, **paging)
+        found = [names(page) for page in pages]
+        assert [name for page in found for name in page] == shown
+        assert all(len(page) == size for page in found[:-1])
+        pages = s3.get_paginator("list_objects").paginate(**asked, Marker=after, **paging)
+        assert [name for page in pages for name in names(page)] == passed_over
 
 
 def test_next_marker_only_with_a_delimiter(s3: BaseClient, filled: str) -> None:
@@ -129,10 +164,13 @@ def test_encoding_type_url(server: S3Server, s3: BaseClient, filled: str) -> Non
     assert page["EncodingType"] == "url"
     assert page["Contents"][0]["Key"] == "%C3%A9"
     assert page["Prefix"] == "%C3%A9"
-    assert refused(s3.list_objects_v2, Bucket=filled, EncodingType="base64") == (
-        "InvalidArgument",
-        400,
-    )
+    for wrong in ("base64", "URL"):
+        assert refused(s3.list_objects_v2, Bucket=filled, EncodingType=wrong) == (
+            "InvalidArgument",
+            400,
+        )
+    empty = server.signer().send(Raw("GET", f"/{filled}", "list-type=2&encoding-type="))
+    assert (empty.status, empty.code) == (400, "InvalidArgument")
 
 
 def test_unlike_keys_keep_byte_order(s3: BaseClient, bucket: str) -> None:

@@ -38,7 +38,7 @@ def test_what_is_no_single_range_is_ignored(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "size"), [("bytes=10-", 10), ("bytes=10-12", 10), ("bytes=-0", 10),
-                        ("bytes=0-", 0), ("bytes=-1", 0)],
+                        ("bytes=0-", 0), ("bytes=0-0", 0), ("bytes=-0", 0)],
 )  # fmt: skip
 def test_a_range_outside_the_object_is_416(value: str, size: int) -> None:
     with pytest.raises(S3Error) as caught:
@@ -46,6 +46,11 @@ def test_a_range_outside_the_object_is_416(value: str, size: int) -> None:
     assert caught.value.s3_code == "InvalidRange"
     assert caught.value.headers == {"Content-Range": f"bytes */{size}"}
     assert caught.value.extra == {"RangeRequested": value, "ActualObjectSize": str(size)}
+
+
+def test_the_end_of_an_object_without_bytes_is_all_of_it() -> None:
+    assert parse_range("bytes=-1", 0) is None
+    assert parse_range(f"bytes=-{'9' * 19}", 0) is None
 
 
 @given(st.binary(min_size=1, max_size=40), st.integers(0, 60), st.integers(0, 60))
@@ -58,7 +63,11 @@ def test_a_range_is_the_slice_that_it_says(data: bytes, first: int, last: int) -
 
 def test_copy_range() -> None:
     assert parse_copy_range("bytes=0-9", 10) == (0, 10)
-    for value in ("bytes=0-10", "bytes=0-", "bytes=-5", "0-5", "bytes=5-2", "bytes=1-2,3-4"):
+    for value in ("bytes=0-10", "bytes=0-", "bytes=-5", "0-5", "bytes=5-2", "bytes=1-2,3-4", ""):
         with pytest.raises(S3Error) as caught:
             parse_copy_range(value, 10)
         assert caught.value.s3_code == "InvalidArgument"
+        assert caught.value.extra["ArgumentName"] == "x-amz-copy-source-range"
+    for value, size in (("bytes=10-11", 10), ("bytes=0-0", 0)):
+        with pytest.raises(S3Error, match="invalid for the source object size"):
+            parse_copy_range(value, size)

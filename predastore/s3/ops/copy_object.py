@@ -21,7 +21,7 @@ def check_source(ctx: Context, record: ObjectRecord) -> None:
     """The conditions on the source, and its size; shared with UploadPartCopy."""
     failed = conditions.failed(ctx.headers, conditions.COPY_SOURCE, record.etag, record.modified_ms)
     if failed:
-        raise S3Error("PreconditionFailed", Condition=failed)
+        raise S3Error("PreconditionFailed", Condition=conditions.shown(failed))
 
 
 def _replaces_metadata(ctx: Context) -> bool:

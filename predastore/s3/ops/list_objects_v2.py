@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+from predastore.backend.interface import Listing
 from predastore.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import listing
 from predastore.s3.access import Need
 from predastore.s3.context import Context
+from predastore.s3.listing import Parameters
 from predastore.s3.xml_write import optional, tag, xml_response
 
 _SCOPE = "objects"
 
 
+async def _page_after(ctx: Context, asked: Parameters, key: str, most: int) -> Listing:
+    """The page that `start-after` begins: where that key lies within a common prefix, so may keys
+    that come after it, and then the prefix is still to be told of. (A marker passes over it.)"""
+    objects, bucket = ctx.objects, ctx.bucket_name
+    common = asked.common_prefix(key)
+    if not (common and most and (await objects.list(bucket, common, "", key, 1)).entries):
+        return await objects.list(bucket, asked.prefix, asked.delimiter, key, most)
+    rest = await objects.list(bucket, asked.prefix, asked.delimiter, common, max(most - 1, 1))
+    if most == 1:
+        return Listing([], [common], bool(rest.entries or rest.prefixes), common)
+    return Listing(rest.entries, [common, *rest.prefixes], rest.truncated, rest.next)
+
+
 async def run(ctx: Context) -> Response:
     if ctx.query["list-type"] != "2":
-        raise S3Error("InvalidArgument", ArgumentName="list-type")
+        raise S3Error(
+            "InvalidArgument",
+            "Invalid List Type specified in Request",
+            ArgumentName="list-type",
+            ArgumentValue=ctx.query["list-type"],
+        )
     asked = listing.parameters(ctx)
     most = listing.max_keys(ctx)
     scope = (_SCOPE, ctx.bucket_name, asked.prefix, asked.delimiter)
     start_after = ctx.query.get("start-after")
     token = ctx.query.get("continuation-token")
     await ctx.bucket(Need.LIST)
-    after = ctx.services.tokens.open(token, *scope) if token is not None else start_after or ""
-    page = await ctx.objects.list(ctx.bucket_name, asked.prefix, asked.delimiter, after, most)
+    if token is not None:
+        after = ctx.services.tokens.open(token, *scope)
+        page = await ctx.objects.list(ctx.bucket_name, asked.prefix, asked.delimiter, after, most)
+    else:
+        page = await _page_after(ctx, asked, start_after or "", most)
     encode = asked.encode
     with_owner = ctx.query.get("fetch-owner", "").lower() == "true"
     parts = [
@@ -36,7 +59,7 @@ async def run(ctx: Context) -> Response:
     ]
     if asked.delimiter:
         parts.append(f"<Delimiter>{encode(asked.delimiter)}</Delimiter>")
-    if start_after is not None and token is None:
+    if start_after is not None:
         parts.append(f"<StartAfter>{encode(start_after)}</StartAfter>")
     if page.truncated:
         parts.append(tag("NextContinuationToken", ctx.services.tokens.make(page.next, *scope)))
