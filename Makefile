@@ -72,7 +72,7 @@ $(VENV)/.venv:
 	@PYTHON='$(PYTHON)' packaging/system-packages build
 	@echo '==> Python environment in $(VENV)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade pip 'setuptools>=77' wheel 'Cython>=3.1,<4'
+	$(BIN)/python -m pip install -q --upgrade pip 'setuptools>=78.1.1' 'wheel>=0.46.2' 'Cython>=3.1,<4'
 	@touch $@
 
 $(VENV)/.deps: pyproject.toml | $(VENV)/.venv

@@ -14,10 +14,16 @@ from setuptools import Extension, setup
 DEBUG = os.environ.get("PREDASTORE_DEBUG") == "1"
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-Wno-unused-parameter"]
-CFLAGS = ["-std=c11", *WARNINGS, *(["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-DNDEBUG"])]
+# What a fault in a kernel can be used for. The switches are kept in each file, for the test that
+# reads them there (tests/packaging/test_hardening.py); glibc checks sizes in optimized code only.
+HARDENING = ["-fstack-protector-strong", "-fstack-clash-protection", "-frecord-gcc-switches"]
+FORTIFIED = ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"]
+OPTIMIZED = ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-DNDEBUG", *FORTIFIED]
+CFLAGS = ["-std=c11", *WARNINGS, *HARDENING, *OPTIMIZED]
+LDFLAGS = ["-Wl,-z,relro,-z,now,-z,noexecstack"]
 
 KERNELS = ["chunked", "crc", "frame", "gf256", "quic", "sigv4", "syncer", "udp"]
-HEADERS = glob("predastore/_fast/*.h")
+DEPENDS = ["setup.py", *glob("predastore/_fast/*.h")]
 
 
 def has(header: str, library: str) -> bool:
@@ -44,9 +50,10 @@ EXTENSIONS = [
         [f"predastore/_fast/{name}.pyx"],
         include_dirs=["predastore/_fast"],
         extra_compile_args=CFLAGS,
+        extra_link_args=LDFLAGS,
         libraries=LIBRARIES.get(name, []),
         define_macros=MACROS.get(name, []),
-        depends=HEADERS,
+        depends=DEPENDS,
     )
     for name in KERNELS
 ]

@@ -39,6 +39,12 @@ C_LIBRARY = (
     *("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0"),
     *("librt.so.1", "libutil.so.1"),
 )
+# As setup.py has them for the kernels; of the C that Nuitka writes.
+HARDENED = {
+    "CFLAGS": "-fstack-protector-strong -fstack-clash-protection -U_FORTIFY_SOURCE "
+    "-D_FORTIFY_SOURCE=3",
+    "LDFLAGS": "-Wl,-z,relro,-z,now,-z,noexecstack",
+}
 
 
 def options() -> list[str]:
@@ -113,6 +119,7 @@ def main() -> int:
     commit = git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain") else "")
     environment = {
         **os.environ,
+        **HARDENED,
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH") or "0",
     }

@@ -21,7 +21,8 @@ WINDOW_LOG = 23  # 8 MiB: what zstd decoders take without being asked to
 def launcher(target: Path) -> None:
     """Compiles launcher.c, with zstd's decoder in it."""
     flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIE", "-pie", "-s"]
-    flags += ["-D_FORTIFY_SOURCE=2", "-fstack-protector-strong", "-Wl,-z,relro,-z,now"]
+    flags += ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3", "-Wl,-z,relro,-z,now,-z,noexecstack"]
+    flags += ["-fstack-protector-strong", "-fstack-clash-protection"]
     source = str(ROOT / "packaging" / "launcher.c")
     command = [os.environ.get("CC", "gcc"), *flags, source, "-l:libzstd.a", "-o", str(target)]
     subprocess.run(command, check=True)

@@ -35,7 +35,11 @@ $(BINARY)/venv/.stamp: packaging/requirements.lock | $(VENV)/.venv
 	@echo '==> Python environment of the binary'
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install -q --disable-pip-version-check -r $<
+	@# Sources are built with the setuptools that the lock names, too, and not with what pip would fetch.
+	awk '/^setuptools==/, !/\\$$/' $< | \
+	    $(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r /dev/stdin
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes \
+	    --no-build-isolation -r $<
 	@touch $@
 
 $(BINARY)/.stamp: $(BINARY)/venv/.stamp $(VENV)/.build $(SOURCES) packaging/binary.py \
