@@ -1,4 +1,4 @@
-/* The beginning of dist/s3d: unpacks what follows it once, then becomes that (execve).
+/* The beginning of dist/s3d: unpacks what follows it once, then becomes that (execveat).
  *
  * Nuitka's own one-file program stays as a parent: it forwards two signals of all, is not the
  * process that a service manager started, and lives on or dies apart from the server. This one
@@ -15,9 +15,11 @@
  * Unpacked to DIR/predastore_unpacked/<id>, DIR being the first of these that works:
  * S3D_UNPACK_DIR (then no other), CACHE_DIRECTORY, XDG_CACHE_HOME, HOME/.cache, TMPDIR or /tmp
  * (there predastore_unpacked-<uid>). What lies in the folder is run: it must be ours, and nobody
- * else's to write to; its mode is made 0700. Files are written into .new-*, which takes its name
- * by rename when it is whole. At each start the size of every file is compared, as a power cut may
- * have emptied some.
+ * else's to write to or to put another in its place, up to the root; its mode is made 0700. Files
+ * are written into .new-*, which takes its name by rename when it is whole. At each start the tree
+ * is compared with the index: every file has its size, as a power cut may have emptied some, all
+ * is ours alone to write to, and nothing else is there. What was looked at is what is run: both go
+ * by one descriptor of the folder, not by its path.
  *
  * A running s3d holds a shared flock on its folder. Whoever unpacks removes the folders, of older
  * versions and of unpackers that died, that nobody holds. DIR may be where data lies: the folder
@@ -104,16 +106,66 @@ static const struct entry *next_entry(const unsigned char **at, char name[NAME_B
     return found;
 }
 
+static int is_ours_alone(const struct stat *about) {
+    return about->st_uid == geteuid() && (about->st_mode & 022) == 0;
+}
+
+/* How many files are below a folder, whose descriptor it takes; -1 where something is not ours
+ * alone, or is neither a file nor a folder. */
+static long files_of(int folder) {
+    struct stat about;
+    DIR *list = fdopendir(folder);
+    long count = list != NULL && fstat(folder, &about) == 0 && is_ours_alone(&about) ? 0 : -1;
+    for (struct dirent *one; count >= 0 && (one = readdir(list)) != NULL;) {
+        if (strcmp(one->d_name, ".") == 0 || strcmp(one->d_name, "..") == 0) continue;
+        long below = -1;
+        if (fstatat(folder, one->d_name, &about, AT_SYMLINK_NOFOLLOW) == 0) {
+            if (S_ISREG(about.st_mode) && is_ours_alone(&about)) below = 1;
+            if (S_ISDIR(about.st_mode)) {
+                int inner = openat(folder, one->d_name,
+                                   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                if (inner >= 0) below = files_of(inner);
+            }
+        }
+        count = below < 0 ? -1 : count + below;
+    }
+    if (list != NULL) closedir(list);
+    else close(folder);
+    return count;
+}
+
 static int is_whole(int folder) {
     char name[NAME_BYTES];
     const struct entry *one;
-    for (const unsigned char *at = entries; (one = next_entry(&at, name)) != NULL;) {
+    long count = 0;
+    for (const unsigned char *at = entries; (one = next_entry(&at, name)) != NULL; count++) {
         struct stat about;
         if (fstatat(folder, name, &about, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(about.st_mode) ||
             (uint64_t)about.st_size != one->bytes)
             return 0;
     }
-    return 1;
+    int again = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return again >= 0 && files_of(again) == count;
+}
+
+/* Whether nobody but root and us can put another folder in the place of this one: each folder
+ * above it is root's or ours, and others may not write there, or may not rename what is ours. */
+static int is_in_a_safe_place(int folder) {
+    struct stat below, about;
+    int at = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), is_safe = at >= 0;
+    if (!is_safe || fstat(at, &below) != 0) is_safe = 0;
+    while (is_safe) {
+        int above = openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        close(at);
+        at = above;
+        if (at < 0 || fstat(at, &about) != 0) is_safe = 0;
+        else if (about.st_ino == below.st_ino && about.st_dev == below.st_dev) break;
+        else if (about.st_uid != 0 && about.st_uid != geteuid()) is_safe = 0;
+        else if ((about.st_mode & 022) != 0 && (about.st_mode & S_ISVTX) == 0) is_safe = 0;
+        below = about;
+    }
+    if (at >= 0) close(at);
+    return is_safe;
 }
 
 static int write_all(int file, const char *data, size_t bytes) {
@@ -263,7 +315,7 @@ static void failed(const char *place, const char *reason) {
 
 /* Runs what lies below parent/name, unpacked first if need be; returns when that can not be. */
 static void run_from(const char *parent, const char *name, char **argv) {
-    char place[PATH_BYTES], program[PATH_BYTES + 64], id[sizeof trailer.id + 1] = {0};
+    char place[PATH_BYTES], id[sizeof trailer.id + 1] = {0};
     struct stat about;
     memcpy(id, trailer.id, sizeof trailer.id);
     snprintf(place, sizeof place, "%s/%s", parent, name);
@@ -271,9 +323,10 @@ static void run_from(const char *parent, const char *name, char **argv) {
         return failed(place, strerror(errno));
     int base = open(place, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (base < 0 || fstat(base, &about) != 0) return failed(place, strerror(errno));
-    if (about.st_uid != geteuid() || (about.st_mode & 022) != 0) {
+    if (!is_ours_alone(&about) || !is_in_a_safe_place(base)) {
+        int is_ours = is_ours_alone(&about);
         close(base);
-        return failed(place, "others may write there");
+        return failed(place, is_ours ? "others may write above it" : "others may write there");
     }
     /* Others who may read it could hold a lock on it, and with that every start. */
     if ((about.st_mode & 077) != 0 && fchmod(base, 0700) != 0) {
@@ -293,8 +346,7 @@ static void run_from(const char *parent, const char *name, char **argv) {
         if (folder < 0) folder = held(base, id);
     }
     flock(base, LOCK_UN);
-    snprintf(program, sizeof program, "%s/%s/s3d", place, id);
-    if (folder >= 0 && access(program, X_OK) == 0) execv(program, argv);
+    if (folder >= 0) execveat(folder, "s3d", argv, environ, AT_SYMLINK_NOFOLLOW);
     failed(place, folder < 0 ? "it changes all the time" : strerror(errno));
     if (folder >= 0) close(folder);
     close(base);

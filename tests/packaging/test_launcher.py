@@ -195,3 +195,67 @@ def test_nothing_is_run_where_others_may_write(binary: Binary, tmp_path: Path, m
     assert done.returncode == 73
     assert "others may write there" in done.stderr
     assert names(tmp_path / FOLDER) == set()
+
+
+@pytest.mark.parametrize(("mode", "is_run"), [(0o777, False), (0o770, False), (0o1777, True)])
+def test_nothing_is_run_where_others_may_put_another_folder(
+    binary: Binary, tmp_path: Path, mode: int, is_run: bool
+) -> None:
+    (tmp_path / "open" / "place").mkdir(parents=True)
+    (tmp_path / "open").chmod(mode)
+    done = subprocess.run(
+        [binary("1")],
+        env={"PATH": os.environ["PATH"], "S3D_UNPACK_DIR": str(tmp_path / "open" / "place")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (0 if is_run else 73)
+    assert ("others may write above it" in done.stderr) is not is_run
+
+
+def planted(folder: Path) -> None:
+    (folder / "libcrypto.so.3").write_text("not of the index")
+
+
+def planted_below(folder: Path) -> None:
+    (folder / "inner").mkdir()
+    (folder / "inner" / "file").symlink_to("/etc/hostname")
+
+
+def writable(folder: Path) -> None:
+    (folder / "s3d").chmod(0o777)
+
+
+def open_folder(folder: Path) -> None:
+    folder.chmod(0o777)
+
+
+def cut_short(folder: Path) -> None:
+    (folder / "s3d").write_text("")
+
+
+@pytest.mark.parametrize("change", [planted, planted_below, writable, open_folder, cut_short])
+def test_a_folder_that_others_may_have_changed_is_unpacked_anew(
+    binary: Binary, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    file, given = binary("1"), {"S3D_UNPACK_DIR": str(tmp_path)}
+    said(file, **given)
+    (folder,) = (tmp_path / FOLDER).iterdir()
+    change(folder)
+    assert said(file, **given) == "1 \n"
+    (folder,) = (tmp_path / FOLDER).iterdir()
+    assert names(folder) == {"s3d"}
+    assert (folder / "s3d").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_was_looked_at_is_run_and_not_what_has_its_name_by_then(
+    start: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "s3d").write_text('#!/bin/sh\necho "$0"\n')
+    (tmp_path / "files" / "s3d").chmod(0o755)
+    (tmp_path / "one").write_bytes(load("onefile").whole(start, tmp_path / "files", stored))
+    (tmp_path / "one").chmod(0o755)
+    found = said(tmp_path / "one", S3D_UNPACK_DIR=str(tmp_path))
+    assert re.fullmatch(r"/dev/fd/\d+/s3d\n", found), "by the descriptor of the folder"
