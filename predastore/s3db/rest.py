@@ -28,7 +28,8 @@ Requests are signed with SigV4 for the service "s3db", x-amz-content-sha256 amon
 headers. As for every AWS service but S3, the canonical path is the path as it was sent,
 percent-encoded once more. Signers drop empty and dot segments from it, so such a path is
 refused: a "/" beside another is to be sent as %2F. A change that was signed once is done once
-(rest_replays.py): 403 when it comes again later.
+(rest_replays.py): 403 when it comes again later; its signature covers its body, by the body's
+SHA-256, so that it does not come with another one meanwhile.
 
 Errors are {"error": code, "message": text}: 400 what is malformed, 403 signature, 404 no such
 key or path, 405 method, 409 a change that the cluster can not bear, 411 no length, 413 too large,
@@ -142,7 +143,7 @@ class RestService:
         verified = self._verifier.verify(signed)
         if verified.credential is None:
             raise Refused(403, "AccessDenied", "requests must be signed")
-        self._replays.check(signed)
+        self._replays.check(signed, verified)
         if request.method not in route.methods:
             refused = Refused(405, "method-not-allowed", f"use {' or '.join(route.methods)}")
             refused.response.headers.append(("Allow", ", ".join(route.methods)))
@@ -182,6 +183,7 @@ class RestService:
         return "x-s3db-staleness-ms", "unknown" if age_ms is None else str(age_ms)
 
     async def delete(self, call: Call) -> Response:
+        await call.body(0)
         await self._client.commit(commands.batch(Delete(call.table, call.key)))
         return Response(204)
 

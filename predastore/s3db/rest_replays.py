@@ -7,6 +7,9 @@ again because the answer was lost, means it. Presigned URLs may be used again, a
 be. What one member remembers others do not know: a request that was overheard on its way to one may
 be sent to another, once. A member that starts anew has forgotten all; the oldest go where there are
 more than a bound.
+
+Within these seconds, at another member, and by a presigned URL, what comes again is the same:
+the SHA-256 of the body is part of what is signed. A change that is signed without it is refused.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Callable
 
 from predastore.httpd.authorization import parse_claim
 from predastore.httpd.message import Request
+from predastore.httpd.sigv4 import Verified
 from predastore.limits import REST_REPLAY_GRACE_S, REST_SIGNATURES_MAX, SIGV4_SKEW_S
 from predastore.s3db.rest_call import Refused
 
@@ -28,9 +32,17 @@ class Replays:
         self._clock = clock
         self._seen: OrderedDict[bytes, float] = OrderedDict()  # signature -> first seen, in order
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Request, verified: Verified) -> None:
         """Of a request whose signature is right; Refused."""
-        claim = parse_claim(request) if request.method in _CHANGING else None
+        if request.method not in _CHANGING:
+            return
+        if verified.payload_sha256 is None:
+            raise Refused(
+                400,
+                "body-not-signed",
+                "sign a change with its body: x-amz-content-sha256 is the SHA-256 of the body",
+            )
+        claim = parse_claim(request)
         if claim is None or claim.presigned:
             return
         now = self._clock()

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from predastore.errors import FormatError
 from predastore.httpd.message import BytesBody, Headers, Request
-from predastore.httpd.sigv4 import Credential, Verifier
+from predastore.httpd.sigv4 import Credential, Verified, Verifier
 from predastore.limits import DB_KEY_BYTES_MAX, DB_VALUE_BYTES_MAX, LIST_ROWS_MAX
 from predastore.rpc import self_signed
 from predastore.s3db import backup, percent, rest, rest_replays
@@ -297,6 +297,57 @@ def test_a_change_that_was_listened_in_on_is_not_done_again(
     serve(scenario)
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        ("PUT", "/v1/put/t/k", b"other"),
+        ("POST", "/v1/put/t/k", b"other"),
+        ("DELETE", "/v1/delete/t/k", b"other"),
+        ("POST", "/v1/leave", b'{"id": 1}'),
+        ("POST", "/v1/step-down", b"other"),
+    ],
+)
+def test_a_change_that_was_listened_in_on_is_not_done_with_another_body(
+    method: str, target: str, body: bytes
+) -> None:
+    def scenario(api: Api) -> None:
+        assert api.signed("PUT", "/v1/put/t/k", b"value").status == 204
+        sent = api.request(method, target, b"" if method == "DELETE" else b"value")
+        api.send(*sent)
+        kept = api.signed("GET", "/v1/get/t/k").body
+        again = api.send(*sent[:2], body, sent[3])
+        assert again.status in (400, 413)
+        assert api.signed("GET", "/v1/get/t/k").body == kept
+
+    serve(scenario)
+
+
+@pytest.mark.parametrize("payload", ["UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"])
+@pytest.mark.parametrize("presigned", [False, True])
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [("PUT", "/v1/put/t/k"), ("DELETE", "/v1/delete/t/k"), ("POST", "/v1/join")],
+)
+def test_a_change_whose_body_is_not_signed_is_refused(
+    method: str, target: str, presigned: bool, payload: str
+) -> None:
+    def scenario(api: Api) -> None:
+        url = f"https://127.0.0.1:{api.port}{target}"
+        given = {"x-amz-content-sha256": payload, "x-amz-decoded-content-length": "1"}
+        request = AWSRequest(method, url, headers=given)
+        credentials = Credentials(CREDENTIAL.access_key_id, CREDENTIAL.secret_access_key)
+        if presigned:
+            SigV4QueryAuth(credentials, "s3db", REGION, expires=60).add_auth(request)
+        else:
+            SigV4Auth(credentials, "s3db", REGION).add_auth(request)
+        sent = request.url.partition(str(api.port))[2]
+        answer = api.send(method, sent, b"1\r\nx\r\n0\r\n\r\n", dict(request.headers.items()))
+        assert (answer.status, answer.json["error"]) == (400, "body-not-signed")
+        assert api.signed("GET", "/v1/get/t/k").status == 404
+
+    serve(scenario)
+
+
 class Clock:
     now = 1000.0
 
@@ -320,7 +371,8 @@ def test_so_many_signatures_are_remembered_and_no_more(monkeypatch: pytest.Monke
                 ("x-amz-date", "20260101T000000Z"),
             ]
         )
-        replays.check(Request("PUT", b"/v1/put/t/k", b"", headers, BytesBody()))
+        request = Request("PUT", b"/v1/put/t/k", b"", headers, BytesBody())
+        replays.check(request, Verified(None, sha256(b"").digest()))
 
     for number in range(4):
         comes(number)
