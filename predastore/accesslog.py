@@ -160,7 +160,7 @@ def _opened(name: str) -> TextIO:
     if name == "-":
         return sys.stdout
     try:
-        descriptor = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise StartupError.because(
             error,

@@ -186,7 +186,7 @@ def _issue(
         .sign(authority_key, hashes.SHA256())
     )
     fs.write_file(files.key, _key_pem(key), 0o600)
-    fs.write_file(files.cert, _pem(certificate) + _pem(authority), 0o644)
+    fs.write_file(files.cert, _pem(certificate) + _pem(authority), 0o600)
 
 
 def _key_of(files: TlsFiles) -> ec.EllipticCurvePrivateKey:

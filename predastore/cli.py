@@ -100,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `s3d` until it is told to stop; the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     command = commands.find(given[0]) if given else None
+    before = os.umask(int(config.UMASK_DEFAULT, 8))  # what commands write is for their user alone
     try:
         if command is not None:
             return command.main(given[1:], os.environ)
@@ -112,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(StartupError.because(error, located(error)))
     except KeyboardInterrupt:
         return _INTERRUPTED
+    finally:
+        os.umask(before)
 
 
 def _serve(given: Sequence[str]) -> int:

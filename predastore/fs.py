@@ -24,11 +24,12 @@ def put_in_place(part: Path, path: Path) -> None:
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:
-    """Puts `content` where the file is, all of it or nothing."""
+    """Puts `content` where the file is, all of it or nothing. `mode`: whatever the umask."""
     part = path.with_name(f".{path.name}.new")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as stream:
+        os.fchmod(descriptor, mode)
         stream.write(content)
     put_in_place(part, path)
 

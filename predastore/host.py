@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -57,6 +58,7 @@ def run(
     chosen = roles.choose(
         settings, node=node, db_only=db_only, db_node=db_node, is_local=roles.is_local
     )
+    os.umask(int(settings.umask, 8))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     if settings.cluster.join and settings.backend == "distributed":
         logs.configure(settings.log_level)

@@ -38,7 +38,7 @@ class Beneath:
     def create(self, path: str) -> int:
         """The descriptor of a new file, for reading and writing."""
         with self._parent(path) as (parent, name):
-            return os.open(name, _CREATE, 0o644, dir_fd=parent)
+            return os.open(name, _CREATE, 0o666, dir_fd=parent)
 
     def open(self, path: str) -> int:
         """The descriptor of a regular file, for reading; FileNotFoundError for anything else."""
@@ -145,6 +145,6 @@ def _enter(parent: int, component: str, *, create: bool) -> int:
     except FileNotFoundError:
         if not create:
             raise
-    os.mkdir(component, 0o755, dir_fd=parent)
+    os.mkdir(component, 0o777, dir_fd=parent)
     os.fsync(parent)
     return os.open(component, _DIRECTORY, dir_fd=parent)

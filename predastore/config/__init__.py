@@ -6,6 +6,7 @@ from predastore.config.losses import Layout
 from predastore.config.model import (
     BACKENDS,
     LOG_LEVELS,
+    UMASK_DEFAULT,
     Auth,
     Bucket,
     Cluster,
@@ -27,6 +28,7 @@ __all__ = [
     "BACKENDS",
     "LOG_LEVELS",
     "TOP_FIELDS",
+    "UMASK_DEFAULT",
     "Auth",
     "Bucket",
     "Cluster",

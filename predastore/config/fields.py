@@ -97,6 +97,17 @@ def _domains(value: Any) -> tuple[str, ...]:
     return names
 
 
+def _umask(value: Any) -> str:
+    """Permissions that what is made does not get; the owner's are always given."""
+    text = _text(value)
+    if re.fullmatch(r"0?0[0-7]{2}", text) is None:
+        raise ValueError(
+            f'expected permissions that others shall not have, such as "0077" (nobody else may '
+            f'read) or "0027" (the group may), got "{text}"'
+        )
+    return text
+
+
 _SIZES: Final = {"KiB": limits.KIB, "MiB": limits.MIB, "GiB": limits.GIB}
 
 
@@ -161,6 +172,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "port": Field(_PORT),
         "domains": Field(_domains),
         "base_path": Field(_path),
+        "umask": Field(_umask),
         "backend": Field(_one_of(BACKENDS)),
         "log_level": Field(_one_of(LOG_LEVELS)),
         "tls": Field(_flag),

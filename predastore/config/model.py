@@ -22,6 +22,7 @@ BUCKET_TYPES: Final = {"fs": "filesystem", "distributed": "distributed"}  # the 
 NODE_STATES: Final = (ACTIVE, DRAINING)
 RAFT_PORT_OFFSET: Final = 1000
 LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # of all addresses, one that is reached
+UMASK_DEFAULT: Final = "0077"  # files 0600, folders 0700
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ class Config:
     """A whole configuration. `source` is the file's path, or "" for development defaults.
 
     `domains`: base names of virtual-host style addresses: <bucket>.<domain>. `said`: what the file
-    asks for and is done differently, a line each.
+    asks for and is done differently, a line each. `umask`: of the process, whatever it was started
+    with; so files are 0600 and folders 0700 by default.
     """
 
     region: str = "us-east-1"
@@ -141,6 +143,7 @@ class Config:
     port: int = 8443
     domains: tuple[str, ...] = ()
     base_path: Path = Path("data")
+    umask: str = UMASK_DEFAULT
     backend: str = "filesystem"
     log_level: str = "info"
     tls: bool = True

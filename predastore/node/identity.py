@@ -65,7 +65,7 @@ def establish(path: Path, node_id: int, cluster_id: bytes) -> Identity:
             "wanted, empty the directory"
         )
     made = Identity(NODE_FORMAT_VERSION, node_id, cluster_id.hex(), secrets.token_hex(16))
-    fs.write_file(file, msgspec.json.encode(made) + b"\n", 0o644)
+    fs.write_file(file, msgspec.json.encode(made) + b"\n", 0o600)
     fs.sync(path.parent)  # whoever made the folder may have been killed before that
     return made
 

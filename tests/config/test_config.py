@@ -161,6 +161,8 @@ MISTAKES = {
         ":3: [rs], zzz: unknown table; known are data, parity",
     ),
     "type": ('port = "x"\n', ":1: port: expected a whole number from 1 to 65535, got 'x'"),
+    "umask": ('umask = "0700"\n', ":1: umask: expected permissions that others shall not have"),
+    "umask is no number": ("umask = 77\n", "expected a text in quotes"),
     "domains": ('domains = "x"\n', "expected a list of host names"),
     "address as domain": ('domains = ["10.0.0.1"]\n', "is an address, and a bucket can not"),
     "bool is no number": ("port = true\n", "expected a whole number"),

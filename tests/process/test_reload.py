@@ -155,6 +155,7 @@ def test_every_setting_has_its_words() -> None:
     other = Config(
         **{
             "region": "r", "host": "h", "port": 1, "domains": ("d",), "base_path": Path("b"),
+            "umask": "0027",
             "backend": "distributed", "log_level": "error", "tls": False, "tls_cert": Path("c"),
             "tls_key": Path("k"), "access_log": "-", "metrics_host": "m", "metrics_port": 2,
             "rs": Rs(1, 0, 4096, 1), "cluster": Cluster("n", "s", (("j", 1),), 1.0),
