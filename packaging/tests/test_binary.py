@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from predastore import __version__
+from support.elf import Elf, has_data_that_runs, is_bound_at_start
 from support.processes import S3d, fresh_network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +65,14 @@ def test_the_licences_of_all_that_is_inside(tmp_path: Path) -> None:
         assert re.search(rf"^{name} \S", table, re.MULTILINE), name
     for library in DIST.glob("lib*.so*"):
         assert library.name.startswith("libpython") or library.name in table
+
+
+def test_the_program_is_hardened() -> None:
+    elf = Elf.read(DIST / "s3d")
+    assert is_bound_at_start(elf)
+    assert not has_data_that_runs(elf)
+    assert "__stack_chk_fail" in elf.symbols
+    assert [name for name in elf.symbols if name.endswith("_chk")]
 
 
 def test_no_package_of_the_development_is_inside() -> None:

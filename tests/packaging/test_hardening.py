@@ -4,15 +4,14 @@ what it is built from is known by its hash."""
 from __future__ import annotations
 
 import re
-import struct
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 import predastore
+from support.elf import Elf, has_data_that_runs, is_bound_at_start
 from support.packaging import PACKAGING, load
 
 FAST = Path(predastore.__file__).parent / "_fast"
@@ -20,58 +19,6 @@ EXTENSIONS = sorted(FAST.glob("*.so"))
 # They call nothing whose size glibc could check.
 UNCHECKED = {"crc", "syncer"}
 SWITCHES = ("-fstack-protector-strong", "-fstack-clash-protection")
-
-_PT_LOAD, _PT_DYNAMIC, _PT_GNU_STACK, _PT_GNU_RELRO = 1, 2, 0x6474E551, 0x6474E552
-_PF_X = 1
-_DT_TEXTREL, _DT_FLAGS, _DT_FLAGS_1 = 22, 30, 0x6FFFFFFB
-_DF_BIND_NOW, _DF_1_NOW = 8, 1
-
-
-@dataclass
-class Elf:
-    """A 64-bit little-endian file. `segments`: type to (flags, content); `sections`: by name."""
-
-    segments: dict[int, tuple[int, bytes]]
-    sections: dict[str, bytes]
-    dynamic: dict[int, int]
-
-    @classmethod
-    def read(cls, file: Path) -> Elf:
-        data = file.read_bytes()
-        assert data[:6] == b"\x7fELF\x02\x01", "a 64-bit little-endian ELF file"
-        phoff, shoff = struct.unpack_from("<QQ", data, 32)
-        phsize, phnum, shsize, shnum, shstrndx = struct.unpack_from("<HHHHH", data, 54)
-        segments = {}
-        for number in range(phnum):
-            kind, flags, at = struct.unpack_from("<IIQ", data, phoff + number * phsize)
-            (size,) = struct.unpack_from("<Q", data, phoff + number * phsize + 32)
-            segments[kind] = (flags, data[at : at + size])
-        heads = [
-            struct.unpack_from("<I20xQQ", data, shoff + number * shsize) for number in range(shnum)
-        ]
-        _, names_at, names_bytes = heads[shstrndx]
-        names = data[names_at : names_at + names_bytes]
-        sections = {
-            names[name : names.index(0, name)].decode(): data[at : at + size]
-            for name, at, size in heads
-        }
-        _, raw = segments[_PT_DYNAMIC]
-        dynamic = dict(struct.iter_unpack("<QQ", raw[: len(raw) // 16 * 16]))
-        return cls(segments, sections, dynamic)
-
-    @property
-    def symbols(self) -> set[str]:
-        return {name.decode() for name in self.sections[".dynstr"].split(b"\0")}
-
-
-def is_bound_at_start(elf: Elf) -> bool:
-    """Full RELRO: the tables of addresses are filled in at the start, and then read-only."""
-    flags, more = elf.dynamic.get(_DT_FLAGS, 0), elf.dynamic.get(_DT_FLAGS_1, 0)
-    return bool(flags & _DF_BIND_NOW or more & _DF_1_NOW) and _PT_GNU_RELRO in elf.segments
-
-
-def has_data_that_runs(elf: Elf) -> bool:
-    return bool(elf.segments[_PT_GNU_STACK][0] & _PF_X) or _DT_TEXTREL in elf.dynamic
 
 
 def test_every_kernel_is_among_those_that_are_read() -> None:
