@@ -30,7 +30,9 @@ it crosses a process boundary (see `to_wire`, `from_wire`).
     |   +-- NotLeader          this member can not do it; `leader` may
     |   +-- NoLeader           no leader is known, or no majority answers; nothing was changed
     |   +-- OutcomeUnknown     the commit may or may not have happened
-    |   +-- TooLarge           key, value or batch over its limit
+    |   +-- TooLarge           key, value, batch, or a procedure's work over its limit
+    |   +-- ProcedureFailed    a procedure broke off with an error of its own; nothing was changed
+    |   +-- LevelTooLow        a member's program is too old for it; nothing was changed
     |   +-- MemberFailed       a disk error or a broken invariant: the member has stopped
     +-- BackendError
     |   +-- NotEnoughNodes     fewer than the write quorum of nodes took the data
@@ -203,6 +205,14 @@ class OutcomeUnknown(StateError):
 
 class TooLarge(StateError):
     code = "too-large"
+
+
+class ProcedureFailed(StateError):
+    code = "procedure-failed"
+
+
+class LevelTooLow(StateError):
+    code = "level-too-low"
 
 
 class MemberFailed(StateError):

@@ -2,7 +2,8 @@
 
 Tables hold byte keys and byte values. A read sees every commit that was acknowledged before it
 began, through whichever process. A commit is durable when it returns; PreconditionFailed: nothing
-was changed; OutcomeUnknown: it may or may not have happened.
+was changed; OutcomeUnknown: it may or may not have happened. Procedures and questions
+(s3db/procedures.py) are those that the process was wired with: `call` is a commit, `ask` a read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from predastore.errors import Overloaded, PredastoreError, StoreFailed
 from predastore.limits import BACKEND_COMMITS_WAITING_MAX, BACKEND_STATE_READ_THREADS
 from predastore.s3db import commands
-from predastore.s3db.commands import Applied, Batch, Delete, Page, Put
+from predastore.s3db.commands import Applied, Batch, Check, Command, Delete, Page, Put
+from predastore.s3db.procedures import NO_PROCEDURES, Procedures
 from predastore.s3db.store import Store
 
 if TYPE_CHECKING:
@@ -46,14 +48,20 @@ class GlobalState(Protocol):
         self, table: str, prefix: bytes, delimiter: bytes, after: bytes, limit: int
     ) -> Page: ...
     async def commit(self, batch: Batch) -> Applied: ...
+    async def call(
+        self, name: str, arguments: bytes, checks: tuple[Check, ...] = ()
+    ) -> Applied: ...
+    async def ask(self, name: str, arguments: bytes) -> bytes: ...
     async def close(self) -> None: ...
 
 
 class LocalState:
     """A store of this process alone. Commits waiting together share one sync."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._store = Store(path, durable=True)
+    def __init__(
+        self, path: str | os.PathLike[str], procedures: Procedures = NO_PROCEDURES
+    ) -> None:
+        self._store = Store(path, durable=True, procedures=procedures)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="state-write")
         self._readers = ThreadPoolExecutor(
             BACKEND_STATE_READ_THREADS, thread_name_prefix="state-read"
@@ -91,7 +99,17 @@ class LocalState:
         return await self._in_reader(self._store.list, table, prefix, delimiter, after, limit)
 
     async def commit(self, batch: Batch) -> Applied:
-        encoded = commands.encode(batch)
+        return await self._commit(batch)
+
+    async def call(self, name: str, arguments: bytes, checks: tuple[Check, ...] = ()) -> Applied:
+        self._store.procedures.check(name)
+        return await self._commit(commands.call(name, arguments, checks))
+
+    async def ask(self, name: str, arguments: bytes) -> bytes:
+        return await self._in_reader(self._store.ask, name, arguments)
+
+    async def _commit(self, command: Command) -> Applied:
+        encoded = commands.encode(command)
         if self._closed:
             raise StoreFailed("the state is closed")
         if len(self._waiting) >= BACKEND_COMMITS_WAITING_MAX:
@@ -171,6 +189,12 @@ class DistributedState:
 
     async def commit(self, batch: Batch) -> Applied:
         return await self._client.commit(batch)
+
+    async def call(self, name: str, arguments: bytes, checks: tuple[Check, ...] = ()) -> Applied:
+        return await self._client.call(name, arguments, checks)
+
+    async def ask(self, name: str, arguments: bytes) -> bytes:
+        return await self._client.ask(name, arguments)
 
     async def close(self) -> None:
         """The client's endpoint belongs to the process."""

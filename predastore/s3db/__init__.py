@@ -5,7 +5,15 @@ service     the same calls, as a member answers them over rpc
 rest        the HTTPS API, for operators and other programs; percent: its encoding
 member      one member: shell, Raft core, journal, peers; raft/: the protocol
 commands    what can be done in one step, and its form in the journal
+procedures  what else can be: functions of the program, run where their call is applied
 store       the state: apply, read, list, snapshots; made of
-            apply (what commands do), keys (keys of any length), listing (pages),
-            environment (the lmdb file), gate (readers against a resize)
+            apply (what commands do), views (what procedures see), keys (keys of any length),
+            listing (pages), environment (the lmdb file), gate (readers against a resize)
+
+LEVEL tells programs apart whose commands differ: one that has a command or a procedure which the
+one before did not know has the next.
 """
+
+from typing import Final
+
+LEVEL: Final = 1

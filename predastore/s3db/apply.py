@@ -1,30 +1,41 @@
 """How commands change the state: one `Application` for each write transaction.
 
 Deterministic: what a command does follows from the state and the command alone, so members
-that apply the same commands hold the same state. A command that can not be read, or breaks
-a bound, changes nothing and is answered with its error, on every member alike.
+that apply the same commands hold the same state. A command that breaks a bound changes nothing
+and is answered with its error, on every member alike. One that this program can not read, or whose
+procedure it does not have, is another matter: other members may well do it, so this one stops
+(MemberFailed) before it.
 
-Every op of a batch is known to succeed before the first is done, so that no batch is ever
-done in part: the bounds that depend on the state are checked with the preconditions.
+Every op of a batch is known to succeed before the first is done, and so is all that a procedure
+does, so that no command is ever done in part: the bounds that depend on the state are checked with
+the preconditions.
 
-The answers of the last REQUESTS_REMEMBERED_MAX batches are kept: `requests` has request id
+The answers of the last REQUESTS_REMEMBERED_MAX commands are kept: `requests` has request id
 -> (index, answer), and `window` has index -> request id, to forget the oldest by.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
-from predastore.errors import PreconditionFailed, PredastoreError, TooLarge
+from predastore.errors import (
+    FormatError,
+    MemberFailed,
+    PreconditionFailed,
+    PredastoreError,
+    TooLarge,
+)
 from predastore.limits import DELETE_PREFIX_KEYS_MAX, KEPT_BYTES_MAX, REQUESTS_REMEMBERED_MAX
-from predastore.s3db import commands, keys
+from predastore.s3db import commands, keys, views
 from predastore.s3db.commands import (
     Absent,
     Applied,
     Batch,
+    Call,
     Check,
+    Command,
     Delete,
     DeletePrefix,
     Equals,
@@ -32,6 +43,8 @@ from predastore.s3db.commands import (
     Keep,
     Put,
 )
+from predastore.s3db.procedures import Procedure, Procedures
+from predastore.s3db.views import CallView, Tables
 
 if TYPE_CHECKING:
     import lmdb
@@ -41,23 +54,13 @@ if TYPE_CHECKING:
 Outcome: TypeAlias = Applied | PredastoreError
 
 
-class Tables(Protocol):
-    """Where an application finds its tables: those that exist, and new ones on demand."""
-
-    def existing(self, name: str) -> keys.Table | None: ...
-
-    def room_for(self, names: set[str]) -> bool:
-        """May the tables of these names that do not exist be created?"""
-
-    def created(self, name: str) -> keys.Table: ...
-
-
 class _Answer(msgspec.Struct, frozen=True, array_like=True):
-    """What is remembered of a batch; `failed_check` is -1 where it was done."""
+    """What is remembered of a command; `failed_check` is -1 where it was done."""
 
     index: int
     failed_check: int
     kept: tuple[tuple[bytes, bytes], ...]
+    answer: bytes = b""
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -68,35 +71,72 @@ class Application:
     """Applies commands within one write transaction."""
 
     def __init__(
-        self, txn: lmdb.Transaction[bytes], tables: Tables, environment: Environment
+        self,
+        txn: lmdb.Transaction[bytes],
+        tables: Tables,
+        environment: Environment,
+        procedures: Procedures,
     ) -> None:
         self._txn = txn
         self._tables = tables
         self._requests = environment.requests
         self._window = environment.window
+        self._procedures = procedures
         self.remembered_count = environment.remembered_count
 
     def apply(self, index: int, command: bytes) -> Outcome:
-        """Do one command; its errors are returned, not raised."""
+        """Do one command; its errors are returned. MemberFailed: this program can not do it."""
         if not command:
             return Applied()
         try:
-            batch = commands.decode(command)
-            remembered = self._txn.get(batch.request_id, db=self._requests)
+            commands.check_size(command)
+            read = self._read(index, command)
+            procedure = None if isinstance(read, Batch) else self._procedure(index, read)
+            commands.validate(read)
+            remembered = self._txn.get(read.request_id, db=self._requests)
             if remembered is not None:
                 return _outcome(_DECODER.decode(remembered))
-            failed = self._failed_check(batch)
-            if failed < 0:
-                self._check_bounds(batch)
+            answer = self._do(index, read, procedure)
+        except MemberFailed:
+            raise
         except PredastoreError as error:
             return error
-        kept = self._do(batch) if failed < 0 else ()
-        answer = _Answer(index, failed, kept)
-        self._remember(batch.request_id, answer)
+        self._remember(read.request_id, answer)
         return _outcome(answer)
 
-    def _failed_check(self, batch: Batch) -> int:
-        for number, check in enumerate(batch.checks):
+    def _read(self, index: int, command: bytes) -> Command:
+        try:
+            return commands.parse(command)
+        except FormatError as error:
+            raise self._can_not(f"entry {index} can not be read ({error})") from error
+
+    def _procedure(self, index: int, call: Call) -> Procedure:
+        procedure = self._procedures.get(call.procedure)
+        if procedure is None:
+            raise self._can_not(f'entry {index} needs the procedure "{call.procedure}"')
+        return procedure
+
+    def _can_not(self, what: str) -> MemberFailed:
+        return MemberFailed(
+            f"{what}, and this program (level {self._procedures.level}) can not do it: install the "
+            "version that the other members run, and start this one again"
+        )
+
+    def _do(self, index: int, command: Command, procedure: Procedure | None) -> _Answer:
+        failed = self._failed_check(command.checks)
+        if failed >= 0:
+            return _Answer(index, failed, ())
+        if isinstance(command, Batch):
+            self._check_bounds(command)
+            return _Answer(index, -1, self._do_ops(command))
+        assert procedure is not None
+        view = CallView(self._txn, self._tables, 0)
+        answer = views.call(procedure, view, command.arguments)
+        view.write()
+        return _Answer(index, -1, (), answer)
+
+    def _failed_check(self, checks: tuple[Check, ...]) -> int:
+        for number, check in enumerate(checks):
             if not self._holds(check):
                 return number
         return -1
@@ -137,7 +177,7 @@ class Application:
                 if deleted_count > DELETE_PREFIX_KEYS_MAX:
                     raise TooLarge(f"more than {DELETE_PREFIX_KEYS_MAX} keys to delete at once")
 
-    def _do(self, batch: Batch) -> tuple[tuple[bytes, bytes], ...]:
+    def _do_ops(self, batch: Batch) -> tuple[tuple[bytes, bytes], ...]:
         kept: list[tuple[bytes, bytes]] = []
         for op in batch.ops:
             if isinstance(op, Put):
@@ -177,5 +217,5 @@ class Application:
 
 def _outcome(answer: _Answer) -> Outcome:
     if answer.failed_check < 0:
-        return Applied(answer.kept)
+        return Applied(answer.kept, answer.answer)
     return PreconditionFailed(f"check {answer.failed_check} does not hold", answer.failed_check)

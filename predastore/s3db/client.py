@@ -12,8 +12,8 @@ A commit may be tried again because its request id makes the database apply it o
 raises at the deadline says what is known: NoLeader when no try can have changed anything,
 OutcomeUnknown when one may have. Reads are linearizable, unless `stale` is asked for; at the
 deadline they raise NoLeader. Errors that another try would not mend (PreconditionFailed,
-TooLarge, FormatError, NodeFull) are raised as they come, but for a NodeFull after a try that may
-have done it: it says nothing of that one.
+TooLarge, FormatError, ProcedureFailed, LevelTooLow, NodeFull) are raised as they come, but for a
+NodeFull after a try that may have done it: it says nothing of that one.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from predastore.limits import (
 )
 from predastore.rpc import Endpoint
 from predastore.s3db import changes, commands, service
-from predastore.s3db.commands import Applied, Batch, Page
+from predastore.s3db.commands import Applied, Batch, Check, Command, Page
 from predastore.s3db.raft.messages import CONFIGURATION, Address, Configuration
 
 logger = logging.getLogger(__name__)
@@ -85,10 +85,31 @@ class Client:
 
     async def commit(self, batch: Batch, *, timeout_ms: int = COMMIT_TIMEOUT_MS) -> Applied:
         """Do a batch, once. PreconditionFailed, TooLarge, NoLeader, OutcomeUnknown."""
-        call = _Call(service.COMMIT, service.CommitRequest(), [commands.encode(batch)])
+        return await self._commit(batch, timeout_ms)
+
+    async def call(
+        self,
+        name: str,
+        arguments: bytes,
+        checks: tuple[Check, ...] = (),
+        *,
+        timeout_ms: int = COMMIT_TIMEOUT_MS,
+    ) -> Applied:
+        """Run a procedure, once; its answer is in what comes back. As `commit`, and
+        ProcedureFailed; LevelTooLow: the leader does not have it, or another member may not."""
+        return await self._commit(commands.call(name, arguments, checks), timeout_ms)
+
+    async def _commit(self, command: Command, timeout_ms: int) -> Applied:
+        call = _Request(service.COMMIT, service.CommitRequest(), [commands.encode(command)])
         first = self._leader if self._leader is not None else self._prefer
         tries = _Tries(timeout_ms, COMMIT_ATTEMPT_MS)
-        return _APPLIED.decode(await self._ask(call, first, tries))
+        return _APPLIED.decode(await self._try(call, first, tries))
+
+    async def ask(self, name: str, arguments: bytes, *, stale: bool = False) -> bytes:
+        """The answer to a question, of one moment. TooLarge, ProcedureFailed; LevelTooLow: the
+        member that was asked does not have it."""
+        request = service.AskRequest(name, stale)
+        return bytes(await self._read(service.ASK, request, [arguments]))
 
     async def read(
         self, wanted: Sequence[tuple[str, bytes]], *, stale: bool = False
@@ -180,7 +201,7 @@ class Client:
 
     async def _change(self, method: str, request: msgspec.Struct, timeout_ms: int) -> Configuration:
         tries = _Tries(timeout_ms, COMMIT_ATTEMPT_MS)
-        answer = await self._ask(_Call(method, request, []), self._leader, tries)
+        answer = await self._try(_Request(method, request, []), self._leader, tries)
         return CONFIGURATION.decode(answer)
 
     async def _rows(
@@ -197,12 +218,14 @@ class Client:
                 return rows
             after = page.next
 
-    def _read(self, method: str, request: msgspec.Struct) -> Awaitable[memoryview]:
+    def _read(
+        self, method: str, request: msgspec.Struct, payload: Sequence[bytes] = ()
+    ) -> Awaitable[memoryview]:
         first = self._prefer if self._prefer is not None else self._leader
         tries = _Tries(READ_TIMEOUT_MS, READ_ATTEMPT_MS)
-        return self._ask(_Call(method, request, ()), first, tries)
+        return self._try(_Request(method, request, payload), first, tries)
 
-    async def _ask(self, call: _Call, first: int | None, tries: _Tries) -> memoryview:
+    async def _try(self, call: _Request, first: int | None, tries: _Tries) -> memoryview:
         """The answer of the first member that gives one."""
         turn = _Turn(self._members, first, self._silent())
         while True:
@@ -270,7 +293,7 @@ class Client:
         self._members = tuple(m for m in configuration.members() if m in known) or self._of_file
 
 
-class _Call(msgspec.Struct, frozen=True):
+class _Request(msgspec.Struct, frozen=True):
     method: str
     request: msgspec.Struct
     payload: Sequence[bytes]

@@ -1,17 +1,20 @@
 """What can be done to the database in one step, and how it is written in the journal.
 
-A `Batch` is checks and ops. All checks are evaluated against the state at the moment when the
-batch is applied; if all hold, all ops are done in order, atomically; else nothing is, and the
-answer is PreconditionFailed with the number of the first check that failed.
+A command is a `Batch`, checks and ops, or a `Call`, checks and a procedure (procedures.py). All
+checks are evaluated against the state at the moment when the command is applied; if all hold, all
+ops are done in order, or the procedure is run, atomically; else nothing is done, and the answer is
+PreconditionFailed with the number of the first check that failed.
 
-An encoded batch is a version byte (1), then msgpack: structs as arrays, each op and check led
-by a number of its own. Numbers and the order of fields are part of the format: they are never
-reused, and a golden file pins them. An empty command (no bytes) is what a new leader appends:
-it changes nothing but the applied index.
+    batch   1 | msgpack [checks, ops, request id, stamp]
+    call    2 | msgpack [checks, name of the procedure, its arguments, request id, stamp]
+
+Structs are arrays, each op and check led by a number of its own. Numbers and the order of fields
+are part of the format: they are never reused, and golden files pin them. An empty command (no
+bytes) is what a new leader appends: it changes nothing but the applied index.
 
 `request_id` makes a retry harmless: a store remembers the ids of the last
-REQUESTS_REMEMBERED_MAX batches with their answers, and answers a second apply of the same id
-with the first result, whatever the second batch holds.
+REQUESTS_REMEMBERED_MAX commands with their answers, and answers a second apply of the same id
+with the first result, whatever the second command holds.
 """
 
 from __future__ import annotations
@@ -29,16 +32,22 @@ from predastore.limits import (
     COMMIT_OPS_MAX,
     DB_KEY_BYTES_MAX,
     DB_VALUE_BYTES_MAX,
+    PROCEDURE_NAME_BYTES_MAX,
     TABLE_NAME_BYTES_MAX,
 )
 
-VERSION: Final = 1
+BATCH: Final = 1  # the first byte of each kind
+CALL: Final = 2
 REQUEST_ID_BYTES: Final = 16
 
 _TABLE_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
-class Put(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class _Strict(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A field that this program does not know may change what a command does: it is not read."""
+
+
+class Put(_Strict, frozen=True, tag=1):
     """Set `key` to `value`."""
 
     table: str
@@ -46,21 +55,21 @@ class Put(msgspec.Struct, frozen=True, array_like=True, tag=1):
     value: bytes
 
 
-class Delete(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class Delete(_Strict, frozen=True, tag=2):
     """Remove `key`, if it is there."""
 
     table: str
     key: bytes
 
 
-class DeletePrefix(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class DeletePrefix(_Strict, frozen=True, tag=3):
     """Remove every key that begins with `prefix`; at most DELETE_PREFIX_KEYS_MAX."""
 
     table: str
     prefix: bytes
 
 
-class Keep(msgspec.Struct, frozen=True, array_like=True, tag=4):
+class Keep(_Strict, frozen=True, tag=4):
     """If `key` has a value now, put it under the key `under` too, and report it in `Applied`."""
 
     table: str
@@ -68,17 +77,17 @@ class Keep(msgspec.Struct, frozen=True, array_like=True, tag=4):
     under: bytes
 
 
-class Exists(msgspec.Struct, frozen=True, array_like=True, tag=11):
+class Exists(_Strict, frozen=True, tag=11):
     table: str
     key: bytes
 
 
-class Absent(msgspec.Struct, frozen=True, array_like=True, tag=12):
+class Absent(_Strict, frozen=True, tag=12):
     table: str
     key: bytes
 
 
-class Equals(msgspec.Struct, frozen=True, array_like=True, tag=13):
+class Equals(_Strict, frozen=True, tag=13):
     """`key` is there and has exactly this value."""
 
     table: str
@@ -86,7 +95,7 @@ class Equals(msgspec.Struct, frozen=True, array_like=True, tag=13):
     value: bytes
 
 
-class NoPrefix(msgspec.Struct, frozen=True, array_like=True, tag=14):
+class NoPrefix(_Strict, frozen=True, tag=14):
     """No key begins with `prefix`."""
 
     table: str
@@ -97,7 +106,7 @@ Op: TypeAlias = Put | Delete | DeletePrefix | Keep
 Check: TypeAlias = Exists | Absent | Equals | NoPrefix
 
 
-class Batch(msgspec.Struct, frozen=True, array_like=True):
+class Batch(_Strict, frozen=True):
     """`stamp_ms`: the proposer's clock, Unix time; carried for whoever reads the journal."""
 
     checks: tuple[Check, ...]
@@ -106,10 +115,25 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
     stamp_ms: int
 
 
+class Call(_Strict, frozen=True):
+    """`arguments`: as the procedure reads them. `stamp_ms` as in a Batch; no procedure has it."""
+
+    checks: tuple[Check, ...]
+    procedure: str
+    arguments: bytes
+    request_id: bytes
+    stamp_ms: int
+
+
+Command: TypeAlias = Batch | Call
+
+
 class Applied(msgspec.Struct, frozen=True, array_like=True):
-    """A batch was done. `kept`: (under, old value) of each Keep that found a value, in order."""
+    """A command was done. `kept`: (under, old value) of each Keep that found a value, in order.
+    `answer`: the procedure's."""
 
     kept: tuple[tuple[bytes, bytes], ...] = ()
+    answer: bytes = b""
 
 
 class Page(msgspec.Struct, frozen=True, array_like=True):
@@ -125,9 +149,19 @@ class Page(msgspec.Struct, frozen=True, array_like=True):
     next: bytes
 
 
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    """As much of a Call as says which it is."""
+
+    checks: msgspec.Raw
+    procedure: str
+
+
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(Batch)
-_VERSION_BYTE: Final = bytes([VERSION])
+_DECODERS: Final[dict[int, msgspec.msgpack.Decoder[Batch] | msgspec.msgpack.Decoder[Call]]] = {
+    BATCH: msgspec.msgpack.Decoder(Batch),
+    CALL: msgspec.msgpack.Decoder(Call),
+}
+_HEAD_DECODER: Final = msgspec.msgpack.Decoder(_Head)
 _DELETE_PREFIX: Final = b"\x93\x03"  # how one begins: an array of three, and its tag
 
 
@@ -148,55 +182,97 @@ def batch(
     )
 
 
-def encode(command: Batch) -> bytes:
-    """The journal's form of a batch; TooLarge or FormatError when it can not be one."""
+def call(
+    procedure: str, arguments: bytes, checks: tuple[Check, ...] = (), *, request_id: bytes = b""
+) -> Call:
+    """A call with a fresh request id, unless one is given, and the present time."""
+    stamp_ms = time.time_ns() // 1_000_000
+    return Call(checks, procedure, arguments, request_id or new_request_id(), stamp_ms)
+
+
+def encode(command: Command) -> bytes:
+    """The journal's form of a command; TooLarge or FormatError when it can not be one."""
     validate(command)
-    encoded = _VERSION_BYTE + _ENCODER.encode(command)
-    if len(encoded) > COMMIT_BYTES_MAX:
-        raise TooLarge(f"a batch of {len(encoded)} bytes; at most {COMMIT_BYTES_MAX}")
+    kind = b"\x01" if isinstance(command, Batch) else b"\x02"
+    encoded = kind + _ENCODER.encode(command)
+    check_size(encoded)
     return encoded
 
 
-def decode(encoded: bytes | memoryview) -> Batch:
+def decode(encoded: bytes | memoryview) -> Command:
     """What `encode` was given; FormatError (UnsupportedFormat: of another version) or TooLarge."""
-    if len(encoded) > COMMIT_BYTES_MAX:
-        raise TooLarge(f"a batch of {len(encoded)} bytes; at most {COMMIT_BYTES_MAX}")
-    if not encoded:
-        raise FormatError("an empty command is no batch")
-    if encoded[0] != VERSION:
-        raise UnsupportedFormat(f"a batch of version {encoded[0]}; this program reads {VERSION}")
-    try:
-        command = _DECODER.decode(memoryview(encoded)[1:])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"not a batch: {error}") from error
+    check_size(encoded)
+    command = parse(encoded)
     validate(command)
     return command
 
 
-def may_take_long(encoded: bytes) -> bool:
-    """Whether doing it may touch many keys; sometimes said of one that will not."""
+def parse(encoded: bytes | memoryview) -> Command:
+    """A command that may yet break bounds; FormatError: this program can not read it."""
+    if not encoded:
+        raise FormatError("an empty command is none")
+    decoder = _DECODERS.get(encoded[0])
+    if decoder is None:
+        raise UnsupportedFormat(f"a command of version {encoded[0]}; this program reads 1 and 2")
+    try:
+        return decoder.decode(memoryview(encoded)[1:])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"not a command: {error}") from error
+
+
+def procedure_of(encoded: bytes) -> str | None:
+    """The procedure that an encoded command calls; None for a batch and an empty command.
+    FormatError."""
+    if not encoded or encoded[0] != CALL:
+        return None
+    try:
+        return _HEAD_DECODER.decode(memoryview(encoded)[1:]).procedure
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"not a command: {error}") from error
+
+
+def deletes_prefixes(encoded: bytes) -> bool:
+    """Whether a batch may touch many keys; sometimes said of one that will not."""
     return _DELETE_PREFIX in encoded
 
 
-def validate(command: Batch) -> None:
-    """Every bound that a batch must keep but that on its encoded size."""
+def check_size(encoded: bytes | memoryview) -> None:
+    if len(encoded) > COMMIT_BYTES_MAX:
+        raise TooLarge(f"a command of {len(encoded)} bytes; at most {COMMIT_BYTES_MAX}")
+
+
+def validate(command: Command) -> None:
+    """Every bound that a command must keep but that on its encoded size."""
     if len(command.request_id) != REQUEST_ID_BYTES:
         raise FormatError(f"a request id has {REQUEST_ID_BYTES} bytes")
-    count = len(command.checks) + len(command.ops)
+    ops: tuple[Op, ...] = ()
+    if isinstance(command, Batch):
+        ops = command.ops
+    else:
+        check_procedure(command.procedure)
+    count = len(command.checks) + len(ops)
     if count > COMMIT_OPS_MAX:
-        raise TooLarge(f"a batch of {count} checks and ops; at most {COMMIT_OPS_MAX}")
-    for step in (*command.checks, *command.ops):
+        raise TooLarge(f"{count} checks and ops in one command; at most {COMMIT_OPS_MAX}")
+    for step in (*command.checks, *ops):
         check_table(step.table)
         if isinstance(step, NoPrefix | DeletePrefix):
-            if len(step.prefix) > DB_KEY_BYTES_MAX:
-                raise TooLarge(f"a prefix of {len(step.prefix)} bytes; at most {DB_KEY_BYTES_MAX}")
+            check_prefix(step.prefix)
             continue
         check_key(step.key)
         if isinstance(step, Put | Equals):
-            if len(step.value) > DB_VALUE_BYTES_MAX:
-                raise TooLarge(f"a value of {len(step.value)} bytes; at most {DB_VALUE_BYTES_MAX}")
+            check_value(step.value)
         elif isinstance(step, Keep):
             check_key(step.under)
+
+
+def check_value(value: bytes) -> None:
+    if len(value) > DB_VALUE_BYTES_MAX:
+        raise TooLarge(f"a value of {len(value)} bytes; at most {DB_VALUE_BYTES_MAX}")
+
+
+def check_prefix(prefix: bytes) -> None:
+    if len(prefix) > DB_KEY_BYTES_MAX:
+        raise TooLarge(f"a prefix of {len(prefix)} bytes; at most {DB_KEY_BYTES_MAX}")
 
 
 def check_key(key: bytes) -> None:
@@ -213,4 +289,15 @@ def check_table(table: str) -> None:
     if not 0 < len(table) <= TABLE_NAME_BYTES_MAX or not _TABLE_CHARACTERS.issuperset(table):
         raise FormatError(
             f"table name {table[:80]!r}: 1 to {TABLE_NAME_BYTES_MAX} of a-z, 0-9, _ and -"
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def check_procedure(name: str) -> None:
+    """A procedure's name is 1 to 64 of a-z, 0-9, "_", "-" and ".": FormatError."""
+    is_plain = (_TABLE_CHARACTERS | {"."}).issuperset(name)
+    if not 0 < len(name) <= PROCEDURE_NAME_BYTES_MAX or not is_plain:
+        raise FormatError(
+            f"name of a procedure {name[:80]!r}: 1 to {PROCEDURE_NAME_BYTES_MAX} of a-z, 0-9, "
+            '"_", "-" and "."'
         )

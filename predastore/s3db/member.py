@@ -23,24 +23,21 @@ from typing import TYPE_CHECKING, Any
 from predastore.errors import (
     MemberFailed,
     NoLeader,
-    OutcomeUnknown,
     Overloaded,
-    PredastoreError,
-    TooLarge,
 )
 from predastore.limits import (
-    RAFT_COMMAND_BYTES_MAX,
     RAFT_STEP_TIMEOUT_MS,
     READ_TIMEOUT_MS,
     RPC_PAYLOAD_BYTES_MAX,
 )
 from predastore.rpc import CallContext, Later, Method, Reply
 from predastore.rpc.service import in_task
-from predastore.s3db import backup, identity, shell
+from predastore.s3db import backup, identity
 from predastore.s3db.backup import Backup
 from predastore.s3db.changes import Changes
 from predastore.s3db.formation import HELLO, Formation, HelloReply, HelloRequest, Standing
 from predastore.s3db.freshness import Freshness
+from predastore.s3db.proposals import Proposals
 from predastore.s3db.raft.contacts import Contacts, peer_name
 from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.engine import Engine
@@ -99,6 +96,7 @@ class Member:
             configured=self._meet,
         )
         self._core = self._engine.core
+        self._proposals = Proposals(self._engine, store.procedures)
         self.changes = Changes(member_id, self._engine)
         self._reads = Reads(self._take_read_index)
         self.freshness = Freshness(partial(self.read_barrier, timeout_ms=RAFT_STEP_TIMEOUT_MS))
@@ -191,36 +189,13 @@ class Member:
         return self._engine.driver.applied_index
 
     async def propose(self, command: bytes, *, timeout_ms: int) -> Applied:
-        """Commit an encoded Batch through this member, the leader; what applying it gave.
+        """Commit an encoded command through this member, the leader; what applying it gave.
 
-        NotLeader, NoLeader, Overloaded, TooLarge, PreconditionFailed: nothing was changed.
-        OutcomeUnknown: it may yet be done.
+        NotLeader, NoLeader, Overloaded, TooLarge, PreconditionFailed, ProcedureFailed, LevelTooLow:
+        nothing was changed. OutcomeUnknown: it may yet be done.
         """
         self._check_running()
-        if len(command) > RAFT_COMMAND_BYTES_MAX:
-            raise TooLarge(f"a commit of {len(command)} bytes; {RAFT_COMMAND_BYTES_MAX} may be")
-        if self._core.role is not Role.LEADER:
-            leader = self._core.leader
-            reason = shell.MISSING_LEADER if leader is None else shell.NOT_LEADER
-            raise shell.failure(reason, leader)
-        future: asyncio.Future[Applied] = self._loop.create_future()
-        self._engine.submit(command, partial(self._settle, future))
-        timer = self._loop.call_later(timeout_ms / 1000, _give_up, future, timeout_ms)
-        try:
-            return await future
-        finally:
-            timer.cancel()
-
-    def _settle(self, future: asyncio.Future[Applied], outcome: Any, reason: int) -> None:
-        """pysyncobj's callback: an outcome of the state machine, or a fail reason."""
-        if future.done():
-            return
-        if reason != shell.SUCCESS:
-            future.set_exception(shell.failure(reason, self._core.leader))
-        elif isinstance(outcome, PredastoreError):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
+        return await self._proposals.propose(command, timeout_ms=timeout_ms)
 
     async def read_barrier(self, *, timeout_ms: int) -> None:
         """Afterwards reads of `store` see all that was acknowledged before this call.
@@ -391,9 +366,3 @@ class Member:
     ) -> Reply:
         self._check_running()
         return Reply(ReadIndexReply(await self._engine.read_index()))
-
-
-def _give_up(future: asyncio.Future[Applied], timeout_ms: int) -> None:
-    if not future.done():
-        message = f"the commit was not decided within {timeout_ms} ms"
-        future.set_exception(OutcomeUnknown(message))

@@ -1,6 +1,7 @@
 """What a database member does for gateways, over rpc, under the name "db/<id>".
 
-    db.commit   a batch, as the journal has it, in the payload -> Applied
+    db.commit   a command, as the journal has it, in the payload -> Applied
+    db.ask      a question of procedures.py, its arguments in the payload -> its answer, as it is
     db.read     values of several keys, of one moment -> list of values or nil
     db.list     a page with common prefixes -> Page
     db.scan     a page without; with or without values -> Page
@@ -13,7 +14,8 @@ that was passed on is answered with NotLeader instead. An answer is bounded: a p
 and says so, a `read` of more than READ_BYTES_MAX is TooLarge.
 
 Raises what Member raises (NotLeader, NoLeader, OutcomeUnknown, PreconditionFailed, TooLarge),
-FormatError for what is not a batch, and rpc's errors where passing on failed.
+FormatError for what is not a command, LevelTooLow where the leader, or for a question the member,
+does not have the procedure, and rpc's errors where passing on failed.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import msgspec
 
 from predastore.errors import NotLeader, TooLarge
 from predastore.limits import (
+    ASK_BYTES_MAX,
     COMMIT_BYTES_MAX,
     LIST_ROWS_MAX,
     READ_BYTES_MAX,
@@ -47,6 +50,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 COMMIT: Final = "db.commit"
+ASK: Final = "db.ask"
 READ: Final = "db.read"
 LIST: Final = "db.list"
 SCAN: Final = "db.scan"
@@ -59,6 +63,11 @@ class CommitRequest(msgspec.Struct, frozen=True, array_like=True):
 
 class ReadRequest(msgspec.Struct, frozen=True, array_like=True):
     wanted: list[tuple[str, bytes]]
+    stale: bool = False
+
+
+class AskRequest(msgspec.Struct, frozen=True, array_like=True):
+    name: str
     stale: bool = False
 
 
@@ -121,6 +130,9 @@ def service(member: Consensus, endpoint: Endpoint) -> Service:
         **changes.methods(member.changes, endpoint),
         COMMIT: Method(CommitRequest, Answered, handlers.commit, COMMIT_BYTES_MAX),
         READ: Method(ReadRequest, Answered, handlers.read, 0, at_once=handlers.read_at_once),
+        ASK: Method(
+            AskRequest, Answered, handlers.ask, ASK_BYTES_MAX, at_once=handlers.ask_at_once
+        ),
         LIST: Method(ListRequest, Answered, handlers.list, 0),
         SCAN: Method(ScanRequest, Answered, handlers.scan, 0),
         STATUS: Method(StatusRequest, Answered, handlers.status, 0),
@@ -176,6 +188,21 @@ class _Handlers:
             return None
         return self._values(self._member.store.read(request.wanted))
 
+    async def ask(self, request: AskRequest, payload: memoryview, context: CallContext) -> Reply:
+        store, arguments = self._member.store, bytes(payload)
+        await self._barrier(request.stale, context)
+        if store.is_quick(request.name, arguments):
+            return self._told(store.ask(request.name, arguments))
+        return self._told(await asyncio.to_thread(store.ask, request.name, arguments))
+
+    def ask_at_once(
+        self, request: AskRequest, payload: memoryview, context: CallContext
+    ) -> Reply | None:
+        store, arguments = self._member.store, bytes(payload)
+        if not request.stale or not store.is_quick(request.name, arguments):
+            return None
+        return self._told(store.ask(request.name, arguments))
+
     async def list(self, request: ListRequest, _: memoryview, context: CallContext) -> Reply:
         await self._barrier(request.stale, context)
         limit = min(request.limit, LIST_ROWS_MAX)
@@ -213,8 +240,11 @@ class _Handlers:
             await self._member.read_barrier(timeout_ms=_left_ms(context))
 
     def _answer(self, answer: Answer) -> Reply:
+        return self._told(_ENCODER.encode(answer))
+
+    def _told(self, answer: bytes) -> Reply:
         header = Answered(self._member.leader, self._member.changes.members_index)
-        return Reply(header, [_ENCODER.encode(answer)])
+        return Reply(header, [answer])
 
 
 async def status(member: Consensus, *, digest: bool) -> dict[str, Any]:

@@ -28,7 +28,6 @@ Contract
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import threading
@@ -40,14 +39,16 @@ from typing import Final, TypeAlias
 import lmdb
 
 from predastore import fs
-from predastore.errors import CorruptData, NodeFull, StoreFailed
+from predastore.errors import CorruptData, LevelTooLow, NodeFull, StoreFailed
 from predastore.limits import LIST_BYTES_MAX, STORE_MAP_BYTES_INITIAL, STORE_MAP_BYTES_MAX
-from predastore.s3db import checkpoint, environment, keys, listing
+from predastore.s3db import checkpoint, copies, digest, environment, keys, listing, views
 from predastore.s3db.apply import Application, Outcome
 from predastore.s3db.checkpoint import Checkpoints
 from predastore.s3db.commands import Page
 from predastore.s3db.environment import Environment, OpenTables
 from predastore.s3db.gate import Gate
+from predastore.s3db.procedures import NO_PROCEDURES, Procedures
+from predastore.s3db.views import SnapshotView
 
 FILE_NAME: Final = "store.mdb"
 
@@ -65,6 +66,7 @@ class Store:
         map_bytes_max: int = STORE_MAP_BYTES_MAX,
         durable: bool,
         map_bytes_initial: int = STORE_MAP_BYTES_INITIAL,
+        procedures: Procedures = NO_PROCEDURES,
     ) -> None:
         """Open or create the store in the directory `path`; CorruptData, FormatError."""
         self._file = Path(path) / FILE_NAME
@@ -72,6 +74,7 @@ class Store:
         self._map_bytes_max = map_bytes_max
         self._map_bytes_initial = min(map_bytes_initial, map_bytes_max)
         self._durable = durable
+        self.procedures = procedures
         self._checkpoints: Checkpoints | None = None  # where each write is synced, there are none
         # Taken in this order: a checkpoint, or what must not meet one; writes; the gate.
         self._syncing = threading.Lock()
@@ -90,10 +93,11 @@ class Store:
         return self._applied_index
 
     def apply(self, entries: Sequence[tuple[int, bytes]]) -> list[Outcome]:
-        """Do the commands (index, encoded Batch), in one transaction; the answer of each.
+        """Do the commands (index, encoded), in one transaction; the answer of each.
 
         Indices rise, from above `applied_index`. An answer is Applied, or the error of a
-        command that changed nothing. NodeFull: there is no room, and none was done.
+        command that changed nothing. NodeFull: there is no room, and none was done. MemberFailed:
+        this program can not do one of them, and none was done.
         """
         while True:
             with self._writer:
@@ -121,6 +125,10 @@ class Store:
             raise self._failed(error) from error
         finally:
             self._writer.release()
+
+    def may_take_long(self, command: bytes) -> bool:
+        """Whether doing it is work for a thread; sometimes said of what is not."""
+        return self.procedures.may_take_long(command)
 
     @property
     def durable_index(self) -> int:
@@ -154,7 +162,7 @@ class Store:
         last = self._applied_index
         with opened.env.begin(write=True) as txn:
             tables = OpenTables(opened, txn)
-            application = Application(txn, tables, opened)
+            application = Application(txn, tables, opened, self.procedures)
             outcomes: list[Outcome] = []
             for index, command in entries:
                 if index <= last:
@@ -233,32 +241,30 @@ class Store:
         page = self.list(table, prefix, b"", b"", limit, bytes_max=sys.maxsize, keys_only=True)
         return [key for key, _ in page.entries]
 
+    def ask(self, name: str, arguments: bytes) -> bytes:
+        """The answer to a question, on one snapshot. LevelTooLow: this program does not have it;
+        TooLarge, ProcedureFailed."""
+        question = self.procedures.questions.get(name)
+        if question is None:
+            raise LevelTooLow(f'this program (level {self.procedures.level}) can not tell "{name}"')
+        self._gate.enter()  # as in `read`
+        try:
+            self._check_open()
+            tables = self._environment.tables
+            with self._environment.env.begin() as txn:
+                return views.ask(question, SnapshotView(txn, tables, 0), arguments)
+        finally:
+            self._gate.leave()
+
+    def is_quick(self, name: str, arguments: bytes) -> bool:
+        """Whether `ask` is a matter of microseconds."""
+        question = self.procedures.questions.get(name)
+        return question is None or len(arguments) <= question.quick_bytes
+
     def digest(self) -> bytes:
-        """SHA-256 over all tables and the remembered answers; equal states, equal digests.
-
-        Reads everything: for tests and inspection.
-        """
-        digest = hashlib.sha256()
-
-        def update(part: bytes) -> None:
-            digest.update(len(part).to_bytes(8, "big"))
-            digest.update(part)
-
+        """SHA-256; see digest.py."""
         with self._reading(long=True) as (opened, tables, txn):
-            for name, table in sorted(tables.items()):
-                update(b"table")
-                update(name.encode())
-                walk = keys.Walk(txn, table)
-                more = walk.seek(b"")
-                while more:
-                    update(walk.key)
-                    update(walk.value())
-                    more = walk.next()
-            for index, request_id in txn.cursor(db=opened.window):
-                update(index)
-                update(request_id)
-                update(txn.get(request_id, b"", db=opened.requests))
-        return digest.digest()
+            return digest.of(opened, tables, txn)
 
     def status(self) -> dict[str, int]:
         """`applied_index`, `table_count`, `file_bytes` in use and `map_bytes_max`."""
@@ -280,19 +286,10 @@ class Store:
         whole; a file of that name is replaced.
         """
         target = Path(path)
-        part = target.with_name(target.name + ".part")
-        part.unlink(missing_ok=True)
-        try:
-            with self._gate.shared(long=True):
-                self._check_open()
-                environment.check_room(self._environment, target.parent)
-                self._environment.env.copy(os.fspath(part), compact=True)
-            index = environment.verify(part)
-        except lmdb.Error as error:
-            part.unlink(missing_ok=True)
-            raise NodeFull(f"{part}: the snapshot could not be written: {error}") from error
-        fs.put_in_place(part, target)
-        return index
+        with self._gate.shared(long=True):
+            self._check_open()
+            copies.begin(self._environment, target)
+        return copies.finish(target)
 
     def replace_from(self, path: str | os.PathLike[str]) -> None:
         """Take over the state of a snapshot's file, which is renamed into the store.

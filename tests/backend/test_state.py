@@ -11,9 +11,16 @@ import pytest
 from backend_support import run
 
 from predastore.backend.state import DistributedState, GlobalState, LocalState
-from predastore.errors import Overloaded, PreconditionFailed, StoreFailed
+from predastore.errors import (
+    LevelTooLow,
+    Overloaded,
+    PreconditionFailed,
+    ProcedureFailed,
+    StoreFailed,
+)
 from predastore.s3db.commands import Absent, Equals, Keep, Put, batch
 from support.databases import database
+from support.procedures import PROCEDURES
 
 Open = Callable[[], AbstractAsyncContextManager[GlobalState]]
 
@@ -22,13 +29,13 @@ Open = Callable[[], AbstractAsyncContextManager[GlobalState]]
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     @asynccontextmanager
     async def local() -> AsyncIterator[GlobalState]:
-        state = LocalState(tmp_path)
+        state = LocalState(tmp_path, PROCEDURES)
         yield state
         await state.close()
 
     @asynccontextmanager
     async def distributed() -> AsyncIterator[GlobalState]:
-        async with database(tmp_path, 1) as db:
+        async with database(tmp_path, 1, PROCEDURES) as db:
             state = DistributedState(db.client())
             yield state
             await state.close()
@@ -70,6 +77,30 @@ def test_a_commit_is_all_or_nothing(opened: Open) -> None:
             applied = await state.commit(batch(*ops))
             assert applied.kept == ((b"deleted:k", b"v"),)
             assert await state.get("objects", b"deleted:k") == b"v"
+
+    run(main())
+
+
+def test_procedures_are_called_and_questions_asked(opened: Open) -> None:
+    async def main() -> None:
+        async with opened() as state:
+            counted = await asyncio.gather(*(state.call("test.count", b"a") for _ in range(20)))
+            assert sorted(int(done.answer) for done in counted) == list(range(1, 21))
+            assert await state.ask("test.total", b"") == b"20"
+            assert (await state.call("test.take", b"a")).answer == b"19"
+            assert (await state.call("test.take", b"none")).answer == b"none"
+            assert await state.get("counters", b"taken") == b"a"
+            held = Equals("counters", b"a", b"19"), Absent("counters", b"taken")
+            with pytest.raises(PreconditionFailed) as caught:
+                await state.call("test.count", b"a", held)
+            assert caught.value.check == 1
+            with pytest.raises(ProcedureFailed, match="a mistake in a procedure"):
+                await state.call("test.stumble", b"")
+            assert not await state.exists("counters", b"stumbled")
+            for unknown in (state.call("test.other", b""), state.ask("test.other", b"")):
+                with pytest.raises(LevelTooLow):
+                    await unknown
+            assert (await state.call("test.count", b"a")).answer == b"20"
 
     run(main())
 

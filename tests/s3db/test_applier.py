@@ -41,6 +41,9 @@ class Machine:
     def try_apply(self, entries: Sequence[tuple[int, bytes]]) -> Sequence[Any] | None:
         return None if self.is_busy else self.apply(entries)
 
+    def may_take_long(self, command: bytes) -> bool:
+        return commands.deletes_prefixes(command)
+
 
 class Harness:
     def __init__(self) -> None:

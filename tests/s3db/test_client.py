@@ -12,6 +12,7 @@ import pytest
 
 from predastore.errors import (
     DeadlineExceeded,
+    LevelTooLow,
     NodeFull,
     NoLeader,
     NotLeader,
@@ -19,6 +20,7 @@ from predastore.errors import (
     PeerUnreachable,
     PreconditionFailed,
     PredastoreError,
+    ProcedureFailed,
     TooLarge,
 )
 from predastore.limits import DB_VALUE_BYTES_MAX, LIST_BYTES_MAX
@@ -200,8 +202,28 @@ def test_a_full_member_says_nothing_of_an_earlier_try() -> None:
     asyncio.run(scenario())
 
 
+def test_a_call_of_unknown_outcome_is_sent_again_the_same() -> None:
+    answers = [DeadlineExceeded("late"), NoLeader("election"), Applied((), b"answer")]
+
+    async def scenario() -> None:
+        client, endpoint = client_of(lambda *_: answers.pop(0), prefer=1)
+        assert await client.call("test.count", b"a") == Applied((), b"answer")
+        assert endpoint.asked == [1, 2, 7]
+        (sent,) = set(endpoint.payloads)
+        assert commands.procedure_of(sent) == "test.count"
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
-    "error", [PreconditionFailed("check 0", 0), TooLarge("too large"), NodeFull("full")]
+    "error",
+    [
+        PreconditionFailed("check 0", 0),
+        TooLarge("too large"),
+        NodeFull("full"),
+        ProcedureFailed("test.count: KeyError"),
+        LevelTooLow("an older program"),
+    ],
 )
 def test_a_refusal_is_final(error: PredastoreError) -> None:
     async def scenario() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from predastore.s3db import commands
 from predastore.s3db.commands import (
     Absent,
     Batch,
+    Call,
     Delete,
     DeletePrefix,
     Equals,
@@ -38,6 +40,14 @@ EVERY_KIND = Batch(
         Delete("objects", b"d"),
         DeletePrefix("parts", b"upload/"),
     ),
+    request_id=bytes(range(16)),
+    stamp_ms=1_790_000_000_123,
+)
+
+A_CALL = Call(
+    checks=(Absent("objects", b"b"), Equals("buckets", b"c", b"\xff\x00")),
+    procedure="catalog.put",
+    arguments=b"\x00arguments",
     request_id=bytes(range(16)),
     stamp_ms=1_790_000_000_123,
 )
@@ -75,6 +85,12 @@ def test_the_journal_form_is_pinned() -> None:
     assert commands.decode(pinned) == EVERY_KIND
 
 
+def test_the_journal_form_of_a_call_is_pinned() -> None:
+    pinned = bytes.fromhex(GOLDEN.with_name("s3db_call_v2.hex").read_text())
+    assert commands.encode(A_CALL) == pinned
+    assert commands.decode(pinned) == A_CALL
+
+
 @settings(max_examples=100, deadline=None)
 @given(batches)
 def test_a_batch_survives_encoding(batch: Batch) -> None:
@@ -99,8 +115,20 @@ def test_a_flipped_byte_is_another_batch_or_an_error(place: int, mask: int) -> N
 
 
 def test_another_version_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedFormat, match="version 2"):
-        commands.decode(b"\x02" + commands.encode(EVERY_KIND)[1:])
+    with pytest.raises(UnsupportedFormat, match="version 3"):
+        commands.decode(b"\x03" + commands.encode(EVERY_KIND)[1:])
+
+
+@pytest.mark.parametrize("kind", [b"\x01", b"\x02"])
+def test_a_field_that_this_program_does_not_know_is_not_passed_over(kind: bytes) -> None:
+    command = EVERY_KIND if kind == b"\x01" else A_CALL
+    fields = msgspec.msgpack.decode(commands.encode(command)[1:])
+    assert commands.decode(kind + msgspec.msgpack.encode(fields)) == command
+    with pytest.raises(FormatError):
+        commands.decode(kind + msgspec.msgpack.encode([*fields, 1]))
+    fields[0][0].append(1)  # of a check
+    with pytest.raises(FormatError):
+        commands.decode(kind + msgspec.msgpack.encode(fields))
 
 
 @pytest.mark.parametrize(
@@ -158,8 +186,32 @@ def test_a_request_id_has_sixteen_bytes() -> None:
 @given(batches)
 def test_what_may_touch_many_keys_is_known_by_its_bytes(batch: Batch) -> None:
     if any(isinstance(op, DeletePrefix) for op in batch.ops):
-        assert commands.may_take_long(commands.encode(batch))
+        assert commands.deletes_prefixes(commands.encode(batch))
 
 
 def test_a_put_is_not_taken_for_long() -> None:
-    assert not commands.may_take_long(commands.encode(commands.batch(Put("objects", b"k", b"v"))))
+    put = commands.batch(Put("objects", b"k", b"v"))
+    assert not commands.deletes_prefixes(commands.encode(put))
+
+
+def test_which_procedure_is_called_is_read_without_the_rest() -> None:
+    assert commands.procedure_of(commands.encode(A_CALL)) == "catalog.put"
+    assert commands.procedure_of(commands.encode(EVERY_KIND)) is None
+    assert commands.procedure_of(b"") is None
+    with pytest.raises(FormatError):
+        commands.procedure_of(b"\x02\x91")
+
+
+@pytest.mark.parametrize("name", ["", "Catalog", "a b", "~tick", "a/b", "t" * 65, "é"])
+def test_a_bad_name_of_a_procedure_is_refused(name: str) -> None:
+    with pytest.raises(FormatError, match="procedure"):
+        commands.encode(commands.call(name, b""))
+
+
+def test_a_call_has_the_bounds_of_a_batch() -> None:
+    with pytest.raises(TooLarge):
+        commands.encode(commands.call("x", bytes(COMMIT_BYTES_MAX)))
+    with pytest.raises(TooLarge):
+        commands.encode(commands.call("x", b"", (Exists("t", b"k"),) * (COMMIT_OPS_MAX + 1)))
+    with pytest.raises(FormatError, match="16 bytes"):
+        commands.encode(commands.call("x", b"", request_id=b"short"))

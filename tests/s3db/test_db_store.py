@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import lmdb
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,13 +22,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from predastore.errors import (
     CorruptData,
     FormatError,
+    MemberFailed,
     NodeFull,
     PreconditionFailed,
     StoreFailed,
     TooLarge,
     UnsupportedFormat,
 )
-from predastore.limits import MIB, RAFT_RESERVE_BYTES, TABLES_MAX
+from predastore.limits import COMMIT_BYTES_MAX, MIB, RAFT_RESERVE_BYTES, TABLES_MAX
 from predastore.s3db import apply, checkpoint, commands, environment
 from predastore.s3db.commands import (
     Absent,
@@ -229,12 +231,27 @@ def test_requests_are_forgotten_oldest_first(store: Store, monkeypatch: pytest.M
     assert store.list_keys("t", b"", 10) == [b"A"]
 
 
-def test_an_unreadable_command_is_answered_with_its_error(store: Store) -> None:
-    outcomes = store.apply([(1, b"\x01junk"), (2, b""), (3, b"\x09")])
+def test_a_command_that_breaks_a_bound_is_answered_with_its_error(store: Store) -> None:
+    short = commands.batch(Put("t", b"a", b"1"), request_id=b"short")
+    batch = b"\x01" + msgspec.msgpack.encode(short)
+    outcomes = store.apply([(1, batch), (2, b""), (3, b"\x01" + bytes(COMMIT_BYTES_MAX))])
     assert isinstance(outcomes[0], FormatError)
     assert outcomes[1] == Applied()
-    assert isinstance(outcomes[2], UnsupportedFormat)
+    assert isinstance(outcomes[2], TooLarge)
     assert store.applied_index == 3
+
+
+@pytest.mark.parametrize("command", [b"\x01junk", b"\x09", b"\x02\x90"])
+def test_a_command_that_this_program_can_not_read_is_never_passed_over(
+    store: Store, command: bytes
+) -> None:
+    readable = commands.encode(commands.batch(Put("t", b"a", b"1")))
+    with pytest.raises(MemberFailed, match=r"entry 2 can not be read.*level 1.*install"):
+        store.apply([(1, readable), (2, command)])
+    assert store.applied_index == 0
+    with pytest.raises(MemberFailed):
+        store.try_apply([(1, command)])
+    assert store.apply([(1, readable)]) == [Applied()]
 
 
 def test_indices_only_rise(store: Store) -> None:

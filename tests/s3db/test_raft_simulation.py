@@ -13,6 +13,7 @@ from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.driver import Driver
 from s3db.simulator.checker import Operation, first_violation, is_linearizable
 from s3db.simulator.faults import CASES, OTHERS, scenario_of
+from s3db.simulator.procedures import STEP
 from s3db.simulator.world import POWER_CUTS, Scenario, Violation, of_seed, simulate
 
 SEEDS = 500
@@ -115,6 +116,15 @@ def cas(
     return Operation("k", "cas", invoked, returned, value=value, expected=expected, found=found)
 
 
+def add(found: int | None, invoked: float, returned: float) -> Operation:
+    return Operation("k", "add", invoked, returned, found=found)
+
+
+def move(found: int | None, invoked: float, returned: float) -> Operation:
+    """From k to l."""
+    return Operation("k", "move", invoked, returned, found=found, target="l")
+
+
 GOOD = {
     "nothing": [],
     "reads see the write before them": [put(1, 0, 1), get(1, 2, 3)],
@@ -143,9 +153,20 @@ GOOD = {
         other(lost(2, 0)),
         scan({"k": 1, "l": 2}, 2, 3),
     ],
+    "a counter counts": [add(None, 0, 1), add(STEP, 2, 3), get(2 * STEP, 4, 5)],
+    "a value is moved": [put(1, 0, 1), move(1, 2, 3), get(None, 4, 5), other(get(1, 4, 5))],
+    "nothing is moved": [other(put(1, 0, 1)), move(None, 2, 3), other(get(1, 4, 5))],
+    "a lost write is moved": [lost(1, 0), move(1, 1, 2), other(get(1, 3, 4))],
+    "a lost write is counted on": [lost(1, 0), add(1, 1, 2), get(1 + STEP, 3, 4)],
 }
 
 BAD = {
+    "a count is lost": [add(None, 0, 1), add(None, 2, 3)],
+    "a count is done twice": [add(None, 0, 1), get(2 * STEP, 2, 3)],
+    "a count without its answer": [put(1, 0, 1), add(None, 2, 3)],
+    "a value is moved and stays": [put(1, 0, 1), move(1, 2, 3), get(1, 4, 5)],
+    "a value is moved and gone": [put(1, 0, 1), move(1, 2, 3), other(get(None, 4, 5))],
+    "two moves of one value": [put(1, 0, 1), move(1, 2, 3), move(1, 4, 5)],
     "stale read": [put(1, 0, 1), put(2, 2, 3), get(1, 4, 5)],
     "lost acknowledged write": [put(1, 0, 1), get(None, 2, 3)],
     "value from nowhere": [get(9, 0, 1)],

@@ -11,6 +11,7 @@ import pytest
 
 from predastore.errors import (
     FormatError,
+    LevelTooLow,
     NoLeader,
     NotLeader,
     PreconditionFailed,
@@ -20,6 +21,7 @@ from predastore.limits import DB_VALUE_BYTES_MAX, LIST_BYTES_MAX, READ_KEYS_MAX
 from predastore.s3db import commands, service
 from predastore.s3db.commands import Absent, Applied, Keep, Page, Put
 from support.databases import Database, database
+from support.procedures import PROCEDURES
 
 
 async def ask(
@@ -131,13 +133,43 @@ def test_answers_and_requests_are_bounded(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_what_is_no_batch_gets_into_no_journal(tmp_path: Path) -> None:
+def test_what_is_no_command_and_what_nobody_can_do_gets_into_no_journal(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with database(tmp_path, 1) as base:
             before = base.sites[1].member.status()["last_index"]
             for junk in (b"", b"junk", b"\x02" + commands.encode(commands.batch())[1:]):
                 with pytest.raises(FormatError):
                     await ask(base, 1, service.COMMIT, service.CommitRequest(), junk)
+            unknown = commands.encode(commands.call("catalog.new", b""))
+            with pytest.raises(LevelTooLow, match=r"catalog\.new"):
+                await ask(base, 1, service.COMMIT, service.CommitRequest(), unknown)
             assert base.sites[1].member.status()["last_index"] == before
+
+    asyncio.run(scenario())
+
+
+def test_any_member_calls_procedures_and_answers_questions(tmp_path: Path) -> None:
+    async def total(base: Database, member: int, name: str, *, stale: bool = False) -> bytes:
+        endpoint, request = base.sites[member].endpoint, service.AskRequest(name, stale)
+        _, answer = await endpoint.call(
+            f"db/{member}", service.ASK, request, service.Answered, timeout_ms=5_000
+        )
+        return bytes(answer)
+
+    async def scenario() -> None:
+        async with database(tmp_path, 3, PROCEDURES) as base:
+            for number, member in enumerate([*base.ids] * 3, 1):
+                call = commands.encode(commands.call("test.count", b"a"))
+                done = await ask(base, member, service.COMMIT, service.CommitRequest(), call)
+                assert msgspec.convert(done, Applied) == Applied((), b"%d" % number)
+                for other in base.ids:
+                    assert await total(base, other, "test.total") == b"%d" % number
+                    assert await total(base, other, "test.slow-total") == b"%d" % number
+            for name in ("test.total", "test.slow-total"):
+                assert await total(base, 1, name, stale=True) == b"9"
+            with pytest.raises(LevelTooLow, match=r"test\.other"):
+                await total(base, 1, "test.other")
+            digests = {site.store.digest() for site in base.sites.values()}
+            assert len(digests) == 1
 
     asyncio.run(scenario())

@@ -12,6 +12,7 @@ from predastore.rpc import Endpoint, self_signed
 from predastore.s3db import service
 from predastore.s3db.client import Client
 from predastore.s3db.member import Member
+from predastore.s3db.procedures import NO_PROCEDURES, Procedures
 from predastore.s3db.store import Store
 from support.waiting import eventually_async
 
@@ -36,8 +37,9 @@ class Site:
 class Database:
     """Members by id; `start` and `stop` them one by one."""
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, procedures: Procedures) -> None:
         self.folder = folder
+        self.procedures = procedures
         self.ids = list(range(1, count + 1))
         self.sites: dict[int, Site] = {}
         self._ports: dict[int, int] = {}
@@ -51,7 +53,12 @@ class Database:
             endpoint.add_peer(f"db/{other}", "127.0.0.1", site.port)
             site.endpoint.add_peer(f"db/{member_id}", "127.0.0.1", port)
         path = self.folder / str(member_id)
-        store = Store(path / "store", durable=False, map_bytes_initial=16 * MIB)
+        store = Store(
+            path / "store",
+            durable=False,
+            map_bytes_initial=16 * MIB,
+            procedures=self.procedures,
+        )
         member = await Member.open(
             path=path / "raft",
             member_id=member_id,
@@ -94,9 +101,11 @@ class Database:
 
 
 @asynccontextmanager
-async def database(folder: Path, count: int) -> AsyncIterator[Database]:
+async def database(
+    folder: Path, count: int, procedures: Procedures = NO_PROCEDURES
+) -> AsyncIterator[Database]:
     """`count` members with a leader."""
-    made = Database(folder, count)
+    made = Database(folder, count, procedures)
     try:
         for member_id in made.ids:
             await made.start(member_id)

@@ -19,7 +19,6 @@ from predastore.limits import (
     RAFT_APPLY_AT_ONCE_ENTRIES,
     RAFT_APPLY_FULL_RETRY_MS,
 )
-from predastore.s3db import commands
 from predastore.s3db.raft.messages import COMMAND, Entry
 from predastore.s3db.raft.worker import Worker
 
@@ -34,6 +33,8 @@ class StateMachine(Protocol):
     def apply(self, entries: _Batches) -> Sequence[Any]: ...
 
     def try_apply(self, entries: _Batches) -> Sequence[Any] | None: ...
+
+    def may_take_long(self, command: bytes) -> bool: ...
 
 
 class Applier:
@@ -58,7 +59,7 @@ class Applier:
 
     def apply(self, entries: Sequence[Entry]) -> None:
         batches = [(entry.index, entry.data if entry.kind == COMMAND else b"") for entry in entries]
-        if _is_small(batches):
+        if self._is_small(batches):
             try:
                 outcomes = self._store.try_apply(batches)
             except Exception as error:
@@ -94,14 +95,13 @@ class Applier:
         if not self._is_stopped:
             self.apply(entries)
 
+    def _is_small(self, batches: _Batches) -> bool:
+        return (
+            len(batches) <= RAFT_APPLY_AT_ONCE_ENTRIES
+            and sum(len(command) for _, command in batches) <= RAFT_APPLY_AT_ONCE_BYTES
+            and not any(self._store.may_take_long(command) for _, command in batches)
+        )
+
     def stop(self) -> None:
         """`applied` is not called any more."""
         self._is_stopped = True
-
-
-def _is_small(batches: _Batches) -> bool:
-    return (
-        len(batches) <= RAFT_APPLY_AT_ONCE_ENTRIES
-        and sum(len(command) for _, command in batches) <= RAFT_APPLY_AT_ONCE_BYTES
-        and not any(commands.may_take_long(command) for _, command in batches)
-    )

@@ -4,10 +4,11 @@ Linearizability is local (Herlihy and Wing 1990): a history is linearizable if, 
 its operations on that object are. An object here is a key, or all keys that one scan reads; so
 keys that no scan binds together are searched alone.
 
-Every write but a delete has a value of its own. An operation whose outcome is unknown may have
-been done at any time after it began, or not at all. The search does one only just before an
+Every put and cas has a value of its own. An operation whose outcome is unknown may have been
+done at any time after it began, or not at all. The search does one only just before an
 operation that it explains: in any linearization, one that nothing after it observes can be left
-out, and one that is observed later can be moved back to just before that.
+out, and one that is observed later can be moved back to just before that. Counts and moves, whose
+result depends on what was there, are known: clients ask until they are told.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from .procedures import STEP
+
 NEVER = float("inf")
+PATIENT = ("add", "move")  # kinds that are never given up
 
 State = tuple[int | None, ...]
 
 
 @dataclass
 class Operation:
-    """`kind`: get (found), put (value), delete, cas (expected -> value; found, done), or scan
-    (rows: all that is there of the keys that begin with `key`).
+    """`kind`: get (found), put (value), delete, cas (expected -> value; found, done), add (one
+    STEP; found), move (to the key `target`; found), or scan (rows: all that is there of the keys
+    that begin with `key`). `found`: at `key`, before.
 
     `returned` is NEVER where the outcome is unknown.
     """
@@ -37,6 +42,7 @@ class Operation:
     expected: int | None = None
     found: int | None = None
     rows: Mapping[str, int] | None = None
+    target: str = ""
 
     @property
     def is_known(self) -> bool:
@@ -50,7 +56,10 @@ class Operation:
 def first_violation(history: Iterable[Operation]) -> str | None:
     """The key, or scanned prefix, whose operations are not linearizable; None if all are."""
     history = list(history)
-    prefixes = sorted({op.key for op in history if op.kind == "scan"}, key=len)
+    scanned = {op.key for op in history if op.kind == "scan"}
+    if any(op.kind == "move" for op in history):
+        scanned = {""}  # it binds any two keys
+    prefixes = sorted(scanned, key=len)
 
     def place(key: str) -> str:
         return next((prefix for prefix in prefixes if key.startswith(prefix)), key)
@@ -74,8 +83,10 @@ class _Search:
         operations = sorted(operations, key=lambda operation: operation.invoked)
         self._known = [op for op in operations if op.is_known]
         self._unknown = [op for op in operations if not op.is_known and op.changes]
+        assert all(op.kind not in PATIENT for op in self._unknown)
         keys = {op.key for op in operations if op.kind != "scan"}
         keys.update(key for op in self._known for key in op.rows or ())
+        keys.update(op.target for op in operations if op.kind == "move")
         self._place = {key: position for position, key in enumerate(sorted(keys))}
         self._wants = [tuple(self._needed(op)) for op in self._known]
 
@@ -86,7 +97,7 @@ class _Search:
             for key, position in self._place.items():
                 if key.startswith(operation.key):
                     yield position, operation.rows.get(key)
-        elif operation.kind in ("get", "cas"):
+        elif operation.kind in ("get", "cas", "add", "move"):
             yield self._place[operation.key], operation.found
 
     def succeeds(self) -> bool:
@@ -151,6 +162,13 @@ class _Search:
         if not operation.changes:
             return state
         position = self._place[operation.key]
-        if operation.kind == "cas" and state[position] != operation.expected:
-            return state
-        return (*state[:position], operation.value, *state[position + 1 :])
+        found, changed = state[position], list(state)
+        if operation.kind == "add":
+            changed[position] = (found or 0) + STEP
+        elif operation.kind == "move":
+            if found is not None:
+                changed[position] = None
+                changed[self._place[operation.target]] = found
+        elif operation.kind != "cas" or found == operation.expected:
+            changed[position] = operation.value
+        return tuple(changed)

@@ -1,4 +1,4 @@
-"""Clients that get, scan, put, delete and compare-and-set, and write down what they saw, and when.
+"""Clients that get, scan, put, delete and call procedures, and write down what they saw, and when.
 
 A write that was not answered in time may be sent again as the same request, perhaps elsewhere.
 """
@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .checker import Operation
+from .checker import PATIENT, Operation
 from .machine import Command, encode
 
 if TYPE_CHECKING:
     from .world import World
 
 KEYS = ("a", "b", "c")
-KINDS = ("get", "get", "get", "put", "put", "cas", "cas", "delete", "scan")
+KINDS = (
+    *("get", "get", "get", "put", "put", "delete", "scan"),
+    *("cas", "cas", "add", "move"),  # procedures
+)
 TIMEOUT_S = 0.7
 RETRY_S = 0.05
 AGAIN = 0.6  # how often a write whose outcome is unknown is sent again
@@ -52,6 +55,8 @@ class Client:
             operation.value = self.number * 1_000_000 + self._count
         if kind == "cas":
             operation.expected = self._seen.get(key)
+        if kind == "move":
+            operation.target = rng.choice([other for other in KEYS if other != key])
         self.world.history.append(operation)
         self._try(operation, last=self._finishing)
 
@@ -68,6 +73,7 @@ class Client:
                 operation.expected,
                 self.number,
                 self._count,
+                operation.target,
             )
         )
 
@@ -117,7 +123,7 @@ class Client:
             self._seen.update({key: operation.rows.get(key) for key in KEYS})
         elif operation.kind == "get":
             self._seen[operation.key] = operation.found
-        elif operation.kind != "cas" or operation.found == operation.expected:
+        elif operation.kind in ("put", "delete") or operation.found == operation.expected:
             self._seen[operation.key] = operation.value
         if last:
             self.is_finished = True
@@ -134,7 +140,7 @@ class Client:
     def _expired(self, operation: Operation, last: bool) -> None:
         """The outcome is unknown: the same request again, or something new, and it stays so."""
         self._member = self.world.rng.choice(list(self.world.members))
-        if self.world.rng.random() < AGAIN:
+        if self.world.rng.random() < AGAIN or operation.kind in PATIENT:
             self.world.at(RETRY_S * self.world.rng.random(), partial(self._try, operation, last))
         else:
             self._next()

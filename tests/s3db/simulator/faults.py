@@ -303,6 +303,7 @@ CASES: Mapping[type[Core] | type[Driver], tuple[Mapping[str, Any], int]] = {
 OTHERS: Mapping[str, Scenario] = {
     "pysyncobj: dump and journal do not meet, and the journal is cleared": Scenario(careless=True),
     "a request that is sent again is applied again": Scenario(**STORMY, remembers=False),
+    "a procedure's answer is not remembered": Scenario(**STORMY, keeps_answers=False),
     "a lost disk votes again": Scenario(**LOST_DISKS, forgetful=True),
 }
 

@@ -1,6 +1,7 @@
 """The state machine of the simulation: a few registers, durable only where synced.
 
 A request is applied once: the last request of each client is kept, with what it found (Raft 6.3).
+Some commands are procedures of the product (procedures.py), whose answer is what they found.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ import msgspec
 
 from predastore.s3db.raft.messages import COMMAND, Entry
 
+from . import procedures
+
 
 class Command(msgspec.Struct, array_like=True, frozen=True):
     """Operation `number` of `client`, which counts them."""
 
-    kind: str  # put, delete or cas
+    kind: str  # put or delete, or a procedure: cas, add, move
     key: str
     value: int | None
     expected: int | None
     client: int
     number: int
+    target: str = ""
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -35,10 +39,12 @@ def encode(command: Command) -> bytes:
 
 
 class Machine:
-    def __init__(self, rng: random.Random, *, remembers: bool) -> None:
-        """`remembers`: which requests were applied; without, a retried one is applied twice."""
+    def __init__(self, rng: random.Random, *, remembers: bool, keeps_answers: bool) -> None:
+        """`remembers`: which requests were applied; without, a retried one is applied twice.
+        `keeps_answers`: of procedures; without, a retried one is answered with nothing."""
         self._rng = rng
         self._remembers = remembers
+        self._keeps_answers = keeps_answers
         self.applied_index = 0
         self.values: dict[str, int] = {}
         self._requests: Requests = {}
@@ -54,13 +60,16 @@ class Machine:
         number, found = self._requests.get(command.client, (0, None))
         if self._remembers and command.number <= number:
             return found
-        found = self.values.get(command.key)
-        self._requests[command.client] = (command.number, found)
+        found = kept = self.values.get(command.key)
         if command.kind == "delete":
             self.values.pop(command.key, None)
-        elif command.kind == "put" or found == command.expected:
+        elif command.kind == "put":
             assert command.value is not None
             self.values[command.key] = command.value
+        else:
+            self.values, found = procedures.run(command.kind, _arguments(command), self.values)
+            kept = found if self._keeps_answers else None
+        self._requests[command.client] = (command.number, kept)
         return found
 
     def sync(self) -> None:
@@ -85,3 +94,10 @@ class Machine:
         self.applied_index, self.values = loaded[0], loaded[1]
         self._requests = {client: (number, found) for client, (number, found) in loaded[2].items()}
         self.sync()
+
+
+def _arguments(command: Command) -> tuple[Any, ...]:
+    key = command.key.encode()
+    if command.kind == "cas":
+        return key, command.value, command.expected
+    return (key, command.target.encode()) if command.kind == "move" else (key,)

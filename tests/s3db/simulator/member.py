@@ -50,7 +50,8 @@ class SimMember:
         self._life = 0
 
     def _new_machine(self) -> Machine:
-        return Machine(self.rng, remembers=self.world.scenario.remembers)
+        scenario = self.world.scenario
+        return Machine(self.rng, remembers=scenario.remembers, keeps_answers=scenario.keeps_answers)
 
     # --- life ---------------------------------------------------------------------------------
 

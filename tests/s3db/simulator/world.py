@@ -52,6 +52,7 @@ class Scenario:
     promotes: bool = False  # leaders let learners vote as soon as they may
     forgetful: bool = False  # a fault: who has lost its disk comes back as the voter it was
     remembers: bool = True  # without, a fault: a request that is sent again is applied again
+    keeps_answers: bool = True  # without, a fault: a procedure's answer is not remembered
     careless: bool = False  # a fault: the journal is cut behind what no disk holds yet
     weights: Mapping[str, int] = field(default_factory=dict)
     timing: Timing = PRODUCT_TIMING
