@@ -156,6 +156,8 @@ NODE_PAGE_STRIPES_MAX: Final = 262_144  # of one answer of node.bad; one shard a
 
 # --- s3db -------------------------------------------------------------------------------------
 
+# What decides the outcome of a command, the bounds of procedures too, is the same for all programs
+# of one level (s3db/__init__.py): members that differ in it would come to different states.
 DB_KEY_BYTES_MAX: Final = 1_200  # an S3 key of 1,024 bytes under an arn prefix
 DB_VALUE_BYTES_MAX: Final = 3 * MIB  # it fits in a batch, and in one rpc answer
 COMMIT_BYTES_MAX: Final = 4 * MIB  # an encoded batch: one Raft entry, in one rpc payload

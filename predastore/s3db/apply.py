@@ -10,8 +10,9 @@ Every op of a batch is known to succeed before the first is done, and so is all 
 does, so that no command is ever done in part: the bounds that depend on the state are checked with
 the preconditions.
 
-The answers of the last REQUESTS_REMEMBERED_MAX commands are kept: `requests` has request id
--> (index, answer), and `window` has index -> request id, to forget the oldest by.
+The answers of the last REQUESTS_REMEMBERED_MAX commands are kept, refusals too: a request that was
+told to be too large is not done after all when it comes again. `requests` has request id -> (index,
+answer), and `window` has index -> request id, to forget the oldest by.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from predastore.errors import (
     PreconditionFailed,
     PredastoreError,
     TooLarge,
+    from_wire,
 )
 from predastore.limits import DELETE_PREFIX_KEYS_MAX, KEPT_BYTES_MAX, REQUESTS_REMEMBERED_MAX
 from predastore.s3db import commands, keys, views
@@ -55,12 +57,14 @@ Outcome: TypeAlias = Applied | PredastoreError
 
 
 class _Answer(msgspec.Struct, frozen=True, array_like=True):
-    """What is remembered of a command; `failed_check` is -1 where it was done."""
+    """What is remembered of a command: `failed_check` is -1 where none failed, `error` the code of
+    what it broke off with (a message may differ from one program to the next), or nothing."""
 
     index: int
     failed_check: int
     kept: tuple[tuple[bytes, bytes], ...]
     answer: bytes = b""
+    error: str = ""
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -96,10 +100,14 @@ class Application:
             remembered = self._txn.get(read.request_id, db=self._requests)
             if remembered is not None:
                 return _outcome(_DECODER.decode(remembered))
-            answer = self._do(index, read, procedure)
         except MemberFailed:
             raise
         except PredastoreError as error:
+            return error
+        try:
+            answer = self._do(index, read, procedure)
+        except PredastoreError as error:
+            self._remember(read.request_id, _Answer(index, -1, (), error=error.code))
             return error
         self._remember(read.request_id, answer)
         return _outcome(answer)
@@ -216,6 +224,8 @@ class Application:
 
 
 def _outcome(answer: _Answer) -> Outcome:
+    if answer.error:
+        return from_wire(answer.error, "the same request was refused before; nothing was done", {})
     if answer.failed_check < 0:
         return Applied(answer.kept, answer.answer)
     return PreconditionFailed(f"check {answer.failed_check} does not hold", answer.failed_check)

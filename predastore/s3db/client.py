@@ -12,8 +12,8 @@ A commit may be tried again because its request id makes the database apply it o
 raises at the deadline says what is known: NoLeader when no try can have changed anything,
 OutcomeUnknown when one may have. Reads are linearizable, unless `stale` is asked for; at the
 deadline they raise NoLeader. Errors that another try would not mend (PreconditionFailed,
-TooLarge, FormatError, ProcedureFailed, LevelTooLow, NodeFull) are raised as they come, but for a
-NodeFull after a try that may have done it: it says nothing of that one.
+TooLarge, FormatError, ProcedureFailed, LevelTooLow, NodeFull) are raised as they come, but for
+NodeFull and LevelTooLow after a try that may have done it: they say nothing of that one.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import msgspec
 
 from predastore.errors import (
+    LevelTooLow,
     MemberFailed,
     NodeFull,
     NoLeader,
@@ -60,7 +61,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Nothing was done: another member, or the same one a little later, may do it.
-_NOTHING_DONE: Final = (NotLeader, NoLeader, Overloaded, NodeFull)
+_NOTHING_DONE: Final = (NotLeader, NoLeader, Overloaded, NodeFull, LevelTooLow)
 # It may have been done, or not.
 _UNKNOWN: Final = (OutcomeUnknown, RpcError, StoreFailed, MemberFailed)
 
@@ -375,8 +376,9 @@ class _Tries:
         return self._loop.time()
 
     def failed(self, error: PredastoreError, *, unknown: bool) -> None:
-        """Raises `error` if it is the last word: of a full disk, while no try may have done it."""
-        if isinstance(error, NodeFull) and not self._unknown:
+        """Raises `error` if it is the last word: of a full disk, or a program that is too old,
+        while no try may have done it."""
+        if isinstance(error, NodeFull | LevelTooLow) and not self._unknown:
             raise error
         self._last = error
         self._unknown = self._unknown or unknown

@@ -186,16 +186,17 @@ def test_a_read_goes_on_to_other_members_and_gives_up_with_no_leader(
     asyncio.run(scenario())
 
 
-def test_a_full_member_says_nothing_of_an_earlier_try() -> None:
+@pytest.mark.parametrize("refusal", [NodeFull("full"), LevelTooLow("member 3 is too old")])
+def test_a_member_that_refuses_says_nothing_of_an_earlier_try(refusal: PredastoreError) -> None:
     """What the first member appended may be committed yet: what it names must not be deleted."""
-    answers: list[Any] = [NodeFull("full"), DeadlineExceeded("late"), NodeFull("full"), Applied()]
+    answers: list[Any] = [refusal, DeadlineExceeded("late"), refusal, Applied()]
 
     async def scenario() -> None:
         client, _ = client_of(lambda *_: answers.pop(0), prefer=1)
-        with pytest.raises(NodeFull):
+        with pytest.raises(type(refusal)):
             await client.commit(batch())
         assert await client.commit(batch()) == Applied()
-        answers.extend([DeadlineExceeded("late"), *[NodeFull("full")] * 99])
+        answers.extend([DeadlineExceeded("late"), *[refusal] * 99])
         with pytest.raises(OutcomeUnknown):
             await client.commit(batch(), timeout_ms=150)
 

@@ -217,6 +217,18 @@ def test_a_request_is_applied_once_and_answered_alike(store: Store, tmp_path: Pa
     assert isinstance(store.apply([(8, refused)])[0], PreconditionFailed)
 
 
+def test_a_batch_that_was_too_large_is_not_done_when_it_comes_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apply, "KEPT_BYTES_MAX", 100)
+    commit(store, Put("t", b"a", bytes(200)))
+    keep = commands.encode(commands.batch(Keep("t", b"a", b"b")))
+    assert isinstance(store.apply([(2, keep)])[0], TooLarge)
+    commit(store, Put("t", b"a", b"short"))
+    assert isinstance(store.apply([(4, keep)])[0], TooLarge)
+    assert store.get("t", b"b") is None
+
+
 def test_requests_are_forgotten_oldest_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apply, "REQUESTS_REMEMBERED_MAX", 3)
     batches = [

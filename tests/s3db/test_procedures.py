@@ -227,6 +227,28 @@ def test_a_retry_has_the_same_answer_and_does_nothing(opened: Callable[..., Stor
     assert store.get("t", b"n") == b"2"
 
 
+@pytest.mark.parametrize("error", [TooLarge, ProcedureFailed, FormatError])
+def test_what_broke_off_is_not_done_after_all_when_it_comes_again(
+    opened: Callable[..., Store], error: type[PredastoreError]
+) -> None:
+    """A try that the caller gave up may come after the one that was answered."""
+
+    def run(view: View, _: bytes) -> bytes:
+        if view.get("t", b"k") is not None:
+            raise KeyError if error is ProcedureFailed else error("not now")
+        view.put("t", b"done", b"")
+        return b"done"
+
+    store = opened(run)
+    put(store, Put("t", b"k", b""))
+    again = commands.call("test.run", b"")
+    assert isinstance(called(store, again), error)
+    put(store, Delete("t", b"k"))
+    assert isinstance(called(store, again), error)
+    assert store.get("t", b"done") is None
+    assert call(store) == Applied((), b"done")
+
+
 def test_a_refusal_does_nothing_and_is_remembered(opened: Callable[..., Store]) -> None:
     def run(view: View, _: bytes) -> bytes:
         view.put("t", b"k", b"1")

@@ -211,7 +211,7 @@ CASES: Mapping[type[Core] | type[Driver], tuple[Mapping[str, Any], int]] = {
             "clients": 8,
             "weights": {**ECHOES["weights"], "change_members": 0},
         },
-        90,
+        425,
     ),
     CountsVotesNotVoters: (
         {
@@ -256,7 +256,7 @@ CASES: Mapping[type[Core] | type[Driver], tuple[Mapping[str, Any], int]] = {
                 "cut_logs": 0,
             },
         },
-        380,
+        700,
     ),
     CountsItselfBeforeSync: (
         {**POWER_CUTS, "fell_leaders": 0.2, "sync_s": 0.1, "clients": 8},

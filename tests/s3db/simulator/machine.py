@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from predastore.errors import MemberFailed
 from predastore.s3db.raft.messages import COMMAND, Entry
 
 from . import procedures
@@ -56,7 +57,10 @@ class Machine:
         self.applied_index = entry.index
         if entry.kind != COMMAND:
             return None
-        command = _DECODER.decode(entry.data)
+        try:
+            command = _DECODER.decode(entry.data)
+        except msgspec.DecodeError as error:
+            raise MemberFailed(f"entry {entry.index} can not be read") from error
         number, found = self._requests.get(command.client, (0, None))
         if self._remembers and command.number <= number:
             return found
