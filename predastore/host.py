@@ -34,6 +34,7 @@ from predastore import (
     telemetry,
     watchdog,
 )
+from predastore.backend.filesystem import FilesystemStore
 from predastore.config import Config, owner_of
 from predastore.edited import EditedFile
 from predastore.errors import PredastoreError, StartupError, located
@@ -248,10 +249,24 @@ class Host:
                 await parts.objects.create_bucket(
                     bucket.name, owner, parts.settings.region, bucket.public
                 )
+                if bucket.pathname is not None:
+                    await self._adopt(bucket.name)
         except PredastoreError as error:
             _log.warning("buckets of the configuration", extra={"error": str(error)})
             return False
         return True
+
+    async def _adopt(self, bucket: str) -> None:
+        """Makes objects of the files that lie in the bucket's own directory already."""
+        parts = self._parts
+        assert parts.objects is not None
+        found = await parts.objects.bucket(bucket)
+        if found is None or not isinstance(parts.store, FilesystemStore):
+            return
+        adopted = await parts.store.adopt(bucket, found.owner)
+        if any(adopted):
+            counts = {"taken": adopted.taken, "passed_over": adopted.passed_over}
+            _log.info("files became objects", extra={"bucket": bucket, **counts})
 
     async def drain(self) -> None:
         """Finishes the requests that run, up to a bound."""

@@ -167,7 +167,9 @@ class Parts:
         state = LocalState(base_path / ".predastore" / "state")
         stack.push_async_callback(state.close)
         self.probes.append(lambda: state.get("buckets", b"-"))
-        store = await FilesystemStore.open(base_path, state)
+        rows = self.settings.buckets
+        pathnames = {row.name: row.pathname for row in rows if row.pathname is not None}
+        store = await FilesystemStore.open(base_path, state, pathnames)
         await self._open_objects(stack, state, store)
 
     async def _open_cluster(self, stack: contextlib.AsyncExitStack) -> None:

@@ -16,4 +16,5 @@
 | `cluster`, `stripe_writer`, `stripe_reader`, `health` | ... nodes, and stripes to and from them |
 | `filesystem` | bytes as plain files |
 | `beneath`, `plain_names`, `publication`, `file_io`, `file_reader` | ... paths, moves and blocks |
+| `pathnames`, `adoption` | ... buckets with a directory of their own, and what lies in it already |
 """

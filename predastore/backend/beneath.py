@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -25,15 +25,23 @@ _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEX
 
 
 class Beneath:
-    """`path` itself may be, or lie behind, a symbolic link; it is created if absent."""
+    """`path` itself may be, or lie behind, a symbolic link; it is created if absent. `roots`: for
+    some first components, the directory that stands for <path>/<component>, likewise."""
 
-    def __init__(self, path: Path) -> None:
-        fs.make_folder(path)
-        self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def __init__(self, path: Path, roots: Mapping[str, Path] | None = None) -> None:
         self._names = threading.Lock()
+        self._roots: dict[str, int] = {}
+        self._root = _opened(path)
+        try:
+            for name, root in (roots or {}).items():
+                self._roots[name] = _opened(root)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        os.close(self._root)
+        for root in (self._root, *self._roots.values()):
+            os.close(root)
 
     def create(self, path: str) -> int:
         """The descriptor of a new file, for reading and writing."""
@@ -65,6 +73,18 @@ class Beneath:
         """What is in a directory."""
         with self._parent(f"{path}/x") as (parent, _):
             return os.listdir(parent)
+
+    def walk(self, root: str, passing: str) -> Iterator[str]:
+        """The paths of all regular files below one of `roots`; nothing of `passing` in it."""
+        with self._parent(f"{root}/x") as (top, _):
+            for folder, below, names, descriptor in os.fwalk(".", dir_fd=top):
+                within = folder.removeprefix(".").removeprefix("/")
+                if not within:
+                    below[:] = [name for name in below if name != passing]
+                for name in names:
+                    with suppress(FileNotFoundError):
+                        if stat.S_ISREG(os.lstat(name, dir_fd=descriptor).st_mode):
+                            yield "/".join(filter(None, [root, within, name]))
 
     def exists(self, path: str) -> bool:
         with suppress(FileNotFoundError), self._parent(path) as (parent, name):
@@ -108,6 +128,8 @@ class Beneath:
     def _prune(self, path: str) -> None:
         while "/" in path:
             path = path.rpartition("/")[0]
+            if path in self._roots:
+                return
             try:
                 with self._parent(path) as (parent, name):
                     os.rmdir(name, dir_fd=parent)
@@ -120,7 +142,10 @@ class Beneath:
     def _parent(self, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
         """The directory that `path` is in, open, and its last component."""
         *above, name = components(path)
-        parent = os.dup(self._root)
+        root = self._root
+        if above and above[0] in self._roots:
+            root = self._roots[above.pop(0)]
+        parent = os.dup(root)
         try:
             for component in above:
                 below = _enter(parent, component, create=create)
@@ -129,6 +154,11 @@ class Beneath:
             yield parent, name
         finally:
             os.close(parent)
+
+
+def _opened(path: Path) -> int:
+    fs.make_folder(path)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def components(path: str) -> list[str]:

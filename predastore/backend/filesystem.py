@@ -7,6 +7,9 @@
     <base_path>/.predastore/tmp/<id>-...       bytes before their commit, or just after it
     <base_path>/.predastore/state/             LocalState
 
+A bucket may have a directory of its own (`pathnames`): it stands for <base_path>/<bucket>, and has
+a .predastore of its own, with tmp, parts and objects.
+
 Bytes go to tmp and are synced; the commit; then the file is moved to its path. The record has a
 CRC for each block, and every block is checked when it is read. In between, and after a crash in
 between, the record refers to bytes that are still in tmp: this process knows of them, and the
@@ -21,20 +24,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from predastore.backend.adoption import Adopted, Adoption
 from predastore.backend.beneath import Beneath
 from predastore.backend.body import expect_end, fill, first_bytes
 from predastore.backend.buffers import Budget, Pool
 from predastore.backend.file_io import FileWriter, disk_errors
 from predastore.backend.file_reader import FileReader
 from predastore.backend.interface import Buffer, Damaged, DigestSink, Place, Source, Written
-from predastore.backend.plain_names import OWN_DIRECTORY
-from predastore.backend.publication import OBJECTS_DIRECTORY, PARTS_DIRECTORY, TMP, Publication
+from predastore.backend.pathnames import names_below, settled
+from predastore.backend.plain_names import OBJECTS, OWN_DIRECTORY, PARTS, TMP, Naming
+from predastore.backend.publication import Publication
 from predastore.backend.records import Extent, FileExtent
 from predastore.backend.shared_sync import SharedSync
 from predastore.backend.state import GlobalState
@@ -52,32 +58,48 @@ from predastore.threads import in_thread, until_done
 class FilesystemStore:
     """Made by `open`; `state` is the one that the records are in."""
 
-    def __init__(self, files: Beneath, state: GlobalState, *, ignores_case: bool) -> None:
+    def __init__(self, files: Beneath, state: GlobalState, naming: Naming) -> None:
         self._files = files
         self._threads = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="files")
         self._in_thread = partial(in_thread, self._threads)
         self._write_budget = Budget(BACKEND_WRITE_BYTES_MAX)
         self._read_budget = Budget(BACKEND_READ_BYTES_MAX)
         self._pool = Pool()
-        self._sync_tmp = SharedSync(lambda: self._in_thread(files.sync_directory, TMP))
-        self.publication = Publication(files, state, self._in_thread, ignores_case=ignores_case)
+        self._sync_tmp = {
+            tmp: SharedSync(partial(self._in_thread, files.sync_directory, tmp))
+            for tmp in naming.all_of(TMP)
+        }
+        self._naming = naming
+        self._adoption = Adoption(files, state, naming, self._in_thread)
+        self.publication = Publication(files, state, self._in_thread, naming)
         self._reader = FileReader(
             files, self.publication, self._in_thread, self._read_budget, self._pool
         )
 
     @classmethod
-    async def open(cls, base_path: Path, state: GlobalState) -> FilesystemStore:
-        """Makes the directories, and finishes what a crash left half done."""
-        files, ignores_case = await asyncio.get_running_loop().run_in_executor(
-            None, _prepare, base_path
+    async def open(
+        cls, base_path: Path, state: GlobalState, pathnames: Mapping[str, Path] | None = None
+    ) -> FilesystemStore:
+        """Makes the directories, and finishes what a crash left half done. `pathnames`: of buckets
+        whose files lie elsewhere; StartupError where they do not."""
+        roots = await settled(base_path, pathnames or {}, state)
+        files, naming = await asyncio.get_running_loop().run_in_executor(
+            None, _prepare, base_path, roots
         )
-        store = cls(files, state, ignores_case=ignores_case)
+        store = cls(files, state, naming)
         try:
             await store.publication.recover()
         except BaseException:
             await store.close()
             raise
         return store
+
+    async def adopt(self, bucket: str, owner: str) -> Adopted:
+        """Makes objects of the files that lie in the bucket's own directory, if it has one, and are
+        none yet; the bucket is there."""
+        if bucket not in self._naming.roots:
+            return Adopted(0, 0)
+        return await self._adoption.adopt(bucket, owner)
 
     @property
     def grace_s(self) -> float:
@@ -111,7 +133,7 @@ class FilesystemStore:
             finally:
                 await self._in_thread(os.close, descriptor)
             with disk_errors():
-                await self._sync_tmp()
+                await self._sync_tmp[path.rpartition("/")[0]]()
             chosen = await self.publication.choose(place, write_id)
         except BaseException:
             await asyncio.shield(self.publication.forget(write_id))
@@ -184,21 +206,29 @@ class FilesystemStore:
         return True
 
 
-def _prepare(base_path: Path) -> tuple[Beneath, bool]:
-    """The directories, and whether their file system ignores case."""
-    files = Beneath(base_path)
+def _prepare(base_path: Path, roots: Mapping[str, Path]) -> tuple[Beneath, Naming]:
+    """The directories, and how keys become paths in them."""
+    files = Beneath(base_path, roots)
     try:
-        for directory in (TMP, PARTS_DIRECTORY, OBJECTS_DIRECTORY):
-            files.make_directory(directory)
-        probe = f"{OWN_DIRECTORY}/case-probe"
-        files.remove(probe)
-        os.close(files.create(probe))
-        ignores_case = files.exists(probe.upper())
-        files.remove(probe)
+        naming = Naming(frozenset(roots), names_below(base_path, roots))
+        for name in (TMP, PARTS, OBJECTS):
+            for directory in naming.all_of(name):
+                files.make_directory(directory)
+        ignoring = frozenset(bucket for bucket in ("", *roots) if _ignores_case(files, bucket))
     except BaseException:
         files.close()
         raise
-    return files, ignores_case
+    return files, replace(naming, ignoring=ignoring)
+
+
+def _ignores_case(files: Beneath, bucket: str) -> bool:
+    """Whether the file system of a bucket's directory does, or ("") that of the base path."""
+    probe = f"{bucket}/{OWN_DIRECTORY}/case-probe".removeprefix("/")
+    files.remove(probe)
+    os.close(files.create(probe))
+    ignores = files.exists(f"{probe.rpartition('/')[0]}/CASE-PROBE")
+    files.remove(probe)
+    return ignores
 
 
 def _filed(extent: Extent) -> FileExtent:

@@ -8,6 +8,9 @@ FILE_SEGMENTS_MAX segments, as every directory that is made costs all writers a 
 file system that ignores case, keys that are not in the one form that no other key can equal.
 The record says where an object is, so no name is ever mapped back.
 
+A bucket may have a directory of its own anywhere (`Naming.roots`). All of its bytes lie in it, with
+a .predastore of its own, as files are not moved from one file system to another.
+
 `a` and `a/b` can not both be files. The first to come is; while it is being written its path is
 reserved, so that the second sees it.
 """
@@ -16,23 +19,62 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from predastore.limits import FILE_SEGMENTS_MAX
 
 OWN_DIRECTORY: Final = ".predastore"
+TMP, PARTS, OBJECTS = "tmp", "parts", "objects"  # directories in it
 SEGMENT_BYTES_MAX: Final = 255  # NAME_MAX of the usual file systems
 
 # what else lies in the base path: certificates, the generated credential, other backends' data
-_TAKEN: Final = frozenset({"tls", "nodes", "credentials.json"})
+TAKEN: Final = frozenset({"tls", "nodes", "credentials.json"})
 
 
-def plain_path(bucket: str, key: str, *, ignores_case: bool) -> str | None:
-    """The path of a key's plain file, relative to the base path; None if it can not have one."""
+@dataclass(frozen=True)
+class Naming:
+    """How keys become paths. `roots`: buckets with a directory of their own; `taken`: names in the
+    base path that are no bucket's; `ignoring`: buckets in `roots` whose file system ignores case,
+    and "" for the base path's."""
+
+    roots: frozenset[str] = frozenset()
+    taken: frozenset[str] = frozenset()
+    ignoring: frozenset[str] = frozenset()
+
+    def own(self, bucket: str, name: str) -> str:
+        """The directory for what is no plain file of the bucket, on the same file system as those:
+        TMP, PARTS or OBJECTS."""
+        own = f"{bucket}/{OWN_DIRECTORY}" if bucket in self.roots else OWN_DIRECTORY
+        return f"{own}/{name}"
+
+    def all_of(self, name: str) -> list[str]:
+        """Every such directory."""
+        return [self.own(bucket, name) for bucket in ("", *sorted(self.roots))]
+
+    def plain_path(self, bucket: str, key: str) -> str | None:
+        """As `plain_path`."""
+        if bucket in self.roots:
+            return plain_path(bucket, key, ignores_case=bucket in self.ignoring, taken=frozenset())
+        taken = self.taken | TAKEN
+        return plain_path(bucket, key, ignores_case="" in self.ignoring, taken=taken)
+
+
+def is_plain(path: str) -> bool:
+    """Whether it is the path of a plain file, and not in an own directory."""
+    head, _, rest = path.partition("/")
+    return head != OWN_DIRECTORY and rest.partition("/")[0] != OWN_DIRECTORY
+
+
+def plain_path(
+    bucket: str, key: str, *, ignores_case: bool, taken: frozenset[str] = TAKEN
+) -> str | None:
+    """The path of a key's plain file: that of the bucket's directory, which is below the base path
+    where the bucket has none of its own, and the key's in it. None if it can not have one."""
     segments = key.split("/")
     if len(segments) > FILE_SEGMENTS_MAX:
         return None
-    if bucket in _TAKEN or segments[0].lower().startswith(OWN_DIRECTORY):
+    if bucket in taken or segments[0].lower().startswith(OWN_DIRECTORY):
         return None
     for segment in segments:
         if segment in ("", ".", "..") or "\0" in segment:

@@ -16,13 +16,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeGuard
+from typing import Any, TypeGuard
 
-from predastore.backend import records
+from predastore.backend import plain_names, records
 from predastore.backend.beneath import Beneath
 from predastore.backend.file_io import looks_like
 from predastore.backend.interface import Place
-from predastore.backend.plain_names import OWN_DIRECTORY, Reservations, plain_path
+from predastore.backend.plain_names import Naming, Reservations, is_plain
 from predastore.backend.records import (
     OBJECTS,
     PARTS,
@@ -37,10 +37,6 @@ from predastore.limits import FILE_LOCKS
 
 logger = logging.getLogger(__name__)
 
-TMP: Final = f"{OWN_DIRECTORY}/tmp"
-PARTS_DIRECTORY: Final = f"{OWN_DIRECTORY}/parts"
-OBJECTS_DIRECTORY: Final = f"{OWN_DIRECTORY}/objects"
-
 InThread = Callable[..., Awaitable[Any]]
 
 
@@ -48,12 +44,12 @@ class Publication:
     """`in_thread` runs a blocking function."""
 
     def __init__(
-        self, files: Beneath, state: GlobalState, in_thread: InThread, *, ignores_case: bool
+        self, files: Beneath, state: GlobalState, in_thread: InThread, naming: Naming
     ) -> None:
         self._files = files
         self._state = state
         self._in_thread = in_thread
-        self._ignores_case = ignores_case
+        self._naming = naming
         self._reservations = Reservations()
         self._reserved: dict[bytes, str] = {}  # write id -> the plain path it is to have
         self._in_tmp: dict[bytes, str] = {}  # write id -> its file in tmp
@@ -63,20 +59,21 @@ class Publication:
 
     def begin(self, place: Place, write_id: bytes) -> str:
         """The path in tmp for a write."""
-        path = f"{TMP}/{_tmp_name(place, write_id)}"
+        tmp = self._naming.own(place.bucket, plain_names.TMP)
+        path = f"{tmp}/{_tmp_name(place, write_id)}"
         self._in_tmp[write_id] = path
         return path
 
     async def choose(self, place: Place, write_id: bytes) -> str:
         """The path that the file is to have; a plain one is reserved until it is published."""
         if place.upload_id:
-            return f"{PARTS_DIRECTORY}/{write_id.hex()}"
-        path = plain_path(place.bucket, place.key, ignores_case=self._ignores_case)
+            return f"{self._naming.own(place.bucket, plain_names.PARTS)}/{write_id.hex()}"
+        path = self._naming.plain_path(place.bucket, place.key)
         if path is not None and self._reserve(write_id, path):
             if await self._in_thread(self._files.is_free, path):
                 return path
             self._unreserve(write_id)
-        return f"{OBJECTS_DIRECTORY}/{write_id.hex()}"
+        return f"{self._naming.own(place.bucket, plain_names.OBJECTS)}/{write_id.hex()}"
 
     def path_of(self, extent: FileExtent) -> tuple[str, bool]:
         """Where the file is now, and whether that is still tmp."""
@@ -125,7 +122,7 @@ class Publication:
         over to another version."""
         async with self._lock(extent.path):
             await self.forget(extent.write_id)
-            if not _is_plain(extent.path):
+            if not is_plain(extent.path):
                 await self._in_thread(self._files.remove, extent.path)
             elif extent.path not in await self._current_paths(extent.path):
                 await self._in_thread(self._remove_plain, extent)
@@ -138,16 +135,19 @@ class Publication:
 
     async def recover(self) -> None:
         """Publishes what an earlier run had committed, and removes the rest of tmp."""
-        for name in await self._in_thread(self._files.names, TMP):
-            path = f"{TMP}/{name}"
-            extent = await self._committed(name)
-            if extent is None:
-                await self._in_thread(self._files.remove, path)
-                continue
-            self._in_tmp[extent.write_id] = path
-            if _is_plain(extent.path):
-                self._reserve(extent.write_id, extent.path)
-            await self.publish(extent)
+        for tmp in self._naming.all_of(plain_names.TMP):
+            for name in await self._in_thread(self._files.names, tmp):
+                await self._recover(f"{tmp}/{name}", name)
+
+    async def _recover(self, path: str, name: str) -> None:
+        extent = await self._committed(name)
+        if extent is None:
+            await self._in_thread(self._files.remove, path)
+            return
+        self._in_tmp[extent.write_id] = path
+        if is_plain(extent.path):
+            self._reserve(extent.write_id, extent.path)
+        await self.publish(extent)
 
     async def _committed(self, name: str) -> FileExtent | None:
         """The extent of the record that refers to a file in tmp."""
@@ -169,7 +169,7 @@ class Publication:
     # --- what the state says --------------------------------------------------------------
 
     async def _is_current(self, extent: FileExtent) -> bool:
-        if not _is_plain(extent.path):
+        if not is_plain(extent.path):
             return True
         extents = await self._extents(_hash_of(extent.path))
         return any(each.write_id == extent.write_id for each in extents)
@@ -202,10 +202,6 @@ class Publication:
 
 def _is_file(extent: Extent) -> TypeGuard[FileExtent]:
     return isinstance(extent, FileExtent)
-
-
-def _is_plain(path: str) -> bool:
-    return not path.startswith(f"{OWN_DIRECTORY}/")
 
 
 def _hash_of(path: str) -> bytes:

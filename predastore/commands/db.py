@@ -8,8 +8,9 @@
     check           local members' files, journal against tables (offline)
 
 Online commands ask the members of the configuration file over REST, the one of -db-node or the
-local ones first, with the credentials that the file or the base path has. Exit codes: 0 done,
-1 not done, or damage was found, 2 wrong usage; others are those of cli.EXITS.
+local ones first, with the credentials that the file or the base path has. Exit codes: 0 done, and
+of status: one leads and every member answers; 1 not so, or not done, or damage was found; 2 wrong
+usage; others are those of cli.EXITS.
 """
 
 from __future__ import annotations
@@ -116,7 +117,15 @@ def _status(settings: Config, request: Request) -> int:
     else:
         for line in table(found):
             _say(line)
-    return 0 if found["leader"] is not None else 1
+    return 0 if is_whole(found) else 1
+
+
+def is_whole(found: dict[str, Any]) -> bool:
+    """Whether, by a `/status?members=all`, one leads, and every member answers and can go on."""
+    members = found["members"].values()
+    return found["leader"] is not None and not any(
+        "error" in said or said.get("failed") for said in members
+    )
 
 
 def _step_down(settings: Config, request: Request) -> int:

@@ -1,17 +1,18 @@
 """`s3d top`: a live view of running processes in the terminal, made of their metrics.
 
-    s3d top [ADDRESS ...]     host:port or URLs of /metrics; else the metrics_port of the
-                              configuration, else 127.0.0.1:9464
+    s3d top [ADDRESS ...]     host:port or URLs of /metrics; else the hosts of the configuration
+                              at its metrics_port, else at 9464
     -interval SECONDS         between two looks (2)
     --once                    one look, printed; also when standard output is no terminal
 
-`q` ends it. Exit codes: 0 done, 1 where no process answered.
+`q` ends it. Exit codes of --once: 0 every process answered, 1 one did not.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ipaddress
 import os
 import select
 import sys
@@ -21,10 +22,12 @@ import tty
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from predastore import flags
+from predastore import flags, roles
 from predastore.commands import samples
 from predastore.commands.samples import Reading, Span
 from predastore.commands.top_view import view
+from predastore.config import Config
+from predastore.config.model import LOOPBACK
 from predastore.errors import ConfigError
 from predastore.limits import TOP_INTERVAL_S_MAX, TOP_INTERVAL_S_MIN, TOP_PROCESSES_MAX
 
@@ -88,9 +91,8 @@ def addresses(
         raise ConfigError([f"top: at most {TOP_PROCESSES_MAX} addresses"])
     if not given:
         settings, _ = flags.settled(options, environment, serves=False)
-        host = settings.metrics_host
-        where = f"[{host}]" if ":" in host else host
-        given = [f"{where}:{settings.metrics_port or PORT}"]
+        port = settings.metrics_port or PORT
+        given = [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in hosts(settings)]
     urls = []
     for one in given:
         url = one if "://" in one else f"http://{one}"
@@ -98,6 +100,38 @@ def addresses(
             raise ConfigError([f"top: {one}: write host:port, or a URL of http"])
         urls.append(url if url.count("/") > 2 else f"{url}/metrics")
     return urls
+
+
+def hosts(settings: Config) -> list[str]:
+    """Where the processes of a configuration show their metrics: each host of it, and this one at
+    its metrics_host. A host that is another loopback address of this one is asked there."""
+    own = LOOPBACK.get(settings.metrics_host, settings.metrics_host)
+    named = (*settings.hosts, *(host for host, _ in settings.cluster.join))
+    if settings.backend == "filesystem" or len(set(named)) < 2:
+        return [own]
+    everywhere = settings.metrics_host in LOOPBACK
+    asked = [
+        host if everywhere or _is_loopback(host) or not roles.is_local(host) else own
+        for host in named
+    ]
+    return list(dict.fromkeys(asked))[:TOP_PROCESSES_MAX]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def hint(readings: Sequence[Reading]) -> list[str]:
+    """What to do about processes that do not answer."""
+    if not any(one.problem for one in readings):
+        return []
+    return [
+        "a process shows its metrics where metrics_port is set, and to other hosts where "
+        'metrics_host = "0.0.0.0"'
+    ]
 
 
 def _spans(before: Sequence[Reading], now: Sequence[Reading]) -> list[Span]:
@@ -111,16 +145,16 @@ def _once(urls: Sequence[str], interval_s: float) -> int:
         now = samples.read(urls)
     else:
         now = before
-    sys.stdout.write("\n".join(view(_spans(before, now), _clock())) + "\n")
-    return int(all(reading.problem for reading in now))
+    sys.stdout.write("\n".join([*view(_spans(before, now), _clock()), *hint(now)]) + "\n")
+    return int(any(reading.problem for reading in now))
 
 
 def _live(urls: Sequence[str], interval_s: float) -> None:
     before = samples.read(urls)
-    _draw([*view(_spans(before, before), _clock())])
+    _draw([*view(_spans(before, before), _clock()), *hint(before)])
     while not _quits_within(interval_s):
         now = samples.read(urls)
-        _draw(view(_spans(before, now), _clock()))
+        _draw([*view(_spans(before, now), _clock()), *hint(now)])
         before = now
 
 

@@ -168,10 +168,14 @@ def _overlap(host: str, other: str) -> bool:
 def _check_pathnames(config: Config, report: Report) -> None:
     """No file of one bucket is where another's is."""
     seen: list[tuple[Path, str]] = []
+    base = Path(os.path.abspath(config.base_path))
     for number, row in enumerate(config.buckets):
         if row.pathname is None:
             continue
         path = Path(os.path.abspath(row.pathname))
+        if base.is_relative_to(path):
+            what = f"{path} holds base_path, {base}; write another directory"
+            report("buckets", number, "pathname", what)
         for other, name in seen:
             if path.is_relative_to(other) or other.is_relative_to(path):
                 what = f"{path} and {other}, of bucket {name}, lie within each other; write another"

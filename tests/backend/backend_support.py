@@ -249,9 +249,15 @@ async def distributed(
 
 
 @asynccontextmanager
-async def filesystem(base: Path) -> AsyncIterator[Harness]:
+async def filesystem(
+    base: Path, pathnames: Mapping[str, Path] | None = None
+) -> AsyncIterator[Harness]:
     state = LocalState(base / ".predastore" / "state")
-    store = await FilesystemStore.open(base, state)
+    try:
+        store = await FilesystemStore.open(base, state, pathnames)
+    except BaseException:
+        await state.close()
+        raise
     async with _opened(Harness(Objects(state, store), state, store, base)) as harness:
         yield harness
 

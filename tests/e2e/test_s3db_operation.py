@@ -136,9 +136,13 @@ def test_status_step_down_backup_check_and_restore(cluster: DbCluster) -> None:
     busy = first.db("check", "-db-node", "1")
     assert busy.returncode == 69
     assert "in use by another s3d" in busy.stderr
+    assert first.db("status").returncode == 0
+    third.kill()
+    down = first.db("status")
+    assert down.returncode == 1, "a member is down"
+    assert "no answer" in down.stdout
     assert first.stop() == 0
     second.kill()
-    third.kill()
     checked = first.db("check", "-db-node", "1")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "table t: 200 entries" in checked.stdout

@@ -287,3 +287,25 @@ def test_the_table_has_a_line_for_each_member_with_its_lag() -> None:
     ]
     found["leader"] = None
     assert "no leader is known" in commands_db.table(found)[-1]
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        ({"leader": 1, "members": {"1": {"id": 1}, "2": {"id": 2, "failed": None}}}, 0),
+        ({"leader": 1, "members": {"1": {"id": 1}, "2": {"id": 2, "error": "no answer"}}}, 1),
+        ({"leader": 1, "members": {"1": {"id": 1}, "2": {"id": 2, "failed": "its disk"}}}, 1),
+        ({"leader": None, "members": {"1": {"id": 1}, "2": {"id": 2}}}, 1),
+    ],
+)
+def test_status_tells_by_its_exit_code_that_a_member_is_down(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    found: dict[str, Any],
+    code: int,
+) -> None:
+    monkeypatch.setattr(Api, "get", lambda self, path, query="": found)
+    for flags in ((), ("--digest",)):
+        line = ["db", "status", "--json", *flags, "-config", "c.toml"]
+        assert cli.main(line) == code
+        assert json.loads(capsys.readouterr().out) == found

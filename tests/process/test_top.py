@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from predastore import roles
 from predastore.commands import top
 from predastore.commands.samples import Reading, Span, parse, quantile, read
 from predastore.commands.top_view import table, view
@@ -183,3 +184,65 @@ def test_addresses_come_from_the_line_or_the_file(
         top.addresses(["ftp://a"], {}, {})
     with pytest.raises(ConfigError):
         top.addresses(["a:1"] * (TOP_PROCESSES_MAX + 1), {}, {})
+
+
+CLUSTER = "metrics_port = 9000\n[rs]\ndata = 1\nparity = 0\n" + "".join(
+    f'[[{table}]]\nid = {n}\nhost = "192.0.2.{n}"\nport = {port}\n'
+    for n in (1, 2, 3)
+    for table, port in (("nodes", 9991), ("db", 6660))
+)
+
+
+@pytest.mark.parametrize(
+    ("metrics_host", "own", "asked"),
+    [
+        ("127.0.0.1", "192.0.2.2", ["192.0.2.1", "127.0.0.1", "192.0.2.3"]),
+        ("0.0.0.0", "192.0.2.2", ["192.0.2.1", "192.0.2.2", "192.0.2.3"]),
+        ("127.0.0.1", "elsewhere", ["192.0.2.1", "192.0.2.2", "192.0.2.3"]),
+    ],
+)
+def test_the_hosts_of_a_cluster_come_from_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metrics_host: str, own: str, asked: list[str]
+) -> None:
+    monkeypatch.setattr(roles, "is_local", lambda host: host == own)
+    file = tmp_path / "c.toml"
+    file.write_text(f'metrics_host = "{metrics_host}"\n{CLUSTER}')
+    found = top.addresses([], {"config": str(file)}, {})
+    assert found == [f"http://{host}:9000/metrics" for host in asked]
+
+
+def test_hosts_of_one_machine_are_asked_at_their_own_addresses(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(CLUSTER.replace("192.0.2.", "127.0.0."))
+    found = top.addresses([], {"config": str(file)}, {})
+    assert found == [f"http://127.0.0.{n}:9000/metrics" for n in (1, 2, 3)]
+
+
+def test_a_process_that_joins_names_its_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roles, "is_local", lambda host: False)
+    file = tmp_path / "c.toml"
+    file.write_text('[cluster]\njoin = "192.0.2.1:9991, 192.0.2.2:9991"\n')
+    found = top.addresses([], {"config": str(file)}, {})
+    assert found == [f"http://192.0.2.{n}:9464/metrics" for n in (1, 2)]
+
+
+def test_one_look_tells_by_its_exit_code_that_a_process_is_down(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with HTTPServer(("127.0.0.1", 0), Metrics) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        here = f"127.0.0.1:{server.server_port}"
+        with socket.socket() as gone:
+            gone.bind(("127.0.0.1", 0))  # and does not listen
+            line = ["--once", "-interval", "0.1", here]
+            assert top.main(line, {}) == 0
+            assert "1 of 1 processes" in capsys.readouterr().out
+            assert top.main([*line, f"127.0.0.1:{gone.getsockname()[1]}"], {}) == 1
+        server.shutdown()
+        thread.join()
+    said = capsys.readouterr().out
+    assert "1 of 2 processes" in said
+    assert "metrics_host" in said
