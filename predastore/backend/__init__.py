@@ -9,7 +9,8 @@
 | `permits` | leave to change a bucket, checked again by the commit |
 | `core`, `commit_ops` | conditional commits, what follows them, and what they are made of |
 | `assembly`, `upload_listing` | completing an upload, and listing those in progress |
-| `collector`, `repair_queue` | bytes that nothing refers to any more; shards found missing or bad |
+| `collector`, `upload_garbage` | bytes that nothing refers to any more; what uploads leave |
+| `repair_queue` | shards found missing or bad |
 | `healing` | repair, rebalancing, orphans: a package, with a table of its own |
 | `body`, `buffers`, `shared_sync` | taking a body; memory under budgets; one sync for many |
 | `distributed` | bytes as Reed-Solomon shards on nodes |

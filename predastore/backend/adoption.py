@@ -34,7 +34,7 @@ from predastore.limits import (
     FILE_BLOCK_BYTES,
     S3_KEY_BYTES_MAX,
 )
-from predastore.s3db.commands import Absent, Exists, batch
+from predastore.s3db.commands import Absent, Check, Equals, batch
 
 _TYPE: Final = "binary/octet-stream"
 
@@ -92,15 +92,21 @@ class Adoption:
         self._in_thread = in_thread
 
     async def adopt(self, bucket: str, owner: str) -> Adopted:
-        """Makes objects of the files in the bucket's directory; the bucket is there."""
+        """Makes objects of the files in the bucket's directory, as long as the bucket that is there
+        stays there."""
         taken = passed_over = 0
+        place = (BUCKETS, records.bucket_key(bucket))
+        stored = await self._state.get(*place)
+        if stored is None:
+            return Adopted(0, 0)
+        there = Equals(*place, stored)
         paths = self._files.walk(bucket, OWN_DIRECTORY)
         while some := await self._in_thread(_some, paths):
             good = [path for path in some if self._can_be_plain(path)]
             new = await self._unknown(good)
             made = [record for path in new if (record := await self._record(path, owner))]
             passed_over += len(some) - len(good) + len(new) - len(made)
-            taken += await self._commit(bucket, made)
+            taken += await self._commit(bucket, made, there)
         return Adopted(taken, passed_over)
 
     def _can_be_plain(self, path: str) -> bool:
@@ -140,20 +146,19 @@ class Adoption:
         descriptor = self._files.open(path)
         return _Scan(descriptor, os.fstat(descriptor))
 
-    async def _commit(self, bucket: str, made: Sequence[ObjectRecord]) -> int:
+    async def _commit(self, bucket: str, made: Sequence[ObjectRecord], there: Check) -> int:
         """How many of these became objects: all at once, or one by one where a key of them was
-        written meanwhile."""
+        written meanwhile; none where `there` does not hold."""
         if not made:
             return 0
-        there = Exists(BUCKETS, records.bucket_key(bucket))
         absent = [Absent(OBJECTS, _hash_of(f"{bucket}/{record.key}")) for record in made]
         ops = [op for record in made for op in object_ops(record)]
         try:
             await self._state.commit(batch(*ops, checks=(there, *absent)))
-        except PreconditionFailed:
-            if len(made) == 1:
+        except PreconditionFailed as failed:
+            if failed.check == 0 or len(made) == 1:
                 return 0
-            return sum([await self._commit(bucket, [record]) for record in made])
+            return sum([await self._commit(bucket, [record], there) for record in made])
         return len(made)
 
     @staticmethod

@@ -5,10 +5,10 @@ from __future__ import annotations
 from predastore.backend import records
 from predastore.backend.core import Core
 from predastore.backend.permits import Judge, Permit
-from predastore.backend.records import BUCKETS, OBJECTS, UPLOADS, BucketRecord
+from predastore.backend.records import BUCKETS, OBJECTS, PARTS, BucketRecord, GarbageRecord
 from predastore.errors import PreconditionFailed, S3Error
 from predastore.limits import BACKEND_SCAN_PAGE_MAX
-from predastore.s3db.commands import Absent, Delete, Exists, NoPrefix, Put, batch
+from predastore.s3db.commands import Absent, Delete, NoPrefix, Op, Put, batch
 
 
 class Buckets(Core):
@@ -17,7 +17,9 @@ class Buckets(Core):
     async def create_bucket(self, name: str, owner: str, region: str, public: bool = False) -> bool:
         """True: created. False: there is one of this name, whoever's; `bucket` has it."""
         key = records.bucket_key(name)
-        record = BucketRecord(name, owner, region, records.now_ms(), public)
+        record = BucketRecord(
+            name, owner, region, records.now_ms(), public, records.new_bucket_id()
+        )
         try:
             await self._state.commit(
                 batch(Put(BUCKETS, key, records.encode(record)), checks=(Absent(BUCKETS, key),))
@@ -26,20 +28,30 @@ class Buckets(Core):
             return False
         return True
 
-    async def delete_bucket(self, name: str) -> None:
-        """S3Error NoSuchBucket; BucketNotEmpty while it has objects or uploads in progress."""
-        self._permits.forget(name)
-        key = records.bucket_key(name)
-        checks = (
-            Exists(BUCKETS, key),
-            NoPrefix(OBJECTS, records.arn_prefix(name)),
-            NoPrefix(UPLOADS, records.uploads_prefix(name)),
-        )
+    async def delete_bucket(self, name: str, *, permit: Permit | None = None) -> None:
+        """S3Error NoSuchBucket, what the permit's judge raises; BucketNotEmpty: it has objects.
+
+        Uploads in progress go with it: nobody finds them from now on, and the collector ends them.
+        """
+        await self._to_the_end(self._delete_bucket(name, permit))
+
+    async def _delete_bucket(self, name: str, permit: Permit | None) -> None:
+        garbage: list[tuple[bytes, bytes]] = []  # (key, value), the last one that was committed
+
+        def ops(bucket: BucketRecord) -> tuple[Op, ...]:
+            uploads = records.uploads_prefix(name, bucket.id)
+            where = records.deleted_key(bucket.id.hex().encode(), records.new_id())
+            garbage.append((where, records.encode(GarbageRecord((), "", uploads))))
+            return (Delete(BUCKETS, records.bucket_key(name)), Put(PARTS, *garbage[-1]))
+
+        held = await self._permit(name, permit)
         try:
-            await self._state.commit(batch(Delete(BUCKETS, key), checks=checks))
+            await self._commit_in_bucket(held, ops, (NoPrefix(OBJECTS, records.arn_prefix(name)),))
         except PreconditionFailed as failed:
-            code = "NoSuchBucket" if failed.check == 0 else "BucketNotEmpty"
-            raise S3Error(code, BucketName=name) from failed
+            raise S3Error("BucketNotEmpty", BucketName=name) from failed
+        finally:
+            self._permits.forget(name)
+        await self._collector.retire(PARTS, garbage[-1:])
 
     async def bucket(self, name: str) -> BucketRecord | None:
         """The bucket's record, or None."""

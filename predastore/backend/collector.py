@@ -24,12 +24,12 @@ from typing import NamedTuple
 
 from predastore.backend import records
 from predastore.backend.interface import ByteStore
-from predastore.backend.records import OBJECTS, PARTS, Extent, GarbageRecord, PartRecord
+from predastore.backend.records import OBJECTS, PARTS, Extent, GarbageRecord
 from predastore.backend.state import GlobalState
+from predastore.backend.upload_garbage import end_uploads, release_parts
 from predastore.errors import NoLeader, PredastoreError
 from predastore.failpoints import failpoint
 from predastore.limits import (
-    BACKEND_SCAN_PAGE_MAX,
     COLLECTOR_ALONE_MAX,
     COLLECTOR_BATCH_MAX,
     COLLECTOR_BYTES_MAX,
@@ -47,16 +47,17 @@ logger = logging.getLogger(__name__)
 
 class _Entry:
     """A `deleted:` entry that waits until `due` (loop time). `is_small`: its record. `alone`: it is
-    worked off so, as it is many extents or could not be let go of together with others."""
+    worked off so, as it is many extents or could not be let go of together with others. `ended`:
+    its record, where that tells of uploads that have ended."""
 
-    __slots__ = ("alone", "due", "is_small", "key", "retry_s", "table", "upload_id")
+    __slots__ = ("alone", "due", "ended", "is_small", "key", "retry_s", "table")
 
     def __init__(self, table: str, key: bytes, stored: bytes, due: float) -> None:
         self.table = table
         self.key = key
         self.is_small = len(stored) <= COLLECTOR_SMALL_BYTES
         self.due = due
-        self.upload_id = ""
+        self.ended: GarbageRecord | None = None
         self.alone = False
         self.retry_s = COLLECTOR_RETRY_S_MIN
 
@@ -139,8 +140,11 @@ class Collector:
         now = asyncio.get_running_loop().time()
         entries = [_Entry(table, key, stored, now + self._store.grace_s) for key, stored in kept]
         if self._store.grace_s == 0:
-            async for taken in self._batches(_given(entries, kept), at_once=True):
-                await self._release(taken)
+            try:
+                async for taken in self._batches(_given(entries, kept), at_once=True):
+                    await self._release(taken)
+            except PredastoreError as error:
+                logger.warning("garbage collection will go on later", extra={"error": str(error)})
         self._add(entries)
 
     # --- background -----------------------------------------------------------------------
@@ -229,13 +233,12 @@ class Collector:
     async def _batches(
         self, read: AsyncIterator[tuple[_Entry, bytes | None]], *, at_once: bool = False
     ) -> AsyncIterator[list[_Garbage]]:
-        """Entries and their records, parted into what is worked off together. `at_once`: uploads
+        """Entries and their records, parted into what is worked off together. `at_once`: an upload
         too, instead of alone and later."""
         taken: list[_Garbage] = []
         count = 0
         async for entry, stored in read:
-            with_parts = at_once or entry.alone
-            garbage = _Garbage(entry, await self._extents(entry, stored, with_parts))
+            garbage = _Garbage(entry, _extents(entry, stored, at_once=at_once))
             taken.append(garbage)
             count += len(garbage.extents or ())
             if count >= COLLECTOR_EXTENTS_MAX:
@@ -284,7 +287,9 @@ class Collector:
                 self._known_bytes -= entry.bytes_kept
                 continue
             entry.due = now + entry.retry_s
-            entry.retry_s = min(2 * entry.retry_s, COLLECTOR_RETRY_S_MAX)
+            entry.retry_s = max(
+                COLLECTOR_RETRY_S_MIN, min(2 * entry.retry_s, COLLECTOR_RETRY_S_MAX)
+            )
             self._push(entry)
 
     async def _release(self, taken: Sequence[_Garbage]) -> list[_Entry]:
@@ -294,52 +299,48 @@ class Collector:
             for entry, extents in taken
             if extents is not None and not any(each.write_id in self._readers for each in extents)
         ]
-        gone = await self._store.release([each for _, extents in wanted for each in extents])
+        every = [each for _, extents in wanted for each in extents]
+        gone = await self._store.release(every) if every else []
         done: list[_Entry] = []
         start = 0
         for entry, extents in wanted:
             end = start + len(extents)
-            if all(gone[start:end]):
+            if all(gone[start:end]) and await self._has_ended(entry):
                 done.append(entry)
             start = end
         return done
 
-    async def _extents(
-        self, entry: _Entry, stored: bytes | None, with_parts: bool
-    ) -> tuple[Extent, ...] | None:
-        """What the entry lets go of. None: it can not be read now, which is logged, or it is an
-        upload, and to come up alone."""
-        if stored is None:
-            return ()
-        try:
-            deleted = records.decode_deleted(stored)
-            if not isinstance(deleted, GarbageRecord):
-                return records.extents_of(deleted)
-            if not deleted.upload_id:
-                return deleted.extents
-            entry.upload_id, entry.alone = deleted.upload_id, True
-            if not with_parts:
-                return None
-            return (*deleted.extents, *await self._parts(deleted.upload_id))
-        except PredastoreError as error:
-            logger.warning(
-                "a deleted entry can not be read",
-                extra={"table": entry.table, "key": entry.key.hex(), "error": str(error)},
-            )
-            return None
+    async def _has_ended(self, entry: _Entry) -> bool:
+        """Whether nothing is left of the uploads that an entry tells of, if it does."""
+        if entry.ended is None:
+            return True
+        if not entry.ended.uploads:
+            return await release_parts(self._state, self._store, entry.ended.upload_id)
+        garbage = await end_uploads(self._state, entry.ended.uploads)
+        due = asyncio.get_running_loop().time() + self._store.grace_s
+        self._add([_Entry(PARTS, key, stored, due) for key, stored in garbage])
+        entry.retry_s = 0  # there may be more of them
+        return not garbage
 
-    async def _parts(self, upload_id: str) -> tuple[Extent, ...]:
-        """The extents of all parts of an upload that was aborted."""
-        extents: list[Extent] = []
-        after = b""
-        while True:
-            page = await self._state.list(
-                PARTS, records.parts_prefix(upload_id), b"", after, BACKEND_SCAN_PAGE_MAX
-            )
-            extents += (records.decode(PartRecord, stored).extent for _, stored in page.entries)
-            after = page.next
-            if not page.truncated:
-                return tuple(extents)
+
+def _extents(entry: _Entry, stored: bytes | None, *, at_once: bool) -> tuple[Extent, ...] | None:
+    """What the entry lets go of, apart from what has `ended`. None: it can not be read now, which
+    is logged, or it tells of uploads, and is to come up alone."""
+    if stored is None:
+        return ()
+    try:
+        deleted = records.decode_deleted(stored)
+    except PredastoreError as error:
+        logger.warning(
+            "a deleted entry can not be read",
+            extra={"table": entry.table, "key": entry.key.hex(), "error": str(error)},
+        )
+        return None
+    if isinstance(deleted, GarbageRecord) and (deleted.upload_id or deleted.uploads):
+        is_turn = entry.alone or (at_once and not deleted.uploads)
+        entry.ended, entry.alone = deleted, True
+        return deleted.extents if is_turn else None
+    return records.extents_of(deleted)
 
 
 async def _given(
@@ -362,6 +363,6 @@ def _removal(done: Sequence[_Entry]) -> Batch:
     ops: list[Op] = []
     for entry in done:
         ops.append(Delete(entry.table, entry.key))
-        if entry.upload_id:
-            ops.append(DeletePrefix(PARTS, records.parts_prefix(entry.upload_id)))
+        if entry.ended is not None and entry.ended.upload_id:
+            ops.append(DeletePrefix(PARTS, records.parts_prefix(entry.ended.upload_id)))
     return batch(*ops)

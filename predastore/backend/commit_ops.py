@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from predastore.backend import records
 from predastore.backend.interface import Written
-from predastore.backend.records import OBJECTS, REPAIR, ObjectRecord, RepairRecord, ShardExtent
+from predastore.backend.records import (
+    OBJECTS,
+    PARTS,
+    REPAIR,
+    UPLOADS,
+    GarbageRecord,
+    ObjectRecord,
+    RepairRecord,
+    ShardExtent,
+)
 from predastore.s3db.commands import Delete, Keep, Op, Put
 
 
@@ -34,6 +43,23 @@ def delete_ops(bucket: str, key: str) -> tuple[Op, ...]:
         Delete(OBJECTS, hash_),
         Delete(OBJECTS, records.arn_key(bucket, key)),
     )
+
+
+def parts_garbage(upload_id: str) -> tuple[bytes, bytes]:
+    """The (key, value) in PARTS that tells of all parts that are left of an upload."""
+    where = records.deleted_key(upload_id.encode(), records.new_id())
+    return where, records.encode(GarbageRecord((), upload_id))
+
+
+def abort_ops(key: bytes, upload_id: str) -> tuple[tuple[Op, ...], tuple[bytes, bytes]]:
+    """Ends the upload whose record has this key, and its `parts_garbage`."""
+    garbage = parts_garbage(upload_id)
+    ops = (
+        Delete(UPLOADS, key),
+        Delete(PARTS, records.touch_key(upload_id)),
+        Put(PARTS, *garbage),
+    )
+    return ops, garbage
 
 
 def repair_ops(

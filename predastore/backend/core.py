@@ -1,7 +1,7 @@
 """What all operations share: commits with conditions, and what follows a commit.
 
-A commit that changes an object checks that the bucket exists, and is still the one that the
-request was permitted to change, then what the operation demands, then the client's condition. A
+A commit that changes what is in a bucket checks that the bucket is still the one that the request
+was permitted to change, then what the operation demands, then the client's condition. A
 condition that compares an ETag is decided on the record as it is read, and committed under the
 check that the record is still the same; when it is not, it is read and decided anew.
 
@@ -21,10 +21,11 @@ from predastore.backend import records
 from predastore.backend.collector import Collector
 from predastore.backend.healing.fence import Fence
 from predastore.backend.interface import ByteStore, Condition, Expectation, Written
-from predastore.backend.permits import Permit, Permits
+from predastore.backend.permits import Permit, Permits, anybody
 from predastore.backend.records import (
     BUCKETS,
     OBJECTS,
+    BucketRecord,
     Checksum,
     ObjectRecord,
 )
@@ -94,44 +95,48 @@ class Core:
 
     # --- commits --------------------------------------------------------------------------
 
+    async def _permit(self, bucket: str, permit: Permit | None) -> Permit:
+        """`permit`; where there is none, one for anybody. NoSuchBucket."""
+        return await self._permits.ask(bucket, anybody) if permit is None else permit
+
     async def _commit_in_bucket(
         self,
-        bucket: str,
-        ops: Sequence[Op],
+        permit: Permit,
+        ops: Callable[[BucketRecord], Sequence[Op]],
         checks: Sequence[Check] = (),
-        permit: Permit | None = None,
     ) -> Applied:
-        """A commit in a bucket; NoSuchBucket, or what the permit's judge raises. A failure of
-        `checks` is raised as PreconditionFailed with `check` counted from 0 in `checks`."""
+        """A commit of the ops for the bucket's record; NoSuchBucket, or what the permit's judge
+        raises. A failure of `checks` is raised as PreconditionFailed with `check` counted from 0 in
+        `checks`."""
         for _ in range(BACKEND_CONDITION_TRIES_MAX):
-            held = Exists(BUCKETS, records.bucket_key(bucket)) if permit is None else permit.check
             try:
                 return await self._state.commit(
-                    batch(*ops, checks=(held, *checks), request_id=records.new_id())
+                    batch(
+                        *ops(permit.record),
+                        checks=(permit.check, *checks),
+                        request_id=records.new_id(),
+                    )
                 )
             except PreconditionFailed as failed:
                 if failed.check > 0:
                     raise PreconditionFailed(str(failed), failed.check - 1) from failed
-                if permit is None:
-                    raise S3Error("NoSuchBucket", BucketName=bucket) from failed
             permit = await self._permits.renew(permit)
         raise S3Error("ConditionalRequestConflict")
 
     async def _commit_object(
         self,
-        bucket: str,
+        permit: Permit,
         key: str,
         ops: Sequence[Op],
         condition: Condition,
         checks: Sequence[Check] = (),
-        permit: Permit | None = None,
     ) -> Applied:
         """`_commit_in_bucket` about one object, under the client's condition."""
-        hash_ = records.object_hash(bucket, key)
+        hash_ = records.object_hash(permit.record.name, key)
         for _ in range(BACKEND_CONDITION_TRIES_MAX):
             guard = await self._guard(hash_, condition)
             try:
-                return await self._commit_in_bucket(bucket, ops, (*checks, *guard), permit)
+                return await self._commit_in_bucket(permit, lambda _: ops, (*checks, *guard))
             except PreconditionFailed as failed:
                 if failed.check < len(checks):
                     raise

@@ -7,8 +7,8 @@ ConditionalRequestConflict, BucketNotEmpty, InvalidPart, InvalidPartOrder, Entit
 EntityTooLarge, InvalidRequest, BadDigest); NotEnoughNodes, ObjectUnreadable, BodyMismatch,
 NodeFull, Overloaded, NoLeader and OutcomeUnknown are for the caller to map.
 
-Changing calls take the `Permit` that the request was given (`permit`); without one, the bucket
-only has to be there.
+Changing calls take the `Permit` that the request was given (`permit`), and are bound to the bucket
+that it is for; without one, anybody may change the bucket that is there.
 
 A PUT: bytes are written durably under a fresh write id; one commit points the key at them and
 records what they replaced; then they are published, and the replaced bytes go to the collector.
@@ -112,9 +112,8 @@ class Objects(Buckets, Uploads):
         ops = (*object_ops(record), *missing_ops(record.bucket, record.key, written))
 
         async def commit(fence: Check) -> Applied:
-            return await self._commit_object(
-                record.bucket, record.key, ops, condition, (fence,), permit
-            )
+            held = await self._permit(record.bucket, permit)
+            return await self._commit_object(held, record.key, ops, condition, (fence,))
 
         try:
             applied = await self._fenced(written, commit)
@@ -268,7 +267,8 @@ class Objects(Buckets, Uploads):
         self, bucket: str, key: str, condition: Condition, permit: Permit | None
     ) -> bool:
         ops = delete_ops(bucket, key)
-        applied = await self._commit_object(bucket, key, ops, condition, permit=permit)
+        held = await self._permit(bucket, permit)
+        applied = await self._commit_object(held, key, ops, condition)
         failpoint("delete.committed")
         await self._collector.retire(OBJECTS, applied.kept)
         return bool(applied.kept)
@@ -284,8 +284,9 @@ class Objects(Buckets, Uploads):
         self, bucket: str, keys: tuple[str, ...], permit: Permit | None
     ) -> dict[str, PredastoreError | None]:
         ops = [op for key in keys for op in delete_ops(bucket, key)]
+        held = await self._permit(bucket, permit)
         try:
-            applied = await self._commit_in_bucket(bucket, ops, permit=permit)
+            applied = await self._commit_in_bucket(held, lambda _: ops)
         except TooLarge as error:
             if len(keys) == 1:
                 return {keys[0]: error}

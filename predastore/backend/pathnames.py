@@ -22,7 +22,7 @@ from typing import Final
 from predastore import fs
 from predastore.backend import records
 from predastore.backend.plain_names import OWN_DIRECTORY, TAKEN
-from predastore.backend.records import OBJECTS, UPLOADS
+from predastore.backend.records import BUCKETS, OBJECTS, UPLOADS, BucketRecord
 from predastore.backend.state import GlobalState
 from predastore.errors import OtherVersion, StartupError
 
@@ -78,7 +78,11 @@ def _merged(
 async def _has_something(bucket: str, state: GlobalState) -> bool:
     if await state.list_keys(OBJECTS, records.arn_prefix(bucket), 1):
         return True
-    return bool(await state.list_keys(UPLOADS, records.uploads_prefix(bucket), 1))
+    stored = await state.get(BUCKETS, records.bucket_key(bucket))
+    if stored is None:
+        return False
+    record = records.decode(BucketRecord, stored)
+    return bool(await state.list_keys(UPLOADS, records.uploads_prefix(bucket, record.id), 1))
 
 
 def _check(

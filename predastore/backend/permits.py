@@ -3,7 +3,8 @@
 Who may write is decided on the bucket's record before a body is taken, and it must still be so when
 the write takes effect: the bucket may be deleted meanwhile, and made again by another account. So a
 `Permit` keeps the record, as it was stored, that it was given for, and the commit checks that the
-bucket still has this very record. Where it has not, the record is read and judged anew.
+bucket still has this very record. Where it has not, the record is read and judged anew. As it has
+the bucket's id, a bucket that was made anew under the same name is told from the one before.
 
 As the commit would find out, the record may be one that was read a moment ago, which spares a round
 trip for each request. Such a record can only allow: before anything is refused, it is read anew.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from predastore.backend import records
-from predastore.backend.records import BUCKETS, BucketRecord
+from predastore.backend.records import BUCKETS, BucketRecord, UploadRecord
 from predastore.backend.state import GlobalState
 from predastore.errors import S3Error
 from predastore.limits import BACKEND_BUCKET_SEEN_MS, BACKEND_BUCKETS_SEEN_MAX
@@ -30,16 +31,31 @@ Judge: TypeAlias = Callable[[BucketRecord | None], object]
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """`stored`: the bucket's record that `judge` was content with."""
+    """`record`: the bucket's, which `judge` was content with; `stored`: as it is stored."""
 
-    bucket: str
+    record: BucketRecord
     stored: bytes
     judge: Judge
 
     @property
     def check(self) -> Equals:
         """What a commit under this permit has to check."""
-        return Equals(BUCKETS, records.bucket_key(self.bucket), self.stored)
+        return Equals(BUCKETS, records.bucket_key(self.record.name), self.stored)
+
+    def of_upload(self, upload: UploadRecord) -> Permit:
+        """The same, for what belongs to `upload`: it is NoSuchUpload in a bucket of the same name
+        that is not the one in which the upload began."""
+
+        def judge(found: BucketRecord | None) -> None:
+            self.judge(found)
+            if found is not None and found.id != upload.bucket_id:
+                raise S3Error("NoSuchUpload", UploadId=upload.upload_id)
+
+        return Permit(self.record, self.stored, judge)
+
+
+def anybody(_: BucketRecord | None) -> None:
+    """The judge for whoever may write to any bucket that is there."""
 
 
 class Permits:
@@ -56,12 +72,12 @@ class Permits:
         if seen is not None and _now_s() < seen[0]:
             with suppress(S3Error):
                 judge(seen[1])
-                return Permit(bucket, seen[2], judge)
+                return Permit(seen[1], seen[2], judge)
         return await self._ask_anew(bucket, judge)
 
     async def renew(self, permit: Permit) -> Permit:
         """After a commit found another record, or none."""
-        return await self._ask_anew(permit.bucket, permit.judge)
+        return await self._ask_anew(permit.record.name, permit.judge)
 
     def forget(self, bucket: str) -> None:
         """It was changed just now."""
@@ -79,7 +95,7 @@ class Permits:
         while len(self._seen) >= BACKEND_BUCKETS_SEEN_MAX:
             del self._seen[next(iter(self._seen))]
         self._seen[bucket] = (until_s, record, stored)
-        return Permit(bucket, stored, judge)
+        return Permit(record, stored, judge)
 
 
 def _now_s() -> float:

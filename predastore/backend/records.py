@@ -9,16 +9,19 @@ in tests/formats/ pin each one. A key is bytes; S3 names are UTF-8.
     objects  arn:aws:s3:::<bucket>/<key>                      32-byte object hash, Summary
     objects  <object hash>                                    ObjectRecord
     objects  deleted:<bucket>/<key> \\0 <16-byte commit id>     the ObjectRecord that was replaced
-    uploads  <bucket>/<key> \\0 <upload id>                     UploadRecord
+    uploads  <16-byte bucket id>/<key> \\0 <upload id>          UploadRecord
     parts    <upload id>                                      touch: 16 bytes, new with each part
     parts    <upload id>/<5 digits>                           PartRecord
     parts    deleted:<upload id>/<5 digits> \\0 <commit id>     the PartRecord that was replaced
     parts    deleted:<upload id> \\0 <commit id>                GarbageRecord: parts left over, or
                                                               a whole upload that was aborted
+    parts    deleted:<bucket id in hex> \\0 <commit id>         GarbageRecord: the uploads of a
+                                                              bucket that was deleted
     repair   <object hash> <16-byte write id of the extent>   RepairRecord
     healing  what healing/records.py says                     its records
 
-The object hash is SHA-256 of "<bucket>/<key>". Upload, write and commit ids begin with 6 bytes
+The object hash is SHA-256 of "<bucket>/<key>". A bucket's id is random, and no bucket has it but
+one: not even one that is made anew under its name. Upload, write and commit ids begin with 6 bytes
 of time in ms, so that those of one moment lie together and sort by age.
 """
 
@@ -136,18 +139,20 @@ class Summary(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BucketRecord(msgspec.Struct, frozen=True, array_like=True, tag="b"):
-    """`owner`: account id. `public`: anonymous reads are allowed."""
+    """`owner`: account id. `public`: anonymous reads are allowed. `id`: of no other bucket, ever;
+    b"" where the bucket was made before buckets had one: then its name stands for it."""
 
     name: str
     owner: str
     region: str
     created_ms: int
     public: bool = False
+    id: bytes = b""
 
 
 class UploadRecord(msgspec.Struct, frozen=True, array_like=True, tag="u"):
     """A multipart upload in progress. `checksum_algorithm`: a name of coding.checksum or "";
-    `checksum_type`: COMPOSITE, FULL_OBJECT or ""."""
+    `checksum_type`: COMPOSITE, FULL_OBJECT or "". `bucket_id`: of the bucket in which it began."""
 
     bucket: str
     key: str
@@ -160,6 +165,7 @@ class UploadRecord(msgspec.Struct, frozen=True, array_like=True, tag="u"):
     checksum_algorithm: str = ""
     checksum_type: str = ""
     storage_class: str = ""
+    bucket_id: bytes = b""
 
 
 class PartRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
@@ -174,10 +180,12 @@ class PartRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
 
 
 class GarbageRecord(msgspec.Struct, frozen=True, array_like=True, tag="g"):
-    """Extents to let go. `upload_id`: also all parts still stored under it, if not ""."""
+    """Extents to let go. `upload_id`: also all parts still stored under it, if not "".
+    `uploads`: also all uploads whose keys begin with it, if not b""."""
 
     extents: tuple[Extent, ...]
     upload_id: str = ""
+    uploads: bytes = b""
 
 
 class RepairRecord(msgspec.Struct, frozen=True, array_like=True, tag="r"):
@@ -289,6 +297,11 @@ def new_id() -> bytes:
     return now_ms().to_bytes(6, "big") + next(_RANDOM)
 
 
+def new_bucket_id() -> bytes:
+    """Nobody can guess it, and it says nothing."""
+    return os.urandom(ID_BYTES)
+
+
 def now_ms() -> int:
     """Unix time."""
     return time.time_ns() // 1_000_000
@@ -318,16 +331,21 @@ def arn_key(bucket: str, key: str) -> bytes:
 
 
 def deleted_key(name: bytes, commit_id: bytes) -> bytes:
-    """`name`: "<bucket>/<key>", "<upload id>/<number>" or "<upload id>"."""
+    """`name`: "<bucket>/<key>", "<upload id>/<number>", "<upload id>" or "<bucket id>"."""
     return DELETED_PREFIX + name + b"\0" + commit_id
 
 
-def uploads_prefix(bucket: str) -> bytes:
-    return bucket.encode() + b"/"
+def uploads_prefix(bucket: str, bucket_id: bytes) -> bytes:
+    """What the keys of all uploads of a bucket begin with."""
+    return (bucket_id or bucket.encode()) + b"/"
 
 
-def upload_key(bucket: str, key: str, upload_id: str) -> bytes:
-    return f"{bucket}/{key}\0{upload_id}".encode()
+def upload_key(bucket: str, bucket_id: bytes, key: str, upload_id: str) -> bytes:
+    return uploads_prefix(bucket, bucket_id) + f"{key}\0{upload_id}".encode()
+
+
+def key_of_upload(upload: UploadRecord) -> bytes:
+    return upload_key(upload.bucket, upload.bucket_id, upload.key, upload.upload_id)
 
 
 def touch_key(upload_id: str) -> bytes:
@@ -340,6 +358,11 @@ def parts_prefix(upload_id: str) -> bytes:
 
 def part_key(upload_id: str, number: int) -> bytes:
     return f"{upload_id}/{number:05d}".encode()
+
+
+def part_number(key: bytes) -> int:
+    """Of a `part_key`."""
+    return int(key[UPLOAD_ID_CHARS + 1 :])
 
 
 def repair_key(hash_: bytes, write_id: bytes) -> bytes:

@@ -1,19 +1,26 @@
 """Multipart uploads: parts are written like objects; completing only commits a new record.
 
+An upload belongs to the bucket in which it began, by that bucket's id: every commit checks that
+this is still the bucket of the name. In one that was made anew under it there is no such upload.
+
 Every part's commit writes the upload's touch value anew. Completing reads that value, then the
 parts, and commits under the check that the value is still the same: so the parts that it read
-are all there are. Aborting is one small commit: the upload record goes, and a garbage entry
-lets the collector find the parts, which nobody can reach any more.
+are all there are. What is wrong with them is told only while the value is the same, too: of two
+that complete an upload, or complete and abort it, the later finds no upload, and not half of its
+parts. Aborting is one small commit: the upload record goes, and a garbage entry lets the collector
+find the parts, which nobody can reach any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from predastore.backend import records
-from predastore.backend.assembly import assemble, check_expected, complete_ops
-from predastore.backend.commit_ops import missing_ops
+from predastore.backend.assembly import Assembly, check_expected, complete_ops
+from predastore.backend.commit_ops import abort_ops, missing_ops
 from predastore.backend.core import Core, algorithms, checksums_of
 from predastore.backend.interface import (
     ALWAYS,
@@ -28,25 +35,26 @@ from predastore.backend.interface import (
     UploadListing,
     Written,
 )
-from predastore.backend.permits import Permit
+from predastore.backend.permits import Permit, anybody
 from predastore.backend.records import (
+    BUCKETS,
     OBJECTS,
     PARTS,
     UPLOADS,
-    GarbageRecord,
+    BucketRecord,
     ObjectRecord,
     PartRecord,
     UploadRecord,
 )
 from predastore.backend.upload_listing import UploadWalk
 from predastore.coding.checksum import Digests
-from predastore.errors import PreconditionFailed, PredastoreError, S3Error
+from predastore.errors import BodyMismatch, PreconditionFailed, PredastoreError, S3Error
 from predastore.limits import (
     BACKEND_CONDITION_TRIES_MAX,
+    BACKEND_PARTS_PAGE_MAX,
     BACKEND_SCAN_PAGE_MAX,
-    S3_PARTS_MAX,
 )
-from predastore.s3db.commands import Applied, Check, Delete, Equals, Exists, Keep, Put, batch
+from predastore.s3db.commands import Applied, Check, Equals, Exists, Keep, Op, Put
 
 _UPLOAD_ID_CHARACTERS: Final = frozenset("0123456789abcdef")
 
@@ -78,22 +86,66 @@ class Uploads(Core):
             checksum_type=checksum_type,
             storage_class=attributes.storage_class,
         )
-        ops = (
-            Put(UPLOADS, _key(upload), records.encode(upload)),
-            Put(PARTS, records.touch_key(upload.upload_id), records.new_id()),
-        )
-        await self._commit_in_bucket(bucket, ops, permit=permit)
+
+        def ops(within: BucketRecord) -> tuple[Op, ...]:
+            nonlocal upload
+            upload = msgspec.structs.replace(upload, bucket_id=within.id)
+            return (
+                Put(UPLOADS, records.key_of_upload(upload), records.encode(upload)),
+                Put(PARTS, records.touch_key(upload.upload_id), records.new_id()),
+            )
+
+        await self._commit_in_bucket(await self._permit(bucket, permit), ops)
         return upload
 
-    async def upload(self, bucket: str, key: str, upload_id: str) -> UploadRecord:
-        """An upload in progress; S3Error NoSuchUpload."""
-        if len(upload_id) == records.UPLOAD_ID_CHARS and _UPLOAD_ID_CHARACTERS.issuperset(
-            upload_id
-        ):
-            stored = await self._state.get(UPLOADS, records.upload_key(bucket, key, upload_id))
-            if stored is not None:
-                return records.decode(UploadRecord, stored)
+    async def upload(
+        self, bucket: str, key: str, upload_id: str, *, permit: Permit | None = None
+    ) -> UploadRecord:
+        """An upload in progress; S3Error NoSuchUpload, NoSuchBucket, what the permit's judge
+        raises."""
+        is_id = len(upload_id) == records.UPLOAD_ID_CHARS
+        is_id = is_id and _UPLOAD_ID_CHARACTERS.issuperset(upload_id)
+        held = await self._permit(bucket, permit)
+        for _ in range(BACKEND_CONDITION_TRIES_MAX):
+            wanted = [(BUCKETS, records.bucket_key(bucket))]
+            if is_id:
+                place = records.upload_key(bucket, held.record.id, key, upload_id)
+                wanted.append((UPLOADS, place))
+            stored_bucket, *found = await self._state.read(wanted)
+            if stored_bucket == held.stored:
+                if found and found[0] is not None:
+                    return records.decode(UploadRecord, found[0])
+                raise S3Error("NoSuchUpload", UploadId=upload_id)
+            held = await self._permits.renew(held)
+        raise S3Error("ConditionalRequestConflict")
+
+    async def completed(
+        self, bucket: str, key: str, upload_id: str, *, permit: Permit | None = None
+    ) -> ObjectRecord:
+        """The object that an upload has made, if it is still there; else S3Error NoSuchUpload, or
+        what the permit's judge raises."""
+        judge = anybody if permit is None else permit.judge
+        stored_bucket, stored = await self._state.read(
+            (
+                (BUCKETS, records.bucket_key(bucket)),
+                (OBJECTS, records.object_hash(bucket, key)),
+            )
+        )
+        judge(None if stored_bucket is None else records.decode(BucketRecord, stored_bucket))
+        if stored_bucket is None:
+            raise S3Error("NoSuchBucket", BucketName=bucket)
+        if stored is not None and upload_id:
+            record = records.decode(ObjectRecord, stored)
+            if record.upload_id == upload_id:
+                return record
         raise S3Error("NoSuchUpload", UploadId=upload_id)
+
+    async def _upload_permit(self, upload: UploadRecord, permit: Permit | None) -> Permit:
+        """A permit for the bucket in which the upload began, and for no other of its name."""
+        held = (await self._permit(upload.bucket, permit)).of_upload(upload)
+        if held.record.id != upload.bucket_id:
+            held = await self._permits.renew(held)
+        return held
 
     # --- parts ----------------------------------------------------------------------------
 
@@ -104,6 +156,8 @@ class Uploads(Core):
         source: Source,
         size: int,
         expectation: Expectation = NO_EXPECTATION,
+        *,
+        permit: Permit | None = None,
     ) -> PartRecord:
         """Stores a part, in place of an earlier one of that number; raises what `put` does.
 
@@ -122,10 +176,12 @@ class Uploads(Core):
             modified_ms=records.now_ms(),
             checksums=checksums_of(values, frozenset(compute)),
         )
-        await self._to_the_end(self._finish_part(upload, part, written))
+        await self._to_the_end(self._finish_part(upload, part, written, permit))
         return part
 
-    async def _finish_part(self, upload: UploadRecord, part: PartRecord, written: Written) -> None:
+    async def _finish_part(
+        self, upload: UploadRecord, part: PartRecord, written: Written, permit: Permit | None
+    ) -> None:
         where = records.part_key(upload.upload_id, part.number)
         ops = (
             Keep(PARTS, where, records.deleted_key(where, records.new_id())),
@@ -135,8 +191,9 @@ class Uploads(Core):
         )
 
         async def commit(fence: Check) -> Applied:
-            checks = (fence, Exists(UPLOADS, _key(upload)))
-            return await self._state.commit(batch(*ops, checks=checks))
+            held = await self._upload_permit(upload, permit)
+            checks = (fence, Exists(UPLOADS, records.key_of_upload(upload)))
+            return await self._commit_in_bucket(held, lambda _: ops, checks)
 
         try:
             applied = await self._fenced(written, commit)
@@ -153,12 +210,6 @@ class Uploads(Core):
         self, upload: UploadRecord, after: int = 0, limit: int = 1000
     ) -> PartListing:
         """Parts with numbers above `after`, in order."""
-        parts, truncated = await self._parts(upload, after, limit)
-        return PartListing(parts, truncated, parts[-1].number if parts else after)
-
-    async def _parts(
-        self, upload: UploadRecord, after: int, limit: int
-    ) -> tuple[list[PartRecord], bool]:
         prefix = records.parts_prefix(upload.upload_id)
         parts: list[PartRecord] = []
         position = records.part_key(upload.upload_id, after)
@@ -168,13 +219,13 @@ class Uploads(Core):
             parts.extend(records.decode(PartRecord, stored) for _, stored in page.entries)
             truncated = page.truncated
             position = page.next or position
-        return parts, truncated
+        return PartListing(parts, truncated, parts[-1].number if parts else after)
 
     # --- listing --------------------------------------------------------------------------
 
     async def list_uploads(
         self,
-        bucket: str,
+        bucket: BucketRecord,
         prefix: str = "",
         delimiter: str = "",
         key_marker: str = "",
@@ -182,7 +233,7 @@ class Uploads(Core):
         limit: int = 1000,
     ) -> UploadListing:
         """Uploads in progress by key, then by age, and common prefixes, after the markers."""
-        base = records.uploads_prefix(bucket)
+        base = records.uploads_prefix(bucket.name, bucket.id)
         walk = UploadWalk(base, prefix, delimiter, limit)
         position = walk.start(key_marker, upload_id_marker)
         while not walk.full:
@@ -204,70 +255,74 @@ class Uploads(Core):
         *,
         expected_checksums: Mapping[str, bytes] | None = None,
         expected_size: int | None = None,
+        permit: Permit | None = None,
     ) -> ObjectRecord:
         """Makes the object of the named parts; no bytes are copied. Other parts are dropped.
 
         `expected_checksums`: of the whole object, raw. S3Error InvalidPart, InvalidPartOrder,
-        EntityTooSmall, EntityTooLarge, InvalidRequest (size), NoSuchUpload, PreconditionFailed;
-        BodyMismatch for a checksum.
+        EntityTooSmall, EntityTooLarge, InvalidRequest (size), NoSuchUpload, PreconditionFailed,
+        what the permit's judge raises; BodyMismatch for a checksum.
         """
-        return await self._to_the_end(
-            self._complete(upload, parts, condition, expected_checksums or {}, expected_size)
-        )
+
+        async def assembled() -> tuple[ObjectRecord, bool]:
+            record, has_others = await self._assembled(upload, parts)
+            check_expected(record, expected_checksums or {}, expected_size)
+            return record, has_others
+
+        return await self._to_the_end(self._complete(upload, assembled, condition, permit))
 
     async def _complete(
         self,
         upload: UploadRecord,
-        wanted: Sequence[CompletedPart],
+        assembled: Callable[[], Awaitable[tuple[ObjectRecord, bool]]],
         condition: Condition,
-        expected_checksums: Mapping[str, bytes],
-        expected_size: int | None,
+        permit: Permit | None,
     ) -> ObjectRecord:
+        held = await self._upload_permit(upload, permit)
+        touched = (PARTS, records.touch_key(upload.upload_id))
         for _ in range(BACKEND_CONDITION_TRIES_MAX):
-            touch = await self._state.get(PARTS, records.touch_key(upload.upload_id))
+            touch = await self._state.get(*touched)
             if touch is None:
                 raise S3Error("NoSuchUpload", UploadId=upload.upload_id)
-            stored, _ = await self._parts(upload, 0, S3_PARTS_MAX + 1)
-            record = assemble(upload, wanted, {part.number: part for part in stored})
-            check_expected(record, expected_checksums, expected_size)
-            checks = (
-                Exists(UPLOADS, _key(upload)),
-                Equals(PARTS, records.touch_key(upload.upload_id), touch),
-            )
-            ops, leftovers = complete_ops(upload, record, stored)
+            checks = (Exists(UPLOADS, records.key_of_upload(upload)), Equals(*touched, touch))
             try:
-                applied = await self._commit_object(
-                    upload.bucket, upload.key, ops, condition, checks
-                )
-            except PreconditionFailed as failed:
-                if failed.check == 0:
-                    raise S3Error("NoSuchUpload", UploadId=upload.upload_id) from failed
-                continue  # a part came in between: read them again
+                record, has_others = await assembled()
+                ops, leftovers = complete_ops(upload, record, has_others=has_others)
+                applied = await self._commit_object(held, upload.key, ops, condition, checks)
+            except PreconditionFailed:
+                continue  # the upload has ended, or a part came in between
+            except (S3Error, BodyMismatch):
+                if await self._state.get(*touched) == touch:
+                    raise
+                continue  # it was judged by what is no longer so
             await self._collector.retire(OBJECTS, applied.kept)
             await self._collector.retire(PARTS, leftovers)
             return record
         raise S3Error("ConditionalRequestConflict")
 
-    async def abort(self, upload: UploadRecord) -> None:
-        """Ends the upload and lets its parts go; S3Error NoSuchUpload."""
-        await self._to_the_end(self._abort(upload))
+    async def _assembled(
+        self, upload: UploadRecord, wanted: Sequence[CompletedPart]
+    ) -> tuple[ObjectRecord, bool]:
+        """The object of the wanted parts, and whether there are others."""
+        assembly = Assembly(upload, wanted)
+        prefix, after, truncated = records.parts_prefix(upload.upload_id), b"", True
+        while truncated:
+            page = await self._state.list(PARTS, prefix, b"", after, BACKEND_PARTS_PAGE_MAX)
+            assembly.take(page.entries)
+            truncated, after = page.truncated, page.next
+        return assembly.record(), assembly.has_others
 
-    async def _abort(self, upload: UploadRecord) -> None:
-        garbage = GarbageRecord((), upload.upload_id)
-        name = upload.upload_id.encode()
-        where = records.deleted_key(name, records.new_id())
-        stored = records.encode(garbage)
-        ops = (
-            Delete(UPLOADS, _key(upload)),
-            Delete(PARTS, records.touch_key(upload.upload_id)),
-            Put(PARTS, where, stored),
-        )
+    async def abort(self, upload: UploadRecord, *, permit: Permit | None = None) -> None:
+        """Ends the upload and lets its parts go; S3Error NoSuchUpload, what the permit's judge
+        raises."""
+        await self._to_the_end(self._abort(upload, permit))
+
+    async def _abort(self, upload: UploadRecord, permit: Permit | None) -> None:
+        key = records.key_of_upload(upload)
+        ops, garbage = abort_ops(key, upload.upload_id)
+        held = await self._upload_permit(upload, permit)
         try:
-            await self._state.commit(batch(*ops, checks=(Exists(UPLOADS, _key(upload)),)))
+            await self._commit_in_bucket(held, lambda _: ops, (Exists(UPLOADS, key),))
         except PreconditionFailed as failed:
             raise S3Error("NoSuchUpload", UploadId=upload.upload_id) from failed
-        await self._collector.retire(PARTS, ((where, stored),))
-
-
-def _key(upload: UploadRecord) -> bytes:
-    return records.upload_key(upload.bucket, upload.key, upload.upload_id)
+        await self._collector.retire(PARTS, (garbage,))

@@ -9,7 +9,7 @@ from backend_support import OWNER, BytesSource, distributed, run
 from healing_support import cluster, healing, until
 
 from predastore.backend import records
-from predastore.backend.assembly import assemble, complete_ops
+from predastore.backend.assembly import Assembly, complete_ops
 from predastore.backend.healing.holders import find
 from predastore.backend.interface import CompletedPart
 from predastore.backend.records import (
@@ -45,9 +45,17 @@ def test_the_largest_upload_is_one_commit_though_a_node_is_down() -> None:
         )
         for number in range(1, S3_PARTS_MAX + 1)
     }
-    record = assemble(upload, [CompletedPart(n, "0" * 32) for n in parts], parts)
-    ops, _ = complete_ops(upload, record, [*parts.values()])
+    assembly = Assembly(upload, [CompletedPart(n, "0" * 32) for n in parts])
+    assembly.take(
+        (records.part_key(upload.upload_id, number), records.encode(part))
+        for number, part in parts.items()
+    )
+    ops, leftovers = complete_ops(upload, assembly.record(), has_others=assembly.has_others)
+    assert leftovers == ()
     assert len(encode(batch(*ops))) < COMMIT_BYTES_MAX // 3
+    ops, leftovers = complete_ops(upload, assembly.record(), has_others=True)
+    assert len(leftovers) == 1
+    assert len(encode(batch(*ops))) < COMMIT_BYTES_MAX // 2
 
 
 def test_what_parts_lack_stays_noted_and_is_found_in_the_whole(tmp_path: Path) -> None:

@@ -339,9 +339,6 @@ def test_buckets_are_made_listed_and_removed(backend: Any) -> None:
             await at.put("k", b"x", bucket="alpha")
             await failing("BucketNotEmpty", objects.delete_bucket("alpha"))
             await objects.delete("alpha", "k")
-            upload = await objects.create_upload("alpha", "k", OWNER)
-            await failing("BucketNotEmpty", objects.delete_bucket("alpha"))
-            await objects.abort(upload)
             await objects.delete_bucket("alpha")
             await failing("NoSuchBucket", objects.delete_bucket("alpha"))
             await failing("NoSuchBucket", at.put("k", b"x", bucket="alpha"))
@@ -568,24 +565,25 @@ def test_uploads_are_listed_by_key_and_age(backend: Any) -> None:
             objects = at.objects
             names = ["a", "a", "b/1", "b/2", "b/3", "c"]
             made = [await objects.create_upload("bucket", name, OWNER) for name in names]
-            page = await objects.list_uploads("bucket")
+            bucket = await objects.bucket("bucket")
+            page = await objects.list_uploads(bucket)
             assert [each.key for each in page.uploads] == names
             assert {each.upload_id for each in page.uploads} == {each.upload_id for each in made}
-            assert [each.key for each in (await objects.list_uploads("bucket", "b/")).uploads] == [
+            assert [each.key for each in (await objects.list_uploads(bucket, "b/")).uploads] == [
                 "b/1", "b/2", "b/3",
             ]  # fmt: skip
             seen: list[str] = []
             key, upload_id, truncated = "", "", True
             while truncated:
-                page = await objects.list_uploads("bucket", "", "/", key, upload_id, 1)
+                page = await objects.list_uploads(bucket, "", "/", key, upload_id, 1)
                 assert len(page.uploads) + len(page.prefixes) == 1
                 seen += [each.key for each in page.uploads] + page.prefixes
                 key, upload_id, truncated = page.next_key, page.next_upload_id, page.truncated
             assert seen == ["a", "a", "b/", "c"]
-            after = await objects.list_uploads("bucket", key_marker="a")
+            after = await objects.list_uploads(bucket, key_marker="a")
             assert [each.key for each in after.uploads] == names[2:]
             # an upload id is hexadecimal: a delimiter must not match within it
-            page = await objects.list_uploads("bucket", "", "0")
+            page = await objects.list_uploads(bucket, "", "0")
             assert len(page.uploads) == len(names)
 
     run(main())

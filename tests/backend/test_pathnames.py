@@ -148,6 +148,17 @@ def test_a_directory_that_was_moved_is_found_and_one_that_was_not_is_missed(tmp_
     run(main())
 
 
+def test_a_bucket_with_no_more_than_an_upload_in_progress_is_in_use(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with filesystem(tmp_path / "base", {"bucket": tmp_path / "old"}) as at:
+            await at.objects.create_upload("bucket", "k", OWNER)
+        with pytest.raises(StartupError, match="move the directory"):
+            async with filesystem(tmp_path / "base", {"bucket": tmp_path / "new"}):
+                pass
+
+    run(main())
+
+
 def test_a_bucket_that_lies_in_the_base_path_is_moved_by_hand_first(tmp_path: Path) -> None:
     base, there = tmp_path / "base", tmp_path / "there"
 
@@ -366,6 +377,31 @@ def test_files_of_a_bucket_that_has_gone_are_nobodys(tmp_path: Path) -> None:
             assert await at.table(records.OBJECTS) == {}
             with pytest.raises(S3Error):
                 await at.put("k", b"x")
+
+    run(main())
+
+
+def test_a_bucket_that_is_made_anew_meanwhile_gets_no_files_of_the_one_before(
+    tmp_path: Path,
+) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    for name in ("a", "b"):
+        (there / name).write_bytes(b"data")
+
+    async def main() -> None:
+        async with filesystem(tmp_path / "base", {"bucket": there}) as at:
+            commit = at.state.commit
+
+            async def late(batch: object) -> object:
+                at.state.commit = commit
+                await at.objects.delete_bucket("bucket")
+                await at.objects.create_bucket("bucket", "another", "us-east-1")
+                return await commit(batch)
+
+            at.state.commit = late
+            assert await at.store.adopt("bucket", OWNER.owner) == Adopted(0, 0)
+            assert await at.keys() == []
 
     run(main())
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from backend_support import BACKENDS, OWNER, BytesSource, Harness, StalledSource, run
+from interleaving import interleaved
 
 from predastore.backend import permits, records
-from predastore.backend.interface import Condition
+from predastore.backend.interface import CompletedPart, Condition
 from predastore.backend.permits import Judge, Permit, Permits
-from predastore.backend.records import BUCKETS, BucketRecord
+from predastore.backend.records import (
+    BUCKETS,
+    OBJECTS,
+    PARTS,
+    UPLOADS,
+    BucketRecord,
+    ObjectRecord,
+    UploadRecord,
+)
 from predastore.errors import S3Error
 from predastore.s3db.commands import Delete, Put, batch
 from support.waiting import eventually_async
@@ -45,7 +55,9 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 async def remake(at: Harness, owner: str) -> None:
     """As another process would: nothing here hears of it."""
-    record = BucketRecord("bucket", owner, "us-east-1", records.now_ms() + 1)
+    record = BucketRecord(
+        "bucket", owner, "us-east-1", records.now_ms(), id=records.new_bucket_id()
+    )
     await at.state.commit(batch(Delete(BUCKETS, KEY)))
     await at.state.commit(batch(Put(BUCKETS, KEY, records.encode(record))))
 
@@ -102,50 +114,117 @@ def test_a_bucket_remade_by_the_same_account_takes_the_put(backend: Any) -> None
     run(test())
 
 
-CHANGES: dict[str, Callable[[Harness, Permit], Awaitable[Any]]] = {
-    "put": lambda at, permit: at.objects.put(
-        "bucket", "k", BytesSource(b"new"), 3, OWNER, permit=permit
+@dataclass
+class Judged:
+    """A change, ready to be made by Alice: what it is of lies there, and her permit was given."""
+
+    at: Harness
+    permit: Permit
+    source: ObjectRecord  # of "k"
+    upload: UploadRecord
+    part: CompletedPart
+
+    @classmethod
+    async def ready(cls, at: Harness, *, is_empty: bool) -> Judged:
+        source = await at.put("k", b"old")
+        if is_empty:
+            await at.objects.delete("bucket", "k")
+        upload = await at.objects.create_upload("bucket", "u", OWNER)
+        part = await at.objects.put_part(upload, 1, BytesSource(b"part"), 4)
+        permit = await at.objects.permit("bucket", owned_by(ALICE))
+        return cls(at, permit, source, upload, CompletedPart(1, part.etag))
+
+    async def stored(self) -> list[Mapping[bytes, bytes]]:
+        return [await self.at.table(name) for name in (BUCKETS, OBJECTS, UPLOADS, PARTS)]
+
+
+def put(judged: Judged, condition: Condition) -> Awaitable[Any]:
+    body = BytesSource(b"new")
+    return judged.at.objects.put(
+        *("bucket", "k", body, 3, OWNER), condition=condition, permit=judged.permit
+    )
+
+
+async def copy_part(judged: Judged) -> None:
+    async with await judged.at.objects.open_source(judged.source, 0, 3) as body:
+        await judged.at.objects.put_part(judged.upload, 2, body, 3, permit=judged.permit)
+
+
+CHANGES: dict[str, Callable[[Judged], Awaitable[Any]]] = {
+    "put": lambda j: put(j, Condition()),
+    "put in place of one": lambda j: put(j, Condition(if_match=j.source.etag)),
+    "put in place of any": lambda j: put(j, Condition(if_match="*")),
+    "put but in place of one": lambda j: put(j, Condition(if_none_match="0")),
+    "delete": lambda j: j.at.objects.delete("bucket", "k", permit=j.permit),
+    "delete one": lambda j: j.at.objects.delete(
+        "bucket", "k", Condition(if_match=j.source.etag), permit=j.permit
     ),
-    "put on a condition": lambda at, permit: at.objects.put(
-        "bucket", "k", BytesSource(b"new"), 3, OWNER, condition=Condition(if_match="*"),
-        permit=permit,
+    "delete many": lambda j: j.at.objects.delete_many("bucket", ["k"], permit=j.permit),
+    "delete bucket": lambda j: j.at.objects.delete_bucket("bucket", permit=j.permit),
+    "copy": lambda j: j.at.objects.copy(j.source, "bucket", "copy", OWNER, permit=j.permit),
+    "create upload": lambda j: j.at.objects.create_upload("bucket", "k", OWNER, permit=j.permit),
+    "put part": lambda j: j.at.objects.put_part(
+        j.upload, 1, BytesSource(b"new"), 3, permit=j.permit
     ),
-    "delete": lambda at, permit: at.objects.delete("bucket", "k", permit=permit),
-    "delete many": lambda at, permit: at.objects.delete_many("bucket", ["k"], permit=permit),
-    "create upload": lambda at, permit: at.objects.create_upload(
-        "bucket", "k", OWNER, permit=permit
+    "copy part": copy_part,
+    "complete": lambda j: j.at.objects.complete(j.upload, [j.part], permit=j.permit),
+    "complete in place of none": lambda j: j.at.objects.complete(
+        j.upload, [j.part], Condition(if_none_match="*"), permit=j.permit
     ),
+    "abort": lambda j: j.at.objects.abort(j.upload, permit=j.permit),
 }  # fmt: skip
+OF_UPLOADS = {"put part", "copy part", "complete", "complete in place of none", "abort"}
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_every_change_is_judged_by_the_bucket_that_is_there(backend: Any, change: str) -> None:
+def test_a_change_is_judged_by_the_bucket_that_is_there(backend: Any, change: str) -> None:
     async def test() -> None:
         async with backend() as at:
-            await at.put("k", b"old")
-            permit = await at.objects.permit("bucket", owned_by(ALICE))
-            await CHANGES[change](at, permit)
-            await at.put("k", b"old")
+            judged = await Judged.ready(at, is_empty=change == "delete bucket")
             await remake(at, BOB)
-            assert await code_of(CHANGES[change](at, permit)) == "AccessDenied"
-            assert await at.get("k") == b"old"
+            before = await judged.stored()
+            assert await code_of(CHANGES[change](judged)) == "AccessDenied"
+            assert await judged.stored() == before
             await remove(at)
-            assert await code_of(CHANGES[change](at, permit)) == "NoSuchBucket"
-            assert await at.get("k") == b"old"
+            before = await judged.stored()
+            assert await code_of(CHANGES[change](judged)) == "NoSuchBucket"
+            assert await judged.stored() == before
 
     run(test())
 
 
-def test_a_copy_is_judged_too(backend: Any) -> None:
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("owner", [ALICE, BOB])
+def test_a_bucket_made_anew_at_any_step_of_a_change_is_another(
+    backend: Any, change: str, owner: str
+) -> None:
+    """Before each call that it makes to the state: what is changed then is the old bucket, or
+    nothing, or what its owner may change in the new one."""
+
+    async def step(at: Harness, number: int) -> bool:
+        await remake(at, ALICE)
+        judged = await Judged.ready(at, is_empty=change == "delete bucket")
+        after: list[Any] = []
+
+        async def meanwhile() -> None:
+            await remake(at, owner)
+            after.extend(await judged.stored())
+
+        seen = await interleaved(at.state, number, lambda: CHANGES[change](judged), meanwhile)
+        if not seen.had_committed and (owner == BOB or change in OF_UPLOADS):
+            assert isinstance(seen.result, S3Error)
+            assert seen.result.s3_code == ("AccessDenied" if owner == BOB else "NoSuchUpload")
+            assert await judged.stored() == after
+        else:
+            assert not isinstance(seen.result, Exception)
+        return seen.was_reached
+
     async def test() -> None:
         async with backend() as at:
-            source = await at.put("k", b"old")
-            permit = await at.objects.permit("bucket", owned_by(ALICE))
-            await at.objects.copy(source, "bucket", "copy", OWNER, permit=permit)
-            await remake(at, BOB)
-            copying = at.objects.copy(source, "bucket", "copy2", OWNER, permit=permit)
-            assert await code_of(copying) == "AccessDenied"
-            assert await at.keys() == ["copy", "k"]
+            number = 0
+            while await step(at, number):
+                number += 1
+            assert number, "it made no call"
 
     run(test())
 

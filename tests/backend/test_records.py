@@ -48,13 +48,15 @@ OBJECT = ObjectRecord(
 PART = PartRecord(4, FILE, 7, "0" * 32, 1_790_000_000_000, (Checksum("crc32", b"abcd"),))
 GOLDEN: dict[str, msgspec.Struct] = {
     "object": OBJECT,
-    "bucket": BucketRecord("bucket", "000000000001", "eu-north-1", 1_790_000_000_000, True),
+    "bucket": BucketRecord(
+        *("bucket", "000000000001", "eu-north-1", 1_790_000_000_000, True, bytes(range(16)))
+    ),
     "upload": UploadRecord(
         *("bucket", "key", "00" * 16, "000000000001", 1, "a/b", {"x": "y"}, {}),
-        *("crc32", "COMPOSITE", "STANDARD_IA"),
+        *("crc32", "COMPOSITE", "STANDARD_IA", bytes(range(16))),
     ),
     "part": PART,
-    "garbage": GarbageRecord((SHARDS, FILE), "00" * 16),
+    "garbage": GarbageRecord((SHARDS, FILE), "00" * 16, bytes(range(16)) + b"/"),
     "repair": RepairRecord("bucket", "key", SHARDS, (2,), 1_790_000_000_000, f"{'00' * 16}/00007"),
 }
 SUMMARY = Summary(
@@ -70,18 +72,14 @@ def test_version_1_is_read_and_written_as_ever(name: str) -> None:
     assert records.encode(record) == stored
 
 
-def test_a_repair_record_from_before_it_named_parts_is_read() -> None:
-    stored = records.encode(RepairRecord("bucket", "key", SHARDS, (2,), 5))
-    assert stored[1] == 0x97, "an array of the tag and six fields"
-    shorter = stored[:1] + b"\x96" + stored[2:-1]
-    assert records.decode(RepairRecord, shorter) == RepairRecord("bucket", "key", SHARDS, (2,), 5)
-
-
 @pytest.mark.parametrize(
     "record",
     [
         msgspec.structs.replace(OBJECT, storage_class=""),
-        UploadRecord("b", "k", "0", "1", 1, "t", {}, {}, "crc32", "COMPOSITE"),
+        UploadRecord("b", "k", "0", "1", 1, "t", {}, {}, "crc32", "COMPOSITE", "STANDARD_IA"),
+        BucketRecord("bucket", "000000000001", "eu-north-1", 5, True),
+        GarbageRecord((SHARDS, FILE), "00" * 16),
+        RepairRecord("bucket", "key", SHARDS, (2,), 5),
         PartSize(1, 2),
         Summary(7, "0", 1, "1", ("sha256",), "COMPOSITE"),
     ],
@@ -126,7 +124,7 @@ def test_damage_and_the_wrong_kind_are_refused() -> None:
 
 def test_a_field_that_a_later_release_appends_is_passed_over() -> None:
     stored = bytearray(records.encode(GOLDEN["bucket"]))
-    assert stored[1] == 0x96  # an array of the tag and 5 fields
+    assert stored[1] == 0x97  # an array of the tag and 6 fields
     stored[1] += 1
     assert records.decode(BucketRecord, bytes(stored) + b"\xc3") == GOLDEN["bucket"]
 
@@ -136,8 +134,10 @@ def test_keys_are_as_documented() -> None:
     assert records.arn_key("b", "k/\u00e9") == "arn:aws:s3:::b/k/\u00e9".encode()
     assert records.object_hash("b", "k/\u00e9") == hashlib.sha256("b/k/\u00e9".encode()).digest()
     assert records.deleted_key(b"b/k", commit_id) == b"deleted:b/k\0" + commit_id
-    assert records.upload_key("b", "k", "ff") == b"b/k\0ff"
-    assert records.part_key("ff", 17) == b"ff/00017"
+    assert records.upload_key("b", commit_id, "k", "ff") == commit_id + b"/k\0ff"
+    assert records.upload_key("b", b"", "k", "ff") == b"b/k\0ff"
+    assert records.part_key("f" * 32, 17) == b"f" * 32 + b"/00017"
+    assert records.part_number(records.part_key("f" * 32, 17)) == 17
     assert records.repair_key(bytes(32), commit_id) == bytes(32) + commit_id
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from botocore.client import BaseClient
 
-from support.s3server import S3Server, distributed_objects, filesystem_objects, running
+from support.s3server import BOB, S3Server, distributed_objects, filesystem_objects, running
 
 BACKENDS = {"filesystem": filesystem_objects, "distributed": distributed_objects}
 _NUMBERS = itertools.count(1)
@@ -25,6 +25,14 @@ def server(
 @pytest.fixture(scope="module")
 def s3(server: S3Server) -> Iterator[BaseClient]:
     client = server.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def bob(server: S3Server) -> Iterator[BaseClient]:
+    """A client of another account."""
+    client = server.client(BOB)
     yield client
     client.close()
 

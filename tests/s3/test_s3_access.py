@@ -22,13 +22,6 @@ DENIED = ("AccessDenied", 403)
 
 
 @pytest.fixture(scope="module")
-def bob(server: S3Server) -> Iterator[BaseClient]:
-    client = server.client(BOB)
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
 def nobody(server: S3Server) -> Iterator[BaseClient]:
     client = server.client(None)
     yield client
@@ -300,13 +293,24 @@ def test_a_bucket_that_changed_hands_is_its_new_owners_at_once(
     where = {"Bucket": bucket, "Key": "k"}
     s3.put_object(**where, Body=b"alice's")
     s3.delete_object(**where)
-    record = records.encode(BucketRecord(bucket, BOB.account_id, REGION, 1))
+    upload = {**where, "UploadId": s3.create_multipart_upload(**where)["UploadId"]}
+    part = s3.upload_part(**upload, PartNumber=1, Body=b"alice's")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    record = records.encode(
+        BucketRecord(bucket, BOB.account_id, REGION, 1, id=records.new_bucket_id())
+    )
     remade = batch(Put(BUCKETS, records.bucket_key(bucket), record))
     server.run(server.objects._state.commit(remade))  # as another gateway would, unseen by this one
     assert refused(s3.put_object, **where, Body=b"alice's") == DENIED
     assert refused(s3.delete_object, **where) == DENIED
     assert refused(s3.delete_objects, Bucket=bucket, Delete={"Objects": [{"Key": "k"}]}) == DENIED
     assert refused(s3.create_multipart_upload, **where) == DENIED
+    assert refused(s3.upload_part, **upload, PartNumber=2, Body=b"alice's") == DENIED
+    assert refused(s3.list_parts, **upload) == DENIED
+    assert refused(s3.complete_multipart_upload, **upload, MultipartUpload=parts) == DENIED
+    assert refused(s3.abort_multipart_upload, **upload) == DENIED
+    assert refused(s3.delete_bucket, Bucket=bucket) == DENIED
+    assert refused(bob.list_parts, **upload) == ("NoSuchUpload", 404)
     bob.put_object(**where, Body=b"bob's")
     assert bob.get_object(**where)["Body"].read() == b"bob's"
     bob.delete_object(**where)

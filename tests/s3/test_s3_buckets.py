@@ -67,10 +67,38 @@ def test_a_bucket_in_use_is_not_deleted(s3: BaseClient, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"")
     assert refused(s3.delete_bucket, Bucket=bucket) == ("BucketNotEmpty", 409)
     s3.delete_object(Bucket=bucket, Key="k")
-    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
-    assert refused(s3.delete_bucket, Bucket=bucket) == ("BucketNotEmpty", 409)
-    s3.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=upload)
     s3.delete_bucket(Bucket=bucket)
+
+
+@pytest.mark.parametrize("is_bobs", [False, True])
+def test_a_buckets_uploads_go_with_it(
+    server: S3Server, s3: BaseClient, bob: BaseClient, bucket: str, is_bobs: bool
+) -> None:
+    where = {"Bucket": bucket, "Key": "k"}
+    upload = {**where, "UploadId": s3.create_multipart_upload(**where)["UploadId"]}
+    part = s3.upload_part(**upload, PartNumber=1, Body=b"of a bucket that goes")
+    named = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.delete_bucket(Bucket=bucket)
+    assert refused(s3.upload_part, **upload, PartNumber=2, Body=b"") == ("NoSuchBucket", 404)
+    owner = bob if is_bobs else s3
+    owner.create_bucket(Bucket=bucket)
+    assert "Uploads" not in owner.list_multipart_uploads(Bucket=bucket)
+    gone = ("NoSuchUpload", 404)
+    for client in (s3, bob):
+        expected = gone if client is owner else ("AccessDenied", 403)
+        assert refused(client.upload_part, **upload, PartNumber=2, Body=b"late") == expected
+        assert refused(client.list_parts, **upload) == expected
+        assert refused(client.abort_multipart_upload, **upload) == expected
+        assert (
+            refused(client.complete_multipart_upload, **upload, MultipartUpload=named) == expected
+        )
+    owner.put_object(**where, Body=b"source")
+    copied = {**upload, "PartNumber": 2, "CopySource": where}
+    assert refused(owner.upload_part_copy, **copied) == gone
+    assert [one["Key"] for one in owner.list_objects_v2(Bucket=bucket)["Contents"]] == ["k"]
+    assert owner.get_object(**where)["Body"].read() == b"source"
+    owner.delete_object(**where)
+    owner.delete_bucket(Bucket=bucket)
 
 
 def test_listing_buckets_by_account_and_page(server: S3Server, s3: BaseClient) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 
 from support.s3raw import Raw
 from support.s3refusals import refused
@@ -116,9 +118,45 @@ def test_completing_twice_gives_the_same_answer(s3: BaseClient, bucket: str) -> 
     parts = [add(s3, where, 1, LAST)]
     first = complete(s3, where, parts)
     assert complete(s3, where, parts)["ETag"] == first["ETag"]
+    assert refused(s3.abort_multipart_upload, **where) == ("NoSuchUpload", 404)
     s3.put_object(Bucket=bucket, Key="k", Body=b"newer")
     assert refused(complete, s3=s3, where=where, parts=parts) == ("NoSuchUpload", 404)
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"newer"
+
+
+def test_many_that_complete_one_upload_get_the_same_answer(s3: BaseClient, bucket: str) -> None:
+    with ThreadPoolExecutor(6) as threads:
+        for _ in range(5):
+            where = begin(s3, bucket)
+            parts = [add(s3, where, 1, FIRST), add(s3, where, 2, LAST), add(s3, where, 3, LAST)]
+            calls = [threads.submit(complete, s3, where, parts[:2]) for _ in range(6)]
+            etags = {call.result()["ETag"] for call in calls}
+            assert etags == {etag_of(FIRST, LAST)}
+            assert refused(s3.list_parts, **where) == ("NoSuchUpload", 404)
+
+
+def test_of_many_that_complete_and_abort_an_upload_one_wins(s3: BaseClient, bucket: str) -> None:
+    def code_of(call: Future[Any]) -> str:
+        error = call.exception()
+        return error.response["Error"]["Code"] if isinstance(error, ClientError) else repr(error)
+
+    with ThreadPoolExecutor(6) as threads:
+        for _ in range(8):
+            s3.delete_object(Bucket=bucket, Key="k")
+            where = begin(s3, bucket)
+            parts = [add(s3, where, 1, LAST)]
+            calls: list[Future[Any]] = []
+            for _ in range(3):
+                calls.append(threads.submit(complete, s3, where, parts))
+                calls.append(threads.submit(s3.abort_multipart_upload, **where))
+            completed, aborted = ([code_of(call) for call in calls[n::2]] for n in (0, 1))
+            listed = s3.list_objects_v2(Bucket=bucket)["KeyCount"]
+            if listed:
+                assert completed == ["None"] * 3
+                assert aborted == ["NoSuchUpload"] * 3
+            else:
+                assert completed == ["NoSuchUpload"] * 3
+                assert sorted(aborted) == ["NoSuchUpload"] * 2 + ["None"]
 
 
 def test_conditions_on_completing(s3: BaseClient, bucket: str) -> None:

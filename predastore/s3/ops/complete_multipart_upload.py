@@ -10,11 +10,11 @@ import asyncio
 
 from predastore import limits
 from predastore.backend.interface import CompletedPart, Condition
+from predastore.backend.permits import Permit
 from predastore.backend.records import ObjectRecord, UploadRecord
 from predastore.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.listing import url_encode
 from predastore.s3.target import host_bucket
@@ -96,29 +96,24 @@ def _expected_size(ctx: Context) -> int | None:
     return int(text)
 
 
-async def _already_completed(ctx: Context, upload_id: str) -> ObjectRecord:
-    """The object that this upload has made; NoSuchUpload if that is not what is there."""
-    _, record = await ctx.objects.lookup(ctx.bucket_name, ctx.key)
-    if record is None or not upload_id or record.upload_id != upload_id:
-        raise S3Error("NoSuchUpload", UploadId=upload_id)
-    return record
-
-
-async def _complete(ctx: Context, parts: list[CompletedPart], condition: Condition) -> ObjectRecord:
-    upload_id = ctx.query["uploadId"]
+async def _complete(
+    ctx: Context, permit: Permit, parts: list[CompletedPart], condition: Condition
+) -> ObjectRecord:
+    where = (ctx.bucket_name, ctx.key, ctx.query["uploadId"])
     try:
-        upload = await ctx.objects.upload(ctx.bucket_name, ctx.key, upload_id)
+        upload = await ctx.objects.upload(*where, permit=permit)
         return await ctx.objects.complete(
             upload,
             parts,
             condition,
             expected_checksums=_expected(ctx, upload, len(parts)),
             expected_size=_expected_size(ctx),
+            permit=permit,
         )
     except S3Error as error:
         if error.s3_code != "NoSuchUpload":
             raise
-        return await _already_completed(ctx, upload_id)
+        return await ctx.objects.completed(*where, permit=permit)
 
 
 def _location(ctx: Context) -> str:
@@ -132,8 +127,8 @@ def _location(ctx: Context) -> str:
 async def run(ctx: Context) -> Response:
     ctx.signer()
     condition = ctx.write_condition()
-    await ctx.bucket(Need.WRITE)
-    record = await _complete(ctx, await _wanted(ctx), condition)
+    permit = await ctx.permit()
+    record = await _complete(ctx, permit, await _wanted(ctx), condition)
     return xml_response(
         "CompleteMultipartUploadResult",
         (

@@ -30,9 +30,9 @@ async def run(ctx: Context) -> Response:
     most = ctx.count("max-uploads", limits.S3_PAGE_MAX, limits.S3_PAGE_MAX)
     key_marker = ctx.query.get("key-marker", "")
     id_marker = ctx.query.get("upload-id-marker", "") if key_marker else ""
-    await ctx.bucket(Need.WRITE)
+    bucket = await ctx.bucket(Need.WRITE)
     page = await ctx.objects.list_uploads(
-        ctx.bucket_name, asked.prefix, asked.delimiter, key_marker, id_marker, most
+        bucket, asked.prefix, asked.delimiter, key_marker, id_marker, most
     )
     encode = asked.encode
     parts = [

@@ -6,7 +6,6 @@ from predastore import limits
 from predastore.backend.records import PartRecord
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.listing import storage_class
@@ -26,8 +25,9 @@ def _part(part: PartRecord) -> str:
 async def run(ctx: Context) -> Response:
     most = ctx.count("max-parts", limits.S3_PAGE_MAX, limits.S3_PAGE_MAX)
     after = ctx.count("part-number-marker", 0, limits.S3_PARTS_MAX)
-    await ctx.bucket(Need.WRITE)
-    upload = await ctx.objects.upload(ctx.bucket_name, ctx.key, ctx.query["uploadId"])
+    permit = await ctx.permit()
+    upload_id = ctx.query["uploadId"]
+    upload = await ctx.objects.upload(ctx.bucket_name, ctx.key, upload_id, permit=permit)
     page = await ctx.objects.list_parts(upload, after, most)
     return xml_response(
         "ListPartsResult",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from predastore.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 
 
@@ -24,10 +23,13 @@ async def run(ctx: Context) -> Response:
     number = ctx.part_number()
     size = ctx.body_size()
     expectation = ctx.expectation()
-    await ctx.bucket(Need.WRITE)
-    upload = await ctx.objects.upload(ctx.bucket_name, ctx.key, ctx.query["uploadId"])
+    permit = await ctx.permit()
+    upload_id = ctx.query["uploadId"]
+    upload = await ctx.objects.upload(ctx.bucket_name, ctx.key, upload_id, permit=permit)
     _check_algorithm(expectation.compute, upload.checksum_algorithm)
-    part = await ctx.objects.put_part(upload, number, ctx.request.body, size, expectation)
+    part = await ctx.objects.put_part(
+        upload, number, ctx.request.body, size, expectation, permit=permit
+    )
     fields = [("ETag", f'"{part.etag}"')]
     fields += checksums.answer_headers(part.checksums, with_type=False)
     return Response(200, fields)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from predastore import limits
+from predastore.backend.permits import Permit
 from predastore.backend.records import ObjectRecord, PartRecord, UploadRecord
 from predastore.errors import ObjectReplaced, S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.ops.copy_object import check_source
@@ -25,24 +25,26 @@ def _span(ctx: Context, record: ObjectRecord) -> Span:
 
 
 async def _copy(
-    ctx: Context, upload: UploadRecord, number: int, record: ObjectRecord
+    ctx: Context, permit: Permit, upload: UploadRecord, number: int, record: ObjectRecord
 ) -> PartRecord:
     span = _span(ctx, record)
+    size = span.end - span.start
     async with await ctx.objects.open_source(record, span.start, span.end) as source:
-        return await ctx.objects.put_part(upload, number, source, span.end - span.start)
+        return await ctx.objects.put_part(upload, number, source, size, permit=permit)
 
 
 async def run(ctx: Context) -> Response:
     ctx.signer()
     number = ctx.part_number()
     source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
-    await ctx.bucket(Need.WRITE)
-    upload = await ctx.objects.upload(ctx.bucket_name, ctx.key, ctx.query["uploadId"])
+    permit = await ctx.permit()
+    upload_id = ctx.query["uploadId"]
+    upload = await ctx.objects.upload(ctx.bucket_name, ctx.key, upload_id, permit=permit)
     for _ in range(limits.S3_READ_TRIES_MAX):
         record = await ctx.copy_source(source)
         check_source(ctx, record)
         try:
-            part = await _copy(ctx, upload, number, record)
+            part = await _copy(ctx, permit, upload, number, record)
         except ObjectReplaced:
             continue
         return xml_response(
