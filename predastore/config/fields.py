@@ -23,24 +23,25 @@ class Field:
     read: Callable[[Any], Any]
     required: bool = False
     attribute: str = ""  # name in the struct where it differs from the key
+    takes_tables: bool = False
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"expected a text in quotes, got {value!r}")
+        raise ValueError(f"expected a text in quotes, got {value!r:.80}")
     return value
 
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"expected true or false, got {value!r}")
+        raise ValueError(f"expected true or false, got {value!r:.80}")
     return value
 
 
 def _integer(low: int, high: int) -> Callable[[Any], int]:
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"expected a whole number from {low} to {high}, got {value!r}")
+            raise ValueError(f"expected a whole number from {low} to {high}, got {value!r:.80}")
         return value
 
     return read
@@ -49,7 +50,7 @@ def _integer(low: int, high: int) -> Callable[[Any], int]:
 def _one_of(words: tuple[str, ...]) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if value not in words:
-            raise ValueError(f"expected one of {', '.join(words)}, got {value!r}")
+            raise ValueError(f"expected one of {', '.join(words)}, got {value!r:.80}")
         return str(value)
 
     return read
@@ -63,7 +64,7 @@ def _number(low: float, high: float) -> Callable[[Any], float]:
     def read(value: Any) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not low <= value <= high:
-            raise ValueError(f"expected a number from {low:g} to {high:g}, got {value!r}")
+            raise ValueError(f"expected a number from {low:g} to {high:g}, got {value!r:.80}")
         return float(value)
 
     return read
@@ -88,7 +89,7 @@ def _host(value: Any) -> str:
 def _domains(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(
-            f'expected a list of host names, such as ["s3.example.com"], got {value!r}'
+            f'expected a list of host names, such as ["s3.example.com"], got {value!r:.80}'
         )
     names = tuple(_host(one).lower() for one in value)
     for name in names:
@@ -120,7 +121,7 @@ def size_bytes(value: Any) -> int:
             number = value.removesuffix(unit).strip()
             if value.endswith(unit) and number.isdigit() and int(number) > 0:
                 return int(number) * scale
-    raise ValueError(f'expected a size such as "1MiB" or 1048576, got {value!r}')
+    raise ValueError(f'expected a size such as "1MiB" or 1048576, got {value!r:.80}')
 
 
 def _block_size(value: Any) -> int:
@@ -217,7 +218,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "access_key_id": Field(_text, required=True),
         "secret_access_key": Field(_text, required=True),
         "account_id": Field(_text),
-        "policy": Field(read_policy),
+        "policy": Field(read_policy, takes_tables=True),
     },
     "buckets": {
         "name": Field(_bucket_name, required=True),

@@ -34,7 +34,7 @@ def _where_set(what: str, *kinds: type) -> Said:
 def _check(value: Any, kinds: tuple[type, ...]) -> None:
     if type(value) not in kinds:
         names = {bool: "true or false", int: "a whole number", str: "a text in quotes"}
-        raise ValueError(f"expected {' or '.join(names[one] for one in kinds)}, got {value!r}")
+        raise ValueError(f"expected {' or '.join(names[one] for one in kinds)}, got {value!r:.80}")
 
 
 def _table(keys: Mapping[str, Said]) -> Said:
@@ -44,7 +44,7 @@ def _table(keys: Mapping[str, Said]) -> Said:
         lines: list[str] = []
         for row in value if isinstance(value, list) else [value]:
             if not isinstance(row, dict):
-                raise ValueError(f"expected a table, got {row!r}")
+                raise ValueError(f"expected a table, got {row!r:.80}")
             for key, one in row.items():
                 if key not in keys:
                     raise ValueError(f"{key}: unknown key; known are {', '.join(keys)}")

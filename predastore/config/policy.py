@@ -72,7 +72,7 @@ def fits(pattern: str, text: str) -> bool:
 def read_policy(value: Any) -> Policy:
     """The policy that the raw value of `policy` says; ValueError with what to write."""
     if not isinstance(value, list):
-        raise ValueError(f"expected a list such as {_EXAMPLE}, got {value!r}")
+        raise ValueError(f"expected a list such as {_EXAMPLE}, got {value!r:.80}")
     if len(value) > limits.POLICY_RULES_MAX:
         raise ValueError(f"at most {limits.POLICY_RULES_MAX} rules, got {len(value)}")
     return Policy(tuple(_rules(value)))
@@ -85,13 +85,13 @@ def _rules(value: list[Any]) -> Iterator[Rule]:
     for number, raw in enumerate(value, 1):
         if not isinstance(raw, Mapping) or raw.keys() != {"bucket", "actions"}:
             raise ValueError(
-                f"rule {number}: expected bucket and actions, as in {_EXAMPLE}, got {raw!r}"
+                f"rule {number}: expected bucket and actions, as in {_EXAMPLE}, got {raw!r:.80}"
             )
         bucket, actions = raw["bucket"], raw["actions"]
         if not isinstance(bucket, str) or _BUCKET.fullmatch(bucket) is None:
             raise ValueError(
                 f'rule {number}: bucket: expected a bucket\'s name, "*", or the beginning of names '
-                f'with "*" behind it, got {bucket!r}'
+                f'with "*" behind it, got {bucket!r:.80}'
             )
         if not isinstance(actions, list) or len(actions) > limits.POLICY_ACTIONS_MAX:
             raise ValueError(
@@ -105,6 +105,6 @@ def _action(number: int, value: Any) -> str:
     if not isinstance(value, str) or _ACTION.fullmatch(value) is None:
         raise ValueError(
             f'rule {number}: actions: expected names such as "s3:GetObject", "s3:Get*" or "s3:*", '
-            f"got {value!r}"
+            f"got {value!r:.80}"
         )
     return value.lower()

@@ -86,7 +86,10 @@ class _Reader:
         fields, values, before = FIELDS[name], {}, len(self.problems)
         meant: set[str] = set()
         for key, value in self._own(name, raw):
-            if key in fields:
+            if key in fields and _is_table(value) and not fields[key].takes_tables:
+                form = f"[[{key}]]" if isinstance(value, list) else f"[{key}]"
+                self.problem(name, number, key, f"{form} is no table, but a key: write {key} = ...")
+            elif key in fields:
                 try:
                     values[fields[key].attribute or key] = fields[key].read(value)
                 except ValueError as error:

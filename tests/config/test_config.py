@@ -156,6 +156,11 @@ MISTAKES = {
         "[reed_solomon]\ndata = 2\nparity = 1\n" + nodes(3),
         ":1: [reed_solomon]: unknown table; known are [rs]",
     ),
+    "table for a key": (
+        "[[host]]\nid = 1\n[[host]]\nid = 2\n",
+        ":1: host: [[host]] is no table, but a key: write host = ...",
+    ),
+    "a value without end": (f"region = {[1] * 1000}\n", "expected a text in quotes, got [1, 1, 1"),
     "table in a table": (
         "[rs]\ndata = 3\n[rs.zzz]\na = 1\n",
         ":3: [rs], zzz: unknown table; known are data, parity",
@@ -190,7 +195,10 @@ MISTAKES = {
     "scrub days": ("[cluster]\nscrub_days = 0\n", "expected a number from 0.01 to 366, got 0"),
     "scrub days as text": ('[cluster]\nscrub_days = "x"\n', "expected a number from 0.01 to 366"),
     "nested lists": ("port = " + "[" * 5_000 + "]" * 5_000 + "\n", ": nested too deeply; write"),
-    "nested tables": ("port." + "a." * 5_000 + "b = 1\n", ": nested too deeply; write"),
+    "nested tables": (
+        "port." + "a." * 5_000 + "b = 1\n",
+        ":1: port: [port] is no table, but a key",
+    ),
     "digits": ("port = " + "1" * 5_000 + "\n", ": not TOML: "),
     "empty secret": ('[cluster]\nsecret = ""\n', "expected a text in quotes"),
 }
