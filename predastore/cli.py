@@ -35,7 +35,7 @@ EXITS: Final[tuple[tuple[int, str, tuple[type[PredastoreError], ...]], ...]] = (
     (0, "done, or stopped by SIGTERM or SIGINT", ()),
     (2, "flags, configuration or certificate are wrong; nothing was touched", (ConfigError,)),
     (65, "the data is of another version (EX_DATAERR)", (OtherVersion, UnsupportedFormat)),
-    (69, "a port or a directory is in use by another process (EX_UNAVAILABLE)", (InUse,)),
+    (69, "a port, a directory or a node is in use by another process (EX_UNAVAILABLE)", (InUse,)),
     (73, "no space for what has to be written (EX_CANTCREAT)", (NoRoom,)),
     (
         75,

@@ -3,7 +3,8 @@
 Gossip tells who is there, under which address, and the version of the table of nodes
 (backend/ring_table.py) that each uses. `Discovery` ties the two to this process: it announces the
 nodes that run here, follows the table, and gives the ring to the store, the addresses to the
-endpoint.
+endpoint. Before it serves its nodes, and tells others of them, it makes sure that no other process
+runs them (predastore.rivals).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from predastore import __version__
 from predastore.backend.distributed import DistributedStore, ready_ring
+from predastore.backend.node_owners import Owners
 from predastore.backend.ring_table import (
     LEAVING,
     Change,
@@ -26,7 +28,7 @@ from predastore.backend.ring_table import (
     departure,
 )
 from predastore.config import Config, Db, Node
-from predastore.errors import PredastoreError, TooFewNodes
+from predastore.errors import InUse, PredastoreError, TooFewNodes
 from predastore.gossip import Agent, DbFacts, Facts, NodeFacts, Record
 from predastore.gossip.messages import Changed, Heeded, Welcome, Welcomed, shortened
 from predastore.joining import WELCOME
@@ -38,6 +40,7 @@ from predastore.limits import (
 )
 from predastore.node.client import NodeClient
 from predastore.node.store import Store as NodeStore
+from predastore.rivals import Ownership, other_addresses
 from predastore.roles import Roles
 from predastore.rpc import CallContext, Endpoint, Method, Reply, Service
 
@@ -59,6 +62,7 @@ class Discovery:
         settings: Config,
         chosen: Roles,
         stores: Sequence[NodeStore],
+        cluster_key: bytes = b"",
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
@@ -73,7 +77,14 @@ class Discovery:
         self._using = asyncio.Lock()  # the table, from its reading on until it is in use
         self._announced = False
         self._changing: asyncio.Task[None] | None = None
-        self._life = random.getrandbits(63)
+        self.life = random.getrandbits(63)
+        self._ownership = Ownership(
+            self._own, self.life, other_addresses(settings, chosen), cluster_key
+        )
+        self._owners: Owners | None = None
+        self._owned: Callable[[], None] = lambda: None
+        self._superseded: Callable[[InUse], None] = lambda error: None
+        self._takes_part = False
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.table: RingTable | None = None
@@ -90,6 +101,7 @@ class Discovery:
             self._facts(),
             [*(peer for peer in peers if peer not in local), *seeds],
             heard=self._heard,
+            doubted=self._look_again if self._own else None,
         )
 
     def _name(self) -> str:
@@ -105,16 +117,29 @@ class Discovery:
         store: DistributedStore | None = None,
         config_changed: Callable[[], None] = lambda: None,
         given_up: Callable[[], Collection[int]] = frozenset,
+        owners: Owners | None = None,
+        owned: Callable[[], None] = lambda: None,
+        superseded: Callable[[InUse], None] = lambda error: None,
     ) -> None:
-        """Takes part; with a ring and a store also announces and follows the nodes."""
+        """Takes part; with a ring and a store also announces and follows the nodes. With `owners`
+        not before this process owns its nodes: then `owned` is called. `superseded`: another
+        process owns one."""
         for name in sorted(self._local):
             self._endpoint.serve(name, {**self.agent.service(), **self._service()})
         self._ring, self._store = ring, store
         self._config_changed, self._given_up = config_changed, given_up
-        self.agent.start()
-        self._tasks.append(asyncio.create_task(self._tell()))
+        self._owners, self._owned, self._superseded = owners, owned, superseded
+        if owners is None or not self._own:
+            self._take_part()
         if ring is not None:
             self._tasks.append(asyncio.create_task(self._follow()))
+
+    def _take_part(self) -> None:
+        if not self._takes_part:
+            self._takes_part = True
+            self._owned()
+            self.agent.start()
+            self._tasks.append(asyncio.create_task(self._tell()))
 
     async def close(self) -> None:
         self._config_changed = lambda: None
@@ -146,7 +171,7 @@ class Discovery:
         if nodes is None:
             nodes = tuple(NodeFacts(row.id, row.host, row.port) for row in self._own)
         members = _members(self._roles.members)
-        return Facts(host, port, self._life, nodes, members, self._version, __version__)
+        return Facts(host, port, self.life, nodes, members, self._version, __version__)
 
     async def _tell(self) -> None:
         while True:
@@ -194,8 +219,12 @@ class Discovery:
         self._reach(record.name, facts.host, facts.port)
         for node in facts.nodes:
             self._reach(f"node/{node.id}", node.host, node.port)
-        if facts.ring_version > self._version:
-            self._wake.set()
+        own = {row.id for row in self._own}
+        if facts.ring_version > self._version or any(node.id in own for node in facts.nodes):
+            self._look_again()
+
+    def _look_again(self) -> None:
+        self._wake.set()
 
     def _reach(self, name: str, host: str, port: int) -> None:
         if name not in self._local:
@@ -214,6 +243,10 @@ class Discovery:
             try:
                 await self._refresh()
                 self.problem = ""
+            except InUse as error:
+                self.problem = str(error)
+                self._superseded(error)
+                return
             except PredastoreError as error:
                 self.problem, pause_ms = str(error), RING_RETRY_MS
                 _log.info("the table of nodes", extra={"error": str(error)})
@@ -228,6 +261,10 @@ class Discovery:
 
     async def _refresh(self) -> None:
         assert self._ring is not None
+        if self._owners is not None and self._own:
+            await self._ownership.confirm(self._owners)
+            self.agent.insist()
+            self._take_part()
         async with self._using:
             table = await self._ring.read()
             if table is None and self._settings.cluster.join:
@@ -236,6 +273,7 @@ class Discovery:
                 announced = announcement(self._own)
                 table = await self._ring.change(announced, founding=self._file.taken_in)
                 self._announced = True
+                self._warn_of_removed(table)
             await self._use(table)
         leaving = [row.id for row in table.nodes if row.state == LEAVING]
         gone = await asyncio.gather(*(self._is_gone(node) for node in leaving))
@@ -289,6 +327,16 @@ class Discovery:
                     "the file says otherwise than the cluster, whose table counts; change the file "
                     "and send SIGHUP to change the table",
                     extra={"node": row.id, "weight": other.weight, "state": other.state},
+                )
+
+    def _warn_of_removed(self, table: RingTable) -> None:
+        own = {row.id for row in self._own}
+        for row in table.removed:
+            if row.id in own:
+                _log.warning(
+                    "node %d was removed from the cluster and takes no part; to take it back: "
+                    "s3d cluster activate %d",
+                    *(row.id, row.id),
                 )
 
     async def _is_gone(self, node: int) -> bool:

@@ -7,7 +7,7 @@ it crosses a process boundary (see `to_wire`, `from_wire`).
     PredastoreError
     +-- ConfigError            the configuration can not be used; `problems`, one line each
     +-- StartupError           the process can not start (foreign data, an address not of here)
-    |   +-- InUse              a port or a directory that another process has
+    |   +-- InUse              a port, a directory or a node that another process has
     |   +-- NotPermitted       no permission for what it has to read, write or listen on
     |   +-- NoRoom             no space for what has to be written
     |   +-- OtherVersion       data that another version wrote

@@ -135,7 +135,8 @@ async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Conf
         living.cancel()
         daemon.notify("STOPPING=1")
         if failed.done():
-            _log.error("stopping", extra={"reason": failed.result()})
+            _log.error("stopping", extra={"reason": failed.exception() or failed.result()})
+            failed.result()  # or what it raises
             return 1
         _log.info("draining", extra={"seconds_max": DRAIN_MS_MAX // 1000})
         await host.drain()

@@ -16,11 +16,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from predastore import certificates, credentials, daemon, roles
+from predastore import certificates, credentials, daemon, rivals, roles
 from predastore.accesslog import AccessLog
 from predastore.backend.distributed import DistributedStore
 from predastore.backend.filesystem import FilesystemStore
 from predastore.backend.healing.healer import Healing
+from predastore.backend.node_owners import Owners
 from predastore.backend.objects import Objects
 from predastore.backend.ring_table import RingStore, RingTable
 from predastore.backend.state import DistributedState, GlobalState, LocalState
@@ -29,7 +30,7 @@ from predastore.coding.placement import Ring
 from predastore.config import Auth, Config, Db, Node
 from predastore.discovery import Discovery, rows_of
 from predastore.edited import EditedFile
-from predastore.errors import ConfigError
+from predastore.errors import ConfigError, PredastoreError
 from predastore.httpd.message import Done, Handler, Request
 from predastore.httpd.server import Server
 from predastore.httpd.sigv4 import Verifier
@@ -56,7 +57,7 @@ class Parts:
     def __init__(self, settings: Config, chosen: roles.Roles) -> None:
         self.settings = settings
         self.roles = chosen
-        # Resolved with the reason, should a part be unable to go on.
+        # Resolved with the reason, or that is raised, should a part be unable to go on.
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.generated = not settings.auth
         self.auth = settings.auth  # [[auth]] as it is in force
@@ -183,11 +184,12 @@ class Parts:
         for peer in settings.db:
             if peer not in self.roles.members:
                 endpoint.add_peer(f"db/{peer.id}", peer.host, peer.raft_port)
+        await rivals.check(settings, self.roles, key)
         for row in self.roles.nodes:
             await self._open_node(stack, endpoint, row)
         for member in self.roles.members:
             await self._open_member(stack, endpoint, member)
-        self.discovery = Discovery(endpoint, settings, self.roles, self.nodes)
+        self.discovery = Discovery(endpoint, settings, self.roles, self.nodes, key)
         if self.roles.s3:
             await self._open_distributed(stack, endpoint, self.discovery)
         else:
@@ -204,8 +206,7 @@ class Parts:
             scrub_days=self.settings.cluster.scrub_days,
         )
         stack.push_async_callback(store.close)
-        self.nodes.append(store)
-        endpoint.serve(f"node/{row.id}", node_server.service(store))
+        self.nodes.append(store)  # not served before this process owns the node
         with daemon.listening(row.listen_host, row.port, f"[[nodes]] id {row.id}, port"):
             await endpoint.listen(f"node/{row.id}", row.listen_host, row.port)
 
@@ -276,8 +277,19 @@ class Parts:
             healing.start()  # once the table of nodes has been read, not before
             healing.config_changed()
 
-        ring = RingStore(state, code.shards)
-        discovery.start(ring, store, ring_changed, lambda: healing.given_up)
+        def owned() -> None:
+            for node in self.nodes:
+                endpoint.serve(f"node/{node.node_id}", node_server.service(node))
+
+        discovery.start(
+            RingStore(state, code.shards),
+            store,
+            ring_changed,
+            lambda: healing.given_up,
+            Owners(state),
+            owned,
+            self._end,
+        )
         self.reloader.add(("nodes",), discovery.prepare)
 
     async def write_obstacle(self) -> str:
@@ -354,6 +366,10 @@ class Parts:
                 tell(request, status, received, sent, seconds)
 
         return done
+
+    def _end(self, error: PredastoreError) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
 
     def _fail(self, part: asyncio.Future[Any]) -> None:
         if not self.failed.done() and not part.cancelled():

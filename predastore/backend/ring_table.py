@@ -14,7 +14,10 @@ are made one after the other, and a change that is made twice is made once. Who 
 - a reload (SIGHUP) applies what its file says of known nodes differently from before. A row that
   came is added when the process that runs it announces it: no shard is sent to a node that never
   ran. A row that went makes the node `leaving`: it gets no new shards, what it has is moved, and
-  when it holds nothing any more its row goes.
+  when it holds nothing any more its row goes to those of nodes that were `removed`.
+
+A node that was removed stays so, whoever announces it, until an operator activates it: an old
+process that is started again takes no part.
 """
 
 from __future__ import annotations
@@ -37,11 +40,12 @@ NODES: Final = "nodes"
 RING_KEY: Final = b"ring"
 
 LEAVING: Final = "leaving"
+REMOVED: Final = "removed"
 
 
 class NodeRow(msgspec.Struct, frozen=True, array_like=True):
-    """`state`: ACTIVE; DRAINING: gets no new shards, and what it has is moved; or LEAVING: the
-    same, and then it is no node of the cluster any more."""
+    """`state`: ACTIVE; DRAINING: gets no new shards, and what it has is moved; LEAVING: the same,
+    and then it is no node of the cluster any more: REMOVED."""
 
     id: int
     host: str
@@ -51,10 +55,11 @@ class NodeRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RingTable(msgspec.Struct, frozen=True, array_like=True, tag="r"):
-    """`nodes` is ordered by id."""
+    """`nodes` and those that were `removed` are ordered by id; no id is in both."""
 
     version: int
     nodes: tuple[NodeRow, ...]
+    removed: tuple[NodeRow, ...] = ()
 
     def active(self) -> list[RingNode]:
         """Those that new shards go to."""
@@ -65,7 +70,7 @@ class RingTable(msgspec.Struct, frozen=True, array_like=True, tag="r"):
         return [row.id for row in self.nodes if row.state != ACTIVE]
 
 
-Rows = Mapping[int, NodeRow]
+Rows = Mapping[int, NodeRow]  # those that were removed are among them
 Change = Callable[[Rows], Rows]
 
 
@@ -94,11 +99,12 @@ def difference(before: Sequence[NodeRow], after: Sequence[NodeRow]) -> Change:
 
     def change(rows: Rows) -> Rows:
         changed = dict(rows)
+        known = {id_ for id_, row in rows.items() if row.state != REMOVED}
         for id_, row in new.items():
-            if id_ in changed:
+            if id_ in known:
                 changed[id_] = _edited(changed[id_], old.get(id_), row)
         for id_ in old.keys() - new.keys():
-            if id_ in changed:
+            if id_ in known:
                 changed[id_] = msgspec.structs.replace(changed[id_], state=LEAVING)
         return changed
 
@@ -133,17 +139,18 @@ def departure(id_: int) -> Change:
 
     def change(rows: Rows) -> Rows:
         row = rows.get(id_)
-        gone = row is not None and row.state == LEAVING
-        return {known: other for known, other in rows.items() if known != id_ or not gone}
+        if row is None or row.state != LEAVING:
+            return rows
+        return {**rows, id_: msgspec.structs.replace(row, state=REMOVED)}
 
     return change
 
 
 def setting(id_: int, state: str) -> Change:
-    """An operator says so."""
+    """An operator says so. One that was removed can only be made active."""
 
     def change(rows: Rows) -> Rows:
-        if id_ not in rows:
+        if id_ not in rows or (rows[id_].state == REMOVED and state != ACTIVE):
             return rows
         return {**rows, id_: msgspec.structs.replace(rows[id_], state=state)}
 
@@ -208,11 +215,15 @@ class RingStore:
             else:
                 check = Equals(NODES, RING_KEY, stored)
                 table = records.decode(RingTable, stored)
-            changed = change(by_id(table.nodes))
-            rows = tuple(changed[id_] for id_ in sorted(changed))
-            if rows == table.nodes and stored is not None:
+            changed = change(by_id((*table.nodes, *table.removed)))
+            rows = [changed[id_] for id_ in sorted(changed)]
+            new = RingTable(
+                table.version + 1,
+                tuple(row for row in rows if row.state != REMOVED),
+                tuple(row for row in rows if row.state == REMOVED),
+            )
+            if (new.nodes, new.removed) == (table.nodes, table.removed) and stored is not None:
                 return table
-            new = RingTable(table.version + 1, rows)
             self._check(table, new)
             try:
                 put = Put(NODES, RING_KEY, records.encode(new))

@@ -106,9 +106,12 @@ OPERATIONS: Final = {
             "verify", "", "read every block of every shard back, check CRCs, parity and ETags"
         ),
         Operation("drain", "ID", "give a node nothing new, and move what it has to the others"),
-        Operation("activate", "ID", "take a drained node back"),
+        Operation("activate", "ID", "take a node back that was drained or removed"),
         Operation(
-            "remove", "ID", "drain a node; when it is empty it is none of the cluster any more"
+            "remove",
+            "ID",
+            "drain a node; when it is empty it is none of the cluster any more, unless it is "
+            "activated",
         ),
     ),
     "node": (

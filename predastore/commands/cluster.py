@@ -4,7 +4,8 @@
     verify    read every object back, every block of every shard
     drain     ID: the node is to get nothing new, and what it has is moved away
     activate  ID: it takes part again
-    remove    ID: drain it, and then it is no node of the cluster any more
+    remove    ID: drain it, and then it is no node of the cluster any more; it stays so, whoever
+              starts its process, until it is activated
 
 In a terminal `status` goes on while shards are missing or being moved. Exit codes: 0 all is whole,
 1 it is not, 2 wrong usage.
@@ -31,9 +32,9 @@ from predastore.commands.node import statuses
 from predastore.commands.remote import Remote, say
 from predastore.config import Layout, losses
 from predastore.config.model import ACTIVE, DRAINING
-from predastore.errors import ConfigError
+from predastore.errors import ConfigError, PeerUnreachable, PredastoreError
 from predastore.gossip import Record
-from predastore.limits import COMMAND_POLL_MS
+from predastore.limits import COMMAND_CALL_TIMEOUT_MS, COMMAND_POLL_MS
 from predastore.node.messages import NodeStatus
 
 _USAGE: Final = "s3d cluster status | verify | drain ID | activate ID | remove ID  [flags]"
@@ -84,7 +85,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 async def _set(to: Remote, node: int, state: str) -> int:
-    if to.row(node) is None:
+    if node in {row.id for row in to.table.removed}:
+        await _check_removed(to, node, state)
+    elif to.row(node) is None:
         known = ", ".join(str(row.id) for row in to.table.nodes)
         raise ConfigError([f"node {node}: the cluster has no such node; write one of {known}"])
     table = await RingStore(to.state, to.code.shards).change(setting(node, state))
@@ -93,6 +96,21 @@ async def _set(to: Remote, node: int, state: str) -> int:
     if state != ACTIVE:
         say("its shards are moved in the background: s3d cluster status shows how far that is")
     return 0
+
+
+async def _check_removed(to: Remote, node: int, state: str) -> None:
+    """ConfigError unless a node that was removed can be made `state`: active, if it is there."""
+    if state != ACTIVE:
+        raise ConfigError(
+            [f"node {node}: it was removed; s3d cluster activate {node} takes it back"]
+        )
+    try:
+        await to.nodes.status(node, timeout_ms=COMMAND_CALL_TIMEOUT_MS)
+    except PredastoreError as error:
+        raise PeerUnreachable(
+            f"node {node} was removed, and does not answer ({error}): start its process, then "
+            "activate it"
+        ) from None
 
 
 # --- status -----------------------------------------------------------------------------------
@@ -125,6 +143,7 @@ async def look(to: Remote) -> dict[str, Any]:
         "may_be_lost": losses.summary(layout),
         "warnings": losses.warnings(layout),
         "nodes": nodes,
+        "removed": _removed(table, processes),
         "processes": [_process(record) for record in processes],
         "healing": None if healing is None else _healing(healing, digest(table.active())),
         "missing": None if healing is None else missing.summary(healing, nodes, to.code.shards),
@@ -160,6 +179,15 @@ def _node(node: int, said: NodeStatus | str, processes: Sequence[Record]) -> dic
         "free_bytes": said.free_bytes,
         "bad_shards": said.bad_shards,
     }
+
+
+def _removed(table: RingTable, processes: Sequence[Record]) -> list[dict[str, Any]]:
+    """Nodes that were removed, and whether a process runs them all the same."""
+    running = {row.id for one in processes if one.is_here for row in one.facts.nodes}
+    return [
+        {"id": row.id, "host": row.host, "port": row.port, "runs": row.id in running}
+        for row in table.removed
+    ]
 
 
 def _process(record: Record) -> dict[str, Any]:
@@ -233,6 +261,12 @@ def text(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
         "",
     ]
     lines += [f"process {one['name']} at {one['host']} is {one['status']}" for one in away]
+    lines += [
+        f"node {one['id']} was removed, and its process runs at {one['host']}:{one['port']}: stop "
+        f"it, or take the node back by s3d cluster activate {one['id']}"
+        for one in found["removed"]
+        if one["runs"]
+    ]
     lines += _healing_lines(found, most)
     lines += [f"node {node['id']}: {node['error']}" for node in found["nodes"] if "error" in node]
     return lines

@@ -120,7 +120,7 @@ async def connected(settings: Config) -> AsyncIterator[Remote]:
 
 def reach(endpoint: Endpoint, table: RingTable, records: Sequence[Record]) -> None:
     """Where the nodes are: as their processes say, else as the table does."""
-    for row in table.nodes:
+    for row in (*table.nodes, *table.removed):
         endpoint.add_peer(f"node/{row.id}", row.host, row.port)
     for record in records:
         if record.is_here:

@@ -40,7 +40,8 @@ PING, RELAY, SYNC, VIEW = "gossip.ping", "gossip.relay", "gossip.sync", "gossip.
 
 class Agent:
     """`seeds`: rpc names by which others may be found first. `heard(record)` is called with each
-    change of another's record, before any call to it."""
+    change of another's record, before any call to it. `doubted()`, where it is given: called when
+    others take this process for dead, or another for it; it is not contradicted before `insist`."""
 
     def __init__(
         self,
@@ -50,14 +51,21 @@ class Agent:
         seeds: Sequence[str] = (),
         *,
         heard: Callable[[Record], None] = lambda record: None,
+        doubted: Callable[[], None] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
         self._listener = heard
         status = Status.ALIVE if facts.port else Status.LEFT
         own = Record(name, int(time.time() * 1000), status, facts)
+        self._doubted = doubted
         self.core = Core(
-            own, seeds, now=self._loop.time(), draw=random.Random(), heard=self._changed
+            own,
+            seeds,
+            now=self._loop.time(),
+            draw=random.Random(),
+            heard=self._changed,
+            yields=doubted is not None,
         )
         self._calls: set[asyncio.Task[None]] = set()
         self._turns: asyncio.Task[None] | None = None
@@ -72,6 +80,10 @@ class Agent:
         """New facts of this process, if they are new."""
         if facts != self.core.roster.own.facts:
             self.core.say(facts)
+
+    def insist(self) -> None:
+        """Nobody has taken the place of this process."""
+        self.core.insist()
 
     def start(self) -> None:
         self._turns = self._loop.create_task(self._run())
@@ -99,6 +111,8 @@ class Agent:
 
     def _turn(self) -> None:
         self._make(self.core.turn(self._loop.time()))
+        if self.core.doubted is not None and self._doubted is not None:
+            self._doubted()
         rival = self.core.rival
         if rival is not None and rival.facts != (self._warned_of and self._warned_of.facts):
             self._warned_of = rival

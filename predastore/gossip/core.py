@@ -7,6 +7,9 @@ not within the time of suspicion is dead. Every GOSSIP_SYNC_MS views are compare
 usually a member that is here, now and then one that is dead or a seed, so that the halves of a
 cluster that was cut in two meet again.
 
+A member that `yields` contradicts neither what it hears of another life under its own name, nor
+that it is dead: another may have taken its place. It is `doubted`, until it is told to insist.
+
 A member that was stopped for a while (SIGSTOP, a frozen virtual machine) finds all its deadlines
 passed at once. That says nothing of the others: a turn that comes GOSSIP_GAP_MS late moves every
 deadline by the gap, and drops the probes under way.
@@ -80,8 +83,11 @@ class Core:
         now: float,
         draw: random.Random,
         heard: Callable[[Record, Record], None] = lambda old, new: None,
+        yields: bool = False,
     ) -> None:
         self.roster = Roster(own)
+        self._yields = yields
+        self.doubted: Record | None = None  # what was heard of this process, and not contradicted
         self.news = News()
         self._seeds = list(seeds)
         self._draw = draw
@@ -105,6 +111,12 @@ class Core:
         own = self.roster.own
         self.roster.say(Record(own.name, own.incarnation + 1, own.status, facts))
         self.news.add(self.roster.own)
+
+    def insist(self) -> None:
+        """Contradicts what this process was doubted by."""
+        doubted, self.doubted = self.doubted, None
+        if doubted is not None and self.roster.contradict(doubted):
+            self.news.add(self.roster.own)
 
     def leave(self) -> list[Call]:
         """Says good-bye; the last calls to make."""
@@ -289,14 +301,24 @@ class Core:
     def _hear(self, records: Iterable[Record], now: float) -> None:
         for record in records:
             if record.name == self.roster.own.name:
-                if self.roster.contradict(record):
-                    if record.facts.life != self.roster.own.facts.life:
-                        self.rival = record
-                    self.news.add(self.roster.own)
+                self._hear_of_self(record)
                 continue
             old = self.roster.hear(record, now)
             if old is not None:
                 self._changed(old, record, now)
+
+    def _hear_of_self(self, record: Record) -> None:
+        own = self.roster.own
+        if not self.roster.is_wrong(record):
+            return
+        is_rival = record.facts.life != own.facts.life
+        if self._yields and (is_rival or record.status is Status.DEAD):
+            self.doubted = record
+            return
+        if is_rival:
+            self.rival = record
+        self.roster.contradict(record)
+        self.news.add(self.roster.own)
 
     def _changed(self, old: Record, new: Record, now: float) -> None:
         self.news.add(new)

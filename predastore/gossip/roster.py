@@ -44,10 +44,14 @@ class Roster:
         assert record.incarnation > self.own.incarnation
         self.own = record
 
+    def is_wrong(self, heard: Record) -> bool:
+        """Whether `heard`, of this process, would overrule its own record, and is not that."""
+        return heard.order >= self.own.order and heard != self.own
+
     def contradict(self, heard: Record) -> bool:
         """Whether `heard`, of this process, is wrong; then this process's own record is newer."""
         own = self.own
-        if heard.order < own.order or heard == own:
+        if not self.is_wrong(heard):
             return False
         self.own = Record(own.name, heard.incarnation + 1, own.status, own.facts)
         return True

@@ -10,6 +10,7 @@ import pytest
 from predastore.backend import records
 from predastore.backend.ring_table import (
     LEAVING,
+    REMOVED,
     NodeRow,
     RingStore,
     RingTable,
@@ -19,6 +20,7 @@ from predastore.backend.ring_table import (
     setting,
 )
 from predastore.backend.state import LocalState
+from predastore.config.model import ACTIVE
 from predastore.errors import TooFewNodes
 
 FORMATS = Path(__file__).parent.parent / "formats"
@@ -80,7 +82,35 @@ def test_a_reload_applies_what_its_file_says_differently_alone(tmp_path: Path) -
             assert table.nodes[6].state == LEAVING
             assert sorted(table.going()) == [2, 7]
         assert await ring.change(departure(2)) == table, "it is draining: it stays"
-        assert [row.id for row in (await ring.change(departure(7))).nodes] == [1, 2, 3, 4, 5, 6]
+        table = await ring.change(departure(7))
+        assert [row.id for row in table.nodes] == [1, 2, 3, 4, 5, 6]
+        assert [(row.id, row.state) for row in table.removed] == [(7, REMOVED)]
+
+    run(tmp_path, test)
+
+
+def test_a_node_that_was_removed_stays_so_until_it_is_activated(tmp_path: Path) -> None:
+    async def test(ring: RingStore) -> None:
+        await ring.change(announcement([]), founding=FILE)
+        await ring.change(setting(7, LEAVING))
+        await ring.change(departure(7))
+        again = NodeRow(7, "10.7.7.7", 7777)
+        for change in (
+            announcement([again]),  # its old process, at another address
+            difference(FILE[:6], [*FILE[:6], again]),  # a file that has its row again
+            difference(FILE, [*FILE[:6], again]),
+            difference(FILE, FILE[:6]),
+            setting(7, LEAVING),
+            setting(7, "draining"),
+            departure(7),
+        ):
+            table = await ring.change(change)
+            assert ids(table) == [1, 2, 3, 4, 5, 6]
+            assert table.going() == []
+            assert table.removed == (NodeRow(7, "10.7.7.7", 7777, 1.0, REMOVED),)
+        table = await ring.change(setting(7, ACTIVE))
+        assert table.nodes[-1] == again
+        assert table.removed == ()
 
     run(tmp_path, test)
 
@@ -119,7 +149,10 @@ def test_changes_at_the_same_time_are_all_made(tmp_path: Path) -> None:
 
 
 def test_version_1_is_read_and_written_as_ever() -> None:
-    table = RingTable(7, (NodeRow(1, "10.0.0.1", 9991), NodeRow(300, "caf\u00e9", 1, 0.5, LEAVING)))
+    nodes = (NodeRow(1, "10.0.0.1", 9991), NodeRow(300, "caf\u00e9", 1, 0.5, LEAVING))
+    table = RingTable(7, nodes, (NodeRow(2, "10.0.0.2", 9991, 2.0, REMOVED),))
     stored = bytes.fromhex((FORMATS / "ring_table_v1.hex").read_text())
     assert records.decode(RingTable, stored) == table
     assert records.encode(table) == stored
+    before = b"\x01\x93" + records.encode(RingTable(7, nodes))[2:-1]  # of a program without it
+    assert records.decode(RingTable, before) == RingTable(7, nodes)

@@ -55,6 +55,7 @@ LAYERS = (
             "monitoring",
             "readiness",
             "joining",
+            "rivals",
         ),
         *("host", "commands", "cli", "testing", "__main__"),
     ),
@@ -88,11 +89,12 @@ BESIDE = {
     "banner": {"roles"},
     "flags": set(),
     "joining": set(),
-    "discovery": {"roles", "joining"},
+    "rivals": {"roles"},
+    "discovery": {"roles", "joining", "rivals"},
     "wiring": {
         *("credentials", "certificates", "roles", "daemon"),
         *("reload", "edited", "watchdog", "accesslog", "telemetry"),
-        *("discovery", "readiness"),
+        *("discovery", "readiness", "rivals"),
     },
     "host": {
         "advice",
