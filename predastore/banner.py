@@ -59,6 +59,7 @@ def _storage(settings: Config, roles: Roles) -> list[tuple[str, str]]:
     if roles.s3:
         rows.append(("code", f"RS({rs.data},{rs.parity})"))
         rows.append(("may be lost", losses.summary(losses.Layout.of(settings))))
+        rows.append(("writes", losses.writes(losses.Layout.of(settings))))
     if roles.nodes:
         ids = ", ".join(str(row.id) for row in roles.nodes)
         rows.append(("shard nodes", f"{ids} here, {len(settings.nodes)} in all"))

@@ -45,7 +45,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     say = sys.stdout.write
     say(f"{file}: fine; this host would run {_summary(settings, chosen)}\n")
     if settings.backend == "distributed" and settings.db:
-        say(f"{file}: may be lost: {losses.summary(losses.Layout.of(settings))}\n")
+        layout = losses.Layout.of(settings)
+        say(f"{file}: may be lost: {losses.summary(layout)}\n")
+        say(f"{file}: writes {losses.writes(layout)}\n")
     for note in advice.notes(settings):
         say(f"{note}\n")
     for warning in advice.warnings(settings, roles.is_local):

@@ -141,6 +141,11 @@ async def look(to: Remote) -> dict[str, Any]:
         "code": {"data": to.code.k, "parity": to.code.m},
         "version": table.version,
         "may_be_lost": losses.summary(layout),
+        "writes": {
+            "need": layout.writes_need,
+            "takers": _takers(nodes),
+            "survive": losses.writes(layout),
+        },
         "warnings": losses.warnings(layout),
         "nodes": nodes,
         "removed": _removed(table, processes),
@@ -161,7 +166,13 @@ async def _layout(to: Remote, table: RingTable) -> Layout:
         tuple((row.id, row.host) for row in table.nodes if row.state == ACTIVE),
         tuple((member, hosts.get(member, "")) for member in said["voters"]),
         to.settings.embedded_db,
+        to.settings.rs.write_shards,
     )
+
+
+def _takers(nodes: Sequence[Mapping[str, Any]]) -> int:
+    """How many nodes take new shards now."""
+    return sum(node["state"] == ACTIVE and node["health"] == "good" for node in nodes)
 
 
 def _node(node: int, said: NodeStatus | str, processes: Sequence[Record]) -> dict[str, Any]:
@@ -255,6 +266,7 @@ def text(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
         f"{len(found['nodes'])} nodes (version {found['version']}), "
         f"processes here: {len(found['processes']) - len(away)}",
         f"may be lost: {found['may_be_lost']}",
+        f"writes {_writes(found['writes'])}",
         *(f"warning: {warning}" for warning in found["warnings"]),
         "",
         *remote.table(rows),
@@ -270,6 +282,15 @@ def text(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
     lines += _healing_lines(found, most)
     lines += [f"node {node['id']}: {node['error']}" for node in found["nodes"] if "error" in node]
     return lines
+
+
+def _writes(said: Mapping[str, Any]) -> str:
+    if said["takers"] >= said["need"]:
+        return str(said["survive"])
+    return (
+        f"are refused now: {losses.counted(said['takers'], 'node')} can take shards, and a write "
+        f"needs {said['need']}"
+    )
 
 
 def _node_row(node: Mapping[str, Any]) -> tuple[str, ...]:

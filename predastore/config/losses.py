@@ -1,7 +1,8 @@
 """What may be lost: the one place that works it out, and says it, for banner, log and commands.
 
-Data survives while k of each object's k + m shards do; metadata goes on while most members do. A
-host that is lost takes its nodes and its members with it. Pure functions of who is where.
+Data survives while k of each object's k + m shards do; writes go on while as many nodes are there
+as a write needs; metadata goes on while most members do. A host that is lost takes its nodes and
+its members with it. Pure functions of who is where.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from predastore.config.model import Config
+from predastore.config.model import Config, Rs
 from predastore.limits import DB_MEMBERS_MAX
 
 Placed = tuple[int, str]  # the id of a node or a member, and its host
@@ -18,13 +19,19 @@ Placed = tuple[int, str]  # the id of a node or a member, and its host
 
 @dataclass(frozen=True)
 class Layout:
-    """The code's `k` and `m`, the active nodes, and the members of the metadata cluster."""
+    """The code's `k` and `m`, the active nodes, the members of the metadata cluster, and the shards
+    that a write needs."""
 
     k: int
     m: int
     nodes: tuple[Placed, ...]
     members: tuple[Placed, ...]
     embedded_db: bool = False
+    write_shards: int = 0  # 0: as many as where the configuration does not say
+
+    @property
+    def writes_need(self) -> int:
+        return self.write_shards or Rs(self.k, self.m).write_shards
 
     @classmethod
     def of(cls, config: Config) -> Layout:
@@ -35,6 +42,7 @@ class Layout:
             tuple((row.id, row.host) for row in config.nodes if not row.is_draining),
             tuple((row.id, row.host) for row in config.db),
             config.embedded_db,
+            config.rs.write_shards,
         )
 
     @property
@@ -58,6 +66,21 @@ def hosts_lost(layout: Layout) -> int:
     return min(
         _fewest(members.values(), spared, layout.hosts),
         _fewest(_shards(layout), layout.m, layout.hosts),
+    )
+
+
+def writers_lost(layout: Layout) -> int:
+    """How many nodes, whichever they are, may be lost, and writes go on."""
+    return max(len(layout.nodes) - layout.writes_need, 0)
+
+
+def writing_hosts_lost(layout: Layout) -> int:
+    """The same of hosts."""
+    members = Counter(host for _, host in layout.members)
+    nodes = Counter(host for _, host in layout.nodes)
+    return min(
+        _fewest(members.values(), members_lost(len(layout.members)), layout.hosts),
+        _fewest(nodes.values(), writers_lost(layout), layout.hosts),
     )
 
 
@@ -104,13 +127,36 @@ def summary(layout: Layout) -> str:
     return ", ".join(parts)
 
 
+def writes(layout: Layout) -> str:
+    """`need 4 of 5 shards; they go on without any 1 node, any 1 host`."""
+    need = f"need {layout.writes_need} of {counted(layout.k + layout.m, 'shard')}"
+    nodes, hosts = writers_lost(layout), writing_hosts_lost(layout)
+    if not nodes:
+        return f"{need}; none is done while a node is away"
+    without = any_of(nodes, "node")
+    if len(layout.hosts) > 1:
+        without += f", any {counted(hosts, 'host')}" if hosts else "; a whole host is not spared"
+    return f"{need}; they go on without {without}"
+
+
 def warnings(layout: Layout) -> list[str]:
-    """Where metadata stands less than data does, or a member is of no use: what is so, and what to
-    write instead. Nothing where the members are not known."""
+    """Where metadata or writes stand less than data does, or a member is of no use: what is so, and
+    what to write instead. Of members nothing where they are not known."""
     if not layout.members:
         return []
     number = _too_few(layout) or _even(layout)
-    return [said for said in (number, _on_few_hosts(layout)) if said]
+    found = (number, _on_few_hosts(layout), _stopped_writes(layout))
+    return [said for said in found if said]
+
+
+def _stopped_writes(layout: Layout) -> str:
+    if not layout.m or writers_lost(layout):
+        return ""
+    return (
+        f"each write needs all {counted(len(layout.nodes), 'node')}, and is refused while one is "
+        f"away, though data stands the loss of {counted(layout.m, 'node')}: add [[nodes]], or "
+        f"write write_min = {layout.k + layout.m - 1} in [rs]"
+    )
 
 
 def _too_few(layout: Layout) -> str:

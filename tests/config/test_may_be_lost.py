@@ -15,13 +15,21 @@ from predastore.config import Layout, losses
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
-def layout(code: tuple[int, int], nodes: str, members: str, *, embedded: bool = False) -> Layout:
+def layout(
+    code: tuple[int, int],
+    nodes: str,
+    members: str,
+    *,
+    embedded: bool = False,
+    write_shards: int = 0,
+) -> Layout:
     """`nodes` and `members`: a letter each, that of its host."""
     return Layout(
         *code,
         tuple(enumerate(nodes, 1)),
         tuple(enumerate(members, 1)),
         embedded,
+        write_shards,
     )
 
 
@@ -76,6 +84,46 @@ def test_so_many_hosts_may_be_lost_and_not_one_more(
 )
 def test_the_summary_is_english(found: Layout, said: str) -> None:
     assert losses.summary(found) == said
+
+
+_WITHOUT_ONE = "they go on without any 1 node"
+
+
+@pytest.mark.parametrize(
+    ("found", "need", "said"),
+    [
+        (layout((3, 2), "abcde", "abcde"), "4 of 5 shards", f"{_WITHOUT_ONE}, any 1 host"),
+        (layout((2, 1), "abc", "abc"), "2 of 3 shards", f"{_WITHOUT_ONE}, any 1 host"),
+        (
+            layout((3, 2), "abcdefg", "abc"),
+            "4 of 5 shards",
+            "they go on without any 3 nodes, any 1 host",
+        ),
+        (
+            layout((3, 2), "aabbc", "abc"),
+            "4 of 5 shards",
+            f"{_WITHOUT_ONE}; a whole host is not spared",
+        ),
+        (layout((3, 2), "aaaaa", "a"), "4 of 5 shards", _WITHOUT_ONE),
+        (
+            layout((2, 1), "abc", "abc", write_shards=3),
+            "3 of 3 shards",
+            "none is done while a node is away",
+        ),
+        (layout((1, 0), "a", "a"), "1 of 1 shard", "none is done while a node is away"),
+    ],
+)
+def test_what_writes_survive_is_said(found: Layout, need: str, said: str) -> None:
+    assert losses.writes(found) == f"need {need}; {said}"
+
+
+def test_writes_that_stop_with_the_first_node_are_warned_of() -> None:
+    [said] = losses.warnings(layout((2, 1), "abc", "abc", write_shards=3))
+    assert said == (
+        "each write needs all 3 nodes, and is refused while one is away, though data stands the "
+        "loss of 1 node: add [[nodes]], or write write_min = 2 in [rs]"
+    )
+    assert losses.warnings(layout((2, 1), "abcd", "abc", write_shards=3)) == []
 
 
 def test_the_shipped_cluster_stands_the_loss_of_any_two_hosts() -> None:
