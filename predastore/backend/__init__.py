@@ -15,6 +15,7 @@
 | `body`, `buffers`, `shared_sync` | taking a body; memory under budgets; one sync for many |
 | `distributed` | bytes as Reed-Solomon shards on nodes |
 | `cluster`, `stripe_writer`, `stripe_reader`, `health` | ... nodes, and stripes to and from them |
+| `ring_table`, `node_owners` | the nodes, as all gateways agree on them; which process runs each |
 | `filesystem` | bytes as plain files |
 | `beneath`, `plain_names`, `publication`, `file_io`, `file_reader` | ... paths, moves and blocks |
 | `pathnames`, `adoption` | ... buckets with a directory of their own, and what lies in it already |

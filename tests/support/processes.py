@@ -190,13 +190,18 @@ def development(folder: Path, *arguments: str) -> Iterator[S3d]:
 
 @contextlib.contextmanager
 def production(
-    folder: Path, *, count: int = 5, members: int = 3, extra: str = ""
+    folder: Path,
+    *,
+    count: int = 5,
+    members: int = 3,
+    extra: str = "",
+    code: tuple[int, int] = (3, 2),
 ) -> Iterator[list[S3d]]:
     """`count` processes, a shard node each, the first `members` with a database member each."""
     network = fresh_network()
     hosts = [f"{network}.{n}" for n in range(1, count + 1)]
     file = folder / "cluster.toml"
-    text = 'backend = "distributed"\n[rs]\ndata = 3\nparity = 2\n' + extra
+    text = f'backend = "distributed"\n[rs]\ndata = {code[0]}\nparity = {code[1]}\n{extra}'
     for n, host in enumerate(hosts, 1):
         text += f'[[nodes]]\nid = {n}\nhost = "{host}"\nport = 9991\n'
         if n <= members:
