@@ -27,12 +27,12 @@ SECONDS ?=
 
 KERNELS := setup.py $(wildcard predastore/_fast/*.pyx predastore/_fast/*.h predastore/_fast/*.pxd)
 
-.PHONY: host-faults run test lint bench simulate faults simulate-quic fuzz-quic clean build dev
+.PHONY: host-faults run test lint bench simulate faults simulate-quic fuzz-quic clean build dev clients
 
 run: build
 	@exec $(BIN)/s3d -config config/dev.toml $(ARGS)
 
-test: dev lint
+test: dev clients lint
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: dev
@@ -65,6 +65,7 @@ clean:
 
 build: $(VENV)/.build
 dev: $(VENV)/.dev
+clients: $(VENV)/.clients
 
 # --- steps, each with a stamp -------------------------------------------------------------------
 
@@ -90,6 +91,11 @@ $(VENV)/.dev: $(VENV)/.build pyproject.toml
 	@packaging/system-packages test
 	@echo '==> Python packages for development'
 	$(BIN)/python packaging/dependencies.py dev | $(BIN)/python -m pip install -q -r /dev/stdin
+	@touch $@
+
+$(VENV)/.clients: tests/e2e/clients/pom.xml | $(VENV)/.dev
+	@echo '==> Java packages of a client that tests use'
+	mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(abspath $(VENV))/java -DincludeScope=runtime
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

@@ -23,7 +23,7 @@ packages: binary
 	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) RELEASE='$(RELEASE)' MAINTAINER='$(MAINTAINER)' \
 	    $(BIN)/python packaging/packages.py
 
-test-e2e: dev
+test-e2e: dev clients
 	@S3D='$(S3D)' packaging/without-python $(BIN)/python -m pytest $(ARGS) tests/e2e
 
 test-packages: dev packages

@@ -7,24 +7,22 @@ import os
 import random
 import shutil
 import ssl
-import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.processes import S3d, development
+from support.clients import run
+from support.processes import S3d
 
 pytestmark = pytest.mark.e2e
 AWS = str(Path(sys.executable).with_name("aws"))
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3d]:
-    with development(tmp_path_factory.mktemp("clients")) as running:
-        yield running
+def server(client_server: S3d) -> S3d:
+    return client_server
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +35,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"file {n}.bin").write_bytes(draw.randbytes(draw.randrange(0, 30_000)))
     return root
-
-
-def run(server: S3d, *command: str, cwd: Path | None = None, **changes: str) -> str:
-    done = subprocess.run(
-        command,
-        env={**server.environment(), **changes},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}\n{server.output[-3000:]}"
-    return done.stdout
 
 
 def same_tree(left: Path, right: Path) -> bool:

@@ -343,3 +343,39 @@ def test_a_page_ends_with_no_key_that_xml_can_not_hold(
     assert s3.list_multipart_uploads(Bucket=bucket, MaxUploads=2)["NextKeyMarker"] == "ab"
     keys = [o["Key"] for o in s3.list_objects(Bucket=bucket, MaxKeys=1)["Contents"]]
     assert keys == ["a\x01x"], "boto3 asks for encoding-type=url"
+
+
+def test_a_copy_in_parts_as_s3fs_asks_for_it(server: S3Server, s3: BaseClient, bucket: str) -> None:
+    """A file renamed, and its mode changed, by s3fs-fuse: the directive is for copies of a whole
+    object, and S3 passes over it here."""
+    data = b"0123456789" * 600_000
+    s3.put_object(Bucket=bucket, Key="old", Body=data)
+    signer = server.signer()
+    about = {
+        "content-type": "application/octet-stream",
+        "x-amz-meta-mode": "33152",
+        "x-amz-meta-mtime": "1796007777",
+        "x-amz-metadata-directive": "REPLACE",
+    }
+    made = signer.send(Raw("POST", f"/{bucket}/new", "uploads=", headers=about))
+    assert made.status == 200
+    upload = s3.list_multipart_uploads(Bucket=bucket)["Uploads"][0]["UploadId"]
+    source = {"x-amz-copy-source": f"/{bucket}/old"}
+    spans = [(0, 5 * MIB - 1), (5 * MIB, len(data) - 1)]
+    parts = []
+    for number, (first, last) in enumerate(spans, 1):
+        headers = {**source, "x-amz-copy-source-range": f"bytes={first}-{last}"}
+        query = f"partNumber={number}&uploadId={upload}"
+        copied = signer.send(Raw("PUT", f"/{bucket}/new", query, headers=headers))
+        assert copied.status == 200
+        tag = s3.list_parts(Bucket=bucket, Key="new", UploadId=upload)["Parts"][-1]["ETag"]
+        parts.append({"PartNumber": number, "ETag": tag})
+    s3.complete_multipart_upload(
+        Bucket=bucket, Key="new", UploadId=upload, MultipartUpload={"Parts": parts}
+    )
+    got = s3.get_object(Bucket=bucket, Key="new")
+    assert got["Body"].read() == data
+    assert got["Metadata"] == {"mode": "33152", "mtime": "1796007777"}
+    put = signer.send(Raw("PUT", f"/{bucket}/put", body=b"x", headers=about))
+    assert put.status == 200
+    assert s3.head_object(Bucket=bucket, Key="put")["Metadata"]["mode"] == "33152"
