@@ -188,13 +188,15 @@ class Verifier:
         raise SignatureError("AuthorizationHeaderMalformed", message, Region=self._region)
 
     def _check_time(self, claim: Claim) -> None:
-        age_s = self._now() - claim.time_s
+        now_s = self._now()
+        age_s = now_s - claim.time_s
         if claim.expires_s is None:
             if abs(age_s) > SIGV4_SKEW_S:
                 raise SignatureError(
                     "RequestTimeTooSkewed",
                     "The difference between the request time and the current time is too large.",
                     RequestTime=claim.stamp.decode(),
+                    ServerTime=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_s)),
                     MaxAllowedSkewMilliseconds=str(SIGV4_SKEW_S * 1000),
                 )
         elif age_s < -SIGV4_SKEW_S:

@@ -246,6 +246,8 @@ def test_clock_skew_is_bounded_both_ways() -> None:
     for ahead_s in (-920, 920, 10**9):
         error = refused(botocore_signed(), verifier(ahead_s=ahead_s))
         assert error.s3_code == "RequestTimeTooSkewed"
+        now = time.strptime(error.extra["ServerTime"], "%Y-%m-%dT%H:%M:%SZ")
+        assert abs(calendar.timegm(now) - ahead_s - time.time()) < 60
 
 
 def test_a_presigned_request_ends_at_its_time() -> None:
