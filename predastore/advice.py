@@ -34,6 +34,7 @@ def warnings(settings: Config, is_local: Callable[[str], bool]) -> list[str]:
     """What is likely to be regretted."""
     found = [*_weak_secrets(settings), *_policies(settings), *_limited_alone(settings, is_local)]
     if settings.backend == "distributed":
+        found += _of_members(settings, is_local)
         found += losses.warnings(losses.Layout.of(settings))
         found += _out_of_reach(settings, is_local)
     return found
@@ -51,6 +52,16 @@ def _of_buckets(settings: Config) -> Iterator[str]:
             yield f'{place}, type: "{row.type}"; the backend of all buckets is {settings.backend}'
         elif row.pathname is not None and settings.backend == "distributed":
             yield f"{place}, pathname: has no effect; its objects lie on the shard nodes"
+
+
+def _of_members(settings: Config, is_local: Callable[[str], bool]) -> Iterator[str]:
+    """A key of [[db]] that stands in for [[auth]]; as credentials.keys has it."""
+    member = next((row for row in settings.db if row.access_key_id), None)
+    if not settings.auth and member is not None and not all(map(is_local, settings.hosts)):
+        yield (
+            f"[[auth]]: none is given, and S3 takes the key of [[db]] id {member.id}, which may "
+            "change all that is known of objects; write [[auth]] for clients"
+        )
 
 
 def _of_no_use(settings: Config) -> Iterator[str]:

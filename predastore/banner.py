@@ -48,7 +48,8 @@ def _credentials(facts: Facts) -> str:
     if facts.generated:
         file = facts.settings.base_path / "credentials.json"
         return f"generated, kept in {file} (mode 0600)"
-    return f"{len(facts.settings.auth)} from {facts.settings.source}"
+    count = str(len(facts.settings.auth)) if facts.settings.auth else "that of [[db]]"
+    return f"{count} from {facts.settings.source}"
 
 
 def _storage(settings: Config, roles: Roles) -> list[tuple[str, str]]:

@@ -8,7 +8,8 @@ What is no S3 (the REST API of s3db, metrics) is signed by the operator's creden
 that no policy limits. Where each of [[auth]] is limited, it is a generated one, known to this host
 alone, and the cluster key is made of it, too: whoever has a limited key can compute neither. On
 several hosts, which can share nothing but their file, it is derived from the cluster key, which is
-as good as `[cluster] secret` is.
+as good as `[cluster] secret` is. Several hosts whose file has no [[auth]], but a key in [[db]],
+take that one for S3, too: it is all that they share.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ _ACCOUNT_ID: Final = "000000000000"
 @dataclass(frozen=True)
 class Keys:
     """`auth`: what S3's requests are verified by. `operator`: signs what is no S3. `cluster`: the
-    cluster key, 32 bytes."""
+    cluster key, 32 bytes. `generated`: whether `auth` is the credential of the base path."""
 
     auth: tuple[Auth, ...]
     operator: Auth
     cluster: bytes
+    generated: bool = False
 
 
 def keys(config: Config, generated: Callable[[], Auth], is_local: Callable[[str], bool]) -> Keys:
@@ -49,12 +51,17 @@ def keys(config: Config, generated: Callable[[], Auth], is_local: Callable[[str]
     free = next((row for row in config.auth if not row.is_limited), None)
     if free is not None:
         return Keys(config.auth, free, cluster_key(config, config.auth))
-    spreads = bool(config.cluster.join) or not all(map(is_local, config.hosts))
-    if config.auth and (config.cluster.secret or spreads):
+    others = not all(map(is_local, config.hosts))
+    if config.auth and (config.cluster.secret or config.cluster.join or others):
         key = cluster_key(config, config.auth)
         return Keys(config.auth, _derived(key), key)
+    member = next((row for row in config.db if row.access_key_id), None)
+    if member is not None and others and not config.auth:
+        shared = Auth(member.access_key_id, member.secret_access_key, _ACCOUNT_ID)
+        return Keys((shared,), shared, cluster_key(config, ()))
     own = generated()
-    return Keys(config.auth or (own,), own, cluster_key(config, (*config.auth, own)))
+    key = cluster_key(config, (*config.auth, own))
+    return Keys(config.auth or (own,), own, key, generated=not config.auth)
 
 
 def _derived(key: bytes) -> Auth:

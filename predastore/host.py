@@ -204,7 +204,8 @@ class Host:
             await asyncio.sleep(READY_POLL_MS / 1000)
         parts.is_ready = True
         ca = parts.tls_files.ca if parts.tls_files is not None else None
-        facts = banner.Facts(parts.settings, parts.roles, parts.keys.auth[0], parts.generated, ca)
+        keys = parts.keys
+        facts = banner.Facts(parts.settings, parts.roles, keys.auth[0], keys.generated, ca)
         sys.stdout.write(banner.text(facts))
         sys.stdout.flush()
         self._warn()

@@ -87,7 +87,7 @@ def check_shared_keys(config: Config, chosen: Roles, is_local: Callable[[str], b
     """A cluster over several hosts needs keys that all of them have: ConfigError without."""
     hosts = {row.host for row in config.nodes} | {row.host for row in config.db}
     others = {host for host in hosts if not is_local(host)}
-    if config.auth or not others:
+    if config.auth or not others or any(row.access_key_id for row in config.db):
         return
     raise ConfigError(
         [

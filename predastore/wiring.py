@@ -59,7 +59,6 @@ class Parts:
         self.roles = chosen
         # Resolved with the reason, or that is raised, should a part be unable to go on.
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.generated = not settings.auth
         self.auth = settings.auth  # [[auth]] as it is in force
         self.objects: Objects | None = None
         self.store: DistributedStore | FilesystemStore | None = None

@@ -3,7 +3,7 @@
 The file is parsed by tomllib, walked along the tables of `fields`, and checked as a whole by
 `checks`. Nothing touches the disk but to read the file. Each problem is one line: where it
 stands, what is wrong, and what to write instead. One mistake is one line: a name that is nearly
-right is read as what was meant, and what can not be read is not judged with the rest.
+right stands for what was meant, and what can not be read is not judged with the rest.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _Reader:
         for name, value in raw.items():
             if name in TABLES or name in FIELDS[""] or name in SAID[""] or not _is_table(value):
                 continue
-            meant = nearest(name, (each for each in TABLES if each not in raw))
+            meant = nearest(name, TABLES)
             what = f"did you mean {_form(meant)}?" if meant else f"known are {_KNOWN_TABLES}"
             line = line_of(self.lines, "", -1, name)
             where = f"[[{name}]]" if isinstance(value, list) else f"[{name}]"
@@ -74,7 +74,7 @@ class _Reader:
             self.problems.append(f"{at}: {where}: unknown table; {what}")
             self.doubtful.update((meant,) if meant else TABLES)  # which of them is not known
             if meant:
-                found[meant] = value
+                found.setdefault(meant, value)
         return found
 
     def table(self, name: str, number: int, raw: Any) -> dict[str, Any] | None:
@@ -97,7 +97,7 @@ class _Reader:
             elif key in SAID.get(name, {}):
                 self._differs(name, number, key, value)
             else:
-                meant.add(self._unknown(name, number, key, value, raw))
+                meant.add(self._unknown(name, number, key, value))
         for key, spec in fields.items():
             if spec.required and key not in raw and key not in meant:
                 self.problem(name, number, key, f"missing; write {key} = {_EXAMPLE[key]}")
@@ -120,12 +120,11 @@ class _Reader:
             if what:
                 self.said.append(self._told(name, number, key, what))
 
-    def _unknown(self, name: str, number: int, key: str, value: Any, raw: dict[str, Any]) -> str:
+    def _unknown(self, name: str, number: int, key: str, value: Any) -> str:
         """Reports an unknown key; the name of the one that was meant, or ""."""
         kind = "table" if _is_table(value) else "key"
         others = [each for each in FIELDS if each != name and key in FIELDS[each]]
-        known = [each for each in FIELDS[name] if each not in raw]
-        meant = "" if others else nearest(key, known)
+        meant = "" if others else nearest(key, [*FIELDS[name], *SAID.get(name, {})])
         if others:
             self.doubtful.update(others)
             homes = " and ".join(_form(one) if one else "the top level" for one in others)

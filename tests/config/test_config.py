@@ -108,6 +108,18 @@ def test_base_path_moves_what_lies_below_it() -> None:
 MISTAKES = {
     "unknown key": ("zzz = 8443\n", ":1: zzz: unknown key; known are region, host, port"),
     "nearly a key": ("prot = 8443\n", ":1: prot: unknown key; did you mean port?"),
+    "nearly a key that is there": (
+        "port = 1\nprot = 2\n",
+        ":2: prot: unknown key; did you mean port?",
+    ),
+    "nearly a key of the original": (
+        '[[db]]\nid = 1\nhost = "h"\nport = 1\nleadr = true\n',
+        ":5: [[db]] number 1, leadr: unknown key; did you mean leader?",
+    ),
+    "nearly a table that is there": (
+        "[rs]\n[sr]\ndata = 0\n",
+        ":2: [sr]: unknown table; did you mean [rs]?",
+    ),
     "nearly a key, of no use": ('prot = "x"\n', ":1: prot: unknown key; did you mean port?"),
     "nearly a key that a row needs": (
         '[[nodes]]\nid = 1\nhots = "h"\nport = 1\n' + nodes(5, first=2),

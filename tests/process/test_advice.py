@@ -112,6 +112,14 @@ def test_a_limited_key_that_is_the_databases_is_named() -> None:
     assert said.startswith("[[db]] id 1: its key is one of [[auth]] with a policy")
 
 
+def test_a_key_of_the_database_that_stands_in_for_auth_is_named() -> None:
+    row = replace(CLUSTER.db[0], host="192.0.2.1", access_key_id="D", secret_access_key=GOOD)
+    settings = replace(CLUSTER, auth=(), db=(row,))
+    [said] = [one for one in warnings(settings, "192.0.2.1") if "[[auth]]" in one]
+    assert said.startswith("[[auth]]: none is given, and S3 takes the key of [[db]] id 1")
+    assert not any("[[auth]]" in one for one in warnings(settings))
+
+
 def test_limited_keys_that_make_the_key_of_several_hosts_are_named() -> None:
     nodes = (*CLUSTER.nodes, Node(2, "192.0.2.1", 9991, Path("m")))
     settings = replace(CLUSTER, nodes=nodes, auth=(limited(("videos", "s3:*")),))

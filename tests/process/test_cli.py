@@ -259,6 +259,28 @@ def test_a_word_that_is_nearly_right_is_one_mistake_with_the_right_one(
     assert says in found[0]
 
 
+def test_a_file_of_the_original_is_checked_as_it_stands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example of its design document: three members with keys, and no host is this one."""
+    monkeypatch.setattr(roles, "is_local", lambda host: False)
+    pair = 'access_key_id = "AKIDATABASE"\nsecret_access_key = "0b8a6a3f5e1f4c0e9d7c2b1a"\n'
+    text = "[rs]\ndata = 3\nparity = 2\n" + "".join(
+        f'[[db]]\nid = {n}\nhost = "192.0.2.1{n}"\nport = 6660\npath = "/data/db/node-{n}/"\n'
+        f"leader = {'true' if n == 1 else 'false'}\n{pair}"
+        for n in (1, 2, 3)
+    )
+    text += rows("nodes", 0, 1, 2, 3, 4, port=9990)
+    Path("c.toml").write_text(text)
+    assert cli.main(["check-config", "c.toml", "-node", "0", "-db-node", "1"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("c.toml: fine; this host would run S3 on 0.0.0.0 port 8443 (distr")
+    assert said[0].endswith("database member 1 in /data/db/node-1")
+    assert said[1].startswith("c.toml: may be lost: any 2 nodes, any 1 member")
+    assert "leader: a hint that is not needed" in said[2]
+    assert sum("warning: metadata stands the loss of 1 member" in line for line in said) == 1
+
+
 def test_the_operation_that_was_meant_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["cluster", "stauts"])

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from predastore import certificates, config, credentials
+from predastore import certificates, config, credentials, roles
 from predastore.config.policy import Rule
-from predastore.errors import StartupError
+from predastore.errors import ConfigError, StartupError
 
 
 def test_a_generated_credential_is_private_and_stays(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_operators_key_is_the_first_that_nothing_limits() -> None:
     for free in (config.Auth("F", "free"), config.Auth("F", "free", policy=everything)):
         found = keys(LIMITED, free)
         assert (found.operator, found.auth) == (free, (LIMITED, free))
-    assert keys() == credentials.Keys((OWN,), OWN, keys().cluster)
+    assert keys() == credentials.Keys((OWN,), OWN, keys().cluster, generated=True)
 
 
 def test_who_has_a_limited_key_has_neither_the_operators_nor_the_clusters() -> None:
@@ -69,6 +69,25 @@ def test_who_has_a_limited_key_has_neither_the_operators_nor_the_clusters() -> N
     assert shared.operator.secret_access_key not in (OWN.secret_access_key, "limited")
     other = keys(LIMITED, secret="another", hosts="127.0.0.1 192.0.2.1")
     assert shared.operator != other.operator
+
+
+def test_hosts_that_share_a_key_of_the_database_alone_take_it_for_s3() -> None:
+    row = {"id": 1, "host": "192.0.2.1", "port": 6660}
+    pair = {"access_key_id": "D", "secret_access_key": "of the database"}
+    settings = config.parse({"db": [{**row, **pair}]}, "f")
+
+    def found(local: str) -> credentials.Keys:
+        return credentials.keys(settings, lambda: OWN, lambda host: host == local)
+
+    shared = found("127.0.0.1")
+    assert (shared.operator.access_key_id, shared.generated) == ("D", False)
+    assert shared.auth == (shared.operator,)
+    alone = found("192.0.2.1")  # as before: a key that is nobody's but S3's
+    assert (alone.auth, alone.generated) == ((OWN,), True)
+    roles.check_shared_keys(settings, roles.Roles(True, (), ()), lambda _: False)
+    bare = config.parse({"db": [row]}, "f")
+    with pytest.raises(ConfigError, match="none is given"):
+        roles.check_shared_keys(bare, roles.Roles(True, (), ()), lambda _: False)
 
 
 def test_every_host_has_the_same_keys() -> None:
