@@ -108,7 +108,8 @@ class Parts:
 
     def _names(self) -> list[str]:
         """Every name and address that a client may know this process by."""
-        local = [row.host for row in self.roles.nodes] + [row.host for row in self.roles.members]
+        rows: tuple[Node | Db, ...] = (*self.roles.nodes, *self.roles.members)
+        local = [name for row in rows for name in (row.host, row.listen_host)]
         name = socket.gethostname()
         found = {"localhost", "127.0.0.1", "::1", name, self.settings.host, *local}
         with contextlib.suppress(OSError):

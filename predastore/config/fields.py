@@ -32,6 +32,13 @@ def _text(value: Any) -> str:
     return value
 
 
+def _secret(value: Any) -> str:
+    """As `_text`, but what was got is not shown."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("expected a text in quotes")
+    return value
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"expected true or false, got {value!r:.80}")
@@ -191,7 +198,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
     },
     "cluster": {
         "name": Field(_text),
-        "secret": Field(_text),
+        "secret": Field(_secret),
         "join": Field(_addresses),
         "scrub_days": Field(_number(limits.NODE_SCRUB_DAYS_MIN, limits.NODE_SCRUB_DAYS_MAX)),
     },
@@ -203,7 +210,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "path": Field(_path),
         "advertise_host": Field(_host),
         "access_key_id": Field(_text),
-        "secret_access_key": Field(_text),
+        "secret_access_key": Field(_secret),
     },
     "nodes": {
         "id": Field(_ID, required=True),
@@ -216,7 +223,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
     },
     "auth": {
         "access_key_id": Field(_text, required=True),
-        "secret_access_key": Field(_text, required=True),
+        "secret_access_key": Field(_secret, required=True),
         "account_id": Field(_text),
         "policy": Field(read_policy, takes_tables=True),
     },

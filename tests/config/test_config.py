@@ -212,6 +212,14 @@ MISTAKES = {
         ":1: port: [port] is no table, but a key",
     ),
     "digits": ("port = " + "1" * 5_000 + "\n", ": not TOML: "),
+    "secret of a number": (
+        "[cluster]\nsecret = 12345678\n",
+        ":2: [cluster], secret: expected a text",
+    ),
+    "key of a number": (
+        '[[auth]]\naccess_key_id = "A"\nsecret_access_key = 12345678\n',
+        ":3: [[auth]] number 1, secret_access_key: expected a text in quotes",
+    ),
     "empty secret": ('[cluster]\nsecret = ""\n', "expected a text in quotes"),
 }
 
@@ -222,6 +230,7 @@ def test_each_mistake_is_one_clear_line(tmp_path: Path, name: str) -> None:
     found = problems(tmp_path, text)
     assert len(found) == 1, found
     assert wanted in found[0]
+    assert "12345678" not in found[0]
 
 
 def test_all_mistakes_come_at_once_with_their_lines(tmp_path: Path) -> None:
