@@ -73,7 +73,7 @@ class _Reader:
             at = f"{self.file}{f':{line}' if line else ''}"
             self.problems.append(f"{at}: {where}: unknown table; {what}")
             self.doubtful.update((meant,) if meant else TABLES)  # which of them is not known
-            if meant:
+            if meant and isinstance(value, list) is (meant in REPEATED):
                 found.setdefault(meant, value)
         return found
 

@@ -116,6 +116,10 @@ MISTAKES = {
         '[[db]]\nid = 1\nhost = "h"\nport = 1\nleadr = true\n',
         ":5: [[db]] number 1, leadr: unknown key; did you mean leader?",
     ),
+    "nearly a table, and of the other kind": (
+        "[node]\nid = 1\n",
+        ":1: [node]: unknown table; did you mean [[nodes]]?",
+    ),
     "nearly a table that is there": (
         "[rs]\n[sr]\ndata = 0\n",
         ":2: [sr]: unknown table; did you mean [rs]?",
