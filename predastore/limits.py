@@ -382,6 +382,7 @@ S3_XML_TOKEN_BYTES_MAX: Final = 64 * KIB  # a tag or comment, which is held unti
 S3_XML_FREE_BYTES: Final = 64 * KIB  # of a document; larger ones share what the next line allows
 S3_XML_BYTES_MAX: Final = 64 * MIB  # of documents being received and worked off, all requests'
 S3_XML_TREES_MAX: Final = 4  # of documents at once, some 10 MiB each at most
+S3_XML_ASSEMBLIES_BYTES_MAX: Final = 6 * MIB  # of lists of parts worked off at once: 1 MiB takes 10
 S3_XML_SLICE_BYTES: Final = 32 * KIB  # parsed between two turns of the event loop, about 1 ms
 S3_TOKEN_BYTES_MAX: Final = 4 * KIB  # a continuation token, before it is decoded
 S3_QUERY_PARAMETERS_MAX: Final = 64

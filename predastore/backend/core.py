@@ -99,6 +99,17 @@ class Core:
         """`permit`; where there is none, one for anybody. NoSuchBucket."""
         return await self._permits.ask(bucket, anybody) if permit is None else permit
 
+    async def _read_permitted(self, permit: Permit, table: str, key: bytes) -> bytes | None:
+        """A value as of a moment at which the bucket was the one that the permit is for; what the
+        permit's judge raises."""
+        place = (BUCKETS, records.bucket_key(permit.record.name))
+        for _ in range(BACKEND_CONDITION_TRIES_MAX):
+            bucket, stored = await self._state.read((place, (table, key)))
+            if bucket == permit.stored:
+                return stored
+            permit = await self._permits.renew(permit)
+        raise S3Error("ConditionalRequestConflict")
+
     async def _commit_in_bucket(
         self,
         permit: Permit,
@@ -134,7 +145,7 @@ class Core:
         """`_commit_in_bucket` about one object, under the client's condition."""
         hash_ = records.object_hash(permit.record.name, key)
         for _ in range(BACKEND_CONDITION_TRIES_MAX):
-            guard = await self._guard(hash_, condition)
+            guard = await self._guard(permit, hash_, condition)
             try:
                 return await self._commit_in_bucket(permit, lambda _: ops, (*checks, *guard))
             except PreconditionFailed as failed:
@@ -158,13 +169,14 @@ class Core:
                 await self._fence.renew(written.began_ms)
         raise S3Error("ConditionalRequestConflict")
 
-    async def _guard(self, hash_: bytes, condition: Condition) -> tuple[Check, ...]:
-        """The checks that make `condition` exact at the commit; S3Error when it fails now."""
+    async def _guard(self, permit: Permit, hash_: bytes, condition: Condition) -> tuple[Check, ...]:
+        """The checks that make `condition` exact at the commit; S3Error when it fails now, in the
+        bucket that the permit is for."""
         if not condition:
             return ()
         if not _compares(condition):
             return (Absent(OBJECTS, hash_),)
-        stored = await self._state.get(OBJECTS, hash_)
+        stored = await self._read_permitted(permit, OBJECTS, hash_)
         if stored is None:
             if condition.if_match is not None:
                 raise S3Error("NoSuchKey")

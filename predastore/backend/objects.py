@@ -55,6 +55,7 @@ from predastore.errors import (
     TooLarge,
 )
 from predastore.failpoints import failpoint
+from predastore.limits import BACKEND_CONDITION_TRIES_MAX
 from predastore.s3db.commands import Applied, Check
 
 
@@ -82,7 +83,8 @@ class Objects(Buckets, Uploads):
         Then nothing is stored.
         """
         if condition:  # spares a body that can not be stored; the commit decides
-            await self._guard(records.object_hash(bucket, key), condition)
+            held = await self._permit(bucket, permit)
+            await self._guard(held, records.object_hash(bucket, key), condition)
         write_id = records.new_id()
         digests = Digests(algorithms(expectation))
         written = await self._store.write(Place(bucket, key), write_id, source, size, digests)
@@ -228,12 +230,25 @@ class Objects(Buckets, Uploads):
         delimiter: str = "",
         after: str = "",
         limit: int = 1000,
+        *,
+        permit: Permit | None = None,
     ) -> Listing:
         """Keys and common prefixes strictly after `after`, in UTF-8 byte order.
 
-        `limit` counts both. The bucket is not checked. `after` may be a common prefix: then
-        everything below it is passed over.
+        `limit` counts both. `after` may be a common prefix: then everything below it is passed
+        over. The bucket still is the one that `permit` was given for, or what its judge raises;
+        without one, it is not looked at.
         """
+        for _ in range(BACKEND_CONDITION_TRIES_MAX):
+            page = await self._list(bucket, prefix, delimiter, after, limit)
+            if permit is None or await self._permits.is_valid(permit):
+                return page
+            permit = await self._permits.renew(permit)
+        raise S3Error("ConditionalRequestConflict")
+
+    async def _list(
+        self, bucket: str, prefix: str, delimiter: str, after: str, limit: int
+    ) -> Listing:
         base = records.arn_prefix(bucket)
         begin = base + prefix.encode()
         position = base + after.encode() if after else b""

@@ -79,6 +79,12 @@ class Permits:
         """After a commit found another record, or none."""
         return await self._ask_anew(permit.record.name, permit.judge)
 
+    async def is_valid(self, permit: Permit) -> bool:
+        """Whether the bucket has the record that the permit was given for; as no other bucket ever
+        has it, it had it all the time."""
+        check = permit.check
+        return await self._state.get(check.table, check.key) == permit.stored
+
     def forget(self, bucket: str) -> None:
         """It was changed just now."""
         self._seen.pop(bucket, None)

@@ -37,7 +37,6 @@ from predastore.s3.documents import Documents
 from predastore.s3.headers import parse_metadata
 from predastore.s3.target import CopySource
 from predastore.s3.tokens import Tokens
-from predastore.s3.xml_read import Element
 
 _INT_DIGITS_MAX: Final = 10  # of a count in a query; more can not be one
 
@@ -107,18 +106,18 @@ class Context:
         found = await self.objects.bucket(self.bucket_name)
         return check_bucket(found, self.bucket_name, self.account, need, self.headers)
 
-    async def permit(self) -> Permit:
-        """Leave to write to the bucket: to be given to what changes it, which checks it again."""
+    async def permit(self, need: Need = Need.WRITE) -> Permit:
+        """Leave to do that to the bucket: to be given to what does it, which checks it again."""
 
         def judge(found: BucketRecord | None) -> None:
-            check_bucket(found, self.bucket_name, self.account, Need.WRITE, self.headers)
+            check_bucket(found, self.bucket_name, self.account, need, self.headers)
 
         return await self.objects.permit(self.bucket_name, judge)
 
-    async def object(self) -> ObjectRecord:
-        """The object, for reading: one round trip for it and its bucket. NoSuchKey."""
+    async def object(self, need: Need = Need.READ) -> ObjectRecord:
+        """The object, if this request may do that; one round trip, with its bucket. NoSuchKey."""
         bucket, record = await self.objects.lookup(self.bucket_name, self.key)
-        check_bucket(bucket, self.bucket_name, self.account, Need.READ, self.headers)
+        check_bucket(bucket, self.bucket_name, self.account, need, self.headers)
         if record is None:
             raise self.absent(self.bucket_name, self.key)
         return record
@@ -196,29 +195,22 @@ class Context:
         return checksums.expectation(self.headers, self.request.body, self.payload_sha256)
 
     @asynccontextmanager
-    async def xml(
-        self, root: str, limit_bytes: int, *, checksum_is_bodys: bool = True
-    ) -> AsyncIterator[Element | None]:
-        """The body as a document, its declared digests verified; None where it is empty.
-
-        It is one of few that there are at once: what is needed of it is to be taken out, without
-        waiting for anybody. `checksum_is_bodys`: x-amz-checksum-* speaks of this document, and not
-        of an object.
+    async def document(
+        self, limit_bytes: int, *, checksum_is_bodys: bool = True
+    ) -> AsyncIterator[bytes]:
+        """The body, its declared digests verified. What is made of it is counted by its bytes until
+        the block ends. `checksum_is_bodys`: x-amz-checksum-* speaks of this document, and not of an
+        object.
         """
         if checksum_is_bodys:
             expected = checksums.expectation(self.headers, self.request.body)
         else:
             expected = Expectation(digests=checksums.content_md5(self.headers))
-        documents = self.services.documents
-        async with documents.room(self.request.body, limit_bytes) as body:
+        async with self.services.documents.room(self.request.body, limit_bytes) as body:
             data = await body.read(limit_bytes)
             verify_payload(data, self.payload_sha256)
             checksums.verify(data, expected)
-            if not data:
-                yield None
-                return
-            async with documents.tree(data, root) as element:
-                yield element
+            yield data
 
 
 Operation: TypeAlias = Callable[[Context], Awaitable[Response]]

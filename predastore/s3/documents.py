@@ -1,9 +1,10 @@
 """What the XML bodies of all requests together take.
 
 A body over S3_XML_FREE_BYTES is received within a budget: a request that gets no share in time is
-told to slow down, and a client that stalls loses its share to others (backend.buffers). Trees,
-which take many times the bytes that they are made of, are there a few at a time; no request waits
-for its client while it has one, so that turns come soon.
+told to slow down, and a client that stalls loses its share to others (backend.buffers). The share
+is kept until what the body asks for is done, as lists of what it names live as long. Trees, which
+take many times the bytes that they are made of, are there a few at a time; no request waits for its
+client while it has one, so that turns come soon. So are objects that are put together of parts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from contextlib import asynccontextmanager
 
 from predastore.backend.buffers import Budget, Client
 from predastore.httpd.message import Body
-from predastore.limits import S3_XML_BYTES_MAX, S3_XML_FREE_BYTES, S3_XML_TREES_MAX
+from predastore.limits import (
+    S3_XML_ASSEMBLIES_BYTES_MAX,
+    S3_XML_BYTES_MAX,
+    S3_XML_FREE_BYTES,
+    S3_XML_TREES_MAX,
+)
 from predastore.s3.xml_read import Element, parse
 
 
@@ -24,6 +30,7 @@ class Documents:
     def __init__(self) -> None:
         self._budget = Budget(S3_XML_BYTES_MAX)
         self._turns = asyncio.Semaphore(S3_XML_TREES_MAX)
+        self._assemblies = Budget(S3_XML_ASSEMBLIES_BYTES_MAX)
 
     @property
     def held_bytes(self) -> int:
@@ -50,6 +57,15 @@ class Documents:
         block: turns are few."""
         async with self._turns:
             yield await parse(data, root)
+
+    @asynccontextmanager
+    async def assembly(self, data: bytes) -> AsyncIterator[None]:
+        """The turn of a document that names the parts of an object; Overloaded."""
+        await self._assemblies.take(len(data))
+        try:
+            yield
+        finally:
+            self._assemblies.give(len(data))
 
 
 class _Watched(Body):

@@ -229,6 +229,67 @@ def test_a_bucket_made_anew_at_any_step_of_a_change_is_another(
     run(test())
 
 
+@pytest.mark.parametrize("owner", [ALICE, BOB])
+def test_a_list_is_of_the_bucket_that_was_judged(backend: Any, owner: str) -> None:
+    """Whatever happens at any step of it."""
+
+    async def step(at: Harness, number: int) -> bool:
+        await remake(at, ALICE)
+        await at.put("alices", b"")
+        await at.objects.delete("bucket", "anew")
+        permit = await at.objects.permit("bucket", owned_by(ALICE))
+
+        async def meanwhile() -> None:
+            await at.objects.delete("bucket", "alices")
+            await remake(at, owner)
+            await at.put("anew", b"")
+
+        async def listing() -> Any:
+            return (await at.objects.list("bucket", permit=permit)).entries
+
+        seen = await interleaved(at.state, number, listing, meanwhile)
+        if not seen.was_reached:
+            assert [key for key, _ in seen.result] == ["alices"]
+        elif owner == BOB:
+            assert isinstance(seen.result, S3Error)
+            assert seen.result.s3_code == "AccessDenied"
+        else:
+            assert [key for key, _ in seen.result] == ["anew"]
+        return seen.was_reached
+
+    async def test() -> None:
+        async with backend() as at:
+            number = 0
+            while await step(at, number):
+                number += 1
+            assert number == 2
+
+    run(test())
+
+
+@pytest.mark.parametrize("change", ["put in place of one", "put but in place of one", "delete one"])
+def test_a_condition_tells_nothing_of_anothers_bucket(backend: Any, change: str) -> None:
+    async def test() -> None:
+        async with backend() as at:
+            for number in range(3):
+                await remake(at, ALICE)
+                judged = await Judged.ready(at, is_empty=False)
+
+                async def meanwhile() -> None:
+                    await at.objects.delete("bucket", "k")
+                    await remake(at, BOB)
+
+                async def changing(judged: Judged = judged) -> Any:
+                    return await CHANGES[change](judged)
+
+                seen = await interleaved(at.state, number, changing, meanwhile)
+                if not seen.had_committed:
+                    assert isinstance(seen.result, S3Error)
+                    assert seen.result.s3_code == "AccessDenied"
+
+    run(test())
+
+
 def test_what_is_remembered_never_refuses(backend: Any) -> None:
     async def test() -> None:
         async with backend() as at:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from backend_support import BACKENDS, OWNER, BytesSource, FakeNodes, Harness, run
 from healing_support import until
 from interleaving import interleaved
 
-from predastore.backend import collector, upload_garbage
+from predastore.backend import collector, records, upload_garbage
 from predastore.backend.collector import Collector
 from predastore.backend.interface import CompletedPart, Condition
 from predastore.backend.records import PARTS, UPLOADS, ObjectRecord, UploadRecord
+from predastore.backend.upload_garbage import release_parts
 from predastore.errors import S3Error
+from predastore.limits import MIB
+from predastore.s3db.commands import Put, batch
 from support.waiting import eventually_async
 
+MANY = 3000
 STEPS = range(20)  # more than any of the operations has calls to the state
 
 
@@ -302,5 +308,48 @@ def test_what_a_crash_left_of_a_deleted_buckets_uploads_is_found(
             assert len(await at.table(UPLOADS)) == 3
         async with backend(**more) as at:
             await nothing_left(at)
+
+    run(main())
+
+
+async def with_many_parts(at: Harness) -> UploadRecord:
+    """An upload of MANY parts, as if they had been put."""
+    upload = await at.objects.create_upload("bucket", "k", OWNER)
+    first = await at.objects.put_part(upload, 1, BytesSource(b"part"), 4)
+    puts = []
+    for number in range(2, MANY + 1):
+        fresh = {"write_id": records.new_id()}
+        if at.nodes is None:
+            fresh["path"] = f".predastore/parts/{number}"
+        extent = msgspec.structs.replace(first.extent, **fresh)
+        part = msgspec.structs.replace(first, number=number, extent=extent)
+        puts.append(Put(PARTS, records.part_key(upload.upload_id, number), records.encode(part)))
+    await at.state.commit(batch(*puts))
+    return upload
+
+
+@pytest.mark.parametrize("end", ["complete", "abort"])
+def test_an_upload_of_many_parts_ends_in_little_memory(
+    backend: Any, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """A page of its parts; all of them at once would be 3 MB."""
+    monkeypatch.setattr(collector, "COLLECTOR_RETRY_S_MIN", 1)
+
+    async def main() -> None:
+        async with backend() as at:
+            upload = await with_many_parts(at)
+            (part,) = (await at.objects.list_parts(upload, 0, 1)).parts
+            tracemalloc.start()
+            try:
+                if end == "complete":
+                    await at.objects.complete(upload, [CompletedPart(1, part.etag)])
+                else:
+                    assert await release_parts(at.state, at.store, upload.upload_id)
+                _, peak_bytes = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert peak_bytes < MIB
+            if end == "complete":
+                assert await at.get("k") == b"part"
 
     run(main())

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
+from predastore.backend.records import ObjectRecord, UploadRecord
 from predastore.errors import HttpError, Overloaded, S3Error
-from predastore.httpd.message import Body, BytesBody
+from predastore.httpd.message import Body, BytesBody, Headers, Request
 from predastore.limits import S3_XML_BYTES_MAX, S3_XML_FREE_BYTES, S3_XML_TREES_MAX
 from predastore.s3 import documents as documents_module
+from predastore.s3.context import Context, Services
 from predastore.s3.documents import Documents
+from predastore.s3.ops import complete_multipart_upload, delete_objects
+from predastore.s3.tokens import Tokens
 from support.waiting import eventually_async
 
 LARGE = S3_XML_BYTES_MAX // 4
@@ -118,5 +124,86 @@ def test_few_trees_are_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(2 * S3_XML_TREES_MAX):  # a malformed one gives its turn back
             with pytest.raises(S3Error):
                 await look(b"<a>")
+
+    run(main())
+
+
+class FakeObjects:
+    """What operations do takes until `proceed` is set; `running`: how many are at it."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.proceed = asyncio.Event()
+
+    async def permit(self, *_: object) -> None:
+        return None
+
+    async def upload(self, *_: object, **__: object) -> UploadRecord:
+        return UploadRecord("b", "k", "0", "1", 1, "t", {}, {})
+
+    async def complete(self, *_: object, **__: object) -> ObjectRecord:
+        await self._work()
+        return ObjectRecord("b", "k", b"", (), 0, "0", 1, "1", "t", {}, {})
+
+    async def delete_many(self, _: str, keys: list[str], **__: object) -> dict[str, None]:
+        await self._work()
+        return dict.fromkeys(keys)
+
+    async def _work(self) -> None:
+        self.running += 1
+        await self.proceed.wait()
+        self.running -= 1
+
+
+def asking(documents: Documents, objects: Any, body: bytes) -> Context:
+    md5 = base64.b64encode(hashlib.md5(body).digest())
+    headers = Headers([(b"content-md5", md5), (b"host", b"x")])
+    request = Request("POST", b"/b/k", b"", headers, BytesBody(body))
+    services = Services(objects, "eu-test-1", Tokens(b"key"), (), documents)
+    return Context(services, request, "b", "k", {"uploadId": "0"}, "1")
+
+
+PART = b"<Part><PartNumber>1</PartNumber><ETag>0</ETag></Part>"
+
+
+def test_few_objects_are_put_together_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b"<CompleteMultipartUpload>%s</CompleteMultipartUpload>" % PART
+    monkeypatch.setattr(documents_module, "S3_XML_ASSEMBLIES_BYTES_MAX", 3 * len(body) + 1)
+
+    async def main() -> None:
+        documents, objects = Documents(), FakeObjects()
+        work = [
+            asyncio.ensure_future(complete_multipart_upload.run(asking(documents, objects, body)))
+            for _ in range(10)
+        ]
+        await eventually_async(lambda: objects.running == 3)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert objects.running == 3
+        objects.proceed.set()
+        assert {answer.status for answer in await asyncio.gather(*work)} == {200}
+
+    run(main())
+
+
+@pytest.mark.parametrize("operation", [complete_multipart_upload, delete_objects])
+def test_what_is_made_of_a_large_document_is_counted_as_long_as_it_lives(operation: Any) -> None:
+    parts = b"".join(PART.replace(b">1<", b">%d<" % n) for n in range(1, 2001))
+    keys = b"".join(b"<Object><Key>%s</Key></Object>" % (b"k" * 900) for _ in range(100))
+    body = (
+        b"<Delete>%s</Delete>" % keys
+        if operation is delete_objects
+        else b"<CompleteMultipartUpload>%s</CompleteMultipartUpload>" % parts
+    )
+    assert len(body) > S3_XML_FREE_BYTES
+
+    async def main() -> None:
+        documents, objects = Documents(), FakeObjects()
+        work = asyncio.ensure_future(operation.run(asking(documents, objects, body)))
+        await eventually_async(lambda: objects.running == 1)
+        assert documents.held_bytes == len(body)
+        objects.proceed.set()
+        assert (await work).status == 200
+        assert documents.held_bytes == 0
 
     run(main())

@@ -44,10 +44,8 @@ def _part(element: Element) -> CompletedPart:
     return CompletedPart(int(number), etag, digests)
 
 
-async def _parts(document: Element | None) -> list[CompletedPart]:
-    if document is None or not document.children:
-        raise S3Error("MalformedXML")
-    if len(document.children) > limits.S3_PARTS_MAX:
+async def _parts(document: Element) -> list[CompletedPart]:
+    if not 1 <= len(document.children) <= limits.S3_PARTS_MAX:
         raise S3Error("MalformedXML")
     if any(child.name != "Part" for child in document.children):
         raise S3Error("MalformedXML")
@@ -58,11 +56,11 @@ async def _parts(document: Element | None) -> list[CompletedPart]:
     return parts
 
 
-async def _wanted(ctx: Context) -> list[CompletedPart]:
+async def _wanted(ctx: Context, data: bytes) -> list[CompletedPart]:
     """`_parts` of the body."""
-    async with ctx.xml(
-        "CompleteMultipartUpload", limits.S3_COMPLETE_XML_BYTES_MAX, checksum_is_bodys=False
-    ) as document:
+    if not data:
+        raise S3Error("MalformedXML")
+    async with ctx.services.documents.tree(data, "CompleteMultipartUpload") as document:
         return await _parts(document)
 
 
@@ -128,7 +126,11 @@ async def run(ctx: Context) -> Response:
     ctx.signer()
     condition = ctx.write_condition()
     permit = await ctx.permit()
-    record = await _complete(ctx, permit, await _wanted(ctx), condition)
+    async with (
+        ctx.document(limits.S3_COMPLETE_XML_BYTES_MAX, checksum_is_bodys=False) as data,
+        ctx.services.documents.assembly(data),
+    ):
+        record = await _complete(ctx, permit, await _wanted(ctx, data), condition)
     return xml_response(
         "CompleteMultipartUploadResult",
         (

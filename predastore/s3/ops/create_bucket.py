@@ -19,10 +19,8 @@ _KINDS = {
 }
 
 
-def _check_configuration(document: Element | None, region: str) -> None:
+def _check_configuration(document: Element, region: str) -> None:
     """The bucket must be wanted here; other kinds of bucket there are none."""
-    if document is None:
-        return
     known = {"LocationConstraint": ""}
     for child in document.children:
         if child.name in _KINDS:
@@ -44,8 +42,10 @@ async def run(ctx: Context) -> Response:
     name = ctx.bucket_name
     check_bucket_name(name)
     region = ctx.services.region
-    async with ctx.xml("CreateBucketConfiguration", limits.S3_CONFIG_XML_BYTES_MAX) as document:
-        _check_configuration(document, region)
+    async with ctx.document(limits.S3_CONFIG_XML_BYTES_MAX) as data:
+        if data:
+            async with ctx.services.documents.tree(data, "CreateBucketConfiguration") as document:
+                _check_configuration(document, region)
     if not await ctx.objects.create_bucket(name, account, region):
         there = await ctx.objects.bucket(name)
         mine = there is not None and there.owner == account

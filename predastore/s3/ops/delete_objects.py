@@ -64,11 +64,11 @@ def _entries(document: Element) -> tuple[list[_Doomed], bool]:
     return doomed, quiet
 
 
-async def _asked(ctx: Context) -> tuple[list[_Doomed], bool]:
+async def _asked(ctx: Context, data: bytes) -> tuple[list[_Doomed], bool]:
     """`_entries` of the body, those with an error that the policy does not allow."""
-    async with ctx.xml("Delete", limits.S3_DELETE_XML_BYTES_MAX) as document:
-        if document is None:
-            raise S3Error("MissingRequestBodyError")
+    if not data:
+        raise S3Error("MissingRequestBodyError")
+    async with ctx.services.documents.tree(data, "Delete") as document:
         doomed, quiet = _entries(document)
     return [one if _may(ctx, one) else one._replace(error=_DENIED) for one in doomed], quiet
 
@@ -128,11 +128,12 @@ async def run(ctx: Context) -> Response:
     ctx.signer()
     _check_protected(ctx)
     permit = await ctx.permit()
-    doomed, quiet = await _asked(ctx)
-    results = await _delete(ctx, doomed, permit)
-    told = [
-        _told(one, error)
-        for one, error in zip(doomed, results, strict=True)
-        if error is not None or not quiet
-    ]
+    async with ctx.document(limits.S3_DELETE_XML_BYTES_MAX) as data:
+        doomed, quiet = await _asked(ctx, data)
+        results = await _delete(ctx, doomed, permit)
+        told = [
+            _told(one, error)
+            for one, error in zip(doomed, results, strict=True)
+            if error is not None or not quiet
+        ]
     return xml_response("DeleteResult", told)

@@ -34,12 +34,7 @@ async def run(ctx: Context) -> Response:
     if "versionId" in ctx.query:
         check_version(ctx.query["versionId"])
     bucket = await ctx.bucket(Need.WRITE)
-    holder = bucket.owner
-    if ctx.key:
-        _, record = await ctx.objects.lookup(ctx.bucket_name, ctx.key)
-        if record is None:
-            raise ctx.absent(ctx.bucket_name, ctx.key)
-        holder = record.owner
+    holder = (await ctx.object(Need.WRITE)).owner if ctx.key else bucket.owner
     return xml_response(
         "AccessControlPolicy", (owner(holder), _grants(holder, public=bucket.public))
     )

@@ -15,6 +15,5 @@ from predastore.s3.xml_write import xml_response
 async def run(ctx: Context) -> Response:
     if "versionId" in ctx.query:
         check_version(ctx.query["versionId"])
-    await ctx.bucket(Need.WRITE)
-    await ctx.object()
+    await ctx.object(Need.WRITE)
     return xml_response("Tagging", ("<TagSet></TagSet>",))

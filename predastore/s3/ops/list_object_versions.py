@@ -37,8 +37,10 @@ async def run(ctx: Context) -> Response:
     most = listing.max_keys(ctx)
     _check_markers(ctx)
     marker = ctx.query.get("key-marker", "")
-    await ctx.bucket(Need.LIST)
-    page = await ctx.objects.list(ctx.bucket_name, asked.prefix, asked.delimiter, marker, most)
+    permit = await ctx.permit(Need.LIST)
+    page = await ctx.objects.list(
+        ctx.bucket_name, asked.prefix, asked.delimiter, marker, most, permit=permit
+    )
     encode = asked.encode
     parts = [
         tag("Name", ctx.bucket_name),

@@ -13,8 +13,10 @@ async def run(ctx: Context) -> Response:
     asked = listing.parameters(ctx)
     most = listing.max_keys(ctx)
     marker = ctx.query.get("marker", "")
-    await ctx.bucket(Need.LIST)
-    page = await ctx.objects.list(ctx.bucket_name, asked.prefix, asked.delimiter, marker, most)
+    permit = await ctx.permit(Need.LIST)
+    page = await ctx.objects.list(
+        ctx.bucket_name, asked.prefix, asked.delimiter, marker, most, permit=permit
+    )
     if page.truncated:
         asked.check_marker(page.next)
     encode = asked.encode

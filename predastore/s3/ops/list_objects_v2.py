@@ -40,10 +40,12 @@ async def run(ctx: Context) -> Response:
     scope = (_SCOPE, ctx.bucket_name, asked.prefix, asked.delimiter)
     start_after = ctx.query.get("start-after")
     token = ctx.query.get("continuation-token")
-    await ctx.bucket(Need.LIST)
+    permit = await ctx.permit(Need.LIST)
     if token is not None:
         after = ctx.services.tokens.open(token, *scope)
-        page = await ctx.objects.list(ctx.bucket_name, asked.prefix, asked.delimiter, after, most)
+        page = await ctx.objects.list(
+            ctx.bucket_name, asked.prefix, asked.delimiter, after, most, permit=permit
+        )
     else:
         page = await _page_after(ctx, asked, start_after or "", most)
     encode = asked.encode
