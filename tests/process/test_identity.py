@@ -44,11 +44,14 @@ LIMITED = config.Auth("L", "limited", policy=config.Policy())
 OWN = config.Auth("OWN", "generated")
 
 
+def cluster(hosts: str = "127.0.0.1", secret: str = "") -> config.Config:
+    rows = [{"id": n, "host": host, "port": 9991} for n, host in enumerate(hosts.split())]
+    return config.parse({"cluster": {"secret": secret} if secret else {}, "db": rows}, "f")
+
+
 def keys(*auth: config.Auth, hosts: str = "127.0.0.1", secret: str = "") -> credentials.Keys:
     """Those of a cluster on these hosts, seen from 127.0.0.1."""
-    rows = [{"id": n, "host": host, "port": 9991} for n, host in enumerate(hosts.split())]
-    raw = {"cluster": {"secret": secret} if secret else {}, "db": rows}
-    settings = replace(config.parse(raw, "f"), auth=auth)
+    settings = replace(cluster(hosts, secret), auth=auth)
     return credentials.keys(settings, lambda: OWN, lambda host: host == "127.0.0.1")
 
 
@@ -63,8 +66,7 @@ def test_the_operators_key_is_the_first_that_nothing_limits() -> None:
 def test_who_has_a_limited_key_has_neither_the_operators_nor_the_clusters() -> None:
     found = keys(LIMITED)
     assert (found.operator, found.auth) == (OWN, (LIMITED,))
-    as_known_to_them = credentials.cluster_key(config.parse({}, "f"), (LIMITED,))
-    assert found.cluster != as_known_to_them
+    assert found.cluster != credentials.cluster_key(cluster(), (LIMITED,))
     shared = keys(LIMITED, secret="of the cluster", hosts="127.0.0.1 192.0.2.1")
     assert shared.operator.secret_access_key not in (OWN.secret_access_key, "limited")
     other = keys(LIMITED, secret="another", hosts="127.0.0.1 192.0.2.1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import urllib.request
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -228,21 +229,26 @@ def test_a_process_that_joins_names_its_seeds(
     assert found == [f"http://192.0.2.{n}:9464/metrics" for n in (1, 2)]
 
 
-def test_one_look_tells_by_its_exit_code_that_a_process_is_down(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def answering() -> Iterator[str]:
+    """The address of a process that shows metrics."""
     with HTTPServer(("127.0.0.1", 0), Metrics) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        here = f"127.0.0.1:{server.server_port}"
-        with socket.socket() as gone:
-            gone.bind(("127.0.0.1", 0))  # and does not listen
-            line = ["--once", "-interval", "0.1", here]
-            assert top.main(line, {}) == 0
-            assert "1 of 1 processes" in capsys.readouterr().out
-            assert top.main([*line, f"127.0.0.1:{gone.getsockname()[1]}"], {}) == 1
+        yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+def test_one_look_tells_by_its_exit_code_that_a_process_is_down(
+    answering: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["--once", "-interval", "0.1", answering]
+    assert top.main(line, {}) == 0
+    assert "1 of 1 processes" in capsys.readouterr().out
+    with socket.socket() as gone:
+        gone.bind(("127.0.0.1", 0))  # and does not listen
+        assert top.main([*line, f"127.0.0.1:{gone.getsockname()[1]}"], {}) == 1
     said = capsys.readouterr().out
     assert "1 of 2 processes" in said
     assert "metrics_host" in said
