@@ -88,7 +88,11 @@ class Operation:
 
 OPERATIONS: Final = {
     "db": (
-        Operation("status", "", "the whole cluster as a table"),
+        Operation(
+            "status",
+            "",
+            "the whole cluster as a table; exit code 1 unless one leads and every member answers",
+        ),
         Operation("step-down", "", "let another member lead"),
         Operation("remove-member", "ID", "take a member out of the cluster"),
         Operation("backup", "FILE", "write the state of this moment to FILE, and check it"),

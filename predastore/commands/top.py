@@ -57,7 +57,7 @@ def parser() -> flags.Parser:
         prog="s3d top",
         usage="s3d top [ADDRESS ...] [flags]",
         description="Shows requests, nodes, members and processes, live. ADDRESS: host:port of a "
-        "process that was started with -metrics-port.",
+        "process that was started with -metrics-port; without any, the hosts of the configuration.",
     )
     made.add_argument("address", nargs="*", metavar="ADDRESS", help=argparse.SUPPRESS)
     output = made.add_argument_group("Output")
@@ -69,7 +69,12 @@ def parser() -> flags.Parser:
         metavar="SECONDS",
         help="between two looks (default: 2)",
     )
-    output.add_argument("-once", "--once", action="store_true", help="look once, and print it")
+    output.add_argument(
+        "-once",
+        "--once",
+        action="store_true",
+        help="look once, and print it; exit code 1 where a process does not answer",
+    )
     flags.add(made, [flag for flag in flags.FLAGS if flag.name in ("config", "metrics-port")])
     about = made.add_argument_group("About")
     about.add_argument("-h", "-help", "--help", action="help", help="show this and exit")
