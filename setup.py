@@ -22,7 +22,7 @@ OPTIMIZED = ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-DNDEBUG", *FORTIFI
 CFLAGS = ["-std=c11", *WARNINGS, *HARDENING, *OPTIMIZED]
 LDFLAGS = ["-Wl,-z,relro,-z,now,-z,noexecstack"]
 
-KERNELS = ["chunked", "crc", "frame", "gf256", "quic", "sigv4", "syncer", "udp"]
+KERNELS = ["chunked", "crc", "frame", "gf256", "lmdbfile", "quic", "sigv4", "syncer", "udp"]
 DEPENDS = ["setup.py", *glob("predastore/_fast/*.h")]
 
 

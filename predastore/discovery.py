@@ -28,7 +28,7 @@ from predastore.backend.ring_table import (
     departure,
 )
 from predastore.config import Config, Db, Node
-from predastore.errors import InUse, PredastoreError, TooFewNodes
+from predastore.errors import InUse, PredastoreError, StoreFailed, TooFewNodes
 from predastore.gossip import Agent, DbFacts, Facts, NodeFacts, Record
 from predastore.gossip.messages import Changed, Heeded, Welcome, Welcomed, shortened
 from predastore.joining import WELCOME
@@ -39,7 +39,7 @@ from predastore.limits import (
     RING_RETRY_MS,
 )
 from predastore.node.client import NodeClient
-from predastore.node.store import Store as NodeStore
+from predastore.node.running import RunningNode
 from predastore.rivals import Ownership, other_addresses
 from predastore.roles import Roles
 from predastore.rpc import CallContext, Endpoint, Method, Reply, Service
@@ -53,7 +53,7 @@ CHANGED = "cluster.changed"
 
 
 class Discovery:
-    """`stores`: of the nodes that run in this process. `config_changed`: called after the store
+    """`nodes`: those that run in this process. `config_changed`: called after the store
     got another ring."""
 
     def __init__(
@@ -61,13 +61,13 @@ class Discovery:
         endpoint: Endpoint,
         settings: Config,
         chosen: Roles,
-        stores: Sequence[NodeStore],
+        nodes: Sequence[RunningNode],
         cluster_key: bytes = b"",
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
         self._roles = chosen
-        self._stores = stores
+        self._nodes = nodes
         self._file = FileRows(rows_of(settings.nodes))
         self._own = rows_of(chosen.nodes)
         self._ring: RingStore | None = None
@@ -183,8 +183,13 @@ class Discovery:
 
     async def _node_facts(self) -> tuple[NodeFacts, ...]:
         nodes = []
-        for row, store in zip(self._own, self._stores, strict=True):
-            status = await store.status()
+        for row, node in zip(self._own, self._nodes, strict=True):
+            try:
+                status = await node.status()
+            except StoreFailed:
+                failure = shortened(node.problem)
+                nodes.append(NodeFacts(row.id, row.host, row.port, failure=failure))
+                continue
             used, free = status.used_bytes, status.free_bytes
             failure = shortened(status.failure)
             nodes.append(NodeFacts(row.id, row.host, row.port, used, free, failure))

@@ -9,6 +9,7 @@ from typing import Final
 
 from predastore import __version__, metrics
 from predastore.backend.distributed import DistributedStore
+from predastore.errors import StoreFailed
 from predastore.wiring import Parts
 
 _NODE_UP = metrics.gauge(
@@ -143,8 +144,13 @@ class Gauges:
         _HEALING_NODES.child("lost").value = len(said.lost_nodes)
 
     async def _fill_nodes(self) -> None:
-        for store in self._parts.nodes:
-            status, node = await store.status(), str(store.node_id)
+        for running in self._parts.nodes:
+            node = str(running.node_id)
+            try:
+                status = await running.status()
+            except StoreFailed:
+                _NODE_FAILED.child(node).value = 1
+                continue
             _NODE_FAILED.child(node).value = int(bool(status.failure))
             _NODE_SHARDS.child(node).value = status.shard_count
             _NODE_BAD.child(node).value = status.bad_shards

@@ -311,6 +311,7 @@ LEASE_GIVE_UP_S_MAX: Final = 1.0  # at the end of a process: the lease would exp
 NODE_WATCH_MS: Final = 3_000  # between two questions to each node
 NODE_STATUS_TIMEOUT_MS: Final = 2_000
 NODE_TAKES_TIMEOUT_MS: Final = 1_000  # the same, where somebody waits to hear if writes can be done
+NODE_OPEN_RETRY_MS: Final = 10_000  # until a store that could not be opened is tried again
 NODE_LOST_MS: Final = 900_000  # down for so long, its shards are built again elsewhere
 RECONCILE_PERIOD_MS: Final = 86_400_000  # between two comparisons of all nodes with all records
 ORPHAN_AGE_MS: Final = 3_600_000  # far more than lies between a shard's commit and its record's

@@ -3,7 +3,8 @@
 Everything is opened in the order of the layer table onto one stack, and closed in reverse:
 locks, cluster endpoint, shard nodes, database members, backend, S3. A database member that can
 not go on (its fsync failed) resolves `failed`: nothing after it could be trusted. A shard node
-whose disk fails takes no more writes, and its reads are checked: the others carry on.
+whose disk fails takes no more writes, and its reads are checked; one that can not be opened is
+tried again (node.running): the others carry on.
 """
 
 from __future__ import annotations
@@ -30,13 +31,20 @@ from predastore.coding.placement import Ring
 from predastore.config import Auth, Config, Db, Node
 from predastore.discovery import Discovery, rows_of
 from predastore.edited import EditedFile
-from predastore.errors import ConfigError, PredastoreError
+from predastore.errors import (
+    ConfigError,
+    CorruptData,
+    InUse,
+    OtherVersion,
+    PredastoreError,
+    StartupError,
+)
 from predastore.httpd.message import Done, Handler, Request
 from predastore.httpd.server import Server
 from predastore.httpd.sigv4 import Verifier
 from predastore.node import server as node_server
 from predastore.node.client import NodeClient
-from predastore.node.store import Store as NodeStore
+from predastore.node.running import RunningNode
 from predastore.readiness import Writes
 from predastore.reload import Apply, Reloader
 from predastore.rpc import Endpoint, self_signed
@@ -45,8 +53,8 @@ from predastore.s3.server import S3Service, host_id_of
 from predastore.s3db import rest, service
 from predastore.s3db.client import Client
 from predastore.s3db.member import Member
+from predastore.s3db.opening import open_tables
 from predastore.s3db.raft.messages import Address
-from predastore.s3db.store import Store as DbStore
 from predastore.telemetry import Telemetry
 from predastore.watchdog import Probe
 
@@ -62,7 +70,7 @@ class Parts:
         self.auth = settings.auth  # [[auth]] as it is in force
         self.objects: Objects | None = None
         self.store: DistributedStore | FilesystemStore | None = None
-        self.nodes: list[NodeStore] = []
+        self.nodes: list[RunningNode] = []
         self.members: list[Member] = []
         self.healing: Healing | None = None
         self.discovery: Discovery | None = None
@@ -165,7 +173,13 @@ class Parts:
 
     async def _open_filesystem(self, stack: contextlib.AsyncExitStack) -> None:
         base_path = self.settings.base_path
-        state = LocalState(base_path / ".predastore" / "state")
+        try:
+            state = LocalState(base_path / ".predastore" / "state")
+        except CorruptData as error:
+            raise StartupError(
+                f"{error}. It holds the records of all buckets and objects: put it back from a "
+                f"copy; the objects' own files, below {base_path}, were not touched"
+            ) from error
         stack.push_async_callback(state.close)
         self.probes.append(lambda: state.get("buckets", b"-"))
         rows = self.settings.buckets
@@ -187,6 +201,10 @@ class Parts:
         await rivals.check(settings, self.roles, key)
         for row in self.roles.nodes:
             await self._open_node(stack, endpoint, row)
+        for kind in (InUse, OtherVersion):  # started twice; the wrong program
+            errors = [node.error for node in self.nodes if isinstance(node.error, kind)]
+            if errors and len(errors) == len(self.nodes):
+                raise errors[0]
         for member in self.roles.members:
             await self._open_member(stack, endpoint, member)
         self.discovery = Discovery(endpoint, settings, self.roles, self.nodes, key)
@@ -199,21 +217,22 @@ class Parts:
     async def _open_node(
         self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, row: Node
     ) -> None:
-        store = await NodeStore.open(
+        node = RunningNode(
             row.path,
             node_id=row.id,
             cluster_id=credentials.cluster_id(self.settings),
             scrub_days=self.settings.cluster.scrub_days,
         )
-        stack.push_async_callback(store.close)
-        self.nodes.append(store)  # not served before this process owns the node
+        stack.push_async_callback(node.close)
+        await node.start()
+        self.nodes.append(node)  # not served before this process owns the node
         with daemon.listening(row.listen_host, row.port, f"[[nodes]] id {row.id}, port"):
             await endpoint.listen(f"node/{row.id}", row.listen_host, row.port)
 
     async def _open_member(
         self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, row: Db
     ) -> None:
-        store = DbStore(row.path / "store", durable=False)
+        store = open_tables(row.path, row.id)
         stack.callback(store.close)
         self.probes.append(lambda: asyncio.to_thread(store.get, "buckets", b"-"))
         member = await Member.open(
@@ -279,7 +298,7 @@ class Parts:
 
         def owned() -> None:
             for node in self.nodes:
-                endpoint.serve(f"node/{node.node_id}", node_server.service(node))
+                endpoint.serve(f"node/{node.node_id}", node_server.service_of(node.opened))
 
         discovery.start(
             RingStore(state, code.shards),

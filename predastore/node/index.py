@@ -5,8 +5,9 @@ record is durable. Changes collect in a layer in memory; from time to time the l
 written to lmdb, in one transaction that lmdb syncs, together with a checkpoint: the place in the
 log up to which lmdb is complete. So lmdb is never written to without a sync, and thus survives a
 power cut; no request waits for it; and after any stop, clean or not, the changes since the
-checkpoint are read from the log again (recovery.py). If lmdb is missing, does not open, is
-another store's, or does not fit the segments, it is deleted and built from the segments.
+checkpoint are read from the log again (recovery.py). If lmdb is missing, is damaged in any way, is
+another store's, or does not fit the segments, it is deleted and built from the segments: every page
+is looked at before it is opened, and every value ends with a CRC (lmdbfile.py).
 
 lmdb tables: `shards` key -> entry (shard.py); `segments` number, 4 bytes big endian -> use
 (usage.py); `bad` key -> its bad stripes (badblocks.py); `meta` "state" -> msgpack of `_State`.
@@ -19,6 +20,7 @@ dropped only after lmdb has it, so nothing is ever missed.
 from __future__ import annotations
 
 import heapq
+import secrets
 import shutil
 import struct
 import threading
@@ -30,6 +32,7 @@ from pathlib import Path
 import lmdb
 import msgspec
 
+from predastore import lmdbfile
 from predastore.errors import FormatError, NodeFull, StoreFailed
 from predastore.limits import (
     NODE_INDEX_LAYER_BYTES_MAX,
@@ -48,8 +51,11 @@ from predastore.node.shard import (
 )
 from predastore.node.usage import SegmentUse, Usage
 
-FORMAT = 4
+FORMAT = 5
 _STATE = b"state"
+_FILE_NAME = "data.mdb"  # lmdb's
+# Its name is taken by something else, or nobody may read it: it is built again in its place.
+_NO_INDEX = (FileExistsError, NotADirectoryError, PermissionError)
 
 
 class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
@@ -117,14 +123,16 @@ class Index:
             raw = transaction.get(_STATE, db=self._meta)
             if raw is None:
                 return
-            state = msgspec.msgpack.decode(raw, type=_State)
+            state = msgspec.msgpack.decode(lmdbfile.unsealed(raw), type=_State)
             if state.format != FORMAT or state.store_id != self._store_id:
                 raise FormatError("the index is of another format or another store")
+            if state.shard_count != transaction.stat(self._shards)["entries"]:
+                raise FormatError("the index has not as many shards as it says")
             for number, use in transaction.cursor(db=self._segments):
-                decoded = SegmentUse.decode(bytes(use))
+                decoded = SegmentUse.decode(lmdbfile.unsealed(use))
                 self.usage.segments[int.from_bytes(number, "big")] = decoded
             for key, stripes in transaction.cursor(db=self._bad):
-                self.bad.load(bytes(key), bytes(stripes))
+                self.bad.load(bytes(key), lmdbfile.unsealed(stripes))
         self.shard_count = state.shard_count
         self.scrub = self._stored_scrub = state.scrub
         self.checkpoint = state.checkpoint
@@ -137,7 +145,7 @@ class Index:
         try:
             with self._environment.begin(buffers=True) as transaction:
                 found = transaction.get(key, db=self._shards)
-                return None if found is None else bytes(found)
+                return None if found is None else lmdbfile.unsealed(bytes(found))
         except lmdb.Error as error:
             raise _unreadable(error) from error
 
@@ -155,9 +163,9 @@ class Index:
                 cursor = transaction.cursor(db=self._shards)
                 stored = cursor.iternext() if cursor.set_range(after + b"\0") else iter(())
                 for key, entry in heapq.merge(
-                    stored, ((key, None) for key in changed), key=lambda item: item[0]
+                    stored, ((key, b"") for key in changed), key=lambda item: item[0]
                 ):
-                    value = overlay.get(key, entry)
+                    value = overlay[key] if key in overlay else lmdbfile.unsealed(entry)
                     if value is not None and (not found or found[-1][0] != key):
                         found.append((key, value))
                         if len(found) == limit:
@@ -245,25 +253,19 @@ class Index:
         StoreFailed if lmdb can not."""
         try:
             with self._environment.begin(write=True) as transaction:
-                # In key order, so that neighbours share pages while they are hot.
-                for key in sorted(frozen.changes):
-                    entry = frozen.changes[key]
-                    if entry is None:
-                        transaction.delete(key, db=self._shards)
-                    else:
-                        transaction.put(key, entry, db=self._shards)
-                for number, use in frozen.uses.items():
-                    name = number.to_bytes(4, "big")
-                    if use is None:
-                        transaction.delete(name, db=self._segments)
-                    else:
-                        transaction.put(name, use, db=self._segments)
-                for key, stripes in frozen.bad.items():
-                    if stripes is None:
-                        transaction.delete(key, db=self._bad)
-                    else:
-                        transaction.put(key, stripes, db=self._bad)
-                transaction.put(_STATE, frozen.state, db=self._meta)
+                uses = {number.to_bytes(4, "big"): use for number, use in frozen.uses.items()}
+                for table, changes in (
+                    (self._shards, frozen.changes),
+                    (self._segments, uses),
+                    (self._bad, frozen.bad),
+                    (self._meta, {_STATE: frozen.state}),
+                ):
+                    # In key order, so that neighbours share pages while they are hot.
+                    for key, value in sorted(changes.items()):
+                        if value is None:
+                            transaction.delete(key, db=table)
+                        else:
+                            transaction.put(key, lmdbfile.sealed(key, value), db=table)
         except lmdb.DiskError as error:
             raise NodeFull(f"no room for the node's index: {error}") from error
         except (lmdb.Error, OSError) as error:
@@ -290,21 +292,38 @@ def _unreadable(error: lmdb.Error) -> StoreFailed:
 
 def open_index(path: Path, store_id: str) -> Index:
     """The index in a folder, made if there is none. FormatError if what is there is no index of
-    this store; `discard_index` and open again."""
-    path.mkdir(exist_ok=True)
+    this store, or damaged; `discard_index` and open again. OSError, StoreFailed: it can not be
+    opened now."""
     environment: lmdb.Environment | None = None
     try:
+        path.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):
+            lmdbfile.check(path / _FILE_NAME, with_crcs=True)
         environment = lmdb.open(
-            str(path), map_size=NODE_INDEX_MAP_BYTES, max_dbs=4, max_spare_txns=4
+            str(path), map_size=NODE_INDEX_MAP_BYTES, max_dbs=4, max_spare_txns=4, mode=0o600
         )
         return Index(environment, store_id)
-    except (lmdb.Error, msgspec.MsgspecError, FormatError, struct.error) as error:
+    except (lmdb.Error, msgspec.MsgspecError, FormatError, struct.error, *_NO_INDEX) as error:
         if environment is not None:
             environment.close()
+        if isinstance(error, lmdb.Error) and not lmdbfile.is_damage(error):
+            raise StoreFailed(f"the index in {path} can not be opened: {error}") from error
         raise FormatError(f"the index in {path} can not be used: {error}") from error
 
 
 def discard_index(path: Path) -> None:
-    """Deletes the index; it is derived data."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(path)
+    """Deletes the index, which is derived data, and whatever has its name. A folder that is a mount
+    or a link to one stays, empty; what can not be emptied is renamed."""
+    try:
+        if path.is_dir():
+            for entry in path.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+        elif path.exists() or path.is_symlink():
+            path.unlink()
+    except OSError:
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.damaged")
+        path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)

@@ -30,6 +30,12 @@ class Opened:
     report: Report
     store_id: str
 
+    def close(self) -> None:
+        """Lets go of all of it, where no store has taken it over."""
+        self.index.close()
+        self.appender.close()
+        self.lock.release()
+
 
 def open_files(
     path: Path, node_id: int, cluster_id: bytes, segment_bytes_max: int, disk: Disk

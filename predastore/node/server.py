@@ -5,6 +5,8 @@ Errors cross as themselves. A block is at most BLOCK_BYTES_MAX; more is refused 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from predastore.limits import BLOCK_BYTES_MAX
 from predastore.node import messages
 from predastore.node.store import Store
@@ -14,8 +16,12 @@ _DONE = Reply(messages.Done())
 
 
 class _Handlers:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, opened: Callable[[], Store]) -> None:
+        self._opened = opened
+
+    @property
+    def _store(self) -> Store:
+        return self._opened()
 
     async def put(self, request: messages.Put, payload: memoryview, _: CallContext) -> Reply:
         await self._store.put(request.ref, payload, request.crc)
@@ -62,7 +68,12 @@ class _Handlers:
 
 def service(store: Store) -> Service:
     """The methods that a node offers under its peer name ("node/3")."""
-    to = _Handlers(store)
+    return service_of(lambda: store)
+
+
+def service_of(opened: Callable[[], Store]) -> Service:
+    """The same of a store that may not be open: `opened` raises then what the callers get."""
+    to = _Handlers(opened)
     done = messages.Done
     return {
         "shard.put": Method(messages.Put, done, to.put, BLOCK_BYTES_MAX),

@@ -69,6 +69,7 @@ from predastore.node.threads import Threads
 from predastore.node.upkeep import Upkeep
 from predastore.node.writer import Writer
 from predastore.rpc import Buffer
+from predastore.threads import in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -159,8 +160,10 @@ class Store:
         if not NODE_SEGMENT_BYTES_MIN <= segment_bytes_max <= NODE_SEGMENT_BYTES_MAX:
             raise ValueError("segment_bytes_max is out of its range")
         folder = Path(path)
-        opened = await asyncio.to_thread(
-            open_files, folder, node_id, cluster_id, segment_bytes_max, disk or RealDisk()
+        opened = await in_thread(
+            None,
+            *(open_files, folder, node_id, cluster_id, segment_bytes_max, disk or RealDisk()),
+            undo=Opened.close,
         )
         store = cls(
             folder,

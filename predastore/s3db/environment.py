@@ -1,4 +1,5 @@
 """One open lmdb file of a store: its flags, its sub-databases, and whether it is ours and whole.
+All of its pages are looked at before lmdb maps them (lmdbfile.py).
 
 ~meta      "format" -> u32 big endian, "applied" -> u64 big endian, and the space counter
 ~long      the ends of long keys (keys.py)
@@ -17,8 +18,14 @@ from typing import Final
 
 import lmdb
 
-from predastore import fs
-from predastore.errors import CorruptData, FormatError, NodeFull, UnsupportedFormat
+from predastore import fs, lmdbfile
+from predastore.errors import (
+    CorruptData,
+    FormatError,
+    NodeFull,
+    StoreFailed,
+    UnsupportedFormat,
+)
 from predastore.limits import (
     RAFT_RESERVE_BYTES,
     STORE_NO_ROOM_BYTES,
@@ -34,7 +41,6 @@ _APPLIED_KEY: Final = b"applied"
 _INTERNAL: Final = ("~meta", "~long", "~requests", "~window")
 _CREATION_MAP_BYTES: Final = 1 << 20
 _MODE: Final = 0o600  # of the file, and of the lock file beside it
-_META_PAGES_BYTES_MIN: Final = 8_192  # a shorter file was cut; lmdb would take it for a new one
 
 
 @dataclass
@@ -153,10 +159,10 @@ def _open(
     readonly: bool = False,
     lock: bool = True,
 ) -> lmdb.Environment:
-    if file.exists() and file.stat().st_size < _META_PAGES_BYTES_MIN:
-        raise CorruptData(f"{file}: only {file.stat().st_size} bytes: not a store, or cut short")
+    if file.exists():
+        lmdbfile.check(file)
     try:
-        env = lmdb.open(
+        return lmdb.open(
             os.fspath(file),
             subdir=False,
             map_size=map_bytes,
@@ -169,12 +175,9 @@ def _open(
             max_spare_txns=8,
         )
     except lmdb.Error as error:
+        if not lmdbfile.is_damage(error):
+            raise StoreFailed(f"{file}: it can not be opened now: {error}") from error
         raise CorruptData(f"{file}: lmdb can not open it: {error}") from error
-    used_bytes = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-    if file.stat().st_size < used_bytes and env.info()["last_txnid"] > 0:
-        env.close()
-        raise CorruptData(f"{file}: cut short: {used_bytes} bytes are in use")
-    return env
 
 
 def _sub_databases(
@@ -193,8 +196,11 @@ def _sub_databases(
         raise UnsupportedFormat(
             f"{env.path()}: format {version}; this program reads {FORMAT}: use a newer one"
         )
-    names = [bytes(name).decode() for name, _ in txn.cursor(db=env.open_db(None, txn))]
-    opened.tables = {name: _table(opened, txn, name) for name in names if name not in _INTERNAL}
+    try:
+        names = [bytes(name).decode() for name, _ in txn.cursor(db=env.open_db(None, txn))]
+        opened.tables = {name: _table(opened, txn, name) for name in names if name not in _INTERNAL}
+    except (lmdb.Error, UnicodeDecodeError) as error:
+        raise CorruptData(f"{env.path()}: its tables can not be opened: {error}") from error
     return opened
 
 

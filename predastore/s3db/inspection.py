@@ -2,9 +2,9 @@
 
 Every frame of the journal, every entry of every table, and whether the tables stand where the
 journal can go on from: what a start would check, and what it takes for granted. lmdb has no
-checksums: what is found damaged of its pages is what can not be walked or read. The store of a
-member that was not stopped in order is looked at as its next start would see it, in a temporary
-copy beside it.
+checksums: what is found damaged of its pages is what is not whole or not in order (lmdbfile.py).
+The store of a member that was not stopped in order is looked at as its next start would see it, in
+a temporary copy beside it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from predastore.errors import PredastoreError
 from predastore.s3db import checkpoint, environment, identity, keys
 from predastore.s3db.raft.disk import AppendFile, OsDisk
 from predastore.s3db.raft.journal import Journal
+from predastore.s3db.raft.messages import Marker
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.snapshots import peek_note
 from predastore.s3db.store import FILE_NAME
@@ -115,6 +116,13 @@ def inspect(member: int, directory: Path, cluster_id: bytes) -> Report:
     if not report.damage:
         _noting(report, together)
     return report
+
+
+def journal_marker(path: Path, member: int) -> Marker | None:
+    """After which entry the journal in a directory begins; None if there is none. StartupError
+    where it is damaged or another member's; nothing is changed."""
+    loaded = Journal(_LookOnly(path, []), member).load()
+    return None if loaded is None else loaded.marker
 
 
 def _noting(report: Report, step: Callable[[], None]) -> None:

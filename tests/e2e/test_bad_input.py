@@ -96,10 +96,10 @@ def test_a_taken_port(tmp_path: Path) -> None:
 def test_data_of_a_newer_version(tmp_path: Path) -> None:
     with development(tmp_path) as server:
         assert server.stop() == 0
-    file = tmp_path / "data" / "nodes" / "node-2" / "node.id"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
+    for file in (tmp_path / "data" / "nodes").glob("node-*/node.id"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
     said = refused(tmp_path, 65, "-config", "dev.toml", "-base-path", "data")
-    assert "node-2/node.id has format 99, this program reads 1; run the version that" in said
+    assert "node-1/node.id has format 99, this program reads 1; run the version that" in said
 
 
 @pytest.mark.parametrize("backend", ["filesystem", "distributed"])

@@ -30,6 +30,7 @@ from predastore._fast import frame
 from predastore._fast.crc import crc32c
 from predastore.errors import ShardCorrupt, StartupError
 from predastore.limits import MIB
+from predastore.lmdbfile import sealed
 from predastore.node.index import FORMAT
 from predastore.node.judging import Report
 from predastore.node.segment import HEADER_BYTES
@@ -120,7 +121,8 @@ def test_an_index_of_another_format_is_built_again_and_not_guessed_at(tmp_path: 
     for state in (b"?", msgspec.msgpack.encode([FORMAT + 1, "x", [1, 64, 0], 5]), b"\x90"):
         environment = lmdb.open(str(tmp_path / "index"), max_dbs=4)
         with environment.begin(write=True) as transaction:
-            transaction.put(b"state", state, db=environment.open_db(b"meta", transaction))
+            meta = environment.open_db(b"meta", transaction)
+            transaction.put(b"state", sealed(b"state", state), db=meta)
         environment.close()
         found, report = run(found_in(tmp_path, shards))
         assert found == list(shards)
