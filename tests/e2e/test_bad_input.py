@@ -82,6 +82,7 @@ def test_a_good_configuration_is_fine_and_nothing_is_touched(tmp_path: Path) -> 
         "c.toml: fine; this host would run S3 on 0.0.0.0 port 8443 (distributed), "
         "node 4 in data/nodes/node-4\n"
         "c.toml: may be lost: any 2 nodes, any 2 members, any 2 hosts\n"
+        "c.toml: writes need 4 of 5 shards; they go on without any 1 node, any 1 host\n"
     )
     assert [file.name for file in tmp_path.iterdir()] == ["c.toml"]
 
