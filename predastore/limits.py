@@ -353,7 +353,6 @@ FILE_BLOCK_BYTES: Final = MIB  # of a plain file under one CRC
 FILE_BLOCKS_AHEAD: Final = 2  # being read and being sent
 FILE_SEGMENTS_MAX: Final = 64  # of a key that is a plain file; each may be a directory to make
 FILE_LOCKS: Final = 64  # paths share them
-FILE_OPEN_TRIES_MAX: Final = 4  # a file can move from tmp to its path once between two looks
 ADOPTED_AT_ONCE: Final = 64  # files that become objects in one commit
 ADOPTED_READ_BYTES: Final = 16 * MIB  # of such a file, in one turn of a thread
 FILE_WRITEBACK_BYTES: Final = 8 * MIB  # pushed to disk as it comes, so that the sync is short

@@ -7,6 +7,7 @@
 | `interface` | what callers hand in and get back; the ByteStore seam |
 | `objects`, `buckets`, `uploads` | the operations; `Objects` has them all |
 | `permits` | leave to change a bucket, checked again by the commit |
+| `readers` | what readers need, so that nothing is taken from under them |
 | `core`, `commit_ops` | conditional commits, what follows them, and what they are made of |
 | `assembly`, `upload_listing` | completing an upload, and listing those in progress |
 | `collector`, `upload_garbage` | bytes that nothing refers to any more; what uploads leave |

@@ -17,13 +17,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from predastore.backend import records
 from predastore.backend.interface import ByteStore
+from predastore.backend.readers import Readers
 from predastore.backend.records import OBJECTS, PARTS, Extent, GarbageRecord
 from predastore.backend.state import GlobalState
 from predastore.backend.upload_garbage import end_uploads, release_parts
@@ -48,12 +47,14 @@ logger = logging.getLogger(__name__)
 class _Entry:
     """A `deleted:` entry that waits until `due` (loop time). `is_small`: its record. `alone`: it is
     worked off so, as it is many extents or could not be let go of together with others. `ended`:
-    its record, where that tells of uploads that have ended."""
+    its record, where that tells of uploads that have ended. `looks`: who looks at its key since
+    then, or before, needs its extents."""
 
-    __slots__ = ("alone", "due", "ended", "is_small", "key", "retry_s", "table")
+    __slots__ = ("alone", "due", "ended", "is_small", "key", "looks", "retry_s", "table")
 
-    def __init__(self, table: str, key: bytes, stored: bytes, due: float) -> None:
+    def __init__(self, table: str, key: bytes, stored: bytes, due: float, looks: int) -> None:
         self.table = table
+        self.looks = looks
         self.key = key
         self.is_small = len(stored) <= COLLECTOR_SMALL_BYTES
         self.due = due
@@ -84,10 +85,16 @@ class Collector:
     """`retire` what a commit kept; a background task, begun by `start` or then, does the rest."""
 
     def __init__(
-        self, state: GlobalState, store: ByteStore, *, scan_s: float = COLLECTOR_SCAN_S
+        self,
+        state: GlobalState,
+        store: ByteStore,
+        readers: Readers,
+        *,
+        scan_s: float = COLLECTOR_SCAN_S,
     ) -> None:
         self._state = state
         self._store = store
+        self._readers = readers
         self._scan_s = scan_s
         self._waiting: list[_Entry] = []  # heaps, these and
         self._alone: list[_Entry] = []
@@ -95,7 +102,6 @@ class Collector:
         self._known_bytes = 0
         self._has_refused = False  # there are entries that there was no room for
         self._tables = (OBJECTS, PARTS)
-        self._readers: Counter[bytes] = Counter()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -117,19 +123,6 @@ class Collector:
         """Entries known and not yet collected."""
         return len(self._known)
 
-    @contextmanager
-    def reading(self, extents: Sequence[Extent]) -> Iterator[None]:
-        """Keeps the extents from being released by this process meanwhile."""
-        ids = [extent.write_id for extent in extents]
-        self._readers.update(ids)
-        try:
-            yield
-        finally:
-            for write_id in ids:
-                self._readers[write_id] -= 1
-                if not self._readers[write_id]:
-                    del self._readers[write_id]
-
     async def retire(self, table: str, kept: Sequence[tuple[bytes, bytes]]) -> None:
         """Takes note of the entries (key, stored record) that a commit left in `table`.
 
@@ -137,8 +130,7 @@ class Collector:
         """
         if not kept:
             return
-        now = asyncio.get_running_loop().time()
-        entries = [_Entry(table, key, stored, now + self._store.grace_s) for key, stored in kept]
+        entries = self._entries(table, kept)
         if self._store.grace_s == 0:
             try:
                 async for taken in self._batches(_given(entries, kept), at_once=True):
@@ -146,6 +138,10 @@ class Collector:
             except PredastoreError as error:
                 logger.warning("garbage collection will go on later", extra={"error": str(error)})
         self._add(entries)
+
+    def _entries(self, table: str, found: Sequence[tuple[bytes, bytes]]) -> list[_Entry]:
+        due, looks = asyncio.get_running_loop().time() + self._store.grace_s, self._readers.now
+        return [_Entry(table, key, stored, due, looks) for key, stored in found]
 
     # --- background -----------------------------------------------------------------------
 
@@ -204,7 +200,6 @@ class Collector:
     async def _scan(self) -> None:
         """Adds the entries that other processes, or an earlier one, left behind, or that there was
         no room for."""
-        due = asyncio.get_running_loop().time() + self._store.grace_s
         self._has_refused = False
         self._tables = self._tables[::-1]  # that one may be full of them is no matter to the other
         for table in self._tables:
@@ -213,8 +208,7 @@ class Collector:
                 page = await self._state.list(
                     table, records.DELETED_PREFIX, b"", after, COLLECTOR_BATCH_MAX
                 )
-                found = [_Entry(table, key, stored, due) for key, stored in page.entries]
-                if not self._add(found):
+                if not self._add(self._entries(table, page.entries)):
                     return
                 truncated, after = page.truncated, page.next
 
@@ -297,7 +291,7 @@ class Collector:
         wanted = [
             (entry, extents)
             for entry, extents in taken
-            if extents is not None and not any(each.write_id in self._readers for each in extents)
+            if extents is not None and not self._is_needed(entry, extents)
         ]
         every = [each for _, extents in wanted for each in extents]
         gone = await self._store.release(every) if every else []
@@ -310,6 +304,14 @@ class Collector:
             start = end
         return done
 
+    def _is_needed(self, entry: _Entry, extents: Sequence[Extent]) -> bool:
+        """Whether readers of this process still need what an entry lets go of."""
+        if self._readers.hold(extents):
+            return True
+        if self._store.grace_s or entry.table != OBJECTS:
+            return False
+        return self._readers.look_at(records.hash_of_deleted(entry.key), entry.looks)
+
     async def _has_ended(self, entry: _Entry) -> bool:
         """Whether nothing is left of the uploads that an entry tells of, if it does."""
         if entry.ended is None:
@@ -317,8 +319,7 @@ class Collector:
         if not entry.ended.uploads:
             return await release_parts(self._state, self._store, entry.ended.upload_id)
         garbage = await end_uploads(self._state, entry.ended.uploads)
-        due = asyncio.get_running_loop().time() + self._store.grace_s
-        self._add([_Entry(PARTS, key, stored, due) for key, stored in garbage])
+        self._add(self._entries(PARTS, garbage))
         entry.retry_s = 0  # there may be more of them
         return not garbage
 

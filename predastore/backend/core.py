@@ -22,6 +22,7 @@ from predastore.backend.collector import Collector
 from predastore.backend.healing.fence import Fence
 from predastore.backend.interface import ByteStore, Condition, Expectation, Written
 from predastore.backend.permits import Permit, Permits, anybody
+from predastore.backend.readers import Readers
 from predastore.backend.records import (
     BUCKETS,
     OBJECTS,
@@ -63,7 +64,8 @@ class Core:
         self._state = state
         self._store = store
         self._permits = Permits(state)
-        self._collector = Collector(state, store)
+        self._readers = Readers()
+        self._collector = Collector(state, store, self._readers)
         self._repairs = RepairQueue(state)
         self._fence = Fence(state)
         self._tasks: set[asyncio.Task[Any]] = set()

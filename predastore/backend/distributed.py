@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from predastore import metrics
 from predastore.backend import records
 from predastore.backend.cluster import Buffer, Cluster, Nodes
-from predastore.backend.interface import Damaged, DigestSink, Place, Source, Written
+from predastore.backend.interface import Damaged, DigestSink, Opened, Place, Source, Written
 from predastore.backend.records import MISSING, Extent, ShardExtent
 from predastore.backend.stripe_reader import StripeReader
 from predastore.backend.stripe_writer import StripeWriter
@@ -95,8 +95,16 @@ class DistributedStore:
         return Written(extent, missing, writer.began_ms)
 
     def read(
-        self, extent: Extent, start: int, end: int, damaged: Damaged, *, certain: bool = False
+        self,
+        extent: Extent,
+        start: int,
+        end: int,
+        damaged: Damaged,
+        opened: Opened,
+        *,
+        certain: bool = False,
     ) -> AsyncGenerator[Buffer, None]:
+        opened()  # the grace time is far longer than a look
         return StripeReader(self._cluster, _sharded(extent), damaged).read(start, end)
 
     async def publish(self, extent: Extent) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from predastore.backend.beneath import Beneath
 from predastore.backend.buffers import Budget, Pool
 from predastore.backend.file_io import read_block
-from predastore.backend.interface import Buffer
+from predastore.backend.interface import Buffer, Opened
 from predastore.backend.publication import Publication
 from predastore.backend.records import FileExtent
 from predastore.errors import ObjectUnreadable
-from predastore.limits import FILE_BLOCKS_AHEAD, FILE_OPEN_TRIES_MAX
+from predastore.limits import FILE_BLOCKS_AHEAD
 from predastore.threads import until_done
 
 
@@ -37,7 +38,7 @@ class FileReader:
         self._pool = pool
 
     async def read(
-        self, extent: FileExtent, start: int, end: int, *, certain: bool
+        self, extent: FileExtent, start: int, end: int, opened: Opened, *, certain: bool
     ) -> AsyncGenerator[Buffer, None]:
         """The bytes [start, end); ObjectUnreadable where the file is not the extent's.
 
@@ -46,6 +47,7 @@ class FileReader:
         """
         size = extent.block_bytes
         descriptor = await self._open(extent, certain=certain)
+        opened()
         held = min(extent.size, size) * FILE_BLOCKS_AHEAD
         blocks = iter(range(start // size, -(-end // size)))
         ahead: deque[asyncio.Task[memoryview]] = deque()
@@ -77,18 +79,22 @@ class FileReader:
 
     async def _open(self, extent: FileExtent, *, certain: bool) -> int:
         """The descriptor of the extent's file, which may be moved to its path meanwhile."""
-        for _ in range(FILE_OPEN_TRIES_MAX):
-            path, is_tmp = self._publication.path_of(extent)
-            try:
-                descriptor: int = await self._in_thread(
-                    self._open_file, path, extent, is_tmp or certain, undo=os.close
-                )
-            except OSError as error:
-                if not is_tmp:
-                    raise ObjectUnreadable(f"{path}: {error.strerror or error}") from error
-            else:
-                return descriptor
-        raise ObjectUnreadable(f"{extent.path}: the file keeps moving")
+        places = [(extent.path, certain)]
+        if (tmp := self._publication.tmp_of(extent)) is not None:
+            places = [(tmp, True), (extent.path, False)]
+        try:
+            descriptor: int = await self._in_thread(self._open_first, places, extent, undo=os.close)
+        except OSError as error:
+            raise ObjectUnreadable(f"{extent.path}: {error.strerror or error}") from error
+        return descriptor
+
+    def _open_first(self, places: Sequence[tuple[str, bool]], extent: FileExtent) -> int:
+        """At the first of the places (path, is it certain) where there is a file."""
+        for path, certain in places[:-1]:
+            with suppress(FileNotFoundError):
+                return self._open_file(path, extent, certain)
+        path, certain = places[-1]
+        return self._open_file(path, extent, certain)
 
     def _open_file(self, path: str, extent: FileExtent, certain: bool) -> int:
         descriptor = self._files.open(path)

@@ -37,7 +37,7 @@ from predastore.backend.body import expect_end, fill, first_bytes
 from predastore.backend.buffers import Budget, Pool
 from predastore.backend.file_io import FileWriter, disk_errors
 from predastore.backend.file_reader import FileReader
-from predastore.backend.interface import Buffer, Damaged, DigestSink, Place, Source, Written
+from predastore.backend.interface import Buffer, Damaged, DigestSink, Opened, Place, Source, Written
 from predastore.backend.pathnames import names_below, settled
 from predastore.backend.plain_names import OBJECTS, OWN_DIRECTORY, PARTS, TMP, Naming
 from predastore.backend.publication import Publication
@@ -174,9 +174,16 @@ class FilesystemStore:
     # --- the rest of a ByteStore ----------------------------------------------------------
 
     async def read(
-        self, extent: Extent, start: int, end: int, damaged: Damaged, *, certain: bool = False
+        self,
+        extent: Extent,
+        start: int,
+        end: int,
+        damaged: Damaged,
+        opened: Opened,
+        *,
+        certain: bool = False,
     ) -> AsyncGenerator[Buffer, None]:
-        stream = self._reader.read(_filed(extent), start, end, certain=certain)
+        stream = self._reader.read(_filed(extent), start, end, opened, certain=certain)
         async with aclosing(stream):
             async for buffer in stream:
                 yield buffer

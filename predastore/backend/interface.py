@@ -140,6 +140,10 @@ class Written:
 Damaged = Callable[[ShardExtent, int], None]
 
 
+# Told that an extent's bytes are in hand.
+Opened = Callable[[], None]
+
+
 class ByteStore(Protocol):
     """Where bytes lie: `distributed` or `filesystem`."""
 
@@ -159,11 +163,19 @@ class ByteStore(Protocol):
         ...
 
     def read(
-        self, extent: Extent, start: int, end: int, damaged: Damaged, *, certain: bool = False
+        self,
+        extent: Extent,
+        start: int,
+        end: int,
+        damaged: Damaged,
+        opened: Opened,
+        *,
+        certain: bool = False,
     ) -> AsyncGenerator[Buffer, None]:
-        """The bytes [start, end). ObjectUnreadable; never a wrong byte. `certain`: the record
-        was just looked up for the second time, so bytes that look like another version's are
-        checked instead of being given up on."""
+        """The bytes [start, end). ObjectUnreadable; never a wrong byte. `opened`: called before the
+        first of them, and before anything that waits for a client: what it is read from now stays,
+        whatever becomes of the record. `certain`: the record was just looked up for the second
+        time, so bytes that look like another version's are checked instead of being given up on."""
         ...
 
     async def publish(self, extent: Extent) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractContextManager
 
 from predastore.backend import records
 from predastore.backend.buckets import Buckets
@@ -31,11 +32,13 @@ from predastore.backend.interface import (
     Condition,
     Expectation,
     Listing,
+    Opened,
     Place,
     Source,
     Written,
 )
 from predastore.backend.permits import Permit
+from predastore.backend.readers import Look
 from predastore.backend.records import (
     BUCKETS,
     OBJECTS,
@@ -123,35 +126,10 @@ class Objects(Buckets, Uploads):
             await self._discard_unless_unknown(written, error)
             raise
         failpoint("put.committed")
+        if not self._store.grace_s:
+            await self._readers.have_passed(records.object_hash(record.bucket, record.key))
         await self._store.publish(written.extent)
         await self._collector.retire(OBJECTS, applied.kept)
-
-    async def copy(
-        self,
-        source_record: ObjectRecord,
-        bucket: str,
-        key: str,
-        attributes: Attributes,
-        expectation: Expectation = NO_EXPECTATION,
-        condition: Condition = ALWAYS,
-        *,
-        permit: Permit | None = None,
-    ) -> ObjectRecord:
-        """Writes what `source_record` refers to as a new object; the source may be the target.
-
-        Raises what `open_read` and `put` do.
-        """
-        async with await self.open_source(source_record, 0, source_record.size) as source:
-            return await self.put(
-                bucket,
-                key,
-                source,
-                source_record.size,
-                attributes,
-                expectation,
-                condition,
-                permit=permit,
-            )
 
     # --- reading --------------------------------------------------------------------------
 
@@ -170,34 +148,56 @@ class Objects(Buckets, Uploads):
             None if stored is None else records.decode(ObjectRecord, stored),
         )
 
-    async def open_read(self, record: ObjectRecord, start: int, end: int) -> Reading:
+    def looking(self, bucket: str, key: str) -> AbstractContextManager[Look]:
+        """Around a `lookup` and the `open_read` of what it finds, which is given the look: it finds
+        the bytes, though the object is replaced or deleted meanwhile. No client is to be waited for
+        within the block, and nothing written: what replaces the object waits for its end."""
+        return self._readers.looking(records.object_hash(bucket, key))
+
+    async def open_read(
+        self, record: ObjectRecord, start: int, end: int, look: Look | None = None
+    ) -> Reading:
         """The bytes [start, end) of a version just looked up, of which the first are had already.
+        `look`: that in which it was looked up; it ends here.
 
         The caller closes it (`aclose`) if it does not read to the end. ObjectReplaced: there is
         another version now, and this one's bytes are gone: look up again. ObjectUnreadable:
         fewer than k shards can be had. S3Error NoSuchKey: the object was deleted meanwhile.
         """
+        opened = _nothing if look is None else look.end
         try:
-            return await Reading(self._read(record, start, end, certain=False)).begin()
+            return await self._begin(record, start, end, opened, certain=False)
         except ObjectUnreadable as error:
-            _, now = await self.lookup(record.bucket, record.key)
-            if now is None:
-                raise S3Error("NoSuchKey", Key=record.key) from error
-            if now.write_id != record.write_id:
-                raise ObjectReplaced(f"{record.bucket}/{record.key} was replaced") from error
-        return await Reading(self._read(now, start, end, certain=True)).begin()
+            with self.looking(record.bucket, record.key) as again:
+                opened()
+                _, now = await self.lookup(record.bucket, record.key)
+                if now is None:
+                    raise S3Error("NoSuchKey", Key=record.key) from error
+                if now.write_id != record.write_id:
+                    raise ObjectReplaced(f"{record.bucket}/{record.key} was replaced") from error
+                return await self._begin(now, start, end, again.end, certain=True)
+        finally:
+            opened()
 
-    async def open_source(self, record: ObjectRecord, start: int, end: int) -> RecordSource:
-        """The bytes [start, end) as a body for `put` or `put_part`, to be used in `async with`."""
-        return RecordSource(await self.open_read(record, start, end))
+    async def _begin(
+        self, record: ObjectRecord, start: int, end: int, opened: Opened, *, certain: bool
+    ) -> Reading:
+        return await Reading(self._read(record, start, end, opened, certain=certain)).begin()
+
+    async def open_source(
+        self, record: ObjectRecord, start: int, end: int, look: Look | None = None
+    ) -> RecordSource:
+        """The bytes [start, end) as a body for `put` or `put_part`, to be used in `async with`.
+        `look`: as `open_read`."""
+        return RecordSource(await self.open_read(record, start, end, look))
 
     async def _read(
-        self, record: ObjectRecord, start: int, end: int, *, certain: bool
+        self, record: ObjectRecord, start: int, end: int, opened: Opened, *, certain: bool
     ) -> AsyncGenerator[Buffer, None]:
         def damaged(extent: ShardExtent, shard: int) -> None:
             self._repairs.note(record.bucket, record.key, extent, shard)
 
-        with self._collector.reading(record.extents):
+        with self._readers.holding(record.extents):
             base = 0
             for extent in record.extents:
                 low, high = max(start - base, 0), min(end - base, extent.size)
@@ -206,7 +206,7 @@ class Objects(Buckets, Uploads):
                 while lies is not None and low < high:
                     try:
                         async with contextlib.aclosing(
-                            self._store.read(lies, low, high, damaged, certain=certain)
+                            self._store.read(lies, low, high, damaged, opened, certain=certain)
                         ) as stream:
                             async for buffer in stream:
                                 low += len(buffer)
@@ -356,3 +356,7 @@ class RecordSource:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stream.aclose()
+
+
+def _nothing() -> None:
+    """What an open without a look has to tell."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeGuard
+from typing import Any
 
 from predastore.backend import plain_names, records
 from predastore.backend.beneath import Beneath
@@ -75,22 +75,21 @@ class Publication:
             self._unreserve(write_id)
         return f"{self._naming.own(place.bucket, plain_names.OBJECTS)}/{write_id.hex()}"
 
-    def path_of(self, extent: FileExtent) -> tuple[str, bool]:
-        """Where the file is now, and whether that is still tmp."""
-        path = self._in_tmp.get(extent.write_id)
-        return (extent.path, False) if path is None else (path, True)
+    def tmp_of(self, extent: FileExtent) -> str | None:
+        """Where the file is in tmp, or was a moment ago; None: it is at its path, if anywhere."""
+        return self._in_tmp.get(extent.write_id)
 
     async def publish(self, extent: FileExtent) -> None:
-        """Moves the file to its path, after the commit; it is readable, also after a failure."""
-        source = self._in_tmp.get(extent.write_id)
-        if source is None:
-            return
+        """Moves the file to its path, after the commit; it is readable, also after a failure. One
+        that was replaced by now stays in tmp, for its readers, until it is released."""
         async with self._lock(extent.path):
+            source = self._in_tmp.get(extent.write_id)
+            if source is None:
+                return
             try:
-                if await self._is_current(extent):
-                    await self._in_thread(self._files.move, source, extent.path)
-                else:
-                    await self._in_thread(self._files.remove, source)
+                if not await self._is_current(extent):
+                    return
+                await self._in_thread(self._files.move, source, extent.path)
             except (OSError, PredastoreError) as error:
                 logger.error(
                     "an object's file could not be moved to its path, or not durably",
@@ -124,7 +123,7 @@ class Publication:
             await self.forget(extent.write_id)
             if not is_plain(extent.path):
                 await self._in_thread(self._files.remove, extent.path)
-            elif extent.path not in await self._current_paths(extent.path):
+            elif not await self._is_taken(extent.path):
                 await self._in_thread(self._remove_plain, extent)
 
     def _remove_plain(self, extent: FileExtent) -> None:
@@ -174,8 +173,11 @@ class Publication:
         extents = await self._extents(_hash_of(extent.path))
         return any(each.write_id == extent.write_id for each in extents)
 
-    async def _current_paths(self, path: str) -> list[str]:
-        return [each.path for each in await self._extents(_hash_of(path)) if _is_file(each)]
+    async def _is_taken(self, path: str) -> bool:
+        """Whether the file at a plain path is that of the version that the record names."""
+        extents = await self._extents(_hash_of(path))
+        files = (each for each in extents if isinstance(each, FileExtent))
+        return any(each.path == path and each.write_id not in self._in_tmp for each in files)
 
     async def _extents(self, hash_: bytes) -> list[Extent]:
         stored = await self._state.get(OBJECTS, hash_)
@@ -198,10 +200,6 @@ class Publication:
         path = self._reserved.pop(write_id, None)
         if path is not None:
             self._reservations.release(path)
-
-
-def _is_file(extent: Extent) -> TypeGuard[FileExtent]:
-    return isinstance(extent, FileExtent)
 
 
 def _hash_of(path: str) -> bytes:

@@ -335,6 +335,11 @@ def deleted_key(name: bytes, commit_id: bytes) -> bytes:
     return DELETED_PREFIX + name + b"\0" + commit_id
 
 
+def hash_of_deleted(key: bytes) -> bytes:
+    """The object hash of what a `deleted_key` of an object is of."""
+    return hashlib.sha256(key[len(DELETED_PREFIX) : -1 - ID_BYTES]).digest()
+
+
 def uploads_prefix(bucket: str, bucket_id: bytes) -> bytes:
     """What the keys of all uploads of a bucket begin with."""
     return (bucket_id or bucket.encode()) + b"/"

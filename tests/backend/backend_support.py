@@ -15,7 +15,7 @@ from predastore.backend.distributed import DistributedStore
 from predastore.backend.filesystem import FilesystemStore
 from predastore.backend.interface import Attributes
 from predastore.backend.objects import Objects
-from predastore.backend.records import ObjectRecord
+from predastore.backend.records import FileExtent, ObjectRecord
 from predastore.backend.state import LocalState
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
@@ -209,6 +209,12 @@ class Harness:
             bucket, key, BytesSource(data), len(data), more.pop("attributes", OWNER), **more
         )
 
+    async def copy(
+        self, source: ObjectRecord, key: str, attributes: Attributes = OWNER, **more: Any
+    ) -> ObjectRecord:
+        async with await self.objects.open_source(source, 0, source.size) as body:
+            return await self.objects.put("bucket", key, body, source.size, attributes, **more)
+
     async def get(
         self, key: str, start: int = 0, end: int | None = None, bucket: str = "bucket"
     ) -> bytes:
@@ -272,6 +278,22 @@ async def _opened(harness: Harness) -> AsyncIterator[Harness]:
         await harness.objects.close()
         await harness.store.close()
         await harness.state.close()
+
+
+class SlowPublication:
+    """Holds back the first publication until `proceed` is set."""
+
+    def __init__(self, at: Harness) -> None:
+        self.reached, self.proceed = asyncio.Event(), asyncio.Event()
+        publish = at.store.publication.publish
+
+        async def held_back(extent: FileExtent) -> None:
+            at.store.publication.publish = publish
+            self.reached.set()
+            await self.proceed.wait()
+            await publish(extent)
+
+        at.store.publication.publish = held_back
 
 
 BACKENDS = {"distributed": distributed, "filesystem": filesystem}

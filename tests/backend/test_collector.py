@@ -12,6 +12,7 @@ from backend_support import run
 
 from predastore.backend import collector, records
 from predastore.backend.collector import Collector
+from predastore.backend.readers import Readers
 from predastore.backend.records import OBJECTS, PARTS, FileExtent, GarbageRecord, PartRecord
 from predastore.backend.state import LocalState
 from predastore.errors import CorruptData, NoLeader, PredastoreError
@@ -63,7 +64,7 @@ async def add_aborted(state: LocalState, part_count: int) -> str:
 async def collecting(
     state: LocalState, store: FakeStore, scan_s: float = 600.0
 ) -> AsyncIterator[Collector]:
-    made = Collector(state, store, scan_s=scan_s)
+    made = Collector(state, store, Readers(), scan_s=scan_s)
     made.start()
     try:
         yield made

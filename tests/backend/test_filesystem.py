@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backend_support import OWNER, BytesSource, Harness, filesystem, run, some_bytes
+from backend_support import (
+    OWNER,
+    BytesSource,
+    Harness,
+    SlowPublication,
+    filesystem,
+    run,
+    some_bytes,
+)
 
 from predastore.backend import file_reader, plain_names, records
 from predastore.backend.beneath import Beneath
@@ -61,6 +69,10 @@ class Gate:
 
     def open(self) -> None:
         self._open.set()
+
+
+def ignored(*_: object) -> None:
+    """What a store tells its caller."""
 
 
 def descriptors() -> int:
@@ -136,7 +148,9 @@ def test_a_file_is_closed_when_nobody_reads_it_any_more(
             await at.get("k")
             before = descriptors()
             gate = Gate(monkeypatch, file_reader, "read_block", after=False, which=1)
-            stream = at.store._reader.read(record.extents[0], 0, record.size, certain=True)
+            stream = at.store.read(
+                record.extents[0], 0, record.size, ignored, ignored, certain=True
+            )
             await anext(stream)
             closing = asyncio.ensure_future(stream.aclose())
             await gate.leave(closing)
@@ -276,22 +290,6 @@ def test_of_two_such_keys_written_at_once_both_are_kept(tmp_path: Path) -> None:
     run(main())
 
 
-class SlowPublication:
-    """Holds back the first publication until `proceed` is set."""
-
-    def __init__(self, at: Harness) -> None:
-        self.reached, self.proceed = asyncio.Event(), asyncio.Event()
-        publish = at.store.publication.publish
-
-        async def held_back(extent: FileExtent) -> None:
-            at.store.publication.publish = publish
-            self.reached.set()
-            await self.proceed.wait()
-            await publish(extent)
-
-        at.store.publication.publish = held_back
-
-
 def test_a_version_that_is_published_late_does_not_take_the_path(tmp_path: Path) -> None:
     async def main() -> None:
         async with filesystem(tmp_path) as at:
@@ -306,7 +304,7 @@ def test_a_version_that_is_published_late_does_not_take_the_path(tmp_path: Path)
             await first
             assert await at.get("k") == b"newer"
             assert b"".join([bytes(buffer) async for buffer in reader]) == b"first"
-            assert files_below(tmp_path) == {"bucket/k"}
+            await eventually_async(lambda: files_below(tmp_path) == {"bucket/k"})
 
     run(main())
 

@@ -172,7 +172,7 @@ def test_shards_that_are_young_or_wait_to_be_released_are_left_alone(tmp_path: P
             await at.put("read", some_bytes(20_000))
             _, record = await at.objects.lookup("bucket", "read")
             assert record is not None
-            with at.objects._collector.reading(record.extents):
+            with at.objects._readers.holding(record.extents):
                 await at.objects.delete("bucket", "read")
                 del at.bodies["read"]
                 await one_pass(at, healer)
@@ -187,7 +187,7 @@ def test_what_is_deleted_and_still_read_is_no_orphan(tmp_path: Path) -> None:
             await at.put("read", some_bytes(20_000))
             _, record = await at.objects.lookup("bucket", "read")
             assert record is not None
-            with at.objects._collector.reading(record.extents):
+            with at.objects._readers.holding(record.extents):
                 await at.objects.delete("bucket", "read")
                 del at.bodies["read"]
                 await old_enough()

@@ -161,7 +161,7 @@ CHANGES: dict[str, Callable[[Judged], Awaitable[Any]]] = {
     ),
     "delete many": lambda j: j.at.objects.delete_many("bucket", ["k"], permit=j.permit),
     "delete bucket": lambda j: j.at.objects.delete_bucket("bucket", permit=j.permit),
-    "copy": lambda j: j.at.objects.copy(j.source, "bucket", "copy", OWNER, permit=j.permit),
+    "copy": lambda j: j.at.copy(j.source, "copy", permit=j.permit),
     "create upload": lambda j: j.at.objects.create_upload("bucket", "k", OWNER, permit=j.permit),
     "put part": lambda j: j.at.objects.put_part(
         j.upload, 1, BytesSource(b"new"), 3, permit=j.permit

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from predastore import limits
-from predastore.backend.interface import Attributes, Expectation
+from predastore.backend.interface import Attributes, Condition, Expectation
+from predastore.backend.permits import Permit
 from predastore.backend.records import ObjectRecord
 from predastore.errors import ObjectReplaced, S3Error
 from predastore.httpd.message import Response
@@ -68,14 +69,11 @@ def _check_changes_something(ctx: Context, source: CopySource, *, replace: bool)
         )
 
 
-async def run(ctx: Context) -> Response:
-    ctx.signer()
-    source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
-    replace = _replaces_metadata(ctx)
-    condition = ctx.write_condition()
-    _check_changes_something(ctx, source, replace=replace)
-    permit = await ctx.permit()
-    for _ in range(limits.S3_READ_TRIES_MAX):
+async def _copy(
+    ctx: Context, source: CopySource, condition: Condition, permit: Permit, *, replace: bool
+) -> ObjectRecord:
+    """ObjectReplaced: the source was, before it could be read."""
+    with ctx.objects.looking(source.bucket, source.key) as look:
         record = await ctx.copy_source(source)
         check_source(ctx, record)
         if record.size > limits.S3_PUT_BYTES_MAX:
@@ -86,16 +84,30 @@ async def run(ctx: Context) -> Response:
             )
         attributes = _attributes(ctx, record, replace=replace)
         expectation = Expectation(compute=_algorithms(ctx, record))
+        body = await ctx.objects.open_source(record, 0, record.size, look)
+    async with body:
+        return await ctx.objects.put(
+            ctx.bucket_name,
+            ctx.key,
+            body,
+            record.size,
+            attributes,
+            expectation,
+            condition,
+            permit=permit,
+        )
+
+
+async def run(ctx: Context) -> Response:
+    ctx.signer()
+    source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
+    replace = _replaces_metadata(ctx)
+    condition = ctx.write_condition()
+    _check_changes_something(ctx, source, replace=replace)
+    permit = await ctx.permit()
+    for _ in range(limits.S3_READ_TRIES_MAX):
         try:
-            copied = await ctx.objects.copy(
-                record,
-                ctx.bucket_name,
-                ctx.key,
-                attributes,
-                expectation,
-                condition,
-                permit=permit,
-            )
+            copied = await _copy(ctx, source, condition, permit, replace=replace)
         except ObjectReplaced:
             continue
         return xml_response(

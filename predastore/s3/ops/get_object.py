@@ -15,13 +15,14 @@ from predastore.s3.representation import represent
 
 async def run(ctx: Context) -> Response:
     for _ in range(limits.S3_READ_TRIES_MAX):
-        record = await ctx.object()
-        answer, span = represent(ctx, record)
-        if span.end == span.start:
+        with ctx.objects.looking(ctx.bucket_name, ctx.key) as look:
+            record = await ctx.object()
+            answer, span = represent(ctx, record)
+            if span.end == span.start:
+                return answer
+            try:
+                answer.body = await ctx.objects.open_read(record, span.start, span.end, look)
+            except ObjectReplaced:
+                continue
             return answer
-        try:
-            answer.body = await ctx.objects.open_read(record, span.start, span.end)
-        except ObjectReplaced:
-            continue
-        return answer
     raise S3Error("SlowDown", "The object is being replaced faster than it can be read.")

@@ -12,7 +12,7 @@ from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.ops.copy_object import check_source
 from predastore.s3.ranges import Span, parse_copy_range
-from predastore.s3.target import parse_copy_source
+from predastore.s3.target import CopySource, parse_copy_source
 from predastore.s3.xml_write import xml_response
 
 
@@ -25,12 +25,18 @@ def _span(ctx: Context, record: ObjectRecord) -> Span:
 
 
 async def _copy(
-    ctx: Context, permit: Permit, upload: UploadRecord, number: int, record: ObjectRecord
+    ctx: Context, permit: Permit, upload: UploadRecord, number: int, source: CopySource
 ) -> PartRecord:
-    span = _span(ctx, record)
-    size = span.end - span.start
-    async with await ctx.objects.open_source(record, span.start, span.end) as source:
-        return await ctx.objects.put_part(upload, number, source, size, permit=permit)
+    """ObjectReplaced: the source was, before it could be read."""
+    with ctx.objects.looking(source.bucket, source.key) as look:
+        record = await ctx.copy_source(source)
+        check_source(ctx, record)
+        span = _span(ctx, record)
+        body = await ctx.objects.open_source(record, span.start, span.end, look)
+    async with body:
+        return await ctx.objects.put_part(
+            upload, number, body, span.end - span.start, permit=permit
+        )
 
 
 async def run(ctx: Context) -> Response:
@@ -41,10 +47,8 @@ async def run(ctx: Context) -> Response:
     upload_id = ctx.query["uploadId"]
     upload = await ctx.objects.upload(ctx.bucket_name, ctx.key, upload_id, permit=permit)
     for _ in range(limits.S3_READ_TRIES_MAX):
-        record = await ctx.copy_source(source)
-        check_source(ctx, record)
         try:
-            part = await _copy(ctx, permit, upload, number, record)
+            part = await _copy(ctx, permit, upload, number, source)
         except ObjectReplaced:
             continue
         return xml_response(
