@@ -222,6 +222,7 @@ RAFT_FORM_GRACE_MS: Final = 3_000  # for the silent, before a majority founds a 
 RAFT_FORM_JOIN_MS: Final = 5_000  # for a cluster to take a member in; then it is asked again
 RAFT_FORM_LOG_MS: Final = 5_000  # how often it is said what a member waits for
 RAFT_CHANGE_PAUSE_MS: Final = 5  # until a change is tried again while another is not committed
+RAFT_ANNOUNCE_PAUSE_MS: Final = 200  # until a member says its address and level again
 STALENESS_ASK_MS: Final = 1_000  # a stale read asks the leader anew if its proof is older
 STALENESS_WAIT_MS: Final = 20  # and waits so long for the answer
 DIGEST_TIMEOUT_MS: Final = 60_000  # of a member's whole state

@@ -33,7 +33,11 @@ logger = logging.getLogger(__name__)
 
 class GlobalState(Protocol):
     """The calls of both. `list`: entries and common prefixes greater than `after`, at most
-    `limit` of both, and fewer where a bound on bytes is met: go on while `truncated`."""
+    `limit` of both, and fewer where a bound on bytes is met: go on while `truncated`. `level`: of
+    the procedures that may be called, now."""
+
+    @property
+    def level(self) -> int: ...
 
     async def get(self, table: str, key: bytes) -> bytes | None: ...
     async def set(self, table: str, key: bytes, value: bytes) -> None: ...
@@ -70,6 +74,10 @@ class LocalState:
         self._round: asyncio.Task[None] | None = None
         self._closed = False
 
+    @property
+    def level(self) -> int:
+        return self._store.procedures.level
+
     async def get(self, table: str, key: bytes) -> bytes | None:
         return await self._in_reader(self._store.get, table, key)
 
@@ -102,7 +110,8 @@ class LocalState:
         return await self._commit(batch)
 
     async def call(self, name: str, arguments: bytes, checks: tuple[Check, ...] = ()) -> Applied:
-        self._store.procedures.check(name)
+        if name not in self._store.procedures:
+            raise self._store.procedures.unknown(name)
         return await self._commit(commands.call(name, arguments, checks))
 
     async def ask(self, name: str, arguments: bytes) -> bytes:
@@ -158,6 +167,10 @@ class DistributedState:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    @property
+    def level(self) -> int:
+        return self._client.level
 
     async def get(self, table: str, key: bytes) -> bytes | None:
         return await self._client.get(table, key)

@@ -309,11 +309,24 @@ def table(found: dict[str, Any]) -> list[str]:
         free_bytes = said.get("disk_free_bytes", RAFT_RESERVE_BYTES)
         if free_bytes < RAFT_RESERVE_BYTES:
             lines.append(f"{name}: its disk is nearly full ({free_bytes >> 20} MiB): make room")
+        level, newest = _levels(found, name)
+        if level < newest:
+            lines.append(
+                f"{name}: its program has level {level}, that of others {newest}: install theirs, "
+                "or, where that was done, start it, so that it can say so"
+            )
         if said.get("digest"):
             lines.append(f"{name}: digest {said['digest']} as of entry {said['digest_index']}")
     if found["leader"] is None:
         lines.append("no leader is known: nothing can be written, or read linearizably")
     return lines
+
+
+def _levels(found: dict[str, Any], name: str) -> tuple[int, int]:
+    """Of this member's program, as it has said, and of the newest."""
+    levels: dict[str, int] = found.get("levels", {})
+    newest = max(levels.values(), default=0)
+    return levels.get(name, newest), newest
 
 
 def _row(said: dict[str, Any], found: dict[str, Any], last: int | None) -> tuple[str, ...]:

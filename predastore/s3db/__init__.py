@@ -10,8 +10,8 @@ store       the state: apply, read, list, snapshots; made of
             apply (what commands do), views (what procedures see), keys (keys of any length),
             listing (pages), environment (the lmdb file), gate (readers against a resize)
 
-LEVEL tells programs apart whose commands differ: one that has a command or a procedure which the
-one before did not know has the next.
+LEVEL tells programs apart whose commands differ (levels.py): one that has a command or a procedure
+which the one before did not know has the next.
 """
 
 from typing import Final

@@ -87,6 +87,7 @@ class Application:
         self._window = environment.window
         self._procedures = procedures
         self.remembered_count = environment.remembered_count
+        self.level = environment.level
 
     def apply(self, index: int, command: bytes) -> Outcome:
         """Do one command; its errors are returned. MemberFailed: this program can not do it."""
@@ -122,6 +123,7 @@ class Application:
         procedure = self._procedures.get(call.procedure)
         if procedure is None:
             raise self._can_not(f'entry {index} needs the procedure "{call.procedure}"')
+        self.level = max(self.level, procedure.level)
         return procedure
 
     def _can_not(self, what: str) -> MemberFailed:

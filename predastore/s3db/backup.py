@@ -36,7 +36,7 @@ from predastore import fs
 from predastore._fast.crc import crc32c
 from predastore.errors import CorruptData, StartupError, UnsupportedFormat
 from predastore.limits import BACKUP_CHUNK_BYTES
-from predastore.s3db import environment, identity
+from predastore.s3db import LEVEL, environment, identity
 from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.journal import Journal
 from predastore.s3db.raft.messages import Address, Configuration, Marker
@@ -207,7 +207,8 @@ def restore(
     """Make the data directories of members, by id, from a backup; nobody may be running there.
 
     They begin a history of their own, whose voters are these members; others join them empty.
-    StartupError, and nothing is touched, where a directory holds data; CorruptData, OSError.
+    StartupError, and nothing is touched, where a directory holds data; UnsupportedFormat, and
+    nothing is left, where the state needs a newer program; CorruptData, OSError.
     `held`: holds one of them, which it may make, for as long as it is written to.
     """
     header = verify(path)
@@ -256,5 +257,10 @@ def _restore_store(path: Path, directory: Path) -> None:
     with os.fdopen(descriptor, "wb") as file:
         for data in _checked(path):
             file.write(data)
-    environment.verify(part)
+    try:
+        environment.verify(part, LEVEL)
+    except UnsupportedFormat:
+        part.unlink()
+        directory.rmdir()
+        raise
     fs.put_in_place(part, directory / FILE_NAME)

@@ -3,13 +3,15 @@
     db.join       a member comes as a learner, and votes as soon as it has caught up
     db.leave      a member goes; what it holds is not needed any more
     db.step_down  the leader hands over to whoever is most advanced
+    db.announce   a member says where it is, and the level of its program (announcing.py)
     db.members    who belongs to it, as far as this member knows
 
 One change is under way at a time (Raft 4.1). A member that does not lead passes a call on to the
 leader, once. All may be repeated: what is done already is answered as done.
 
 Raises NotLeader, NoLeader, OutcomeUnknown; PreconditionFailed for what would leave the cluster
-without a majority, or without a member.
+without a majority, or without a member; LevelTooLow for a program that is too old for what was done
+here.
 """
 
 from __future__ import annotations
@@ -24,8 +26,15 @@ import msgspec
 from predastore.errors import DeadlineExceeded, NoLeader, NotLeader, Overloaded, PreconditionFailed
 from predastore.limits import DB_MEMBERS_MAX, RAFT_CHANGE_PAUSE_MS
 from predastore.rpc import CallContext, Endpoint, Method, Reply, Service
+from predastore.s3db import levels
 from predastore.s3db.raft.membership import Change
-from predastore.s3db.raft.messages import ENCODER, Address, Configuration
+from predastore.s3db.raft.messages import (
+    BASE_LEVEL,
+    ENCODER,
+    UNKNOWN_LEVEL,
+    Address,
+    Configuration,
+)
 from predastore.s3db.raft.state import Role
 
 if TYPE_CHECKING:
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
 JOIN: Final = "db.join"
 LEAVE: Final = "db.leave"
 STEP_DOWN: Final = "db.step_down"
+ANNOUNCE: Final = "db.announce"
 MEMBERS: Final = "db.members"
 
 
@@ -53,6 +63,11 @@ class LeaveRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StepDownRequest(msgspec.Struct, frozen=True, array_like=True):
+    forwarded: bool = False
+
+
+class AnnounceRequest(msgspec.Struct, frozen=True, array_like=True):
+    address: Address
     forwarded: bool = False
 
 
@@ -86,11 +101,24 @@ class Changes:
         return index if index <= self._core.commit else 0
 
     @property
+    def level(self) -> int:
+        """The least level of the members' programs, as far as this member knows."""
+        return self._engine.levels.cluster
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether that entry is committed."""
+        return self._core.membership.index <= self._core.commit
+
+    @property
     def members(self) -> Configuration:
         return self._core.membership.current
 
     async def join(self, member: int, address: Address | None, *, is_new: bool) -> Configuration:
+        """With an address of UNKNOWN_LEVEL, the level stays what it is known to be."""
         async with self._one_at_a_time:
+            address = self._with_level(member, address)
+            await self._check_level(member, address)
             if is_new and member in self._configuration().members():
                 if member == self._id:
                     raise PreconditionFailed(f"member {member} leads; it is not new")
@@ -103,6 +131,27 @@ class Changes:
             elif address is not None and address not in configuration.addresses:
                 await self._change(Change.MOVE, member, address)
             return self._configuration()
+
+    async def announce(self, address: Address) -> Configuration:
+        async with self._one_at_a_time:
+            if address.member not in self._configuration().members():
+                raise PreconditionFailed(f"member {address.member} does not belong to the cluster")
+            await self._check_level(address.member, address)
+            if address not in self._configuration().addresses:
+                await self._change(Change.MOVE, address.member, address)
+            return self._configuration()
+
+    def _with_level(self, member: int, address: Address | None) -> Address | None:
+        if address is None or address.level != UNKNOWN_LEVEL:
+            return address
+        level = levels.of_members(self._configuration()).get(member, BASE_LEVEL)
+        return msgspec.structs.replace(address, level=level)
+
+    async def _check_level(self, member: int, address: Address | None) -> None:
+        self._lead()
+        if self._engine.driver.applied_index < self._core.commit:
+            await self._engine.wait_applied(self._core.commit)
+        levels.check_member(member, address, self._engine.level_used)
 
     async def leave(self, member: int) -> Configuration:
         async with self._one_at_a_time:
@@ -163,6 +212,7 @@ def methods(changes: Changes, endpoint: Endpoint) -> Service:
     return {
         JOIN: Method(JoinRequest, Changed, handlers.join, 0),
         LEAVE: Method(LeaveRequest, Changed, handlers.leave, 0),
+        ANNOUNCE: Method(AnnounceRequest, Changed, handlers.announce, 0),
         STEP_DOWN: Method(StepDownRequest, Changed, handlers.step_down, 0),
         MEMBERS: Method(MembersRequest, Changed, handlers.members, 0),
     }
@@ -184,6 +234,14 @@ class _Handlers:
             return await self._changes.leave(request.member)
 
         return await self._do(LEAVE, request, here, context)
+
+    async def announce(
+        self, request: AnnounceRequest, _: memoryview, context: CallContext
+    ) -> Reply:
+        async def here() -> Configuration:
+            return await self._changes.announce(request.address)
+
+        return await self._do(ANNOUNCE, request, here, context)
 
     async def step_down(
         self, request: StepDownRequest, _: memoryview, context: CallContext

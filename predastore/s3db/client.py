@@ -54,7 +54,7 @@ from predastore.limits import (
 from predastore.rpc import Endpoint
 from predastore.s3db import changes, commands, service
 from predastore.s3db.commands import Applied, Batch, Check, Command, Page
-from predastore.s3db.raft.messages import CONFIGURATION, Address, Configuration
+from predastore.s3db.raft.messages import BASE_LEVEL, CONFIGURATION, Address, Configuration
 from predastore.s3db.turn import Turn
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,11 @@ _STATUS: Final = msgspec.msgpack.Decoder(dict[str, Any])
 
 
 class Client:
-    """`members`: the ids in the configuration file; `prefer`: the one in this process, if any."""
+    """`members`: the ids in the configuration file; `prefer`: the one in this process, if any.
+
+    `level`: of the cluster, as the last answer said, the first program's before there was one: of
+    two procedures, call the newer one where its level is not above that. It may fall again (a call
+    then is LevelTooLow) while a member goes back to an older program."""
 
     def __init__(self, endpoint: Endpoint, members: Sequence[int], prefer: int | None) -> None:
         if not members:
@@ -81,6 +85,7 @@ class Client:
         self._endpoint = endpoint
         self._members = self._of_file = tuple(members)
         self._members_index = 0
+        self.level = BASE_LEVEL
         self._prefer = prefer
         self._leader: int | None = None
         self._silent_until: dict[int, float] = {}  # loop time; members that did not answer
@@ -254,6 +259,7 @@ class Client:
                 if self._silent_until:
                     self._silent_until.pop(member, None)
                 self._leader = answered.leader
+                self.level = answered.level
                 if answered.members > self._members_index:
                     await self._learn(member, answered.members)
                 return answer

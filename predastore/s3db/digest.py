@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 def of(
     opened: Environment, tables: Mapping[str, keys.Table], txn: lmdb.Transaction[bytes]
 ) -> bytes:
-    """Of all tables and the remembered answers; equal states, equal digests."""
+    """Of all tables, the remembered answers and the level; equal states, equal digests."""
     digest = hashlib.sha256()
 
     def update(part: bytes) -> None:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
 
+    update(b"level %d" % opened.level_of(txn))
     for name, table in sorted(tables.items()):
         update(b"table")
         update(name.encode())

@@ -1,7 +1,8 @@
 """One open lmdb file of a store: its flags, its sub-databases, and whether it is ours and whole.
 All of its pages are looked at before lmdb maps them (lmdbfile.py).
 
-~meta      "format" -> u32 big endian, "applied" -> u64 big endian, and the space counter
+~meta      "format" -> u32 big endian, "applied" -> u64 big endian, the space counter, and "level"
+           -> u32 big endian: the highest level of a command that was done, where it is not 1
 ~long      the ends of long keys (keys.py)
 ~requests  request id -> answer, ~window: index -> request id (apply.py)
 NAME       the entries of the table NAME; no table's name begins with "~"
@@ -33,11 +34,13 @@ from predastore.limits import (
     TABLES_MAX,
 )
 from predastore.s3db import keys
+from predastore.s3db.raft.messages import BASE_LEVEL
 
 FORMAT: Final = 1
 
 _FORMAT_KEY: Final = b"format"
 _APPLIED_KEY: Final = b"applied"
+_LEVEL_KEY: Final = b"level"
 _INTERNAL: Final = ("~meta", "~long", "~requests", "~window")
 _CREATION_MAP_BYTES: Final = 1 << 20
 _MODE: Final = 0o600  # of the file, and of the lock file beside it
@@ -53,6 +56,7 @@ class Environment:
     requests: lmdb._Database
     window: lmdb._Database
     remembered_count: int  # entries of `window`, as the writer counts them
+    level: int = BASE_LEVEL  # as the writer knows it
     tables: dict[str, keys.Table] = field(default_factory=dict)
 
     def applied_index(self, txn: lmdb.Transaction[bytes]) -> int:
@@ -60,6 +64,12 @@ class Environment:
 
     def set_applied_index(self, txn: lmdb.Transaction[bytes], index: int) -> None:
         txn.put(_APPLIED_KEY, index.to_bytes(8, "big"), db=self.meta)
+
+    def level_of(self, txn: lmdb.Transaction[bytes]) -> int:
+        return int.from_bytes(txn.get(_LEVEL_KEY, b"", db=self.meta), "big") or BASE_LEVEL
+
+    def set_level(self, txn: lmdb.Transaction[bytes], level: int) -> None:
+        txn.put(_LEVEL_KEY, level.to_bytes(4, "big"), db=self.meta)
 
 
 class OpenTables:
@@ -96,10 +106,22 @@ def open_environment(file: Path, *, map_bytes: int, durable: bool) -> Environmen
         raise
 
 
-def verify(file: Path) -> int:
-    """The applied index of a store's file that nobody has open; CorruptData, FormatError."""
+def verify(file: Path, level: int | None = None) -> int:
+    """The applied index of a store's file that nobody has open; CorruptData, FormatError.
+    UnsupportedFormat where it needs a program of more than `level`, if that is given."""
     with reading(file) as (opened, txn):
+        if level is not None:
+            check_level(opened, level)
         return opened.applied_index(txn)
+
+
+def check_level(opened: Environment, level: int) -> None:
+    """UnsupportedFormat unless a program of this level knows all that was done to the state."""
+    if opened.level > level:
+        raise UnsupportedFormat(
+            f"{opened.env.path()}: commands of level {opened.level} were done to this state; this "
+            f"program has level {level}: install the version that the other members run"
+        )
 
 
 @contextmanager
@@ -189,6 +211,7 @@ def _sub_databases(
         raise FormatError(f"{env.path()}: not a store of this program") from error
     meta, long, requests, window = (found[name] for name in _INTERNAL)
     opened = Environment(env, meta, long, requests, window, txn.stat(window)["entries"])
+    opened.level = opened.level_of(txn)
     if create:
         txn.put(_FORMAT_KEY, FORMAT.to_bytes(4, "big"), db=opened.meta)
     version = int.from_bytes(txn.get(_FORMAT_KEY, b"", db=opened.meta), "big")

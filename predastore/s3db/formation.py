@@ -74,15 +74,18 @@ class Formation:
         members: Sequence[int],
         addresses: Sequence[Address],
         cluster_id: bytes,
+        own: Address | None,
         found: Callable[[Configuration], None],
         joined: Callable[[Configuration], None],
     ) -> None:
-        """One of `found` and `joined` is called, once, by `run`."""
+        """`addresses`: those of the file, alike for all founders, so of the first program's level;
+        `own`: as this member says. One of `found` and `joined` is called, once, by `run`."""
         self._endpoint = endpoint
         self._id = member_id
         self._members = tuple(sorted(members))
         self._addresses = tuple(sorted(addresses, key=lambda address: address.member))
         self._cluster_id = cluster_id
+        self._own = own
         self._found = found
         self._joined = joined
         self._others = [member for member in self._members if member != member_id]
@@ -136,11 +139,10 @@ class Formation:
         return reply.standing
 
     async def _join(self) -> bool:
-        own = next((known for known in self._addresses if known.member == self._id), None)
         client = Client(self._endpoint, self._others, None)
         try:
             configuration = await client.join(
-                self._id, own, is_new=True, timeout_ms=RAFT_FORM_JOIN_MS
+                self._id, self._own, is_new=True, timeout_ms=RAFT_FORM_JOIN_MS
             )
         except PredastoreError as error:
             self._say(f"the cluster has not taken this member in yet: {error}")

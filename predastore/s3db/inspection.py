@@ -171,7 +171,9 @@ def _look_at_store(report: Report, file: Path) -> int:
             checkpoint.restore(looked_at, found)
         opened, txn = stack.enter_context(environment.reading(looked_at))
         applied = opened.applied_index(txn)
-        report.found.append(f"{file}: {len(opened.tables)} tables, applied index {applied}")
+        report.found.append(
+            f"{file}: {len(opened.tables)} tables, applied index {applied}, level {opened.level}"
+        )
         for name, table in sorted(opened.tables.items()):
             count, size_bytes = _read_all(keys.Walk(txn, table))
             report.found.append(f"{file}: table {name}: {count} entries, {size_bytes} bytes")

@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from predastore.errors import (
     MemberFailed,
     NoLeader,
@@ -32,7 +34,8 @@ from predastore.limits import (
 )
 from predastore.rpc import CallContext, Later, Method, Reply
 from predastore.rpc.service import in_task
-from predastore.s3db import backup, identity
+from predastore.s3db import backup, identity, levels
+from predastore.s3db.announcing import Announcing
 from predastore.s3db.backup import Backup
 from predastore.s3db.changes import Changes
 from predastore.s3db.formation import HELLO, Formation, HelloReply, HelloRequest, Standing
@@ -96,12 +99,13 @@ class Member:
             configured=self._meet,
         )
         self._core = self._engine.core
-        self._proposals = Proposals(self._engine, store.procedures)
+        self._proposals = Proposals(self._engine)
         self.changes = Changes(member_id, self._engine)
         self._reads = Reads(self._take_read_index)
         self.freshness = Freshness(partial(self.read_barrier, timeout_ms=RAFT_STEP_TIMEOUT_MS))
         self._backing_up = asyncio.Lock()
-        own = next((known for known in addresses if known.member == member_id), None)
+        own = _own(member_id, addresses, store.procedures.level)
+        self._announcing = Announcing(own, endpoint, self.changes)
         self._contacts = Contacts(endpoint, self._engine.transport.connected, self._receive, own)
         self._is_formed = not self._core.is_unformed
         self._formation = Formation(
@@ -110,6 +114,7 @@ class Member:
             members=members,
             addresses=addresses,
             cluster_id=cluster_id,
+            own=own,
             found=self._found,
             joined=self._joined,
         )
@@ -241,6 +246,8 @@ class Member:
             "leader": core.leader,
             "voters": list(configuration.voters),
             "learners": list(configuration.learners),
+            "level": self.store.procedures.level,
+            "levels": {str(member): n for member, n in levels.of_members(configuration).items()},
             "addresses": {
                 str(known.member): [known.host, known.port] for known in configuration.addresses
             },
@@ -269,6 +276,7 @@ class Member:
                 async with asyncio.timeout(self._core.timing.election_s):
                     await self._engine.follows.wait()
         self._engine.stop(NoLeader("this member is shutting down"))
+        await self._announcing.close()
         await self.freshness.close()
         await self._reads.close()
         await self._contacts.close()
@@ -298,12 +306,13 @@ class Member:
         """Be one of a new cluster's first voters."""
         self._core.bootstrap(configuration)
         self._is_formed = True
+        self._meet(configuration)
         self._engine.wake()
 
     def _joined(self, configuration: Configuration) -> None:
         """The cluster has taken this member in: it may take messages now."""
-        self._meet(configuration)
         self._is_formed = True
+        self._meet(configuration)
 
     def _meet(self, configuration: Configuration) -> None:
         """Know the members of a configuration, and where they are."""
@@ -313,6 +322,8 @@ class Member:
             self._locate(known)
         if members:
             self._contacts.keep(members)
+        if self._is_formed:
+            self._announcing.look()
         if members and self.id not in members and self._is_formed:
             logger.warning("raft: this member is not one of the cluster's (any more)")
 
@@ -366,3 +377,11 @@ class Member:
     ) -> Reply:
         self._check_running()
         return Reply(ReadIndexReply(await self._engine.read_index()))
+
+
+def _own(member_id: int, addresses: Sequence[Address], level: int) -> Address | None:
+    """Where the member is, if its file says so, and what level its program has."""
+    for known in addresses:
+        if known.member == member_id:
+            return msgspec.structs.replace(known, level=level)
+    return None

@@ -155,13 +155,12 @@ class Procedures(Mapping[str, Procedure]):
         procedure = self._procedures.get(name)
         return procedure is not None and len(command) > procedure.quick_bytes
 
-    def check(self, name: str) -> None:
-        """LevelTooLow where this program does not have the procedure."""
-        if name not in self._procedures:
-            raise LevelTooLow(
-                f'this program (level {self.level}) does not have the procedure "{name}"; nothing '
-                "was changed"
-            )
+    def unknown(self, name: str) -> LevelTooLow:
+        """What is told of a procedure that this program does not have."""
+        return LevelTooLow(
+            f'this program (level {self.level}) does not have the procedure "{name}"; nothing was '
+            "changed"
+        )
 
     def __getitem__(self, name: str) -> Procedure:
         return self._procedures[name]

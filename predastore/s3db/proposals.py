@@ -1,4 +1,4 @@
-"""A leader's commits: what may be proposed at all, and what becomes of it."""
+"""A leader's commits, and what becomes of each."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from predastore.errors import OutcomeUnknown, PredastoreError, TooLarge
 from predastore.limits import RAFT_COMMAND_BYTES_MAX
-from predastore.s3db import commands, shell
-from predastore.s3db.procedures import Procedures
+from predastore.s3db import shell
 from predastore.s3db.raft.state import Role
 
 if TYPE_CHECKING:
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
 
 
 class Proposals:
-    def __init__(self, engine: Engine, procedures: Procedures) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._core = engine.core
-        self._procedures = procedures
         self._loop = asyncio.get_running_loop()
 
     async def propose(self, command: bytes, *, timeout_ms: int) -> Applied:
@@ -32,9 +30,6 @@ class Proposals:
             leader = self._core.leader
             reason = shell.MISSING_LEADER if leader is None else shell.NOT_LEADER
             raise shell.failure(reason, leader)
-        name = commands.procedure_of(command)
-        if name is not None:
-            self._procedures.check(name)  # a member that meets an unknown one in its log stops
         future: asyncio.Future[Applied] = self._loop.create_future()
         self._engine.submit(command, partial(self._settle, future))
         timer = self._loop.call_later(timeout_ms / 1000, _give_up, future, timeout_ms)

@@ -13,7 +13,7 @@ from predastore.limits import KIB
 from predastore.s3db.backup import Backup
 from predastore.s3db.client import Client
 from predastore.s3db.freshness import Freshness
-from predastore.s3db.raft.messages import Address, Configuration
+from predastore.s3db.raft.messages import UNKNOWN_LEVEL, Address, Configuration
 from predastore.s3db.rest_call import Call, Refused, json_response
 from predastore.s3db.service import Consensus, status
 
@@ -63,7 +63,7 @@ class Operators:
         raft_port = asked.raft_port or asked.port + _RAFT_PORT_OFFSET
         if raft_port >= 1 << 16:
             raise Refused(400, "bad-request", "give a raft_port: port + 1000 is none")
-        address = Address(asked.id, asked.host, asked.port, raft_port)
+        address = Address(asked.id, asked.host, asked.port, raft_port, UNKNOWN_LEVEL)
         return self._members(await self._client.join(asked.id, address, is_new=False))
 
     async def leave(self, call: Call) -> Response:

@@ -40,6 +40,7 @@ from predastore.rpc import CallContext, Endpoint, Method, Reply, Service
 from predastore.s3db import changes, commands
 from predastore.s3db.changes import Changes
 from predastore.s3db.commands import Applied, Page
+from predastore.s3db.raft.messages import BASE_LEVEL
 
 if TYPE_CHECKING:
     from predastore.s3db.store import Store
@@ -95,10 +96,12 @@ class StatusRequest(msgspec.Struct, frozen=True, array_like=True):
 
 class Answered(msgspec.Struct, frozen=True, array_like=True):
     """The header of every answer. `leader`: who leads, as far as the member knows; `members`: the
-    index of the entry that says who the members are (Client asks for them when it is news)."""
+    index of the entry that says who the members are (Client asks for them when it is news);
+    `level`: of the cluster."""
 
     leader: int | None
     members: int = 0
+    level: int = BASE_LEVEL
 
 
 class Consensus(Protocol):
@@ -243,7 +246,8 @@ class _Handlers:
         return self._told(_ENCODER.encode(answer))
 
     def _told(self, answer: bytes) -> Reply:
-        header = Answered(self._member.leader, self._member.changes.members_index)
+        changes = self._member.changes
+        header = Answered(self._member.leader, changes.members_index, changes.level)
         return Reply(header, [answer])
 
 

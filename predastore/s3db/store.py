@@ -29,34 +29,28 @@ Contract
 from __future__ import annotations
 
 import os
-import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import lmdb
 
 from predastore import fs
-from predastore.errors import CorruptData, LevelTooLow, NodeFull, StoreFailed
-from predastore.limits import LIST_BYTES_MAX, STORE_MAP_BYTES_INITIAL, STORE_MAP_BYTES_MAX
-from predastore.s3db import checkpoint, copies, digest, environment, keys, listing, views
+from predastore.errors import CorruptData, MemberFailed, NodeFull, StoreFailed, UnsupportedFormat
+from predastore.limits import STORE_MAP_BYTES_INITIAL, STORE_MAP_BYTES_MAX
+from predastore.s3db import checkpoint, copies, environment
 from predastore.s3db.apply import Application, Outcome
 from predastore.s3db.checkpoint import Checkpoints
-from predastore.s3db.commands import Page
 from predastore.s3db.environment import Environment, OpenTables
 from predastore.s3db.gate import Gate
 from predastore.s3db.procedures import NO_PROCEDURES, Procedures
-from predastore.s3db.views import SnapshotView
+from predastore.s3db.reader import StoreReader
 
 FILE_NAME: Final = "store.mdb"
 
-_EMPTY: Final = Page([], [], False, b"")
-_Reading: TypeAlias = "tuple[Environment, Mapping[str, keys.Table], lmdb.Transaction[bytes]]"
 
-
-class Store:
+class Store(StoreReader):
     """Tables of byte keys and values; see the module for what it promises."""
 
     def __init__(
@@ -131,6 +125,11 @@ class Store:
         return self.procedures.may_take_long(command)
 
     @property
+    def level(self) -> int:
+        """The highest level of a command that was done to the state: what a program must have."""
+        return self._environment.level
+
+    @property
     def durable_index(self) -> int:
         """What `applied_index` is at least after a crash."""
         checkpoints = self._checkpoints
@@ -170,6 +169,9 @@ class Store:
                 outcomes.append(application.apply(index, command))
                 last = index
             opened.set_applied_index(txn, last)
+            if application.level != opened.level:
+                opened.set_level(txn, application.level)
+        opened.level = application.level
         opened.tables, opened.remembered_count = tables.tables, application.remembered_count
         self._applied_index = last
         return outcomes
@@ -203,69 +205,6 @@ class Store:
                 if self._checkpoints is not None:
                     self._checkpoints.pin(env)
 
-    # --- reading ----------------------------------------------------------------------------
-
-    def get(self, table: str, key: bytes) -> bytes | None:
-        """The value of `key`; None if there is none."""
-        return self.read([(table, key)])[0]
-
-    def exists(self, table: str, key: bytes) -> bool:
-        return self.get(table, key) is not None
-
-    def read(self, wanted: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
-        """The values of several keys (table, key), all of one moment."""
-        self._gate.enter()  # as `_reading`, at a third of its price: this is the hot one
-        try:
-            self._check_open()
-            values: list[bytes | None] = []
-            tables = self._environment.tables  # before: the transaction knows no newer ones
-            with self._environment.env.begin() as txn:
-                for name, key in wanted:
-                    table = tables.get(name)
-                    values.append(None if table is None else keys.get(txn, table, key))
-            return values
-        finally:
-            self._gate.leave()
-
-    def scan(
-        self, table: str, prefix: bytes, after: bytes, limit: int
-    ) -> list[tuple[bytes, bytes]]:
-        """The first `limit` entries that begin with `prefix` and are greater than `after`.
-
-        However large: it is `limit` that bounds the memory.
-        """
-        return self.list(table, prefix, b"", after, limit, bytes_max=sys.maxsize).entries
-
-    def list_keys(self, table: str, prefix: bytes, limit: int) -> list[bytes]:
-        """The first `limit` keys that begin with `prefix`."""
-        page = self.list(table, prefix, b"", b"", limit, bytes_max=sys.maxsize, keys_only=True)
-        return [key for key, _ in page.entries]
-
-    def ask(self, name: str, arguments: bytes) -> bytes:
-        """The answer to a question, on one snapshot. LevelTooLow: this program does not have it;
-        TooLarge, ProcedureFailed."""
-        question = self.procedures.questions.get(name)
-        if question is None:
-            raise LevelTooLow(f'this program (level {self.procedures.level}) can not tell "{name}"')
-        self._gate.enter()  # as in `read`
-        try:
-            self._check_open()
-            tables = self._environment.tables
-            with self._environment.env.begin() as txn:
-                return views.ask(question, SnapshotView(txn, tables, 0), arguments)
-        finally:
-            self._gate.leave()
-
-    def is_quick(self, name: str, arguments: bytes) -> bool:
-        """Whether `ask` is a matter of microseconds."""
-        question = self.procedures.questions.get(name)
-        return question is None or len(arguments) <= question.quick_bytes
-
-    def digest(self) -> bytes:
-        """SHA-256; see digest.py."""
-        with self._reading(long=True) as (opened, tables, txn):
-            return digest.of(opened, tables, txn)
-
     def status(self) -> dict[str, int]:
         """`applied_index`, `table_count`, `file_bytes` in use and `map_bytes_max`."""
         with self._reading() as (opened, _, _):
@@ -295,12 +234,15 @@ class Store:
         """Take over the state of a snapshot's file, which is renamed into the store.
 
         The file lies in the same file system. CorruptData, FormatError: it is no snapshot, and
-        the state is as it was.
+        the state is as it was. MemberFailed: this program is too old for it.
         """
         snapshot = Path(path)
         with self._syncing, self._writer:
             self._check_writable()
-            environment.verify(snapshot)
+            try:
+                environment.verify(snapshot, self.procedures.level)
+            except UnsupportedFormat as error:
+                raise MemberFailed(f"a snapshot can not be taken over: {error}") from error
             fs.sync(snapshot)
             with self._gate.exclusive():
                 try:
@@ -343,6 +285,7 @@ class Store:
             self._file, map_bytes=self._map_bytes_initial, durable=self._durable
         )
         try:
+            environment.check_level(opened, self.procedures.level)
             with opened.env.begin() as txn:
                 self._applied_index = opened.applied_index(txn)
             if found is not None and found.applied_index != self._applied_index:
@@ -356,41 +299,3 @@ class Store:
             opened.env.close()
             raise
         return opened
-
-    @contextmanager
-    def _reading(self, *, long: bool = False) -> Iterator[_Reading]:
-        with self._gate.shared(long=long):
-            self._check_open()
-            tables = self._environment.tables  # as in `read`
-            with self._environment.env.begin() as txn:
-                yield self._environment, tables, txn
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreFailed(f"{self._file}: closed")
-
-    def list(
-        self,
-        table: str,
-        prefix: bytes,
-        delimiter: bytes,
-        after: bytes,
-        limit: int,
-        *,
-        bytes_max: int = LIST_BYTES_MAX,
-        keys_only: bool = False,
-    ) -> Page:
-        """Entries and common prefixes, as `listing.page` says."""
-        with self._reading() as (_, tables, txn):
-            found = tables.get(table)
-            if found is None:
-                return _EMPTY
-            return listing.page(
-                keys.Walk(txn, found),
-                prefix,
-                delimiter=delimiter,
-                after=after,
-                limit=limit,
-                bytes_max=bytes_max,
-                keys_only=keys_only,
-            )

@@ -285,6 +285,9 @@ def test_the_table_has_a_line_for_each_member_with_its_lag() -> None:
         "2: digest abcd as of entry 100",
         "3: db/3: no answer in time",
     ]
+    found["levels"] = {"1": 2, "2": 2, "3": 1, "10": 2}
+    (behind,) = [line for line in commands_db.table(found) if "level" in line]
+    assert behind.startswith("3: its program has level 1, that of others 2: install theirs")
     found["leader"] = None
     assert "no leader is known" in commands_db.table(found)[-1]
 

@@ -18,6 +18,7 @@ from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.journal import Journal
 from predastore.s3db.raft.messages import COMMAND, Address, Configuration, Entry, Marker
 from predastore.s3db.store import FILE_NAME, Store
+from support.procedures import NEWER
 
 CLUSTER = b"c" * 16
 ENTRIES = 30
@@ -204,6 +205,21 @@ def test_a_restored_member_starts_a_history_of_its_own(whole: Path, tmp_path: Pa
     store = Store(folders[2] / "store", durable=False)
     assert store.get("t", b"007") == bytes(500)
     store.close()
+
+
+def test_a_state_of_a_newer_program_is_not_restored_by_this_one(
+    member: Path, tmp_path: Path
+) -> None:
+    store = Store(member / "store", durable=False, procedures=NEWER)
+    store.apply([(ENTRIES + 1, commands.encode(commands.call("test.count-by-ten", b"a")))])
+    made = backup.begin(store, tmp_path, CLUSTER)
+    path = tmp_path / "newer.s3db"
+    backup.keep(pieces_of(made), path)
+    store.close()
+    with pytest.raises(UnsupportedFormat, match=r"level 2 were done.*has level 1: install"):
+        backup.restore(path, directories={1: tmp_path / "x"}, addresses=[], cluster_id=CLUSTER)
+    assert list((tmp_path / "x").rglob("*")) == []
+    assert "level 2" in "\n".join(inspection.inspect(1, member, CLUSTER).found)
 
 
 def test_what_is_restored_is_for_its_owner_alone(whole: Path, tmp_path: Path) -> None:

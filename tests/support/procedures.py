@@ -1,4 +1,7 @@
-"""Procedures and questions that tests call: a counter, a refusal, an error, a sum."""
+"""Procedures and questions that tests call: a counter, a refusal, an error, a sum.
+
+PROCEDURES are those of a program of level 1, NEWER those of the next.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +42,23 @@ def total(view: ReadView, _: bytes) -> bytes:
     return b"%d" % found
 
 
-PROCEDURES = Procedures(
-    [
-        Procedure("test.count", 1, count),
-        Procedure("test.take", 1, take),
-        Procedure("test.stumble", 1, stumble, quick_bytes=0),
-    ],
-    [Question("test.total", 1, total), Question("test.slow-total", 1, total, quick_bytes=0)],
+def count_by_ten(view: View, name: bytes) -> bytes:
+    value = b"%d" % (int(view.get(TABLE, name) or 0) + 10)
+    view.put(TABLE, name, value)
+    return value
+
+
+_PROCEDURES = (
+    Procedure("test.count", 1, count),
+    Procedure("test.take", 1, take),
+    Procedure("test.stumble", 1, stumble, quick_bytes=0),
+)
+_QUESTIONS = (
+    Question("test.total", 1, total),
+    Question("test.slow-total", 1, total, quick_bytes=0),
+)
+
+PROCEDURES = Procedures(_PROCEDURES, _QUESTIONS, level=1)
+NEWER = Procedures(
+    (*_PROCEDURES, Procedure("test.count-by-ten", 2, count_by_ten)), _QUESTIONS, level=2
 )

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from predastore.errors import MemberFailed, NodeFull, NoLeader, NotLeader, PredastoreError
 from predastore.s3db import shell
+from predastore.s3db.levels import Levels
 from predastore.s3db.raft.applier import Applier
 from predastore.s3db.raft.callers import AppliedWaiters, Callback, Callers
 from predastore.s3db.raft.core import Core
@@ -88,6 +89,7 @@ class Engine:
             timing=timing,
         )
         self.driver = Driver(self.core, self)
+        self.levels = Levels(self.core.membership, store.procedures)
         self.room = Room(directory, member_id, loop.time)
         self._loop = loop
         self._store = store
@@ -169,6 +171,11 @@ class Engine:
         self._guarded(partial(self.driver.await_applied, index))
         return future
 
+    @property
+    def level_used(self) -> int:
+        """The highest level of a command that was applied here."""
+        return self._store.level
+
     def status(self) -> dict[str, Any]:
         """pysyncobj's own report."""
         self._shell.mirror(self.core, self.driver.applied_index)
@@ -238,6 +245,7 @@ class Engine:
 
     def _propose(self, proposals: list[tuple[bytes, Callback]]) -> None:
         refusal: PredastoreError | None = None
+        proposals = self.levels.permitted(proposals)
         try:
             self._refuse_if_full()
             index = self.core.propose([command for command, _ in proposals])

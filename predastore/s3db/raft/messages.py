@@ -21,6 +21,9 @@ CONFIG: Final = 2  # a Configuration, in force as soon as it is in the log (Raft
 
 NOBODY: Final = -1  # as a vote: not given
 
+UNKNOWN_LEVEL: Final = 0  # of a program whose member has not spoken
+BASE_LEVEL: Final = 1  # of the first program
+
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     index: int
@@ -30,12 +33,14 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True):
-    """Where a member is: REST over TCP on `port`, Raft over UDP on `raft_port`."""
+    """Where a member is: REST over TCP on `port`, Raft over UDP on `raft_port`; and the level of
+    its program (levels.py)."""
 
     member: int
     host: str
     port: int
     raft_port: int
+    level: int = BASE_LEVEL
 
 
 class Configuration(msgspec.Struct, frozen=True, array_like=True):

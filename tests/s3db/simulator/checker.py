@@ -25,6 +25,10 @@ PATIENT = ("add", "move")  # kinds that are never given up
 State = tuple[int | None, ...]
 
 
+class Violation(AssertionError):
+    """The cluster did what no correct one does."""
+
+
 @dataclass
 class Operation:
     """`kind`: get (found), put (value), delete, cas (expected -> value; found, done), add (one

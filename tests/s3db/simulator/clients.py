@@ -35,6 +35,7 @@ class Client:
         self._count = 0
         self._seen: dict[str, int | None] = {}
         self._attempt = 0
+        self._may_be_done = False  # the present operation, by an earlier try
         self._finishing = False
         self.is_finished = False
 
@@ -51,6 +52,7 @@ class Client:
         kind = "put" if self._finishing else rng.choice(KINDS)
         operation = Operation("" if kind == "scan" else key, kind, self.world.now)
         self._count += 1
+        self._may_be_done = False
         if kind in ("put", "cas"):
             operation.value = self.number * 1_000_000 + self._count
         if kind == "cas":
@@ -111,6 +113,9 @@ class Client:
     def _wrote(self, operation: Operation, last: bool, what: str, detail: int | None) -> None:
         if what == "refused":
             self._elsewhere(operation, last, detail)
+        elif what == "too-low" and not self._may_be_done:
+            self.world.history.remove(operation)
+            self.world.at(self.world.rng.uniform(0, 0.08), self._next)
         elif what == "done":
             operation.found = detail
             self._completed(operation, last)
@@ -140,6 +145,7 @@ class Client:
     def _expired(self, operation: Operation, last: bool) -> None:
         """The outcome is unknown: the same request again, or something new, and it stays so."""
         self._member = self.world.rng.choice(list(self.world.members))
+        self._may_be_done = True
         if self.world.rng.random() < AGAIN or operation.kind in PATIENT:
             self.world.at(RETRY_S * self.world.rng.random(), partial(self._try, operation, last))
         else:

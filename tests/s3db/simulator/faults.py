@@ -304,6 +304,8 @@ OTHERS: Mapping[str, Scenario] = {
     "pysyncobj: dump and journal do not meet, and the journal is cleared": Scenario(careless=True),
     "a request that is sent again is applied again": Scenario(**STORMY, remembers=False),
     "a procedure's answer is not remembered": Scenario(**STORMY, keeps_answers=False),
+    "a command of a newer program is passed over": Scenario(upgrades=True, passes_over=True),
+    "a command is proposed that not every member can do": Scenario(upgrades=True, hasty=True),
     "a lost disk votes again": Scenario(**LOST_DISKS, forgetful=True),
 }
 

@@ -42,11 +42,13 @@ def encode(command: Command) -> bytes:
 class Machine:
     def __init__(self, rng: random.Random, *, remembers: bool, keeps_answers: bool) -> None:
         """`remembers`: which requests were applied; without, a retried one is applied twice.
-        `keeps_answers`: of procedures; without, a retried one is answered with nothing."""
+        `keeps_answers`: of procedures; without, a retried one is answered with nothing.
+        `level_used`: the highest level of a command that was done."""
         self._rng = rng
         self._remembers = remembers
         self._keeps_answers = keeps_answers
         self.applied_index = 0
+        self.level_used = 1
         self.values: dict[str, int] = {}
         self._requests: Requests = {}
         self.sync()
@@ -57,10 +59,8 @@ class Machine:
         self.applied_index = entry.index
         if entry.kind != COMMAND:
             return None
-        try:
-            command = _DECODER.decode(entry.data)
-        except msgspec.DecodeError as error:
-            raise MemberFailed(f"entry {entry.index} can not be read") from error
+        command = _DECODER.decode(entry.data)
+        self.level_used = max(self.level_used, procedures.level_of(command.kind))
         number, found = self._requests.get(command.client, (0, None))
         if self._remembers and command.number <= number:
             return found
@@ -77,27 +77,47 @@ class Machine:
         return found
 
     def sync(self) -> None:
-        self._durable = (self.applied_index, dict(self.values), dict(self._requests))
+        self._durable = self._state()
+
+    def _state(self) -> tuple[int, int, dict[str, int], Requests]:
+        return self.applied_index, self.level_used, dict(self.values), dict(self._requests)
 
     def crash(self) -> None:
         """What was not synced may be there or not, as a whole."""
         if self._rng.random() < 0.5:
-            index, values, requests = self._durable
-            self.applied_index, self.values, self._requests = index, dict(values), dict(requests)
+            index, level, values, requests = self._durable
+            self.applied_index, self.level_used = index, level
+            self.values, self._requests = dict(values), dict(requests)
         self.sync()
 
     def digest(self) -> str:
-        return repr((sorted(self.values.items()), sorted(self._requests.items())))
+        return repr((self.level_used, sorted(self.values.items()), sorted(self._requests.items())))
 
     def dump(self) -> bytes:
-        return _ENCODER.encode((self.applied_index, self.values, self._requests))
+        return _ENCODER.encode(self._state())
 
     def load(self, data: bytes) -> None:
         """Take over a dump, durably."""
         loaded: Any = msgspec.msgpack.decode(data, strict=False)
-        self.applied_index, self.values = loaded[0], loaded[1]
-        self._requests = {client: (number, found) for client, (number, found) in loaded[2].items()}
+        self.applied_index, self.level_used, self.values = loaded[:3]
+        self._requests = {client: (number, found) for client, (number, found) in loaded[3].items()}
         self.sync()
+
+
+def kind_of(command: bytes) -> str:
+    try:
+        return _DECODER.decode(command).kind
+    except msgspec.DecodeError as error:
+        raise MemberFailed("a command that can not be read") from error
+
+
+def level_of(entry: Entry) -> int:
+    """Of the command of an entry."""
+    return 1 if entry.kind != COMMAND else procedures.level_of(kind_of(entry.data))
+
+
+def level_of_dump(data: bytes) -> int:
+    return int(msgspec.msgpack.decode(data, strict=False)[1])
 
 
 def _arguments(command: Command) -> tuple[Any, ...]:

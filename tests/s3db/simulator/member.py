@@ -9,16 +9,28 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from predastore._fast.crc import crc32c
-from predastore.errors import NoLeader, NotLeader, Overloaded, PredastoreError
+from predastore.errors import LevelTooLow, NoLeader, NotLeader, Overloaded, PredastoreError
+from predastore.s3db import levels
+from predastore.s3db.levels import Levels
 from predastore.s3db.raft.assembly import Assembly
 from predastore.s3db.raft.journal import Journal
 from predastore.s3db.raft.membership import Change
-from predastore.s3db.raft.messages import COMMAND, Entry, Marker, Message, Record, SnapshotChunk
+from predastore.s3db.raft.messages import (
+    COMMAND,
+    Address,
+    Entry,
+    Marker,
+    Message,
+    Record,
+    SnapshotChunk,
+)
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.state import ChunkWanted, ReadState
 
+from .checker import Violation
 from .disk import SimDisk
-from .machine import Machine
+from .machine import Machine, kind_of, level_of, level_of_dump
+from .procedures import NEWEST, PROGRAMS, procedure_of
 
 if TYPE_CHECKING:
     from .world import World
@@ -27,7 +39,8 @@ SEGMENT_BYTES = 4096
 CHUNK_BYTES = 16
 LOG_KEPT = 8  # entries kept when the log is cut
 
-WriteReply = Callable[[str, int | None], None]  # ("done", found), ("refused", leader), ("unknown",)
+# ("done", found), ("refused", leader), ("unknown", None), ("too-low", None)
+WriteReply = Callable[[str, int | None], None]
 Look = Callable[[Mapping[str, int]], Any]  # at the registers
 ReadReply = Callable[[bool, Any], None]  # (answered, what was found)
 
@@ -47,6 +60,8 @@ class SimMember:
         self.installs = 0
         self.disks_lost = 0
         self.is_formed = True
+        self.level = self.rng.choice((1, 2, 2, 2)) if world.scenario.upgrades else NEWEST
+        self.went_back = False
         self._life = 0
 
     def _new_machine(self) -> Machine:
@@ -57,6 +72,8 @@ class SimMember:
 
     def start(self) -> None:
         self._life += 1
+        if self._is_too_old(self.machine.level_used):
+            return
         self.is_up = True
         self._armed = float("inf")
         self._callers: dict[int, tuple[int, WriteReply]] = {}
@@ -87,11 +104,14 @@ class SimMember:
             bounds=self.world.scenario.bounds,
         )
         self.driver = self.world.scenario.driver(self.core, self)
+        self._levels = Levels(self.core.membership, PROGRAMS[self.level])
         self.is_formed = not self.core.is_unformed
         self._joining: tuple[SimMember, int, int] | None = None
         self._turn()
         if not self.is_formed:
             self._join()
+        if self.world.scenario.upgrades:
+            self.later(0.05, self._announce)
 
     def crash(self) -> None:
         self.is_up = False
@@ -121,13 +141,42 @@ class SimMember:
             elif asked is not leader or core.term != term:
                 self._joining = None
             return
-        with suppress(Overloaded, NoLeader):
+        with suppress(Overloaded, NoLeader, LevelTooLow):
+            levels.check_member(self.id, self.address, leader.machine.level_used)
             if self.id in core.membership.current.members():
                 core.change_membership(Change.REMOVE, self.id)
             else:
-                index = core.change_membership(Change.ADD_LEARNER, self.id)
+                index = core.change_membership(Change.ADD_LEARNER, self.id, self.address)
                 self._joining = (leader, core.term, index)
         leader.later(0, leader._turn)
+
+    # --- programs -----------------------------------------------------------------------------
+
+    @property
+    def address(self) -> Address:
+        return Address(self.id, "", 0, 0, self.level)
+
+    def _announce(self) -> None:
+        """What announcing.py and changes.py do."""
+        self.later(0.05, self._announce)
+        leader, configuration = self.world.nemesis.leader(), self.core.membership.current
+        known = levels.of_members(configuration).get(self.id, self.level)
+        if leader is None or not self.is_formed or known == self.level:
+            return
+        if not self.world.network.is_open(self.id, leader.id):
+            return
+        with suppress(Overloaded, NoLeader, LevelTooLow):
+            if self.id in leader.core.membership.current.members():
+                levels.check_member(self.id, self.address, leader.machine.level_used)
+                leader.core.change_membership(Change.MOVE, self.id, self.address)
+        leader.later(0, leader._turn)
+
+    def _is_too_old(self, level: int) -> bool:
+        """Whether this program stops, since it would need to have `level`; only one that is older
+        than what ran here before ever has to."""
+        if level > self.level and not self.went_back:
+            raise Violation(f"member {self.id} meets level {level}, and has {self.level}")
+        return level > self.level
 
     def _join_on(self) -> None:
         if not self.is_formed:
@@ -191,6 +240,9 @@ class SimMember:
     # --- clients ------------------------------------------------------------------------------
 
     def propose(self, command: bytes, reply: WriteReply) -> None:
+        if self._is_refused(command):
+            reply("too-low", None)
+            return
         try:
             index = self.core.propose([command])
         except NotLeader as error:
@@ -200,6 +252,12 @@ class SimMember:
         else:
             self._callers[index] = (self.core.term, reply)
             self._turn()
+
+    def _is_refused(self, command: bytes) -> bool:
+        scenario, kind = self.world.scenario, kind_of(command)
+        if not scenario.upgrades or scenario.hasty or self.core.leadership is None:
+            return False
+        return procedure_of(kind) is not None and bool(self._levels.refusal_of(f"sim.{kind}"))
 
     def read(self, look: Look, reply: ReadReply) -> None:
         """Linearizable, here: by the own read index, or the leader's."""
@@ -257,6 +315,12 @@ class SimMember:
     def _applied(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self.world.note_applied(self.id, entry)
+            if level_of(entry) > self.level and self.world.scenario.passes_over:
+                self.machine.applied_index = entry.index
+                continue
+            if self._is_too_old(level_of(entry)):
+                self.crash()
+                return
             found = self.machine.apply(entry)
             term, reply = self._callers.pop(entry.index, (0, None))
             if reply is not None:
@@ -344,6 +408,9 @@ class SimMember:
             self.later(self.rng.uniform(0.0, 0.01), partial(self._replace, marker))
 
     def _replace(self, marker: Marker) -> None:
+        if self._is_too_old(level_of_dump(bytes(self._received))):
+            self.crash()
+            return
         self.machine.load(bytes(self._received))
         self.later(self.rng.uniform(0.0, 0.01), partial(self._installed, marker))
 

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from predastore.errors import NoLeader, Overloaded
+from predastore.errors import LevelTooLow, NoLeader, Overloaded
+from predastore.s3db import levels
 from predastore.s3db.raft.membership import Change
+
+from .procedures import NEWEST, PROGRAMS
 
 if TYPE_CHECKING:
     from .member import SimMember
@@ -35,6 +38,7 @@ class Nemesis:
             (3, self.change_members),
             (4, self.mend),
             (0, self.lose_disk),
+            (4 if world.scenario.upgrades else 0, self.change_program),
         ]
         changed = world.scenario.weights
         self._acts = [act for _, act in acts]
@@ -61,7 +65,24 @@ class Nemesis:
         for member in self.world.members.values():
             member.paused_until = 0.0
             member.sync_s = 0.002
+            if member.level != NEWEST:
+                self._install(member, NEWEST)
             member.restart()
+
+    def change_program(self) -> None:
+        """A member is started again with another program; mostly a newer one."""
+        victim = self._any()
+        level = self.rng.choice(list(PROGRAMS))
+        if level < victim.level and self.rng.random() < 0.5:
+            return
+        self._install(victim, level)
+        self.world.at(self.rng.choice([0.01, 0.3]) * self.rng.random(), victim.restart)
+
+    def _install(self, victim: SimMember, level: int) -> None:
+        if victim.is_up:
+            victim.crash()
+        victim.went_back = victim.went_back or level < victim.level
+        victim.level = level
 
     def _any(self) -> SimMember:
         return self.rng.choice(list(self.world.members.values()))
@@ -165,8 +186,13 @@ class Nemesis:
             change = Change.REMOVE
         else:
             return
-        with suppress(Overloaded, NoLeader):
-            leader.core.change_membership(change, member)
+        joining = self.world.members[member].address if self.world.scenario.upgrades else None
+        with suppress(Overloaded, NoLeader, LevelTooLow):
+            if change is Change.ADD_LEARNER:
+                levels.check_member(member, joining, leader.machine.level_used)
+                leader.core.change_membership(change, member, joining)
+            else:
+                leader.core.change_membership(change, member)
             self.world.membership_changes += 1
         leader.later(0, leader._turn)
 

@@ -48,9 +48,22 @@ def move(view: View, arguments: bytes) -> bytes:
     return _answer(int(value))
 
 
-PROCEDURES = Procedures(
-    [Procedure("sim.cas", 1, cas), Procedure("sim.add", 1, add), Procedure("sim.move", 1, move)]
-)
+_ALL = [Procedure("sim.cas", 1, cas), Procedure("sim.add", 1, add), Procedure("sim.move", 2, move)]
+
+PROGRAMS = {  # by their level
+    level: Procedures([one for one in _ALL if one.level <= level], level=level) for level in (1, 2)
+}
+NEWEST = max(PROGRAMS)
+
+
+def procedure_of(kind: str) -> Procedure | None:
+    """That of a command, if it is one."""
+    return PROGRAMS[NEWEST].get(f"sim.{kind}")
+
+
+def level_of(kind: str) -> int:
+    procedure = procedure_of(kind)
+    return 1 if procedure is None else procedure.level
 
 
 class _Registers:
@@ -74,7 +87,9 @@ def run(name: str, arguments: tuple[Any, ...], values: Mapping[str, int]) -> tup
     """(what the registers are then, the answer)."""
     view = _Registers(values)
     try:
-        answer = PROCEDURES[f"sim.{name}"].run(cast(View, view), msgspec.msgpack.encode(arguments))
+        answer = PROGRAMS[NEWEST][f"sim.{name}"].run(
+            cast(View, view), msgspec.msgpack.encode(arguments)
+        )
     except Refusal as refusal:
         return dict(values), msgspec.msgpack.decode(refusal.answer)
     return view.values, msgspec.msgpack.decode(answer)

@@ -21,12 +21,7 @@ from predastore.s3db.raft.driver import Driver
 from predastore.s3db.raft.messages import Entry, Message, VoteReply
 from predastore.s3db.raft.state import Bounds, Timing
 
-from .checker import Operation, first_violation
-
-
-class Violation(AssertionError):
-    """The cluster did what no correct one does."""
-
+from .checker import Operation, Violation, first_violation
 
 PRODUCT_TIMING = Timing()
 PRODUCT_BOUNDS = Bounds()
@@ -53,6 +48,9 @@ class Scenario:
     forgetful: bool = False  # a fault: who has lost its disk comes back as the voter it was
     remembers: bool = True  # without, a fault: a request that is sent again is applied again
     keeps_answers: bool = True  # without, a fault: a procedure's answer is not remembered
+    upgrades: bool = False  # members have programs of two levels, which change at their restarts
+    passes_over: bool = False  # a fault: what a program does not know is passed over
+    hasty: bool = False  # a fault: what not every member can do is proposed
     careless: bool = False  # a fault: the journal is cut behind what no disk holds yet
     weights: Mapping[str, int] = field(default_factory=dict)
     timing: Timing = PRODUCT_TIMING
@@ -101,9 +99,10 @@ PROFILES: tuple[Mapping[str, Any], ...] = ({}, STORMY, POWER_CUTS, ECHOES, LOST_
 
 
 def of_seed(seed: int, **options: Any) -> Scenario:
-    """The profiles in turn, with three members or five."""
+    """The profiles in turn, with three members or five, every other one with upgrades."""
     profile = PROFILES[seed % len(PROFILES)]
-    return Scenario(**{"members": 5 if seed % 3 == 0 else 3, **profile, **options})
+    drawn = {"members": 5 if seed % 3 == 0 else 3, "upgrades": seed % 2 == 1}
+    return Scenario(**{**drawn, **profile, **options})
 
 
 @dataclass
