@@ -36,6 +36,7 @@ MODULES = {
     "s3.three_hosts": "s3_hosts",
     "healing": "healing",
     "memory": "memory",
+    "memory.broken": "memory_broken",
     "start": "startup",
     "binary": "binary",
 }

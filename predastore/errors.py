@@ -48,7 +48,7 @@ it crosses a process boundary (see `to_wire`, `from_wire`).
 from __future__ import annotations
 
 import errno
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 
 class PredastoreError(Exception):
@@ -285,6 +285,18 @@ class S3Error(PredastoreError):
 
 class SignatureError(S3Error):
     """Raised by the SigV4 verifier, for S3 and for s3db's REST API alike."""
+
+
+E = TypeVar("E", bound=PredastoreError)
+
+
+def anew(error: E) -> E:
+    """The same error, never raised. What is kept, to be raised later or more than once, is kept
+    and raised like this: one that was raised holds, by its traceback, what its raisers worked
+    with, which may well be whoever keeps it."""
+    made = type(error).__new__(type(error), *error.args)
+    made.__dict__.update(error.__dict__)
+    return made
 
 
 def reason(error: OSError) -> str:

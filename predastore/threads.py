@@ -1,4 +1,4 @@
-"""Blocking calls in threads. Whoever is cancelled leaves when his call has ended.
+"""Blocking calls in threads, and waits. Whoever is cancelled leaves when his call has ended.
 
 What a call works with, a descriptor, a buffer, a file's name, is closed or used again once its
 caller has gone: a write that went on would end in whatever file has the descriptor's number by
@@ -34,15 +34,33 @@ async def in_thread(
         if undo is not None and not future.cancelled() and future.exception() is None:
             undo(future.result())
         raise
+    finally:
+        del future  # its error has a traceback with this frame
+
+
+async def within(future: asyncio.Future[T], deadline: float) -> T:
+    """What `future`, which is given up then, comes to; TimeoutError at `deadline` (loop time).
+
+    asyncio's own timeouts know their task: an error that ends it would keep all that it has.
+    """
+    try:
+        left_s = deadline - asyncio.get_running_loop().time()
+        await asyncio.wait((future,), timeout=max(0.0, left_s))
+        if not future.done():
+            raise TimeoutError
+        return future.result()
+    finally:
+        future.cancel()
+        del future  # its error has a traceback with this frame
 
 
 async def until_done(future: asyncio.Future[Any]) -> None:
     """Returns when it is, however often the caller is cancelled meanwhile; then raises that."""
-    cancelled: asyncio.CancelledError | None = None
+    is_cancelled = False
     while not future.done():
         try:
             await asyncio.wait((future,))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled:
+        raise asyncio.CancelledError

@@ -61,23 +61,25 @@ class Budget:
         self._waiting.append(place)
         try:
             await self._granted(granted)
-        except BaseException as error:
+        except BaseException:
             if granted.done() and not granted.cancelled():
                 self.give(count)
             else:
                 self._waiting.remove(place)
                 self._grant()
-            if isinstance(error, TimeoutError):
-                raise Overloaded("no memory for bodies came free in time") from error
             raise
 
     async def _granted(self, granted: asyncio.Future[None]) -> None:
-        """Waits for it; TimeoutError. Now and then, whoever holds a share idly loses it."""
-        async with asyncio.timeout(BACKEND_BUFFER_WAIT_MS_MAX / 1000):
-            while not granted.done():
-                await asyncio.wait((granted,), timeout=BACKEND_IDLE_CHECK_MS / 1000)
-                if not granted.done():
-                    self._cut_the_most_idle()
+        """Waits for it; Overloaded. Now and then, whoever holds a share idly loses it."""
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + BACKEND_BUFFER_WAIT_MS_MAX / 1000
+        while not granted.done():
+            left_s = give_up_at - clock()
+            if left_s <= 0:
+                raise Overloaded("no memory for bodies came free in time")
+            await asyncio.wait((granted,), timeout=min(left_s, BACKEND_IDLE_CHECK_MS / 1000))
+            if not granted.done():
+                self._cut_the_most_idle()
 
     def _cut_the_most_idle(self) -> None:
         """Cancels the request that has waited longest for its client, if that is long."""
@@ -99,6 +101,7 @@ class Budget:
             yield
         finally:
             self._with_clients.pop(task, None)
+            del task  # its error has a traceback with this frame
 
     def give(self, count: int) -> None:
         """Gives back what was taken."""
@@ -169,6 +172,16 @@ class Pool:
             kept.append(buffer)
             self.kept_bytes += size
         return buffer
+
+    @property
+    def used_bytes(self) -> int:
+        """Of those that are kept, what somebody refers to."""
+        used = 0
+        for size, kept in self._kept.items():
+            for buffer in kept:
+                if not _is_free(buffer):
+                    used += size
+        return used
 
     def _drop_one(self) -> bool:
         """False when all are in use."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from predastore.backend.buffers import Budget, Pool
 from predastore.backend.health import Health
@@ -31,6 +32,20 @@ T = TypeVar("T")
 Buffer = bytes | bytearray | memoryview
 
 NODE_ERRORS: Final = (NodeError, RpcError, FormatError)
+
+
+async def ended(tasks: list[asyncio.Task[Any]] | deque[asyncio.Task[Any]]) -> None:
+    """Cancels what still runs of them, and returns at its end, with `tasks` empty: whatever one
+    raised has a traceback with the caller's frame, and all that is known there."""
+    try:
+        running = [task for task in tasks if not task.done() and task.cancel()]
+        if running:
+            await asyncio.wait(running)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()  # looked at, so that it is not reported as lost
+    finally:
+        tasks.clear()
 
 
 class Nodes(Protocol):

@@ -95,6 +95,10 @@ class Core:
             return f"metadata: {error}"
         return ""
 
+    def held_bytes(self) -> dict[str, int]:
+        """As `ByteStore.held_bytes`."""
+        return self._store.held_bytes()
+
     # --- commits --------------------------------------------------------------------------
 
     async def _permit(self, bucket: str, permit: Permit | None) -> Permit:
@@ -195,7 +199,10 @@ class Core:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            del task  # its error has a traceback with this frame
 
     def _ended(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)

@@ -135,12 +135,12 @@ class DistributedStore:
         )
 
     def held_bytes(self) -> dict[str, int]:
-        """What is in use of each budget for bodies, and of the pool of buffers."""
         cluster = self._cluster
         return {
             "bodies_in": cluster.write_budget.held_bytes,
             "bodies_out": cluster.read_budget.held_bytes,
             "pool": cluster.pool.kept_bytes,
+            "pool_used": cluster.pool.used_bytes,
         }
 
     def nodes_well(self) -> dict[int, bool]:

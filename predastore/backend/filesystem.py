@@ -107,11 +107,11 @@ class FilesystemStore:
         return 0.0
 
     def held_bytes(self) -> dict[str, int]:
-        """What is in use of each budget for bodies, and of the pool of buffers."""
         return {
             "bodies_in": self._write_budget.held_bytes,
             "bodies_out": self._read_budget.held_bytes,
             "pool": self._pool.kept_bytes,
+            "pool_used": self._pool.used_bytes,
         }
 
     async def close(self) -> None:
@@ -169,6 +169,7 @@ class FilesystemStore:
                     await until_done(writing)
                     writing.exception()
             finally:
+                del writing  # its error has a traceback with this frame
                 self._write_budget.give(held)
 
     # --- the rest of a ByteStore ----------------------------------------------------------

@@ -152,6 +152,11 @@ class ByteStore(Protocol):
         """How long replaced bytes are kept for readers that have begun."""
         ...
 
+    def held_bytes(self) -> dict[str, int]:
+        """What is in use of each budget for bodies; what the pool of buffers has, and what of that
+        is in use."""
+        ...
+
     async def write(
         self, place: Place, write_id: bytes, source: Source, size: int, digests: DigestSink
     ) -> Written:

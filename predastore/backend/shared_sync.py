@@ -22,5 +22,9 @@ class SharedSync:
     async def _round(self, before: asyncio.Future[None] | None) -> None:
         if before is not None:
             await asyncio.wait((before,))
+            del before
         self._running, self._next = self._next, None
-        await self._sync()
+        try:
+            await self._sync()
+        finally:
+            self._running = None  # its error has a traceback with frames of all who wait for it

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from predastore.errors import Overloaded, PredastoreError, StoreFailed
+from predastore.errors import Overloaded, PredastoreError, StoreFailed, anew
 from predastore.limits import BACKEND_COMMITS_WAITING_MAX, BACKEND_STATE_READ_THREADS
 from predastore.s3db import commands
 from predastore.s3db.commands import Applied, Batch, Check, Command, Delete, Page, Put
@@ -127,7 +127,10 @@ class LocalState:
         self._waiting.append((encoded, done))
         if self._round is None:
             self._round = asyncio.ensure_future(self._apply_rounds())
-        return await done
+        try:
+            return await done
+        finally:
+            del done  # its error has a traceback with this frame
 
     async def close(self) -> None:
         """Commits accepted before are done."""
@@ -150,7 +153,7 @@ class LocalState:
                     self._writer, self._store.apply, entries
                 )
             except PredastoreError as error:
-                outcomes = [error] * len(taken)
+                outcomes = [anew(error)] * len(taken)
             except Exception as error:
                 logger.exception("applying commits failed")
                 outcomes = [StoreFailed(f"applying commits failed: {error}")] * len(taken)
@@ -218,6 +221,6 @@ def _settle(done: asyncio.Future[Applied], outcome: Applied | PredastoreError) -
     if done.done():
         return
     if isinstance(outcome, PredastoreError):
-        done.set_exception(outcome)
+        done.set_exception(anew(outcome))
     else:
         done.set_result(outcome)

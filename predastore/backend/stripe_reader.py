@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import groupby
-from typing import Any
 
-from predastore.backend.cluster import NODE_ERRORS, Buffer, Cluster
+from predastore.backend.cluster import NODE_ERRORS, Buffer, Cluster, ended
 from predastore.backend.interface import Damaged
 from predastore.backend.records import ShardExtent
 from predastore.coding import erasure
@@ -91,19 +90,14 @@ class StripeReader:
                         await budget.take(cost)
                     ahead.append((asyncio.ensure_future(self._fetch(upcoming)), cost))
                     upcoming = next(stripes, None)
-                task, cost = ahead[0]
-                for buffer in await task:
+                for buffer in await ahead[0][0]:
                     with budget.with_client():
                         yield buffer
-                ahead.popleft()
+                _, cost = ahead.popleft()
                 budget.give(cost)
         finally:
-            for task, cost in ahead:
-                task.cancel()
-                budget.give(cost)
-            if ahead:
-                await asyncio.wait([task for task, _ in ahead])
-                _retrieve(task for task, _ in ahead)
+            budget.give(sum(cost for _, cost in ahead))
+            await ended(deque(ahead.popleft()[0] for _ in range(len(ahead))))
 
     def _stripes(self, start: int, end: int) -> Iterator[list[Slice]]:
         """The runs of each stripe that the range touches."""
@@ -222,7 +216,7 @@ class _StripeFetch:
             if len(self._parts) < len(self._wanted):
                 await self._rebuild(late)
         finally:
-            await self._cancel()
+            await ended([*self._tasks])
         return [self._parts[run.block] for run in self._runs]
 
     def _ask(self, shard: int, offset: int, length: int) -> None:
@@ -238,7 +232,7 @@ class _StripeFetch:
         deadline = clock() + seconds
         asked_count = len(self._tasks)
         await asyncio.sleep(0)  # nodes of this process answer in one turn from the page cache
-        self._collect([task for task in self._tasks if task.done()])
+        self._collect({task for task in self._tasks if task.done()})
         while self._tasks and (left := deadline - clock()) > 0:
             if len(self._parts) + len(self._tasks) < asked_count:
                 return 0
@@ -250,17 +244,21 @@ class _StripeFetch:
         done, _ = await asyncio.wait(
             self._tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
         )
-        self._collect(done)
-        return bool(done)
+        return self._collect(done)
 
-    def _collect(self, done: Iterable[asyncio.Task[memoryview]]) -> None:
-        for task in done:
+    def _collect(self, done: set[asyncio.Task[memoryview]]) -> bool:
+        """Takes what came, and leaves `done` empty (as `ended` does); False when it was."""
+        came = bool(done)
+        while done:
+            task = done.pop()
             shard = self._tasks.pop(task)
-            error = task.exception()
-            if error is None:
+            try:
                 self._take(shard, task.result())
-            elif not isinstance(error, NODE_ERRORS):
-                raise error
+            except NODE_ERRORS:
+                continue  # asked of another
+            finally:
+                del task
+        return came
 
     def _take(self, shard: int, data: memoryview) -> None:
         run = self._wanted.get(shard)
@@ -325,17 +323,3 @@ class _StripeFetch:
             blocks = await reader.cluster.in_thread(erasure.reconstruct, *arguments)
         for shard, block in blocks.items():
             self._take(shard, memoryview(block))
-
-    async def _cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-            _retrieve(self._tasks)
-
-
-def _retrieve(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Looks at outcomes that nobody waits for, so that they are not reported as lost."""
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()

@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from mmap import mmap
 from typing import Any
 
 from predastore.backend.body import expect_end, fill, first_bytes
-from predastore.backend.cluster import NODE_ERRORS, Cluster
+from predastore.backend.cluster import NODE_ERRORS, Cluster, ended
 from predastore.backend.interface import DigestSink, Source
 from predastore.backend.records import MISSING, now_ms
 from predastore.backend.stripe_restore import restore
@@ -96,22 +96,24 @@ class StripeWriter:
 
     async def _write_many(self, source: Source, digests: DigestSink) -> None:
         pending: deque[asyncio.Task[None]] = deque()
-        coded = sent = _done()
+        coded, sent = _done(), _done()
         try:
             for number in range(self._count):
                 while len(pending) >= BACKEND_STRIPES_PER_REQUEST_MAX:
                     await pending.popleft()
                 stripe = await self._receive(number, source, pending)
                 done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                task = asyncio.ensure_future(self._forward(stripe, digests, coded, done, sent))
+                pending.append(
+                    asyncio.ensure_future(self._forward(stripe, digests, coded, done, sent))
+                )
                 # Not in the task, which never begins where it is cancelled soon enough.
-                task.add_done_callback(partial(self._give_back, stripe.held_bytes))
-                coded, sent = done, task
-                pending.append(task)
+                pending[-1].add_done_callback(partial(self._give_back, stripe.held_bytes))
+                coded, sent = done, pending[-1]
             while pending:
                 await pending.popleft()
         finally:
-            await _cancelled(pending)
+            del sent  # as `ended` clears `pending`
+            await ended(pending)
 
     def _give_back(self, held_bytes: int, _: asyncio.Future[None]) -> None:
         self._cluster.write_budget.give(held_bytes)
@@ -189,6 +191,7 @@ class StripeWriter:
             failpoint("put.stripe.sent")
         finally:
             coded.cancel()
+            del sent_before  # its error has a traceback with this frame
 
     async def _code_stripe(self, stripe: _Stripe, digests: DigestSink) -> tuple[int, list[int]]:
         """The length of the stripe's blocks, and the CRC of each."""
@@ -337,22 +340,12 @@ async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
     They are short, and there are few: each is awaited in turn, which costs less than a `gather`.
     """
     create_task = asyncio.get_running_loop().create_task
-    tasks = [create_task(each) for each in work]
+    tasks = deque(create_task(each) for each in work)
     try:
-        for task in tasks:
-            await task
+        while tasks:
+            await tasks.popleft()
     finally:
-        await _cancelled(tasks)
-
-
-async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancels what still runs and waits for its end: buffers are lent until then."""
-    running = [task for task in tasks if not task.done() and task.cancel()]
-    if running:
-        await asyncio.wait(running)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()
+        await ended(tasks)  # buffers are lent until then
 
 
 def _done() -> asyncio.Future[None]:

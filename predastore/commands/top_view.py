@@ -175,7 +175,7 @@ def _processes(up: Sequence[Span]) -> list[str]:
         held = sum(
             value
             for labels, value in span.rows("predastore_held_bytes")
-            if labels["budget"] != "pool"
+            if not labels["budget"].startswith("pool")
         )
         rows.append(
             (

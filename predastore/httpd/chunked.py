@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from predastore._fast import sigv4 as kernel
 from predastore._fast.chunked import Decoder
-from predastore.errors import BodyMismatch, HttpError, PredastoreError
+from predastore.errors import BodyMismatch, HttpError, PredastoreError, anew
 from predastore.httpd.message import Body, Headers
 from predastore.httpd.wirebody import parse_trailers
 from predastore.limits import (
@@ -92,13 +92,13 @@ class AwsChunkedBody(Body):
 
     async def readinto(self, buffer: memoryview) -> int:
         if self._error is not None:
-            raise self._error
+            raise anew(self._error)
         if not self._encoded and not self._verified:
             self._encoded = self._room(HTTP_DECODE_BYTES_MIN)
         try:
             return await self._advance(buffer)
         except PredastoreError as error:
-            self._error = error
+            self._error = anew(error)
             self._encoded = memoryview(b"")
             raise
 

@@ -144,8 +144,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state = State.CLOSED
-        self._inbound.fail(HttpError(400, "the client went away"))
+        self._inbound.lost()
         self._outbound.lost()
+        del self._transport
         if self._task is not None:
             self._task.cancel()
         self._owner.forget(self)
@@ -227,6 +228,7 @@ class Connection(asyncio.BufferedProtocol):
             self._wake = None
         elif self._task is None:
             self._task = self._loop.create_task(self._run())
+            self._task.add_done_callback(self._task_ended)
 
     def _body(self, head: Head) -> WireBody:
         self._awaits_continue = head.expects_continue
@@ -262,6 +264,9 @@ class Connection(asyncio.BufferedProtocol):
                 await self._wake
             elif self._state is not State.SERVING:
                 return
+
+    def _task_ended(self, _: asyncio.Task[None]) -> None:
+        self._task = None  # it keeps its cancellation, and so this frame's, which has this
 
     async def _serve_and_tell(
         self, head: Head, request: Request, body: WireBody, on_done: Done

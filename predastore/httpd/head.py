@@ -45,29 +45,36 @@ class Head:
     expects_continue: bool
 
 
+class _Parsed:
+    """What httptools tells of one head."""
+
+    __slots__ = ("fields", "url")
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.url = b""
+
+    def on_url(self, url: bytes) -> None:
+        self.url = url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields.append((name.lower(), value.rstrip(b" \t")))
+
+
 class HeadParser:
     """One connection's parser; used for one head after the other."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._parser: httptools.HttpRequestParser | None = None
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._url = b""
-
-    # What httptools calls.
-
-    def on_url(self, url: bytes) -> None:
-        self._url = url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name.lower(), value.rstrip(b" \t")))
+        self._parsed = _Parsed()  # not this: the parser holds whom it tells, for good
 
     def parse(self, data: bytes) -> Head:
         """The head in `data`, which ends in the empty line; HttpError where it is not one."""
         parser = self._parser
         if parser is None:
-            parser = self._parser = httptools.HttpRequestParser(self)
-        fields = self._fields = []
+            parser = self._parser = httptools.HttpRequestParser(self._parsed)
+        fields = self._parsed.fields = []
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -85,7 +92,7 @@ class HeadParser:
             raise HttpError(505, f"HTTP/{version} is not spoken here")
         http_1_0 = version == "1.0"
         length, expects = _framing(fields, http_1_0)
-        path, query = split_target(self._url, self._bounds.uri_bytes_max)
+        path, query = split_target(self._parsed.url, self._bounds.uri_bytes_max)
         keep_alive = _keep_alive(fields, http_1_0)
         if length not in (ABSENT, 0) or not keep_alive:
             self._parser = None  # this one now waits for a body, which it will not be given

@@ -6,7 +6,7 @@ the next begins), and from there into the queue. Above `buffer_bytes_max` queued
 is not read, so a connection holds at most that and one read.
 
 `end` says that nothing more will come: what is queued can still be had, then reads raise. `fail`
-drops what is queued as well.
+drops what is queued as well. Each read raises an error of its own (`anew`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from predastore.errors import HttpError, PredastoreError
+from predastore.errors import HttpError, PredastoreError, anew
 
 HEAD_END = b"\r\n\r\n"
 
@@ -78,6 +78,12 @@ class Inbound:
         self._offset = self.size = 0
         self.end(error)
 
+    def lost(self) -> None:
+        """The connection is gone, and the transport let go of: that of TLS knows this for ever."""
+        self.fail(HttpError(400, "the client went away"))
+        self._paused = False
+        del self._transport
+
     def end(self, error: PredastoreError) -> None:
         """Once the queue is empty every read raises `error`; the first error counts."""
         if self._error is None:
@@ -85,7 +91,7 @@ class Inbound:
         self._target = None
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
-            waiter.set_exception(self._error)
+            waiter.set_exception(anew(self._error))
 
     # --- the reader's side
 
@@ -126,7 +132,7 @@ class Inbound:
 
     async def _wait(self, target: memoryview | None) -> int:
         if self._error is not None:
-            raise self._error
+            raise anew(self._error)
         waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiter = waiter
         self._target = target
@@ -139,6 +145,7 @@ class Inbound:
         finally:
             if self._waiter is waiter:
                 self._waiter = self._target = None
+            del waiter  # its error has a traceback with this frame
 
     # --- heads
 

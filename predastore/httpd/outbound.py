@@ -66,15 +66,19 @@ class Outbound:
             waiter.set_result(None)
 
     def lost(self) -> None:
-        """The connection is gone: whoever waits to write fails."""
+        """The connection is gone: whoever waits to write fails. The transport is let go of, as in
+        Inbound."""
         self._lost = True
         self._take_held()
+        del self._transport
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_exception(HttpError(400, "the client went away"))
 
     def write(self, data: Buffer) -> None:
         """Writes with whatever else comes in this turn of the event loop."""
+        if self._lost:
+            return
         size = len(data)
         self._written += size
         if self._held_bytes + size > _JOINED_BYTES_MAX:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from predastore.errors import NodeFull, PredastoreError
+from predastore.errors import NodeFull, PredastoreError, anew
 from predastore.failpoints import failpoint
 from predastore.limits import (
     NODE_BATCH_BYTES_MAX,
@@ -254,7 +254,7 @@ class Log:
                 operation.stage(self)
                 self._staged.append(operation)
             except PredastoreError as error:
-                operation.error = error
+                operation.error = anew(error)
         self._flush_or_fail()
 
     def _flush_or_fail(self) -> None:

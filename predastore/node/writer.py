@@ -26,7 +26,7 @@ from enum import Enum
 from pathlib import Path
 
 from predastore import tracing
-from predastore.errors import NodeFull, Overloaded, StoreFailed
+from predastore.errors import NodeFull, Overloaded, StoreFailed, anew
 from predastore.failpoints import failpoint
 from predastore.limits import (
     NODE_INDEX_LAYER_LOAD_MAX,
@@ -101,6 +101,9 @@ class Writer:
                 operation.future = self._loop.create_future()
                 await _outlast(operation.future)
             raise
+        finally:
+            # Its error has a traceback with frames that have the operation, and its block.
+            del operation.future
         if tracing.tracer is not None and operation.synced_ns is not None:
             tracing.tracer.record("fdatasync", *operation.synced_ns)
 
@@ -117,7 +120,7 @@ class Writer:
             if operation.error is None:
                 operation.future.set_result(None)
             else:
-                operation.future.set_exception(operation.error)
+                operation.future.set_exception(anew(operation.error))
 
     def wake(self) -> None:
         """Has the writer look again whether its files are there, and whether the index can be
@@ -139,6 +142,7 @@ class Writer:
             while True:
                 batch, stop = self._take()
                 self._carry_out(batch)
+                del batch  # its blocks are others', while this waits
                 if stop:
                     break
             self._finish()

@@ -8,7 +8,6 @@ nothing was sent.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 
 from predastore.errors import Overloaded
@@ -62,21 +61,20 @@ class Admission:
         entry = (turn, size_bytes)
         self._waiting.append(entry)
         try:
-            async with asyncio.timeout_at(deadline):
-                await turn
-        except BaseException as error:
+            left_s = deadline - asyncio.get_running_loop().time()
+            await asyncio.wait((turn,), timeout=max(0.0, left_s))
+            if not turn.done():
+                raise Overloaded(f"{self._peer}: no place in flight before the deadline")
+        except BaseException:
             self._leave_queue(entry)
-            if isinstance(error, TimeoutError):
-                raise Overloaded(f"{self._peer}: no place in flight before the deadline") from None
             raise
 
     def _leave_queue(self, entry: tuple[asyncio.Future[None], int]) -> None:
         turn, size_bytes = entry
-        if turn.done() and not turn.cancelled():
+        if turn.done():
             self.leave(size_bytes)  # admitted and given up in the same moment
             return
-        with contextlib.suppress(ValueError):  # `_admit` may have dropped it already
-            self._waiting.remove(entry)
+        self._waiting.remove(entry)
         self._admit()
 
     def leave(self, size_bytes: int) -> None:
@@ -91,8 +89,6 @@ class Admission:
     def _admit(self) -> None:
         while self._waiting and self._fits(self._waiting[0][1]):
             turn, size_bytes = self._waiting.popleft()
-            if turn.cancelled():
-                continue
             self.calls += 1
             self.bytes += size_bytes
             turn.set_result(None)

@@ -56,7 +56,10 @@ class Limit:
     ) -> None:
         if not self._expired:
             self._due.discard(self)
-        elif self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            return
+        is_ours = self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
+        del self._task  # its error has a traceback with this frame
+        if is_ours:
             raise DeadlineExceeded(f"{self._what}: no answer before the deadline") from None
 
 

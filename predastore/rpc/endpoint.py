@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from predastore.errors import PeerUnreachable, PredastoreError, RpcError
+from predastore.errors import PeerUnreachable, PredastoreError, RpcError, anew
 from predastore.limits import RPC_TIMEOUT_MS_MAX
 from predastore.rpc import pipe, quic_client
 from predastore.rpc.admission import Admission
@@ -161,6 +161,8 @@ class Endpoint:
             except asyncio.CancelledError:
                 posted.give_up()
                 raise
+            finally:
+                del answer  # its error has a traceback with this frame
         return decode_response(response_type, message.header), message.payload
 
     async def _call_local(
@@ -233,6 +235,7 @@ class Endpoint:
         self._closed = True
         for peer in self._remote.values():
             await peer.close()
+        self._remote.clear()
         for listener in self._listeners:
             await listener.close()
         if self._closing:
@@ -254,5 +257,5 @@ async def _told(
     try:
         outcome = await call()
     except PredastoreError as error:
-        outcome = error
+        outcome = anew(error)
     done(outcome)

@@ -17,7 +17,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from predastore import tracing
-from predastore.errors import PeerUnreachable, RpcError
+from predastore.errors import PeerUnreachable, RpcError, anew
 from predastore.limits import RPC_REDIAL_IDLE_MS, RPC_REDIAL_MS_MAX, RPC_REDIAL_MS_MIN
 from predastore.rpc.admission import Admission
 from predastore.rpc.deadlines import Deadlines
@@ -106,8 +106,7 @@ class Peer:
             await asyncio.shield(self._attempt)
         if self._channel is None:
             # A new one each time: a traceback belongs to one call.
-            error = self._down or PeerUnreachable(f"{self.name}: no connection")
-            raise type(error)(str(error))
+            raise anew(self._down or PeerUnreachable(f"{self.name}: no connection"))
         return self._channel
 
     async def _dial_until_up(self, *, pause_first: bool) -> None:
@@ -127,7 +126,7 @@ class Peer:
         try:
             channel = await self._dial()
         except RpcError as error:
-            self._down = error
+            self._down = anew(error)
         except Exception as error:
             logger.exception("dialling failed", extra={"peer": self.name})
             self._down = PeerUnreachable(f"{self.name}: {error}")

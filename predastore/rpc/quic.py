@@ -25,7 +25,7 @@ from typing import Final, Protocol
 from aioquic.quic.events import ConnectionTerminated
 
 from predastore._fast.quic import DATA, RESET, STOP
-from predastore.errors import PeerRefused, PeerUnreachable, RpcError
+from predastore.errors import PeerRefused, PeerUnreachable, RpcError, anew
 from predastore.limits import (
     RPC_FLUSH_MESSAGES,
     RPC_SEND_BUFFER_BYTES_MAX,
@@ -35,6 +35,7 @@ from predastore.limits import (
 )
 from predastore.rpc.framing import Buffer, payload_length
 from predastore.rpc.quic_core import ISSUED, READY, RESTARTED, RETIRED, Address, Core, Plane
+from predastore.rpc.quic_ended import NO_PLANE, NOBODY, let_go, no_stream, nothing
 from predastore.rpc.quic_socket import DatagramSocket
 
 logger = logging.getLogger(__name__)
@@ -219,7 +220,7 @@ class Connection:
             self._unclaimed.update(range(self._next_peer_stream, stream_id + 4, 4))
             self._next_peer_stream = stream_id + 4
         if stream_id not in self._unclaimed:
-            return _NOBODY  # released: what still comes for it is dropped
+            return NOBODY  # released: what still comes for it is dropped
         self._unclaimed.discard(stream_id)
         self._streams[stream_id] = owner = self._opened(stream_id)
         return owner
@@ -249,7 +250,7 @@ class Connection:
                 self._wake()  # the place, if it was given one, goes to the next
                 raise
         if self.error is not None:
-            raise self.error
+            raise anew(self.error)
         stream_id = self.adopt_stream(owner)
         if self._openers:
             self._wake()
@@ -369,7 +370,13 @@ class Connection:
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.connection_lost(error)
-        self._lost(error)
+        lost = self._lost
+        # All of these know this connection: what it holds is not to wait for a collection.
+        self._opened, self._ready, self._lost = no_stream, nothing, nothing
+        self.connection_ids = nothing
+        self.plane = NO_PLANE
+        self._loop.call_soon(let_go, self.core)  # not now: it may be in the middle of something
+        lost(error)
 
 
 def _reason(event: ConnectionTerminated) -> RpcError:
@@ -377,22 +384,3 @@ def _reason(event: ConnectionTerminated) -> RpcError:
     if event.frame_type is None and event.error_code == REFUSED:
         return PeerRefused(reason)
     return PeerUnreachable(f"connection lost: {reason or f'error {event.error_code:#x}'}")
-
-
-class _Nobody:
-    """Owner of streams that were released."""
-
-    def data_received(self, data: bytes, end: bool) -> None:
-        pass
-
-    def reset_received(self, error_code: int) -> None:
-        pass
-
-    def stop_received(self) -> None:
-        pass
-
-    def connection_lost(self, error: RpcError) -> None:
-        pass
-
-
-_NOBODY: Final = _Nobody()

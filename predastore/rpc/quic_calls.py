@@ -263,8 +263,13 @@ class _ServedCall:
     def _finished(self) -> None:
         """The task is at its end."""
         self._end()
+        self._forget_task()
+
+    def _forget_task(self) -> None:
+        """It keeps its error, and that, by its traceback, this call."""
         if self._task is not None:
             self._server.tasks.discard(self._task)
+            self._task = None
 
     async def _respond(self, prefix: bytes, reply: Sequence[Buffer], deadline: float) -> None:
         responses, connection = self._server.responses, self._server.connection
@@ -299,7 +304,7 @@ class _ServedCall:
         if self._task is not None:
             self._task.cancel()
             if not self._began:  # nor will it ever
-                self._server.tasks.discard(self._task)
+                self._forget_task()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -22,6 +22,7 @@ from predastore.errors import (
     PeerRefused,
     PeerUnreachable,
     RpcError,
+    anew,
 )
 from predastore.limits import (
     RPC_DIAL_TIMEOUT_MS,
@@ -116,7 +117,8 @@ class Channel:
             ready=self._prove,
             lost=self._lost,
         )
-        self._proven: asyncio.Future[None] = self._loop.create_future()
+        # An error is its result: one that was raised would hold this, by its traceback.
+        self._proven: asyncio.Future[RpcError | None] = self._loop.create_future()
         self._lost_callback: Callable[[RpcError], None] | None = None
         self._pinger: asyncio.TimerHandle | None = None
         self._ping_at = 0.0
@@ -125,7 +127,9 @@ class Channel:
     async def connect(self, address: Address) -> None:
         self._socket.connect(address)
         self._connection.connect(address)
-        await self._proven
+        error = await self._proven
+        if error is not None:
+            raise anew(error)
         self._ping_at = self._loop.time()
         self._ping_later()
 
@@ -173,6 +177,8 @@ class Channel:
             answer.cancel()
             call.give_up()
             raise
+        finally:
+            del answer  # its error has a traceback with this frame
         if connection.plane.can_write(stream_id):  # it has not read everything
             connection.plane.reset(stream_id, CANCELLED)
         return message
@@ -202,7 +208,7 @@ class Channel:
         if self._pinger is not None:
             self._pinger.cancel()
         if not self._proven.done():
-            self._proven.set_exception(error)
+            self._proven.set_result(error)
         elif self._lost_callback is not None:
             self._lost_callback(error)
 
@@ -233,7 +239,10 @@ class _ProofStream:
     """The caller's half of rpc.auth on the connection's first stream."""
 
     def __init__(
-        self, identity: _Identity, connection: Connection, proven: asyncio.Future[None]
+        self,
+        identity: _Identity,
+        connection: Connection,
+        proven: asyncio.Future[RpcError | None],
     ) -> None:
         self._connection = connection
         self._proven = proven
@@ -294,6 +303,10 @@ def settle(future: asyncio.Future[Message], outcome: Outcome) -> None:
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
+
+
+def _nobody(_: Outcome) -> None:
+    """Who waits for a call that is over."""
 
 
 class Posted:
@@ -365,7 +378,8 @@ class Posted:
         self._is_over = True
         self._due.discard(self)
         self._connection.release(self._stream_id)
+        done, self._done = self._done, _nobody  # it may have what gives this up
         try:
-            self._done(outcome)
+            done(outcome)
         except Exception:  # its trouble is not the connection's
             logger.exception("rpc: an answer was not taken", extra={"peer": self._wanted})

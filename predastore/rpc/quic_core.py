@@ -1,4 +1,4 @@
-"""aioquic, tamed: with rpc.quic_takeover the one place that knows its private parts (1.7).
+"""aioquic, tamed: with rpc.quic_takeover and rpc.quic_ended what knows its private parts (1.7).
 
 A `Core` is a connection, sans-IO, to a `Connection`: datagrams in and out, and events. What its
 streams do goes through its `plane`; here that is the core itself, and aioquic does all of it.

@@ -30,6 +30,7 @@ from predastore.limits import (
 )
 from predastore.rpc.framing import Buffer
 from predastore.rpc.quic_core import Address
+from predastore.rpc.quic_ended import nothing
 
 logger = logging.getLogger(__name__)
 
@@ -205,3 +206,5 @@ class DatagramSocket:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
             self._socket.close()
+            self._received = self._failed = nothing  # whoever had this knows it
+            self._resume.clear()

@@ -158,13 +158,18 @@ async def _run(
     except PredastoreError:
         raise
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if _is_cancelled():
             raise
         # Something that the handler awaited was cancelled, not the call.
         raise RemoteFailure(f"{name}: cancelled within the handler") from None
     except Exception as error:
         raise _failed(name, context, error) from error
+
+
+def _is_cancelled() -> bool:
+    # Not where the error passes: its traceback would have the task, which keeps the error.
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _failed(name: str, context: CallContext, error: Exception) -> RemoteFailure:

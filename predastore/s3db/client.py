@@ -38,6 +38,7 @@ from predastore.errors import (
     PredastoreError,
     RpcError,
     StoreFailed,
+    anew,
 )
 from predastore.limits import (
     CHANGE_TIMEOUT_MS,
@@ -247,6 +248,8 @@ class Client:
                     timeout_ms=tries.attempt_ms(),
                 )
             except _NOTHING_DONE as error:
+                if tries.is_last_word(error):
+                    raise
                 tries.failed(error, unknown=False)
                 if isinstance(error, NotLeader) and error.leader != member:
                     turn.hint(error.leader)
@@ -329,12 +332,12 @@ class _Tries:
     def now(self) -> float:
         return self._loop.time()
 
+    def is_last_word(self, error: PredastoreError) -> bool:
+        """Of a full disk, or a program that is too old, while no try may have done it."""
+        return isinstance(error, NodeFull | LevelTooLow) and not self._unknown
+
     def failed(self, error: PredastoreError, *, unknown: bool) -> None:
-        """Raises `error` if it is the last word: of a full disk, or a program that is too old,
-        while no try may have done it."""
-        if isinstance(error, NodeFull | LevelTooLow) and not self._unknown:
-            raise error
-        self._last = error
+        self._last = anew(error)
         self._unknown = self._unknown or unknown
 
     async def pause(self) -> None:

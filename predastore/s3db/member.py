@@ -51,7 +51,7 @@ from predastore.s3db.raft.reads import ReadIndexReply, ReadIndexRequest, Reads, 
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.snapshots import read_note
 from predastore.s3db.raft.state import Recovered, Role, Timing
-from predastore.threads import in_thread
+from predastore.threads import in_thread, within
 
 if TYPE_CHECKING:
     from predastore.rpc import Endpoint
@@ -213,8 +213,7 @@ class Member:
         index = await self._reads.index(deadline)
         if index > self.applied_index:
             try:
-                async with asyncio.timeout_at(deadline):
-                    await self._engine.wait_applied(index)
+                await within(self._engine.wait_applied(index), deadline)
             except TimeoutError:
                 raise NoLeader(f"entry {index} was not applied within {timeout_ms} ms") from None
         self.freshness.proven(begun)

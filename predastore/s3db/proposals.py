@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from predastore.errors import OutcomeUnknown, PredastoreError, TooLarge
+from predastore.errors import OutcomeUnknown, PredastoreError, TooLarge, anew
 from predastore.limits import RAFT_COMMAND_BYTES_MAX
 from predastore.s3db import shell
 from predastore.s3db.raft.state import Role
@@ -37,6 +37,7 @@ class Proposals:
             return await future
         finally:
             timer.cancel()
+            del future  # its error has a traceback with this frame
 
     def _settle(self, future: asyncio.Future[Applied], outcome: Any, reason: int) -> None:
         """pysyncobj's callback: an outcome of the state machine, or a fail reason."""
@@ -45,7 +46,7 @@ class Proposals:
         if reason != shell.SUCCESS:
             future.set_exception(shell.failure(reason, self._core.leader))
         elif isinstance(outcome, PredastoreError):
-            future.set_exception(outcome)
+            future.set_exception(anew(outcome))
         else:
             future.set_result(outcome)
 

@@ -145,9 +145,12 @@ class RestService:
             raise Refused(403, "AccessDenied", "requests must be signed")
         self._replays.check(signed, verified)
         if request.method not in route.methods:
-            refused = Refused(405, "method-not-allowed", f"use {' or '.join(route.methods)}")
-            refused.response.headers.append(("Allow", ", ".join(route.methods)))
-            raise refused
+            raise Refused(
+                405,
+                "method-not-allowed",
+                f"use {' or '.join(route.methods)}",
+                headers=[("Allow", ", ".join(route.methods))],
+            )
         table = percent.decoded(parts[0]).decode("utf-8", "replace") if parts else ""
         key = percent.decoded(parts[1]) if len(parts) == 2 else b""
         if parts:
@@ -172,9 +175,7 @@ class RestService:
         else:
             value = await self._client.get(call.table, call.key)
         if value is None:
-            refused = Refused(404, "not-found", "no such key")
-            refused.response.headers += headers[1:]
-            raise refused
+            raise Refused(404, "not-found", "no such key", headers=headers[1:])
         return Response(200, headers, value)
 
     async def _staleness(self) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,12 @@ from predastore.limits import HTTP_BODY_INLINE_BYTES_MAX
 class Refused(Exception):
     """An answer other than success, on purpose."""
 
-    def __init__(self, http_status: int, code: str, message: str) -> None:
+    def __init__(
+        self, http_status: int, code: str, message: str, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
         super().__init__(message)
         self.response = error_response(http_status, code, message)
+        self.response.headers += headers
 
 
 @dataclass(frozen=True)

@@ -61,11 +61,12 @@ class BytesSource:
 
 
 class StalledSource:
-    """A body of which `data` comes, and then nothing until `proceed` is set, and then its end."""
+    """A body of which `data` comes (up to `stalls_at`), then nothing until `proceed` is set, then
+    the rest and its end."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, stalls_at: int | None = None) -> None:
         self._source = BytesSource(data)
-        self._left = len(data)
+        self._left = len(data) if stalls_at is None else stalls_at
         self.stalled = asyncio.Event()
         self.proceed = asyncio.Event()
 
@@ -73,7 +74,8 @@ class StalledSource:
         if not self._left:
             self.stalled.set()
             await self.proceed.wait()
-        count = await self._source.readinto(buffer)
+            return await self._source.readinto(buffer)
+        count = await self._source.readinto(buffer[: self._left])
         self._left -= count
         return count
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from predastore.node.reader import Reader, _File
 from predastore.node.segment import segment_path
 from predastore.node.shard import Location, ShardRef
 from predastore.rpc import Buffer
+from support.garbage import Garbage, fails
 from support.waiting import eventually, eventually_async
 
 
@@ -589,3 +591,25 @@ def test_open_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_cluster_id_has_sixteen_bytes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         run(open_store(tmp_path, cluster_id=CLUSTER[:15]))
+
+
+def test_what_was_written_or_refused_is_let_go_of(tmp_path: Path) -> None:
+    class Block(bytearray):
+        """One that tells when it is gone."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            with Garbage() as garbage:
+                for number in range(4):
+                    block = Block(block_of(number, 10_000))
+                    gone = weakref.ref(block)
+                    if number % 2:
+                        await put(store, ref_of(number), block)
+                    else:
+                        wrong = crc32c(block) ^ 1
+                        await fails(CorruptData, store.put(ref_of(number), block, wrong))
+                    del block
+                    await eventually_async(lambda gone=gone: gone() is None, what="gone")
+                assert not garbage.left()
+
+    run(main())

@@ -8,6 +8,7 @@ from rpc_world import expect, run
 
 from predastore.errors import Overloaded
 from predastore.rpc.admission import Admission
+from support.garbage import Garbage, fails
 from support.waiting import eventually_async
 
 
@@ -94,5 +95,18 @@ def test_a_place_given_to_one_who_leaves_goes_to_the_next() -> None:
         await expect(asyncio.CancelledError, first)
         await second
         assert admission.calls == 1
+
+    run(test())
+
+
+def test_a_task_that_waits_in_vain_leaves_nothing_for_a_collection() -> None:
+    async def test() -> None:
+        admission = Admission("peer", calls_max=1)
+        assert admission.try_enter(1)
+        now = asyncio.get_running_loop().time()
+        with Garbage() as garbage:
+            for _ in range(2):  # the loop itself still holds the last one
+                await fails(Overloaded, asyncio.ensure_future(admission.enter(1, now)))
+            assert not garbage.left()
 
     run(test())

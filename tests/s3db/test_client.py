@@ -22,6 +22,7 @@ from predastore.errors import (
     PredastoreError,
     ProcedureFailed,
     TooLarge,
+    anew,
 )
 from predastore.limits import DB_VALUE_BYTES_MAX, LIST_BYTES_MAX
 from predastore.s3db import client as client_module
@@ -29,6 +30,7 @@ from predastore.s3db import commands, service
 from predastore.s3db.client import Client
 from predastore.s3db.commands import Absent, Applied, Page, Put
 from support.databases import database
+from support.garbage import Garbage, fails
 
 Script = Callable[[int, str], Any]
 
@@ -56,7 +58,7 @@ class Scripted:
         self.payloads += payload
         answer = self.script(member, method)
         if isinstance(answer, PredastoreError):
-            raise answer
+            raise anew(answer)
         return service.Answered(7), memoryview(msgspec.msgpack.encode(answer))
 
 
@@ -324,5 +326,25 @@ def test_writes_go_on_when_the_leader_stops_and_none_is_lost_or_done_twice(
             for name, count in zip(clients, counts, strict=True):
                 keys = await clients[b"member"].list_keys("t", name + b"/", 100_000)
                 assert len(keys) == count > 0
+
+    asyncio.run(scenario())
+
+
+def test_a_member_that_fails_leaves_nothing_for_a_collection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "READ_TIMEOUT_MS", 50)
+    answers: dict[int, Any] = {1: NotLeader("ask 2", 2), 2: PeerUnreachable("down"), 7: [b"v"]}
+
+    async def scenario() -> None:
+        client, _ = client_of(lambda member, _: answers[member], prefer=1)
+        silent, _ = client_of(lambda *_: PeerUnreachable("down"), prefer=1)
+        full, _ = client_of(lambda *_: NodeFull("full"), prefer=1)
+        with Garbage() as garbage:
+            for _ in range(2):
+                await client.get("t", b"k")
+                await fails(NoLeader, asyncio.ensure_future(silent.get("t", b"k")))
+                await fails(NodeFull, asyncio.ensure_future(full.commit(batch())))
+            assert not garbage.left()
 
     asyncio.run(scenario())

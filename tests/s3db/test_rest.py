@@ -6,6 +6,7 @@ import asyncio
 import base64
 import http.client
 import json
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,7 @@ from predastore.s3db import backup, percent, rest, rest_replays
 from predastore.s3db.rest_call import Refused
 from predastore.s3db.store import Store
 from support.databases import Database, database
+from support.garbage import Garbage
 
 CREDENTIAL = Credential("AKIDB", "secret", "1")
 REGION = "us-east-1"
@@ -498,3 +500,27 @@ def test_percent_decoding_undoes_encoding_and_refuses_what_is_malformed(data: by
         assert b"%" in data
     else:
         assert len(decoded) == len(data) - 2 * data.count(b"%")
+
+
+def test_refusals_and_bodies_that_break_leave_nothing_for_a_collection() -> None:
+    def work(api: Api) -> None:
+        assert api.signed("GET", "/v1/get/t/none").status == 404
+        assert api.signed("PATCH", "/v1/get/t/none").status == 405
+        assert api.signed("GET", "/v1/none").status == 404
+        method, target, body, headers = api.request("PUT", "/v1/put/t/k", bytes(1 << 20))
+        assert body is not None
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head += f"host: 127.0.0.1:{api.port}\r\ncontent-length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", api.port)) as plain:
+            client = api.context.wrap_socket(plain)
+            client.sendall(f"{method} {target} HTTP/1.1\r\n{head}".encode() + body[:500_000])
+            client.close()
+
+    def scenario(api: Api) -> None:
+        work(api)
+        with Garbage() as garbage:
+            work(api)
+            work(api)
+            assert not garbage.left()
+
+    serve(scenario)

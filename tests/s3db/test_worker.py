@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from predastore.s3db.raft.worker import Worker
+from support.waiting import eventually_async
 
 
 def run(test: Callable[[], Any]) -> None:
@@ -65,3 +67,19 @@ def test_a_loop_that_is_gone_does_not_stop_the_work() -> None:
     asyncio.run(test())
     go_on.set()
     assert done.wait(10)
+
+
+def test_what_was_done_is_let_go_of_before_the_next_work_comes() -> None:
+    class Held:
+        """What a piece of work has."""
+
+    async def main() -> None:
+        worker = Worker("w", lambda error: None)
+        held = Held()
+        gone = weakref.ref(held)
+        worker.run(lambda held=held: id(held), lambda _: None)
+        del held
+        await eventually_async(lambda: gone() is None, what="it is gone")
+        await worker.close()
+
+    asyncio.run(main())

@@ -108,6 +108,7 @@ class S3Server:
     loop: asyncio.AbstractEventLoop
     port: int
     clock: Clock
+    connections: Callable[[], int]
     region: str
     ready: bool = True
     obstacle: str = ""
@@ -177,7 +178,7 @@ def running(open_objects: OpenObjects, path: Path, *, region: str = REGION) -> I
         objects = await stack.enter_async_context(open_objects(path))
         clock = Clock()
         verifier = Verifier(CREDENTIALS.get, region=region, service="s3", now=clock)
-        shown = S3Server(objects, loop, 0, clock, region)
+        shown = S3Server(objects, loop, 0, clock, lambda: server.connection_count, region)
 
         async def write_obstacle() -> str:
             return shown.obstacle

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from predastore import limits
 from predastore.backend.interface import Condition
 from predastore.backend.permits import Permit
-from predastore.errors import PredastoreError, S3Error
+from predastore.errors import PredastoreError, S3Error, anew
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
 from predastore.s3.access import GET_OBJECT, OF_A_VERSION
@@ -108,7 +108,7 @@ async def _delete(
                 condition = Condition(if_match=one.etag)
                 await ctx.objects.delete(ctx.bucket_name, one.key, condition, permit=permit)
             except PredastoreError as error:
-                result = error
+                result = anew(error)
         results.append(result)
     return results
 

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from predastore.errors import MemberFailed, NodeFull, NoLeader, NotLeader, PredastoreError
+from predastore.errors import MemberFailed, NodeFull, NoLeader, NotLeader, PredastoreError, anew
 from predastore.s3db import shell
 from predastore.s3db.levels import Levels
 from predastore.s3db.raft.applier import Applier
@@ -250,7 +250,7 @@ class Engine:
             self._refuse_if_full()
             index = self.core.propose([command for command, _ in proposals])
         except NodeFull as error:
-            refusal, reason = error, shell.SUCCESS
+            refusal, reason = anew(error), shell.SUCCESS
         except NotLeader:
             reason = shell.NOT_LEADER
         except PredastoreError:

@@ -15,8 +15,9 @@ from typing import TypeVar
 
 import msgspec
 
-from predastore.errors import NoLeader, PredastoreError
+from predastore.errors import NoLeader, PredastoreError, anew
 from predastore.limits import RAFT_READ_LOOK_MS, RAFT_READ_RETRY_MS
+from predastore.threads import within
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +49,14 @@ class Reads:
             if self._gatherer is None:
                 self._gatherer = loop.create_task(self._gather())
             try:
-                async with asyncio.timeout_at(deadline):
-                    return await future
+                return await within(future, deadline)
             except TimeoutError:
                 raise NoLeader("no read index in time: no leader has answered") from None
             except PredastoreError as error:
                 if loop.time() + RAFT_READ_RETRY_MS / 1000 >= deadline:
                     raise NoLeader(f"no read index in time: {error}") from error
+            finally:
+                del future  # its error has a traceback with this frame
             await asyncio.sleep(RAFT_READ_RETRY_MS / 1000)
 
     async def _gather(self) -> None:
@@ -100,9 +102,10 @@ async def while_it_leads(call: Awaitable[T], leads: Callable[[], bool]) -> T:
         return task.result()
     finally:
         task.cancel()
+        del task  # its error has a traceback with this frame
 
 
 def _fail(waiting: list[asyncio.Future[int]], error: PredastoreError) -> None:
     for future in waiting:
         if not future.done():
-            future.set_exception(error)
+            future.set_exception(anew(error))

@@ -39,6 +39,7 @@ class Worker:
                 then = partial(self._on_failure, error)
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._finish, then)
+            del step, then  # what they have is others', while this waits
 
     def _finish(self, then: Callable[[], None]) -> None:
         try:
