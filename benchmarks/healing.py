@@ -37,8 +37,9 @@ from benchmarks.served import scratch
 from predastore._fast.crc import crc32c
 from predastore.backend import records
 from predastore.backend.distributed import DistributedStore, ready_ring
-from predastore.backend.healing.healer import Healing, Pace
+from predastore.backend.healing.healer import Healing
 from predastore.backend.healing.holders import WALKED, walk
+from predastore.backend.healing.pace import Pace
 from predastore.backend.healing.records import HEALING, NODE_PREFIX, NodeRecord, ProgressRecord
 from predastore.backend.interface import Attributes
 from predastore.backend.objects import Objects

@@ -314,7 +314,7 @@ class Discovery:
                 f"{code.shards} shards: start more nodes, activate some, or correct [rs]"
             )
         ring = await asyncio.to_thread(ready_ring, table.active(), code)
-        self._store.set_ring(ring, table.going())
+        self._store.set_ring(ring, table.going(), [row.id for row in table.removed])
         self.table = table
         self._config_changed()
         self.agent.say(self._facts(self.agent.core.roster.own.facts.nodes))

@@ -98,12 +98,15 @@ class Cluster:
         self._closed = False
         self._asking: dict[int, asyncio.Task[None]] = {}  # nodes that failed
 
-    def set_ring(self, ring: Ring, draining: Iterable[int] = ()) -> None:
+    def set_ring(
+        self, ring: Ring, draining: Iterable[int] = (), removed: Iterable[int] = ()
+    ) -> None:
         """New shards go to the nodes of `ring` from now on; `draining` ones keep what they have
-        until it has been moved."""
+        until it has been moved; those that were `removed` are none of the cluster any more."""
         self.ring = ring
         self.active = frozenset(node.id for node in ring.nodes)
         self.known = self.active.union(draining)
+        self.removed = frozenset(removed)
 
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Work on bulk data, which releases the GIL, off the event loop."""

@@ -55,11 +55,13 @@ class DistributedStore:
         """For healing, which works on the same nodes."""
         return self._cluster
 
-    def set_ring(self, ring: Ring, draining: Iterable[int] = ()) -> None:
+    def set_ring(
+        self, ring: Ring, draining: Iterable[int] = (), removed: Iterable[int] = ()
+    ) -> None:
         """Takes in another configuration of nodes: new shards go to the nodes of `ring` (from
-        `ready_ring`); `draining` ones keep what they have until healing has moved it. Writes
-        under way end as they began."""
-        self._cluster.set_ring(ring, draining)
+        `ready_ring`); `draining` ones keep what they have until healing has moved it; those that
+        were `removed` are none any more. Writes under way end as they began."""
+        self._cluster.set_ring(ring, draining, removed)
 
     @property
     def grace_s(self) -> float:

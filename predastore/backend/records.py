@@ -270,6 +270,13 @@ def summarize(record: ObjectRecord) -> Summary:
     )
 
 
+def missing_of(note: RepairRecord) -> tuple[int, ...]:
+    """The shards that a note says are missing or bad, and those that have no node, which an older
+    note of the same extent said."""
+    homeless = {shard for shard, node in enumerate(note.extent.nodes) if node == MISSING}
+    return tuple(sorted(homeless.union(note.shards)))
+
+
 def extents_of(deleted: Deleted) -> tuple[Extent, ...]:
     """The extents that a replaced record refers to."""
     if isinstance(deleted, PartRecord):

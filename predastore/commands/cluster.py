@@ -17,25 +17,17 @@ import argparse
 import asyncio
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from predastore import flags
-from predastore.backend import records
-from predastore.backend.healing.rebalance import digest
-from predastore.backend.healing.records import HEALING, PROGRESS_KEY, ProgressRecord
 from predastore.backend.ring_table import LEAVING, RingStore, RingTable, setting
-from predastore.commands import OPERATIONS, missing, operations, remote, verify
-from predastore.commands.node import statuses
+from predastore.commands import OPERATIONS, leaving, missing, operations, remote, standing, verify
 from predastore.commands.remote import Remote, say
 from predastore.config import Layout, losses
 from predastore.config.model import ACTIVE, DRAINING
 from predastore.errors import ConfigError, PeerUnreachable, PredastoreError
-from predastore.gossip import Record
 from predastore.limits import COMMAND_CALL_TIMEOUT_MS, COMMAND_POLL_MS
-from predastore.node.messages import NodeStatus
 
 _USAGE: Final = "s3d cluster status | verify | drain ID | activate ID | remove ID  [flags]"
 _DESCRIPTION: Final = "\n".join(("The whole cluster.", "", "commands:", *operations("cluster"), ""))
@@ -47,7 +39,6 @@ examples:
   s3d cluster remove 4 -config cluster.toml
 """
 _STATES: Final = {"drain": DRAINING, "activate": ACTIVE, "remove": LEAVING}
-_STALE_S: Final = 30.0  # what is said of healing is older where no process heals
 _HEADS: Final = ("node", "address", "state", "weight", "health", "shards", "used", "free")
 
 
@@ -121,20 +112,7 @@ async def look(to: Remote) -> dict[str, Any]:
     table = await RingStore(to.state, to.code.shards).read() or RingTable(0, ())
     processes = await remote.view(to)
     remote.reach(to.endpoint, table, processes)
-    said = await statuses(replace(to, table=table, records=processes))
-    stored = await to.state.get(HEALING, PROGRESS_KEY)
-    healing = None if stored is None else records.decode(ProgressRecord, stored)
-    nodes = [
-        {
-            "id": row.id,
-            "host": row.host,
-            "port": row.port,
-            "state": row.state,
-            "weight": row.weight,
-            **_node(row.id, said[row.id], processes),
-        }
-        for row in table.nodes
-    ]
+    found = await standing.look(to.state, to.nodes, table, processes, to.code.shards)
     layout = await _layout(to, table)
     return {
         "name": to.settings.cluster.name,
@@ -143,15 +121,12 @@ async def look(to: Remote) -> dict[str, Any]:
         "may_be_lost": losses.summary(layout),
         "writes": {
             "need": layout.writes_need,
-            "takers": _takers(nodes),
+            "takers": standing.takers(found["nodes"]),
             "survive": losses.writes(layout),
         },
         "warnings": losses.warnings(layout),
-        "nodes": nodes,
-        "removed": _removed(table, processes),
-        "processes": [_process(record) for record in processes],
-        "healing": None if healing is None else _healing(healing, digest(table.active())),
-        "missing": None if healing is None else missing.summary(healing, nodes, to.code.shards),
+        "processes": [standing.process(record) for record in processes],
+        **found,
     }
 
 
@@ -170,78 +145,11 @@ async def _layout(to: Remote, table: RingTable) -> Layout:
     )
 
 
-def _takers(nodes: Sequence[Mapping[str, Any]]) -> int:
-    """How many nodes take new shards now."""
-    return sum(node["state"] == ACTIVE and node["health"] == "good" for node in nodes)
-
-
-def _node(node: int, said: NodeStatus | str, processes: Sequence[Record]) -> dict[str, Any]:
-    seen = next((one for one in processes for row in one.facts.nodes if row.id == node), None)
-    if isinstance(said, str):
-        health = "no answer" if seen is None else seen.status.name.lower()
-        return {"health": "no answer" if health == "alive" else health, "error": said}
-    health = "FAILED" if said.failure else "full" if said.free_bytes <= 0 else "good"
-    return {
-        "health": health,
-        **({"error": said.failure} if said.failure else {}),
-        "shards": said.shard_count,
-        "live_bytes": said.live_bytes,
-        "used_bytes": said.used_bytes,
-        "free_bytes": said.free_bytes,
-        "bad_shards": said.bad_shards,
-    }
-
-
-def _removed(table: RingTable, processes: Sequence[Record]) -> list[dict[str, Any]]:
-    """Nodes that were removed, and whether a process runs them all the same."""
-    running = {row.id for one in processes if one.is_here for row in one.facts.nodes}
-    return [
-        {"id": row.id, "host": row.host, "port": row.port, "runs": row.id in running}
-        for row in table.removed
-    ]
-
-
-def _process(record: Record) -> dict[str, Any]:
-    facts = record.facts
-    return {
-        "name": record.name,
-        "host": facts.host,
-        "port": facts.port,
-        "status": record.status.name.lower(),
-        "nodes": [row.id for row in facts.nodes],
-        "members": [row.id for row in facts.members],
-        "version": facts.ring_version,
-        "software": facts.software,
-    }
-
-
-def _healing(progress: ProgressRecord, ring: bytes) -> dict[str, Any]:
-    """`ring`: the digest of the one that is to be in use."""
-    found = {name: getattr(progress, name) for name in progress.__struct_fields__}
-    del found["seen"]  # `missing` says what follows from it
-    found["ring_settled"] = (found.pop("ring") == ring) and progress.ring_settled
-    return {**found, "age_s": round(max(0.0, time.time() - progress.at_ms / 1000), 1)}
-
-
-def is_whole(found: Mapping[str, Any]) -> bool:
-    """Whether every node is good, nothing is missing, and every shard is where it belongs, as of
-    now: what a process said that heals no longer does not count."""
-    healing = found["healing"]
-    return (
-        healing is not None
-        and healing["age_s"] <= _STALE_S
-        and not found["missing"]["shards"]
-        and not healing["moves_left"]
-        and bool(healing["ring_settled"])
-        and all(node["health"] == "good" for node in found["nodes"])
-    )
-
-
 async def _status(to: Remote, as_json: bool, is_live: bool) -> int:
     most: dict[str, int] = {}
     while True:
         found = await look(to)
-        whole = is_whole(found)
+        whole = standing.is_whole(found)
         if as_json:
             say(json.dumps(found, indent=2))
         else:
@@ -279,6 +187,8 @@ def text(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
         for one in found["removed"]
         if one["runs"]
     ]
+    silent = (found["missing"] or {}).get("unreachable", ())
+    lines += leaving.lines(found["waits"], {one["node"]: one["given_up_in_s"] for one in silent})
     lines += _healing_lines(found, most)
     lines += [f"node {node['id']}: {node['error']}" for node in found["nodes"] if "error" in node]
     return lines
@@ -313,7 +223,8 @@ def _healing_lines(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
     healing = found["healing"]
     if healing is None:
         return ["redundancy: not known yet; no process has said how it stands"]
-    lines = missing.lines(found["missing"])
+    is_pass = healing["walk"] == "records"
+    lines = missing.lines(found["missing"], healing["walk_percent"] if is_pass else 0)
     if healing["shards_left"]:
         left = healing["bytes_left"]
         lines.append(
@@ -329,7 +240,7 @@ def _healing_lines(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
         lines.append(f"  {remote.bar(share)}  {_rate(healing)}")
     if healing["walk"]:
         lines.append(f"looking over {healing['walk']}: {healing['walk_percent']}% done")
-    if healing["age_s"] > _STALE_S:
+    if healing["age_s"] > standing.STALE_S:
         ago = remote.span(healing["age_s"])
         lines.append(f"(as of {ago} ago by this host's clock, from {healing['process']})")
     return lines

@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from predastore import flags
-from predastore.commands import OPERATIONS, operations, ownership, remote
+from predastore.commands import OPERATIONS, operations, ownership, remote, standing
 from predastore.commands.remote import Remote, say
-from predastore.errors import ConfigError, PredastoreError
+from predastore.errors import ConfigError
 from predastore.limits import COMMAND_CALL_TIMEOUT_MS, COMMAND_POLL_MS
 from predastore.node.messages import NodeStatus
 from predastore.node.rebuild import rebuild_index
@@ -82,21 +82,8 @@ def _progress(done: int, of: int) -> None:
         sys.stderr.flush()
 
 
-async def statuses(to: Remote) -> dict[int, NodeStatus | str]:
-    """What each node of the table says of itself, or why it does not."""
-
-    async def ask(node: int) -> NodeStatus | str:
-        try:
-            return await to.nodes.status(node, timeout_ms=COMMAND_CALL_TIMEOUT_MS)
-        except PredastoreError as error:
-            return str(error)
-
-    ids = [row.id for row in to.table.nodes]
-    return dict(zip(ids, await asyncio.gather(*map(ask, ids)), strict=True))
-
-
 async def _status(to: Remote, as_json: bool) -> int:
-    found = await statuses(to)
+    found = await standing.statuses(to.nodes, [row.id for row in to.table.nodes])
     silent = [node for node, said in found.items() if isinstance(said, str)]
     if as_json:
         rows = [

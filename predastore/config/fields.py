@@ -171,7 +171,7 @@ def _pathname(value: Any) -> Path | None:
 
 
 _PORT: Final = _integer(1, 65535)
-_ID: Final = _integer(0, 65535)
+_ID: Final = _integer(0, limits.NODE_IDS_MAX - 1)
 
 FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
     "": {

@@ -1,9 +1,10 @@
 """Whose data a directory holds, and the lock that keeps a second process out of it.
 
 `node.id` is JSON: {"format": 1, "node_id": 3, "cluster_id": "<32 hex>", "store_id": "<32 hex>"}.
-The store id is drawn when the directory is made; the index carries it too, so that an index
-copied from elsewhere is not believed. Written once, to a temporary file that is synced, renamed,
-and its directory synced, before there is any data.
+The store id is drawn when the directory is made, and anew each time the index has to be built anew:
+then nobody can tell what else is gone, and healing looks for all that the node should hold. The
+index carries it too, so that an index copied from elsewhere is not believed. The file is written to
+a temporary one that is synced, renamed, and its directory synced.
 """
 
 from __future__ import annotations
@@ -67,6 +68,13 @@ def establish(path: Path, node_id: int, cluster_id: bytes) -> Identity:
     made = Identity(NODE_FORMAT_VERSION, node_id, cluster_id.hex(), secrets.token_hex(16))
     fs.write_file(file, msgspec.json.encode(made) + b"\n", 0o600)
     fs.sync(path.parent)  # whoever made the folder may have been killed before that
+    return made
+
+
+def renewed(path: Path, identity: Identity) -> Identity:
+    """The identity of the same directory with another store id, durably."""
+    made = msgspec.structs.replace(identity, store_id=secrets.token_hex(16))
+    fs.write_file(path / FILE_NAME, msgspec.json.encode(made) + b"\n", 0o644)
     return made
 
 

@@ -106,7 +106,7 @@ class Index:
         self._segments = environment.open_db(b"segments")
         self._bad = environment.open_db(b"bad")
         self._meta = environment.open_db(b"meta")
-        self._store_id = store_id
+        self.store_id = store_id
         self._layers: tuple[dict[bytes, bytes | None], dict[bytes, bytes | None]] = ({}, {})
         self._active_bytes = 0
         self._marking = threading.Lock()
@@ -124,7 +124,7 @@ class Index:
             if raw is None:
                 return
             state = msgspec.msgpack.decode(lmdbfile.unsealed(raw), type=_State)
-            if state.format != FORMAT or state.store_id != self._store_id:
+            if state.format != FORMAT or state.store_id != self.store_id:
                 raise FormatError("the index is of another format or another store")
             if state.shard_count != transaction.stat(self._shards)["entries"]:
                 raise FormatError("the index has not as many shards as it says")
@@ -244,7 +244,7 @@ class Index:
         self._active_bytes = 0
         # What the scrub found is taken after how far it was.
         self._stored_scrub = scrub = self.scrub
-        state = _State(FORMAT, self._store_id, checkpoint, self.shard_count, scrub)
+        state = _State(FORMAT, self.store_id, checkpoint, self.shard_count, scrub)
         self.checkpoint = checkpoint
         return Frozen(active, uses, self.bad.take_changes(), msgspec.msgpack.encode(state))
 

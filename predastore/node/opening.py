@@ -65,4 +65,4 @@ def open_files(
             raise StartupError(f"{path} can not be used: {error}") from error
         raise
     logger.info("node store opened", extra={"node": node_id, "recovery": vars(report)})
-    return Opened(node_id, lock, disk, appender, index, report, identity.store_id)
+    return Opened(node_id, lock, disk, appender, index, report, index.store_id)

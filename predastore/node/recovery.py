@@ -33,7 +33,7 @@ from predastore.errors import (
 )
 from predastore.node.appender import Appender
 from predastore.node.disk import Disk
-from predastore.node.identity import INDEX, SEGMENTS, Identity
+from predastore.node.identity import INDEX, SEGMENTS, Identity, renewed
 from predastore.node.index import Checkpoint, Index, discard_index, open_index
 from predastore.node.judging import Reading, Report, read_records
 from predastore.node.scanning import find_tag
@@ -60,16 +60,17 @@ def recover(
     *,
     progress: Callable[[int, int], None] = lambda _, __: None,
 ) -> tuple[Index, Report]:
-    """The index, complete, and the appender ready to append. `progress`: called with the number of
-    segments read so far, and of all that are to be read. StartupError if the segments are
-    another node's or of a newer version, or there is no room for what has to be written."""
+    """The index, complete, and the appender ready to append. Where the index was built anew, its
+    store id is another one. `progress`: called with the number of segments read so far, and of all
+    that are to be read. StartupError if the segments are another node's or of a newer version, or
+    there is no room for what has to be written."""
     report = Report()
     folder = path / SEGMENTS
     if not folder.exists():
         folder.mkdir()
         disk.sync_folder(path)
     numbers = segment_numbers(folder)
-    index = _fitting_index(path / INDEX, folder, numbers, identity, report)
+    index = _fitting_index(path, folder, numbers, identity, report)
     try:
         recovery = _Recovery(folder, identity, disk, appender=appender, index=index, report=report)
         recovery.run(numbers, progress)
@@ -89,18 +90,20 @@ def _fitting_index(
     path: Path, folder: Path, numbers: list[int], identity: Identity, report: Report
 ) -> Index:
     try:
-        index = open_index(path, identity.store_id)
+        index = open_index(path / INDEX, identity.store_id)
     except FormatError as error:
         logger.warning("index is built again", extra={"reason": str(error)})
+        report.rebuilt = True
     else:
-        if index.checkpoint is None or _fits(index, folder, numbers):
-            report.rebuilt = index.checkpoint is None and bool(numbers)
+        if _fits(index, folder, numbers):
             return index
         index.close()
-        logger.warning("index is built again", extra={"reason": "it does not fit the segments"})
-    report.rebuilt = True
-    discard_index(path)
-    return open_index(path, identity.store_id)
+        report.rebuilt = bool(numbers) or index.checkpoint is not None
+        if report.rebuilt:
+            reason = "there was none" if index.checkpoint is None else "it does not fit"
+            logger.warning("index is built again", extra={"reason": reason})
+    discard_index(path / INDEX)
+    return open_index(path / INDEX, renewed(path, identity).store_id)
 
 
 def _fits(index: Index, folder: Path, numbers: Iterable[int]) -> bool:

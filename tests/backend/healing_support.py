@@ -8,20 +8,26 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from backend_support import OWNER, BytesSource, Harness, some_bytes
 
 from predastore.backend import records
 from predastore.backend.distributed import DistributedStore, ready_ring
-from predastore.backend.healing.healer import Healing, Pace
+from predastore.backend.healing.healer import Healing
 from predastore.backend.healing.holders import WALKED, walk
+from predastore.backend.healing.pace import Pace
 from predastore.backend.healing.records import HEALING, NODE_PREFIX
 from predastore.backend.interface import CompletedPart
 from predastore.backend.objects import Objects
 from predastore.backend.records import ShardExtent
+from predastore.backend.ring_table import REMOVED, NodeRow, RingTable
 from predastore.backend.state import LocalState
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
+from predastore.commands import standing
+from predastore.config.model import ACTIVE, DRAINING
+from predastore.errors import PredastoreError
 from predastore.limits import KIB
 from predastore.node import server
 from predastore.node.client import NodeClient
@@ -35,6 +41,7 @@ FAST = Pace(
     expiry_s=0.5,
     watch_s=0.05,
     lost_s=3600,
+    count_s=0.2,
     orphan_age_ms=60_000,
     clock_skew_ms=0,
     busy_pauses=0,
@@ -58,6 +65,7 @@ class Cluster:
         self.objects = Objects(state, self.store)
         self.at = Harness(self.objects, state, self.store, base)
         self.bodies: dict[str, bytes] = {}
+        self.removed: set[int] = set()
 
     # --- nodes ----------------------------------------------------------------------------
 
@@ -84,8 +92,58 @@ class Cluster:
         await self.endpoint.close()
 
     def set_nodes(self, nodes: Sequence[int], draining: Sequence[int] = ()) -> None:
+        """The others have left."""
         ring = ready_ring([RingNode(node, f"host{node}") for node in nodes], Code(3, 2))
-        self.store.set_ring(ring, draining)
+        self.removed |= self.store.cluster.known
+        self.removed -= {*nodes, *draining}
+        self.store.set_ring(ring, draining, self.removed)
+
+    # --- what an operator sees ------------------------------------------------------------
+
+    @property
+    def table(self) -> RingTable:
+        cluster = self.store.cluster
+
+        def rows(nodes: Iterable[int], state: str) -> list[NodeRow]:
+            return [NodeRow(node, f"host{node}", 1, state=state) for node in sorted(nodes)]
+
+        there = [*rows(cluster.active, ACTIVE), *rows(cluster.known - cluster.active, DRAINING)]
+        there.sort(key=lambda row: row.id)
+        return RingTable(1, tuple(there), tuple(rows(cluster.removed, REMOVED)))
+
+    async def status(self) -> dict[str, Any]:
+        """What `s3d cluster status` says now."""
+        return await standing.look(self.state, NodeClient(self.endpoint), self.table, (), 5)
+
+    async def is_whole(self) -> bool:
+        """Whether it says that nothing is missing, and all is where it belongs."""
+        return standing.is_whole(await self.status())
+
+    async def missing(self) -> set[tuple[bytes, int]]:
+        """The truth: shards (write id, index) that records name, and that are not where they name
+        them, or of which the node knows that they are bad."""
+        bad = {
+            (node, row.ref)
+            for node, store in self.stores.items()
+            for row in store.bad(b"", 4096).rows
+        }
+        found = set()
+        for extent in await self.extents():
+            for shard, node in enumerate(extent.nodes):
+                ref = ShardRef(extent.shard_hash, extent.write_id, shard)
+                if (node, ref) in bad or not await self._has(node, ref):
+                    found.add((extent.write_id, shard))
+        return found
+
+    async def _has(self, node: int, ref: ShardRef) -> bool:
+        store = self.stores.get(node)
+        if store is None:
+            return False
+        try:
+            await store.stat(ref)
+        except PredastoreError:
+            return False
+        return True
 
     # --- contents -------------------------------------------------------------------------
 
@@ -166,6 +224,36 @@ async def _is_good(store: Store, ref: ShardRef) -> bool:
     return True
 
 
+class Truth:
+    """Compares what the status says with what is so, all the time, whatever a test does."""
+
+    def __init__(self, at: Cluster) -> None:
+        self._at = at
+        self._task = asyncio.ensure_future(self._run())
+        self.lies: list[str] = []
+        self.looks = 0
+
+    async def _run(self) -> None:
+        while True:
+            before = await self._at.missing()
+            found = await self._at.status()
+            lacking = before & await self._at.missing()  # all the time that the look took
+            self.looks += 1
+            if lacking and standing.is_whole(found):
+                self.lies.append(f"{len(lacking)} shards were missing at look {self.looks}")
+            passed = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_later(_PAUSE_S, passed.set_result, None)
+            await passed
+
+    async def end(self) -> None:
+        if self._task.done():
+            self._task.result()
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+        assert self.lies == []
+        assert self.looks
+
+
 @asynccontextmanager
 async def cluster(base: Path, nodes: Sequence[int] = (1, 2, 3, 4, 5)) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
@@ -179,7 +267,9 @@ async def cluster(base: Path, nodes: Sequence[int] = (1, 2, 3, 4, 5)) -> AsyncIt
         at.objects.start()
         stack.push_async_callback(at.objects.close)
         await at.objects.create_bucket("bucket", "me", "eu")
+        truth = Truth(at)
         yield at
+        await truth.end()
 
 
 @asynccontextmanager

@@ -31,11 +31,7 @@ async def one_pass(at: Cluster, healer: Healing) -> None:
     healer.want_full_pass()
 
     async def is_over() -> bool:
-        return (
-            await at.state.get(HEALING, HORIZON_KEY) != before
-            and healer._pass is None
-            and not healer._full_pass_wanted
-        )
+        return await at.state.get(HEALING, HORIZON_KEY) != before and not healer.is_passing
 
     await until(is_over)
 
@@ -128,7 +124,7 @@ def test_a_copy_that_a_record_names_again_meanwhile_is_no_orphan(
                 proceed.set()
 
                 async def is_over() -> bool:
-                    return healer._pass is None
+                    return not healer.is_passing
 
                 await until(is_over)
                 wrong = await at.faults()

@@ -326,7 +326,7 @@ def test_a_pass_that_ends_early_is_made_again(
 
                 monkeypatch.setattr(reconcile.Pass, "run", fails)
                 await at.stop_node(6)
-                await until(lambda: _is(healer._noted == {6}))
+                await until(lambda: _is(healer._passes.noted == {6}))
                 await until(lambda: _lies_elsewhere(at, 6))
 
     run(main())

@@ -18,6 +18,7 @@ from predastore.backend.healing.records import (
     ProgressRecord,
     RingRecord,
     SeenNode,
+    UnnamedBad,
     moved_key,
     node_key,
 )
@@ -39,8 +40,10 @@ GOLDEN: dict[str, msgspec.Struct] = {
         noted_nodes=(3,),
         homeless_shards=16,
         homeless_bytes=17,
-        seen=(SeenNode(3, 18, 19, SILENT, 0), SeenNode(4, 20, 21, FAILED, 22)),
+        seen=(SeenNode(3, 18, 19, SILENT, 0), SeenNode(4, 20, 21, FAILED, 22, 23, 24)),
         ring=HASH,
+        endangered_extents=25,
+        unnamed_bad=(UnnamedBad(5, ID),),
     ),
 }
 
@@ -51,6 +54,16 @@ def test_version_1_is_read_and_written_as_ever(name: str) -> None:
     record = GOLDEN[name]
     assert records.decode(type(record), stored) == record
     assert records.encode(record) == stored
+
+
+def test_what_a_program_without_its_last_fields_wrote_is_read() -> None:
+    """As it was before: 27 elements, tag included, and nodes that were seen with 5."""
+    fields = msgspec.msgpack.decode(records.encode(GOLDEN["progress"])[1:])[:27]
+    fields[-2] = [seen[:5] for seen in fields[-2]]
+    read = records.decode(ProgressRecord, b"\x01" + msgspec.msgpack.encode(fields))
+    assert read.ring == HASH
+    assert read.seen[1] == SeenNode(4, 20, 21, FAILED, 22, -1, -1)
+    assert (read.endangered_extents, read.unnamed_bad) == (0, ())
 
 
 def test_keys_are_as_ever() -> None:

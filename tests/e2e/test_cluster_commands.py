@@ -54,7 +54,7 @@ def test_an_operator_sees_grows_and_shrinks_the_cluster(tmp_path: Path) -> None:
 
 def looks_right(operator: Operator, bodies: dict[str, bytes]) -> None:
     found = eventually(
-        lambda: (s := operator.status()) and s["healing"] and s["healing"]["ring_settled"] and s,
+        lambda: (s := operator.status()) and (m := s["missing"]) and m["whole"] and s,
         within_s=60,
         what="a cluster that is whole",
     )

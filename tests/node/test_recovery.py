@@ -87,6 +87,24 @@ def test_without_its_index_a_store_gives_the_same_answers(tmp_path: Path) -> Non
     assert (report.damaged, report.torn_bytes, report.changes) == (0, 0, 40)
 
 
+async def store_id(path: Path) -> str:
+    async with opened(path) as store:
+        return (await store.status()).store_id
+
+
+@pytest.mark.parametrize("lost", ["index", "segments", "index and segments"])
+def test_a_store_that_has_lost_something_is_another_one(tmp_path: Path, lost: str) -> None:
+    """Whoever heals looks for all that it should hold."""
+    run(written(tmp_path, few_shards()))
+    before = run(store_id(tmp_path))
+    assert run(store_id(tmp_path)) == before, "a start alone changes nothing"
+    for folder in lost.split(" and "):
+        shutil.rmtree(tmp_path / folder)
+    after = run(store_id(tmp_path))
+    assert after != before
+    assert run(store_id(tmp_path)) == after
+
+
 @pytest.mark.parametrize("damage", ["garbage", "empty file", "another store's", "older", "newer"])
 def test_an_index_that_can_not_be_used_is_built_again(tmp_path: Path, damage: str) -> None:
     path, other = tmp_path / "node", tmp_path / "other"

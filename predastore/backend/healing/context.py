@@ -17,7 +17,12 @@ from predastore.backend.healing.watch import Watch
 from predastore.backend.records import PARTS, REPAIR, ShardExtent
 from predastore.backend.state import GlobalState
 from predastore.errors import PreconditionFailed
-from predastore.limits import HEALING_BYTES_MAX, HEALING_CALL_TIMEOUT_MS, HEALING_JOB_MS_MAX
+from predastore.limits import (
+    HEALING_BYTES_MAX,
+    HEALING_CALL_TIMEOUT_MS,
+    HEALING_JOB_MS_MAX,
+    HEALING_SOUGHT_MAX,
+)
 from predastore.node.shard import ShardRef
 from predastore.s3db.commands import Check, Delete, Equals, Op, Put, batch
 
@@ -59,7 +64,25 @@ class Context:
     counts: Counts = field(default_factory=Counts)
     claims: Claims = field(default_factory=Claims)
     budget: Budget = field(default_factory=lambda: Budget(HEALING_BYTES_MAX))
-    walk_again: bool = False  # a note was of a part that is none any more: of which object, then?
+    # Extents whose notes were of parts that are none any more, by write id: of which object, then?
+    sought: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
+    _searched: set[bytes] = field(default_factory=set)  # a pass has looked for them
+
+    def seek(self, write_id: bytes, shards: tuple[int, ...]) -> bool:
+        """Whether a pass that began since this was first asked has looked for the object that the
+        extent is of, and noted these shards of it."""
+        if write_id in self._searched:
+            self._searched.discard(write_id)
+            return True
+        if len(self.sought) < HEALING_SOUGHT_MAX:
+            self.sought.setdefault(write_id, shards)
+        return False
+
+    def looked_for(self, sought: Iterable[bytes]) -> None:
+        """A pass has looked for these."""
+        for write_id in sought:
+            self.sought.pop(write_id, None)
+            self._searched.add(write_id)
 
     async def relocate(
         self,

@@ -9,7 +9,7 @@ listing may be older than a record.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,14 +51,23 @@ class Fault:
 
 class Presence:
     """Looks at `nodes`, as long as they answer; those that stop are taken out of `nodes`. `bad`:
-    shards (write id, index, node) that nodes said are bad; those met are taken out. `homeless_*`:
-    shards of lost nodes that no other node can take."""
+    shards (write id, index, node) that nodes said are bad; those met are taken out. `sought`:
+    shards, by write id, of extents that were of parts. `homeless_*`: shards of lost nodes that no
+    other node can take. `named`: shards and bytes that records name on each node."""
 
-    def __init__(self, context: Context, nodes: Collection[int], bad: set[ShardName]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        nodes: Collection[int],
+        bad: set[ShardName],
+        sought: Mapping[bytes, tuple[int, ...]],
+    ) -> None:
         self._context = context
         self.nodes = set(nodes)
         self.bad = bad
+        self._sought = sought
         self.homeless_shards = self.homeless_bytes = 0
+        self.named: dict[int, tuple[int, int]] = {}
         self._listings = {node: Listing(context.cluster.nodes, node) for node in nodes}
         self._asking = asyncio.Semaphore(HEALING_ASKED_AT_ONCE)
 
@@ -100,7 +109,10 @@ class Presence:
     async def _faulty(
         self, holder: Holder, extent: ShardExtent, listed: set[ShardName]
     ) -> list[int]:
-        faulty, doubtful, homeless = [], [], []
+        self._count(extent)
+        is_sought = holder.table == OBJECTS and extent.write_id in self._sought
+        faulty = [*self._sought[extent.write_id]] if is_sought else []
+        doubtful, homeless = [], []
         for shard, node in enumerate(extent.nodes):
             name = ShardName(extent.write_id, shard, node)
             if name in self.bad:
@@ -120,7 +132,13 @@ class Presence:
             left = sum(extent.nodes[shard] != MISSING for shard in homeless if shard not in found)
             self.homeless_shards += left
             self.homeless_bytes += left * targets.bytes_of_shard(extent)
-        return sorted(faulty)
+        return sorted(set(faulty))
+
+    def _count(self, extent: ShardExtent) -> None:
+        size = targets.bytes_of_shard(extent)
+        for node in extent.nodes:
+            shards, count = self.named.get(node, (0, 0))
+            self.named[node] = shards + 1, count + size
 
     async def _is_faulty(self, extent: ShardExtent, shard: int) -> bool:
         node, ref = extent.nodes[shard], self._context.ref(extent, shard)

@@ -142,11 +142,17 @@ class Rebalance:
 
     async def _run(self) -> None:
         """Walks on to the end, or until the ring changes or the lease is lost."""
+        logger.info("shards are moved to where the ring wants them", extra={"done": self.percent})
         self.is_walking = True
         try:
             await self._walk()
         finally:
             self.is_walking = False
+        if self.is_settled and self.progress is not None:
+            progress = self.progress
+            told = {"shards": progress.moved_shards, "bytes": progress.moved_bytes}
+            told["seconds"] = (records.now_ms() - progress.begun_ms) // 1000
+            logger.info("all shards are where the ring wants them", extra=told)
 
     async def _walk(self) -> None:
         assert self.progress is not None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from predastore.backend import records
 from predastore.backend.cluster import NODE_ERRORS
@@ -50,8 +50,8 @@ logger = logging.getLogger(__name__)
 
 
 class Pass:
-    """`nodes`: whose shards are looked for. `bad`: as in Presence. `orphans`: whether to look for
-    them too, on every node that answers. `was_complete`: all that was found was noted."""
+    """`nodes`: whose shards are looked for. `bad`, `sought`: as in Presence. `orphans`: whether to
+    look for them too, on every node that answers. `was_complete`: all that was found was noted."""
 
     def __init__(
         self,
@@ -59,17 +59,18 @@ class Pass:
         nodes: Collection[int],
         *,
         bad: set[ShardName] | None = None,
+        sought: Mapping[bytes, tuple[int, ...]] | None = None,
         orphans: bool = False,
         orphan_age_ms: int = ORPHAN_AGE_MS,
         clock_skew_ms: int = ORPHAN_CLOCK_SKEW_MS,
     ) -> None:
         self._context = context
-        self.presence = Presence(context, nodes, set() if bad is None else bad)
+        self.presence = Presence(context, nodes, set() if bad is None else bad, sought or {})
         self._orphans = orphans
         self._orphan_age_ms = orphan_age_ms
         self._clock_skew_ms = clock_skew_ms
         self._sieve = Sieve(context.watch.shard_count if orphans else 0)
-        self._noted_count = 0
+        self.noted_count = 0
         self.was_complete = True
         self.percent = 0
 
@@ -104,10 +105,10 @@ class Pass:
     async def _note(self, faults: Sequence[Fault]) -> None:
         ops: list[Op] = []
         for fault in faults:
-            if self._noted_count >= REPAIR_NOTES_PER_PASS_MAX and not _is_urgent(fault):
+            if self.noted_count >= REPAIR_NOTES_PER_PASS_MAX and not _is_urgent(fault):
                 self.was_complete = False
                 continue
-            self._noted_count += 1
+            self.noted_count += 1
             ops.append(note_op(fault))
         for start in range(0, len(ops), REPAIR_BATCH_MAX):
             await self._context.state.commit(batch(*ops[start : start + REPAIR_BATCH_MAX]))

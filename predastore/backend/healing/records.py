@@ -44,7 +44,8 @@ class HorizonRecord(msgspec.Struct, frozen=True, array_like=True, tag="h"):
 
 class NodeRecord(msgspec.Struct, frozen=True, array_like=True, tag="n"):
     """`store_id`: of the node's directory, as it was when all that it should hold was looked
-    for. Another one has other contents."""
+    for. Another one has other contents. LEFT: it had been removed for a while, and whatever still
+    named it was looked for."""
 
     store_id: str
     checked_ms: int
@@ -76,6 +77,8 @@ class RingRecord(msgspec.Struct, frozen=True, array_like=True, tag="w"):
     begun_ms: int
 
 
+LEFT: Final = "left"
+
 GOOD: Final = 0
 SILENT: Final = 1  # it does not answer
 FAILED: Final = 2  # it says that its disk has failed
@@ -83,13 +86,24 @@ FAILED: Final = 2  # it says that its disk has failed
 
 class SeenNode(msgspec.Struct, frozen=True, array_like=True):
     """`shards`, `live_bytes`: what it held when it last said. `lost_in_s`: until it is given up, if
-    it does not get well; -1: it is well."""
+    it does not get well; -1: it is well. `named_*`: what records name there, counted since it is
+    not well; -1: not yet."""
 
     node: int
     shards: int
     live_bytes: int
     state: int
     lost_in_s: int
+    named_shards: int = -1
+    named_bytes: int = -1
+
+
+class UnnamedBad(msgspec.Struct, frozen=True, array_like=True):
+    """The bad shards of a node that no record names, as a walk has found; `digest`: of them
+    (scrubbed.digest)."""
+
+    node: int
+    digest: bytes
 
 
 class ProgressRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
@@ -101,7 +115,8 @@ class ProgressRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     `walk_percent` of it done. `last_pass_ms`: the end of the last comparison of all nodes with all
     records, or 0. `lost_nodes`: given up, as they have not been well for long. `noted_nodes`: of
     these, such whose shards are on the repair table, but for the `homeless_*`, which no other node
-    can take. `ring`: the digest of the one that `ring_settled` is about.
+    can take. `ring`: the digest of the one that `ring_settled` is about. `endangered_extents`: of
+    the repair table, such as the loss of one more shard would destroy, or has.
     """
 
     process: str
@@ -130,6 +145,8 @@ class ProgressRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     homeless_bytes: int = 0
     seen: tuple[SeenNode, ...] = ()
     ring: bytes = b""
+    endangered_extents: int = 0
+    unnamed_bad: tuple[UnnamedBad, ...] = ()
 
 
 def node_key(node: int) -> bytes:

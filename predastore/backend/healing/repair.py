@@ -77,10 +77,12 @@ class Repair:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._postponed: dict[bytes, tuple[float, float]] = {}  # key -> until, pause
+        self._began: tuple[float, int, int] | None = None  # when; shards and bytes made before
 
     async def run(self) -> int:
         """One batch of what is noted; how many notes were worked off."""
         jobs = await self._survey()
+        self._tell()
         done = 0
         queue = iter(jobs)
         clock = asyncio.get_running_loop().time
@@ -98,6 +100,22 @@ class Repair:
                 group.create_task(work())
         return done
 
+    def _tell(self) -> None:
+        """Logs that there is something to repair, or that there is nothing any more."""
+        counts, now = self._context.counts, asyncio.get_running_loop().time()
+        if counts.shards_left and self._began is None:
+            self._began = now, counts.repaired_shards, counts.repaired_bytes
+            left = {"shards": counts.shards_left, "objects": counts.objects_left}
+            logger.info("repair begins", extra={**left, "bytes": counts.bytes_left})
+        elif not counts.shards_left and self._began is not None:
+            began_s, shards, size = self._began
+            self._began = None
+            made = {
+                "shards": counts.repaired_shards - shards,
+                "bytes": counts.repaired_bytes - size,
+            }
+            logger.info("repair is done", extra={**made, "seconds": round(now - began_s, 1)})
+
     async def _survey(self) -> list[Job]:
         """The most endangered extents that are due, and the sums of all."""
         now = asyncio.get_running_loop().time()
@@ -113,10 +131,11 @@ class Repair:
                 endangered += margin <= 0
                 object_count += key[:HASH_BYTES] != last
                 last = key[:HASH_BYTES]
-                shards += len(note.shards)
-                shard_bytes += len(note.shards) * targets.bytes_of_shard(note.extent)
+                count = len(records.missing_of(note))
+                shards += count
+                shard_bytes += count * targets.bytes_of_shard(note.extent)
                 if self._postponed.get(key, (0.0,))[0] > now:
-                    stuck += len(note.shards)
+                    stuck += count
                     continue
                 job = Job(margin, key, stored, note)
                 rank = (-margin, bytes(255 - byte for byte in key))
@@ -153,8 +172,9 @@ class Repair:
         else:
             self._postponed.pop(job.key, None)
             counts = self._context.counts
-            counts.shards_left -= len(job.note.shards)
-            counts.bytes_left -= len(job.note.shards) * targets.bytes_of_shard(job.note.extent)
+            count = len(records.missing_of(job.note))
+            counts.shards_left -= count
+            counts.bytes_left -= count * targets.bytes_of_shard(job.note.extent)
             counts.objects_left = max(0, counts.objects_left - 1)
         return outcome
 
@@ -176,7 +196,9 @@ class Repair:
         began_ms = records.now_ms()
         found = await self._find(job)
         if found is None:
-            context.walk_again |= bool(job.note.part and not job.note.bucket)
+            is_of_part = bool(job.note.part and not job.note.bucket)
+            if is_of_part and not context.seek(job.key[HASH_BYTES:], job.note.shards):
+                return Outcome.LATER
             await context.settle([(job.key, job.stored)])
             return Outcome.DONE
         holder, number, extent = found

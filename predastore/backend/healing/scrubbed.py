@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Iterable, Mapping
 
 from predastore.backend import records
-from predastore.backend.cluster import NODE_ERRORS
+from predastore.backend.cluster import NODE_ERRORS, Nodes
+from predastore.backend.healing.claims import name_of
 from predastore.backend.healing.context import Context
 from predastore.backend.healing.holders import Holder
 from predastore.backend.healing.presence import Fault, ShardName, note_op
@@ -19,24 +22,39 @@ from predastore.limits import (
 from predastore.s3db.commands import batch
 
 
+def digest(names: Iterable[ShardName]) -> bytes:
+    """Of bad shards of one node, in whatever order."""
+    found = hashlib.sha256()
+    for name in sorted(names):
+        found.update(name_of(*name))
+    return found.digest()[:16]
+
+
+async def bad_on(nodes: Nodes, node: int) -> dict[ShardName, bytes]:
+    """The bad shards of a node, with the hash that each lies under; a bounded number of them. What
+    is raised where it does not answer is one of NODE_ERRORS."""
+    found: dict[ShardName, bytes] = {}
+    after, more = b"", True
+    while more and len(found) < HEALING_BAD_SHARDS_MAX:
+        page = await nodes.bad(
+            node, after, NODE_PAGE_SHARDS_MAX, timeout_ms=HEALING_CALL_TIMEOUT_MS
+        )
+        for row in page.rows:
+            found[ShardName(row.ref.write_id, row.ref.index, node)] = row.ref.object_hash
+        more = page.more and bool(page.rows)
+        if page.rows:
+            after = page.rows[-1].ref.key()
+    return found
+
+
 async def bad_shards(context: Context) -> dict[ShardName, bytes]:
     """The bad shards of all nodes that answer, with the hash that each lies under; a bounded number
     of them at once."""
     found: dict[ShardName, bytes] = {}
     for node in context.watch.nodes_with_bad:
-        after, more = b"", True
-        while more and len(found) < HEALING_BAD_SHARDS_MAX:
-            try:
-                page = await context.cluster.nodes.bad(
-                    node, after, NODE_PAGE_SHARDS_MAX, timeout_ms=HEALING_CALL_TIMEOUT_MS
-                )
-            except NODE_ERRORS:
-                break
-            for row in page.rows:
-                found[ShardName(row.ref.write_id, row.ref.index, node)] = row.ref.object_hash
-            more = page.more and bool(page.rows)
-            if page.rows:
-                after = page.rows[-1].ref.key()
+        if len(found) < HEALING_BAD_SHARDS_MAX:
+            with contextlib.suppress(*NODE_ERRORS):
+                found |= await bad_on(context.cluster.nodes, node)
     return found
 
 

@@ -8,7 +8,7 @@ other nodes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from predastore.backend.cluster import NODE_ERRORS, Cluster
@@ -108,14 +108,16 @@ class Watch:
             for one in nodes
         }
 
-    def seen(self) -> tuple[SeenNode, ...]:
+    def seen(self, counted: Callable[[int], tuple[int, int]]) -> tuple[SeenNode, ...]:
+        """`counted`: shards and bytes that records name on a node that is down."""
         found = []
         for node, seen in self._seen.items():
-            state, lost_in_s = GOOD, -1
+            state, lost_in_s, named = GOOD, -1, (-1, -1)
             if seen.down_since is not None:
                 state = FAILED if seen.answers else SILENT
                 lost_in_s = max(0, round(self._lost_in_s(seen)))
-            found.append(SeenNode(node, seen.shards, seen.live_bytes, state, lost_in_s))
+                named = counted(node)
+            found.append(SeenNode(node, seen.shards, seen.live_bytes, state, lost_in_s, *named))
         return tuple(found)
 
     def has_seen(self, nodes: Iterable[int]) -> bool:
@@ -144,6 +146,15 @@ class Watch:
     def nodes_down(self) -> tuple[int, ...]:
         """Those that do not answer, or have failed."""
         return tuple(node for node, seen in self._seen.items() if seen.down_since is not None)
+
+    def down_for(self, seconds: float) -> list[int]:
+        """Those that have been down for so long."""
+        before = asyncio.get_running_loop().time() - seconds
+        return [
+            node
+            for node, seen in self._seen.items()
+            if seen.down_since is not None and seen.down_since <= before
+        ]
 
     @property
     def nodes_lost(self) -> tuple[int, ...]:

@@ -173,13 +173,25 @@ class World:
                 self.hosts.mend(number)
 
     def is_whole(self) -> bool:
-        """Whether `s3d cluster status` misses nothing, and then `s3d cluster verify`, which reads
-        every shard, finds all of them."""
-        if (self._asked("status").get("missing") or {"shards": 1})["shards"]:
+        """Whether `s3d cluster status` says that nothing is missing, and `s3d cluster verify`,
+        which reads every shard, finds all of them. If it does not, twice, and the status says so
+        in between, that is a lie."""
+        if not self._says_whole():
             return False
+        if not self._degraded():
+            return True
+        said = self._says_whole()
+        assert not (said and self._degraded()), "the status said that nothing was missing"
+        return False
+
+    def _says_whole(self) -> bool:
+        return bool((self._asked("status").get("missing") or {}).get("whole"))
+
+    def _degraded(self) -> int:
+        """Objects that are; 1 where that could not be found out."""
         found = self._asked("verify")
         assert not found.get("wrong"), found
-        return found.get("degraded") == 0
+        return int(found.get("degraded", 1))
 
     def _asked(self, what: str) -> dict[str, Any]:
         """What a command says; nothing, where it could not."""
