@@ -28,6 +28,7 @@ from predastore.backend.ring_table import (
     departure,
 )
 from predastore.config import Config, Db, Node
+from predastore.config.shared import Differences, marks
 from predastore.errors import InUse, PredastoreError, StoreFailed, TooFewNodes
 from predastore.gossip import Agent, DbFacts, Facts, NodeFacts, Record
 from predastore.gossip.messages import Changed, Heeded, Welcome, Welcomed, shortened
@@ -63,9 +64,13 @@ class Discovery:
         chosen: Roles,
         nodes: Sequence[RunningNode],
         cluster_key: bytes = b"",
+        in_force: Callable[[], Config] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
+        self._in_force = in_force or (lambda: settings)
+        self._cluster_key = cluster_key
+        self._differences = Differences()
         self._roles = chosen
         self._nodes = nodes
         self._file = FileRows(rows_of(settings.nodes))
@@ -101,7 +106,7 @@ class Discovery:
             self._facts(),
             [*(peer for peer in peers if peer not in local), *seeds],
             heard=self._heard,
-            doubted=self._look_again if self._own else None,
+            doubted=self._wake.set if self._own else None,
         )
 
     def _name(self) -> str:
@@ -171,7 +176,8 @@ class Discovery:
         if nodes is None:
             nodes = tuple(NodeFacts(row.id, row.host, row.port) for row in self._own)
         members = _members(self._roles.members)
-        return Facts(host, port, self.life, nodes, members, self._version, __version__)
+        settings = marks(self._in_force(), self._cluster_key)
+        return Facts(host, port, self.life, nodes, members, self._version, __version__, settings)
 
     async def _tell(self) -> None:
         while True:
@@ -224,12 +230,11 @@ class Discovery:
         self._reach(record.name, facts.host, facts.port)
         for node in facts.nodes:
             self._reach(f"node/{node.id}", node.host, node.port)
+        own_settings = self.agent.core.roster.own.facts.settings
+        self._differences.heard(record.name, facts.host, own_settings, facts.settings)
         own = {row.id for row in self._own}
         if facts.ring_version > self._version or any(node.id in own for node in facts.nodes):
-            self._look_again()
-
-    def _look_again(self) -> None:
-        self._wake.set()
+            self._wake.set()
 
     def _reach(self, name: str, host: str, port: int) -> None:
         if name not in self._local:

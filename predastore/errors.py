@@ -18,6 +18,7 @@ it crosses a process boundary (see `to_wire`, `from_wire`).
     |   +-- PeerUnreachable    no connection, or it broke: the outcome of the call is unknown
     |   +-- DeadlineExceeded   no answer in time: the outcome of the call is unknown
     |   +-- PeerRefused        the peer failed to prove the cluster key, or broke the protocol
+    |   |   +-- KeysDiffer     it has another cluster key
     |   +-- Overloaded         a bound was met; nothing was done; try again later
     |   +-- RemoteFailure      the peer's handler raised something without a code of its own
     +-- NodeError
@@ -135,6 +136,10 @@ class DeadlineExceeded(RpcError):
 
 class PeerRefused(RpcError):
     code = "peer-refused"
+
+
+class KeysDiffer(PeerRefused):
+    code = "keys-differ"
 
 
 class Overloaded(RpcError):

@@ -199,7 +199,8 @@ class Host:
             if loop.time() - said_s > READY_LOG_MS / 1000:
                 said_s = loop.time()
                 problem = parts.discovery.problem if parts.discovery is not None else ""
-                why = problem or "no leader of the metadata cluster answers"
+                refusal = parts.endpoint.refusal if parts.endpoint is not None else ""
+                why = refusal or problem or "no leader of the metadata cluster answers"
                 _log.warning("not ready yet: %s", why)
             await asyncio.sleep(READY_POLL_MS / 1000)
         parts.is_ready = True

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from predastore.config import Config
@@ -45,6 +46,12 @@ class Reloader:
     def add(self, keys: Sequence[str], prepare: Prepare) -> None:
         """`prepare` answers for these keys (fields of Config), and is asked at every reload."""
         self._hooks.append((frozenset(keys), prepare))
+
+    @property
+    def in_force(self) -> Config:
+        """What runs: as it was started, but for what the hooks have taken in."""
+        covered = frozenset[str]().union(*(keys for keys, _ in self._hooks))
+        return replace(self._started, **{key: getattr(self.settings, key) for key in covered})
 
     async def reload(self, reread: Callable[[], Config]) -> bool:
         """Whether the settings that `reread` gives are now in force."""

@@ -74,6 +74,7 @@ class Parts:
         self.members: list[Member] = []
         self.healing: Healing | None = None
         self.discovery: Discovery | None = None
+        self.endpoint: Endpoint | None = None
         self.s3: Server | None = None
         self.is_ready = False  # what /-/health/ready says; kept by predastore.host
         self.tls_files: certificates.TlsFiles | None = None
@@ -192,6 +193,7 @@ class Parts:
         name = f"s3d/{socket.gethostname()}/{os.getpid()}"
         endpoint = Endpoint(cluster_key=key, certificate=self_signed(), name=name)
         stack.push_async_callback(endpoint.close)
+        self.endpoint = endpoint
         for row in settings.nodes:
             if row not in self.roles.nodes:
                 endpoint.add_peer(f"node/{row.id}", row.host, row.port)
@@ -207,7 +209,9 @@ class Parts:
                 raise errors[0]
         for member in self.roles.members:
             await self._open_member(stack, endpoint, member)
-        self.discovery = Discovery(endpoint, settings, self.roles, self.nodes, key)
+        self.discovery = Discovery(
+            endpoint, settings, self.roles, self.nodes, key, lambda: self.reloader.in_force
+        )
         if self.roles.s3:
             await self._open_distributed(stack, endpoint, self.discovery)
         else:

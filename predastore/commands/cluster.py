@@ -24,7 +24,7 @@ from predastore import flags
 from predastore.backend.ring_table import LEAVING, RingStore, RingTable, setting
 from predastore.commands import OPERATIONS, leaving, missing, operations, remote, standing, verify
 from predastore.commands.remote import Remote, say
-from predastore.config import Layout, losses
+from predastore.config import Layout, losses, shared
 from predastore.config.model import ACTIVE, DRAINING
 from predastore.errors import ConfigError, PeerUnreachable, PredastoreError
 from predastore.limits import COMMAND_CALL_TIMEOUT_MS, COMMAND_POLL_MS
@@ -126,6 +126,9 @@ async def look(to: Remote) -> dict[str, Any]:
         },
         "warnings": losses.warnings(layout),
         "processes": [standing.process(record) for record in processes],
+        "differing": shared.outliers(
+            {one.name: one.facts.settings for one in processes if one.is_here}
+        ),
         **found,
     }
 
@@ -181,6 +184,7 @@ def text(found: Mapping[str, Any], most: dict[str, int]) -> list[str]:
         "",
     ]
     lines += [f"process {one['name']} at {one['host']} is {one['status']}" for one in away]
+    lines += shared.lines(found["differing"])
     lines += [
         f"node {one['id']} was removed, and its process runs at {one['host']}:{one['port']}: stop "
         f"it, or take the node back by s3d cluster activate {one['id']}"

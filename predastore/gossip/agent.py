@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from predastore.errors import PredastoreError
+from predastore.errors import PeerRefused, PredastoreError
 from predastore.gossip.core import Call, Core
 from predastore.gossip.messages import (
     Facts,
@@ -29,7 +29,7 @@ from predastore.gossip.messages import (
     View,
     Viewed,
 )
-from predastore.limits import GOSSIP_PING_TIMEOUT_MS, GOSSIP_TURN_MS
+from predastore.limits import GOSSIP_MEMBERS_MAX, GOSSIP_PING_TIMEOUT_MS, GOSSIP_TURN_MS
 from predastore.rpc import CallContext, Endpoint, Method, Service
 from predastore.rpc import Reply as RpcReply
 
@@ -70,6 +70,7 @@ class Agent:
         self._calls: set[asyncio.Task[None]] = set()
         self._turns: asyncio.Task[None] | None = None
         self._warned_of: Record | None = None
+        self._refusals: dict[str, str] = {}  # by peer: why it refused this process
 
     @property
     def records(self) -> list[Record]:
@@ -145,10 +146,21 @@ class Agent:
                     call.to, SYNC, request, Synced, timeout_ms=call.timeout_ms
                 )
         except PredastoreError as error:
-            logger.debug("gossip: no answer", extra={"peer": call.to, "error": str(error)})
+            self._note_silence(call.to, error)
             self._make(self.core.failed(call, self._loop.time()))
         else:
             self._make(self.core.answered(call, reply, self._loop.time()))
+
+    def _note_silence(self, peer: str, error: PredastoreError) -> None:
+        """One that refuses this process is warned of, once for each reason."""
+        reason = str(error)
+        if isinstance(error, PeerRefused) and self._refusals.get(peer) != reason:
+            while len(self._refusals) >= GOSSIP_MEMBERS_MAX:
+                del self._refusals[next(iter(self._refusals))]
+            self._refusals[peer] = reason
+            logger.warning("gossip: refused", extra={"peer": peer, "reason": reason})
+        else:
+            logger.debug("gossip: no answer", extra={"peer": peer, "error": reason})
 
     async def _ping(self, name: str, request: Ping, timeout_ms: int) -> Pong:
         pong, _ = await self._endpoint.call(name, PING, request, Pong, timeout_ms=timeout_ms)

@@ -45,7 +45,8 @@ class DbFacts(msgspec.Struct, frozen=True, array_like=True):
 
 class Facts(msgspec.Struct, frozen=True, array_like=True):
     """`host`, `port`: where the process takes calls under its name. `ring_version`: of the table of
-    nodes that it uses, 0 when it has not read it yet. `life`: drawn at its start."""
+    nodes that it uses, 0 when it has not read it yet. `life`: drawn at its start. `settings`: marks
+    of what all hosts are to have alike (config.shared)."""
 
     host: str
     port: int
@@ -54,6 +55,7 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     members: tuple[DbFacts, ...] = ()
     ring_version: int = 0
     software: str = ""
+    settings: dict[str, bytes] = {}
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):

@@ -26,11 +26,12 @@ import os
 
 import msgspec
 
-from predastore.errors import PeerRefused
+from predastore.errors import KeysDiffer, PeerRefused
 from predastore.rpc.framing import encode_prefix, encode_struct
 
 ANYONE = "anyone"  # wanted by who knows an address only: whoever listens there, with the key
 _NONCE_BYTES = 32
+_MEND = "give both the same [cluster] name and secret, or the same [[auth]] where there is none"
 _CALLER = b"predastore rpc 1 caller"
 _LISTENER = b"predastore rpc 1 listener"
 
@@ -94,7 +95,7 @@ class Caller:
         assert self._challenge is not None
         expected = _mac(self._key, _LISTENER, self.hello, self._challenge, self._certificate_der)
         if not hmac.compare_digest(expected, proof.mac):
-            raise PeerRefused(f"{self.hello.wanted}: it did not prove the cluster key")
+            raise KeysDiffer(f"{self.hello.wanted} has another cluster key: {_MEND}")
 
 
 class Listener:
@@ -106,6 +107,11 @@ class Listener:
         self._served = served
         self._challenge = Challenge(os.urandom(_NONCE_BYTES))
         self._hello: Hello | None = None
+
+    @property
+    def caller(self) -> str:
+        """What the caller calls itself, proven or not."""
+        return "" if self._hello is None else self._hello.name
 
     def challenge(self, hello: Hello) -> Challenge:
         _check_nonce(hello.nonce)
@@ -121,5 +127,5 @@ class Listener:
         assert self._hello is not None
         arguments = (self._hello, self._challenge, self._certificate_der)
         if not hmac.compare_digest(_mac(self._key, _CALLER, *arguments), proof.mac):
-            raise PeerRefused("the caller did not prove the cluster key")
+            raise KeysDiffer(f"the caller has another cluster key: {_MEND}")
         return self._hello.name, Proof(_mac(self._key, _LISTENER, *arguments))

@@ -102,6 +102,13 @@ class Endpoint:
         self.add_peer(name, host, port)
         return name
 
+    @property
+    def refusal(self) -> str:
+        """Why peers would not have this process: of one that was not reached since; else ""."""
+        return next(
+            (f"{one.name}: {one.refusal}" for one in self._remote.values() if one.refusal), ""
+        )
+
     def _peer(self, name: str) -> Peer:
         peer = self._known(name)
         if peer is None:

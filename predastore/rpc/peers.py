@@ -17,7 +17,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from predastore import tracing
-from predastore.errors import PeerUnreachable, RpcError, anew
+from predastore.errors import PeerRefused, PeerUnreachable, RpcError, anew
 from predastore.limits import RPC_REDIAL_IDLE_MS, RPC_REDIAL_MS_MAX, RPC_REDIAL_MS_MIN
 from predastore.rpc.admission import Admission
 from predastore.rpc.deadlines import Deadlines
@@ -46,6 +46,7 @@ class Peer:
         self._dialler: asyncio.Task[None] | None = None
         self._attempt: asyncio.Future[None] | None = None  # done after the dialler's next try
         self._closed = False
+        self.refusal = ""  # why the peer would not have this process, when it was dialled last
 
     def post(
         self,
@@ -127,11 +128,12 @@ class Peer:
             channel = await self._dial()
         except RpcError as error:
             self._down = anew(error)
+            self.refusal = str(error) if isinstance(error, PeerRefused) else self.refusal
         except Exception as error:
             logger.exception("dialling failed", extra={"peer": self.name})
             self._down = PeerUnreachable(f"{self.name}: {error}")
         else:
-            self._down = None
+            self._down, self.refusal = None, ""
             self._up_at = self._loop.time()
             self._channel = channel
             channel.on_lost(self._lost)

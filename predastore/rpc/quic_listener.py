@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,12 +25,15 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from predastore.errors import PeerRefused, RpcError
+from predastore.errors import KeysDiffer, PeerRefused, RpcError
 from predastore.limits import (
     RPC_CONNECTIONS_MAX,
     RPC_CONNECTIONS_UNPROVEN_MAX,
     RPC_HANDSHAKE_TIMEOUT_MS,
+    RPC_NAME_CHARS_SHOWN,
     RPC_PROOF_BYTES_MAX,
+    RPC_REFUSED_HOSTS_MAX,
+    RPC_REFUSED_LOG_MS,
 )
 from predastore.rpc import auth
 from predastore.rpc.certificate import Certificate
@@ -48,6 +53,8 @@ from predastore.rpc.quic_core import (
 from predastore.rpc.quic_socket import DatagramSocket, datagram_bytes, resolve
 from predastore.rpc.quic_takeover import core_class
 from predastore.rpc.service import Method
+
+logger = logging.getLogger(__name__)
 
 _LONG_HEADER = 0x80
 
@@ -77,6 +84,22 @@ class Listener:
         self.sessions: set[_Session] = set()
         self.unproven_count = 0
         self.deadlines = Deadlines()
+        self._refused_at: dict[str, float] = {}  # loop time at which a host was last told of
+
+    def refused(self, host: str, name: str) -> None:
+        """Logs, now and then, that somebody at `host` who goes by `name` has another key."""
+        now, known = asyncio.get_running_loop().time(), self._refused_at
+        if now - known.get(host, -math.inf) < RPC_REFUSED_LOG_MS / 1000:
+            return
+        while len(known) >= RPC_REFUSED_HOSTS_MAX:
+            del known[next(iter(known))]
+        known.pop(host, None)
+        known[host] = now
+        logger.warning(
+            "a process with another cluster key was refused; if it is one of this cluster, give "
+            "its file the same [cluster] name and secret, or the same [[auth]]",
+            extra={"host": host, "calls_itself": name[:RPC_NAME_CHARS_SHOWN]},
+        )
 
     async def start(self, host: str, port: int) -> int:
         """Listens; returns the port, which differs when `port` is 0. OSError if it can not."""
@@ -175,7 +198,7 @@ class Listener:
             original_destination_connection_id=original_id,
             retry_source_connection_id=retry_id,
         )
-        session = _Session(self, core)
+        session = _Session(self, core, str(address[0]))
         session.route(header.destination_cid, True)
         session.route(core.host_cid, True)
         self.sessions.add(session)
@@ -224,10 +247,11 @@ class Listener:
 
 
 class _Session:
-    """One caller's connection."""
+    """One caller's connection, from `host`."""
 
-    def __init__(self, listener: Listener, core: Core) -> None:
+    def __init__(self, listener: Listener, core: Core, host: str) -> None:
         self._listener = listener
+        self._host = host
         self._connection_ids: set[bytes] = set()
         self.connection = Connection(
             core, listener.datagrams, opened=self._opened, ready=lambda: None, lost=self._lost
@@ -262,6 +286,9 @@ class _Session:
             served=self._listener.served,
             certificate_der=self._listener.certificate_der,
         )
+
+    def refused(self, name: str) -> None:
+        self._listener.refused(self._host, name)
 
     def proven(self, peer: str) -> None:
         self._proven = True
@@ -301,6 +328,8 @@ class _ProofStream:
             if end:
                 raise PeerRefused("the proof was cut short")
         except PeerRefused as error:
+            if isinstance(error, KeysDiffer):
+                self._session.refused(self._proof.caller)
             self._session.connection.close(REFUSED, str(error))
 
     def _step(self, header: bytes) -> bool:

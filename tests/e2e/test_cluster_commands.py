@@ -53,11 +53,12 @@ def test_an_operator_sees_grows_and_shrinks_the_cluster(tmp_path: Path) -> None:
 
 
 def looks_right(operator: Operator, bodies: dict[str, bytes]) -> None:
-    found = eventually(
-        lambda: (s := operator.status()) and (m := s["missing"]) and m["whole"] and s,
-        within_s=60,
-        what="a cluster that is whole",
-    )
+    def whole() -> dict[str, Any] | None:
+        found = operator.status()
+        everybody = len(found["processes"]) == 6
+        return found if everybody and (found["missing"] or {}).get("whole") else None
+
+    found = eventually(whole, within_s=60, what="a cluster that is whole")
     assert [node["health"] for node in found["nodes"]] == ["good"] * 6
     assert {one["name"] for one in found["processes"]} == {f"node/{n}" for n in range(1, 7)}
     assert {one["status"] for one in found["processes"]} == {"alive"}

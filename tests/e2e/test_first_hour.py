@@ -26,6 +26,8 @@ def test_three_hosts_and_one_that_was_removed(tmp_path: Path) -> None:
         writes_go_on_without_a_host(operator, servers)
         a_second_process_of_a_node_is_refused(tmp_path, servers[0], 3)
         a_copy_of_a_directory_is_refused(tmp_path, servers[0])
+        a_wrong_secret_says_the_mend_at_both_ends(tmp_path, servers)
+        settings_that_differ_are_shown(tmp_path, operator, servers[3])
         it_is_taken_back(operator, servers[3])
         assert client.get_object(Bucket="shelf", Key="k")["Body"].read() == b"x" * 100_000
 
@@ -105,6 +107,45 @@ def a_copy_of_a_directory_is_refused(folder: Path, first: S3d) -> None:
     assert "runs in another process, at " in told
     told = refused([*command, "-db", "-db-node", "1"], folder)
     assert f"database member 1 runs in another process, at {network}.1:7660" in told
+
+
+def a_wrong_secret_says_the_mend_at_both_ends(folder: Path, servers: list[S3d]) -> None:
+    fourth = servers[3]
+    fourth.kill()
+    file = folder / "wrong.toml"
+    file.write_text((folder / "cluster.toml").read_text().replace("a secret", "another secret"))
+    wrong = S3d(fourth.base_path, fourth.host, ["-config", str(file), "-node", "4"], name="wrong")
+    wrong.start(ready=False)
+    try:
+        mend = "give both the same [cluster] name and secret"
+        eventually(
+            lambda: mend in wrong.output, within_s=60, what="the mend in the log of the stranger"
+        )
+        eventually(lambda: "not ready yet: " in wrong.output, within_s=30, what="why it waits")
+        eventually(
+            lambda: any("its file the same [cluster] name" in one.output for one in servers[:3]),
+            within_s=30,
+            what="the mend in the log of those that it called",
+        )
+    finally:
+        wrong.kill()
+
+
+def settings_that_differ_are_shown(folder: Path, operator: Operator, fourth: S3d) -> None:
+    """A host whose file asks for another block size."""
+    file = folder / "other-blocks.toml"
+    text = (folder / "cluster.toml").read_text()
+    file.write_text(text.replace("[rs]\n", '[rs]\nblock_size = "64KiB"\n'))
+    odd = S3d(fourth.base_path, fourth.host, ["-config", str(file), "-node", "4"], name="odd")
+    odd.start()
+    try:
+        told = "settings: [rs] of node/4 is not as the other 3 processes have it"
+        eventually(
+            lambda: told in operator.run("cluster", "status", code=None), within_s=30, what=told
+        )
+        eventually(lambda: "settings differ from those of another" in odd.output, what="a line")
+    finally:
+        odd.kill()
 
 
 def it_is_taken_back(operator: Operator, fourth: S3d) -> None:

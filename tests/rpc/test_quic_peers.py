@@ -192,6 +192,30 @@ def test_another_cluster_key_is_refused(side: str) -> None:
     run(test())
 
 
+def test_another_cluster_key_is_told_of_at_both_ends_with_the_mend(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The listener says it once for a host, however often it comes."""
+    mend = "[cluster] name and secret"
+
+    async def test() -> None:
+        async with quic_world() as world:
+            others = [endpoint(f"host/{n}\n", key=b"another key") for n in range(3)]
+            for other in others:
+                other.add_peer("node/1", "127.0.0.1", world.port)
+                error = await expect(PeerRefused, World(other, other, Handlers()).ask("test.echo"))
+                assert mend in str(error)
+                assert other.refusal.startswith("node/1: ")
+                assert mend in other.refusal
+                await other.close()
+            assert world.caller.refusal == ""
+        told = [record for record in caplog.records if mend in record.message]
+        assert [vars(record)["host"] for record in told] == ["127.0.0.1"]
+        assert vars(told[0])["calls_itself"] == "host/0\n"
+
+    run(test())
+
+
 def test_a_slow_reader_harms_nobody_else() -> None:
     """It asks for much, allows little to be sent, and reads none of it."""
 
