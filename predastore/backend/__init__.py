@@ -4,6 +4,7 @@
 |---|---|
 | `records` | what is stored about a bucket, object, upload or part, and under which keys |
 | `state` | GlobalState: where records live (LocalState, DistributedState) |
+| `local_time` | cluster time of a LocalState |
 | `interface` | what callers hand in and get back; the ByteStore seam |
 | `objects`, `buckets`, `uploads` | the operations; `Objects` has them all |
 | `permits` | leave to change a bucket, checked again by the commit |

@@ -16,9 +16,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from predastore.backend.local_time import LocalTime
 from predastore.errors import Overloaded, PredastoreError, StoreFailed, anew
 from predastore.limits import BACKEND_COMMITS_WAITING_MAX, BACKEND_STATE_READ_THREADS
-from predastore.s3db import commands
+from predastore.s3db import clock, commands
+from predastore.s3db.clock import Clocks
 from predastore.s3db.commands import Applied, Batch, Check, Command, Delete, Page, Put
 from predastore.s3db.procedures import NO_PROCEDURES, Procedures
 from predastore.s3db.store import Store
@@ -63,8 +65,12 @@ class LocalState:
     """A store of this process alone. Commits waiting together share one sync."""
 
     def __init__(
-        self, path: str | os.PathLike[str], procedures: Procedures = NO_PROCEDURES
+        self,
+        path: str | os.PathLike[str],
+        procedures: Procedures = NO_PROCEDURES,
+        clocks: Clocks | None = None,
     ) -> None:
+        """`clocks`: this machine's, where none are given."""
         self._store = Store(path, durable=True, procedures=procedures)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="state-write")
         self._readers = ThreadPoolExecutor(
@@ -73,6 +79,7 @@ class LocalState:
         self._waiting: builtins.list[tuple[bytes, asyncio.Future[Applied]]] = []
         self._round: asyncio.Task[None] | None = None
         self._closed = False
+        self._time = LocalTime(lambda: self._store.time, self._submit, clocks or clock.system())
 
     @property
     def level(self) -> int:
@@ -115,9 +122,18 @@ class LocalState:
         return await self._commit(commands.call(name, arguments, checks))
 
     async def ask(self, name: str, arguments: bytes) -> bytes:
+        self._time.start()
         return await self._in_reader(self._store.ask, name, arguments)
 
     async def _commit(self, command: Command) -> Applied:
+        self._time.start()
+        done = self._submit(command)
+        try:
+            return await done
+        finally:
+            del done  # its error has a traceback with this frame
+
+    def _submit(self, command: Command) -> asyncio.Future[Applied]:
         encoded = commands.encode(command)
         if self._closed:
             raise StoreFailed("the state is closed")
@@ -127,14 +143,12 @@ class LocalState:
         self._waiting.append((encoded, done))
         if self._round is None:
             self._round = asyncio.ensure_future(self._apply_rounds())
-        try:
-            return await done
-        finally:
-            del done  # its error has a traceback with this frame
+        return done
 
     async def close(self) -> None:
         """Commits accepted before are done."""
         self._closed = True
+        await self._time.close()
         if self._round is not None:
             await self._round
         self._readers.shutdown(wait=True)

@@ -95,6 +95,12 @@ OPERATIONS: Final = {
         ),
         Operation("step-down", "", "let another member lead"),
         Operation("remove-member", "ID", "take a member out of the cluster"),
+        Operation(
+            "set-time",
+            "",
+            "make the leader's wall clock cluster time, by which objects are retained; tells what "
+            "it would do, unless --confirm is given",
+        ),
         Operation("backup", "FILE", "write the state of this moment to FILE, and check it"),
         Operation("restore", "FILE", "make data directories from a backup (members stopped)"),
         Operation("check", "", "look for damage in the files of local members (stopped)"),

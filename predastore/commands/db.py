@@ -2,6 +2,7 @@
 
     status          a table of the whole cluster; --json: what every member says; --digest
     step-down       another member is to lead
+    set-time        the leader's wall clock becomes cluster time (db_time.py)
     remove-member   ID leaves the cluster
     backup          FILE: the state of this moment, checked
     restore         FILE: data directories for local members from a backup (offline)
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from predastore import credentials, daemon, flags, roles
-from predastore.commands import OPERATIONS, operations, ownership, remote
+from predastore.commands import OPERATIONS, db_time, operations, ownership, remote
 from predastore.config import Auth, Config, Db
 from predastore.errors import ConfigError, PeerRefused, PeerUnreachable, StartupError, reason
 from predastore.httpd.sigv4 import Credential
@@ -42,6 +43,11 @@ examples:
   s3d db restore /backups/today.s3db -config cluster.toml -db-node 1
 """
 _FLAGS: Final = ("config", "db-node", "base-path", "tls-cert", "tls-key")
+_SETTING: Final = {
+    "confirm": "do it: what is retained depends on it",
+    "backwards": "also where it sets cluster time back",
+    "filesystem": "in the files of a filesystem backend below -base-path, whose server is stopped",
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,9 @@ class Request:
     digest: bool = False
     ca: Path | None = None
     db_node: int = roles.ALL_LOCAL
+    confirm: bool = False
+    backwards: bool = False
+    filesystem: bool = False
 
 
 def parser() -> flags.Parser:
@@ -73,6 +82,9 @@ def parser() -> flags.Parser:
     output.add_argument(
         "-digest", "--digest", action="store_true", help="status: with a digest of each state"
     )
+    setting = made.add_argument_group("set-time")
+    for name, text in _SETTING.items():
+        setting.add_argument(f"-{name}", f"--{name}", action="store_true", help=text)
     flags.add(made, tuple(flag for flag in flags.FLAGS if flag.name in _FLAGS))
     made.add_argument_group("Trust").add_argument(
         "-ca", "--ca", metavar="FILE", help="authorities that members are verified by, PEM"
@@ -97,6 +109,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         digest=given["digest"],
         ca=None if given["ca"] is None else Path(given["ca"]),
         db_node=options.db_node,
+        **{name: given[name] for name in _SETTING},
     )
     return run(settings, request)
 
@@ -132,6 +145,22 @@ def _step_down(settings: Config, request: Request) -> int:
     _ask(settings, request, lambda api: api.post("/v1/step-down", {}))
     _say("done: another member leads")
     return 0
+
+
+def _set_time(settings: Config, request: Request) -> int:
+    how = {"confirm": request.confirm, "backwards": request.backwards}
+    if request.filesystem:
+        told = db_time.set_filesystem_time(settings, **how)
+    else:
+        found = _ask(settings, request, lambda api: api.get("/status", "members=all"))
+
+        def post(content: dict[str, Any]) -> dict[str, Any]:
+            return dict(_ask(settings, request, lambda api: api.post("/v1/set-time", content)))
+
+        told = db_time.set_time(found, post, **how)
+    for line in told:
+        _say(line)
+    return 0 if request.confirm else 1
 
 
 def _remove_member(settings: Config, request: Request) -> int:
@@ -317,6 +346,7 @@ def table(found: dict[str, Any]) -> list[str]:
             )
         if said.get("digest"):
             lines.append(f"{name}: digest {said['digest']} as of entry {said['digest_index']}")
+    lines += db_time.lines(found)
     if found["leader"] is None:
         lines.append("no leader is known: nothing can be written, or read linearizably")
     return lines
@@ -352,6 +382,7 @@ def _say(line: str) -> None:
 _OPERATIONS: Final[dict[str, Callable[[Config, Request], int]]] = {
     "status": _status,
     "step-down": _step_down,
+    "set-time": _set_time,
     "remove-member": _remove_member,
     "backup": _backup,
     "restore": _restore,

@@ -30,7 +30,7 @@ from predastore.errors import (
     from_wire,
 )
 from predastore.limits import DELETE_PREFIX_KEYS_MAX, KEPT_BYTES_MAX, REQUESTS_REMEMBERED_MAX
-from predastore.s3db import commands, keys, views
+from predastore.s3db import clock, commands, keys, views
 from predastore.s3db.commands import (
     Absent,
     Applied,
@@ -88,6 +88,7 @@ class Application:
         self._procedures = procedures
         self.remembered_count = environment.remembered_count
         self.level = environment.level
+        self.time = environment.time
 
     def apply(self, index: int, command: bytes) -> Outcome:
         """Do one command; its errors are returned. MemberFailed: this program can not do it."""
@@ -119,7 +120,10 @@ class Application:
         except FormatError as error:
             raise self._can_not(f"entry {index} can not be read ({error})") from error
 
-    def _procedure(self, index: int, call: Call) -> Procedure:
+    def _procedure(self, index: int, call: Call) -> Procedure | None:
+        """None: it is one of s3db's own."""
+        if call.procedure in clock.BUILT_IN:
+            return None
         procedure = self._procedures.get(call.procedure)
         if procedure is None:
             raise self._can_not(f'entry {index} needs the procedure "{call.procedure}"')
@@ -139,8 +143,10 @@ class Application:
         if isinstance(command, Batch):
             self._check_bounds(command)
             return _Answer(index, -1, self._do_ops(command))
-        assert procedure is not None
-        view = CallView(self._txn, self._tables, 0)
+        if procedure is None:
+            self.time, answer = clock.called(command.procedure, self.time, command.arguments)
+            return _Answer(index, -1, (), answer)
+        view = CallView(self._txn, self._tables, self.time.time_ms)
         answer = views.call(procedure, view, command.arguments)
         view.write()
         return _Answer(index, -1, (), answer)

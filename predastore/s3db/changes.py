@@ -76,9 +76,11 @@ class MembersRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Changed(msgspec.Struct, frozen=True, array_like=True):
-    """The header of every answer; the configuration is in the payload."""
+    """The header of every answer, alike that of all others (service.Answered)."""
 
     leader: int | None
+    members: int = 0
+    level: int = BASE_LEVEL
 
 
 class Changes:
@@ -104,6 +106,9 @@ class Changes:
     def level(self) -> int:
         """The least level of the members' programs, as far as this member knows."""
         return self._engine.levels.cluster
+
+    def header(self) -> Changed:
+        return Changed(self.leader, self.members_index, self.level)
 
     @property
     def is_settled(self) -> bool:
@@ -249,7 +254,7 @@ class _Handlers:
         return await self._do(STEP_DOWN, request, self._changes.step_down, context)
 
     async def members(self, _: MembersRequest, __: memoryview, ___: CallContext) -> Reply:
-        return Reply(Changed(self._changes.leader), [ENCODER.encode(self._changes.members)])
+        return Reply(self._changes.header(), [ENCODER.encode(self._changes.members)])
 
     async def _do(
         self,
@@ -258,21 +263,37 @@ class _Handlers:
         here: Callable[[], Awaitable[Configuration]],
         context: CallContext,
     ) -> Reply:
-        try:
-            async with asyncio.timeout_at(context.deadline):
-                configuration = await here()
-        except TimeoutError:
-            raise DeadlineExceeded(f"{method}: not done in time") from None
-        except NotLeader as error:
-            if request.forwarded or error.leader is None:
-                raise
-            left_ms = int((context.deadline - asyncio.get_running_loop().time()) * 1000)
-            changed, payload = await self._endpoint.call(
-                f"db/{error.leader}",
-                method,
-                msgspec.structs.replace(request, forwarded=True),
-                Changed,
-                timeout_ms=max(1, left_ms),
-            )
-            return Reply(changed, [payload])
-        return Reply(Changed(self._changes.leader), [ENCODER.encode(configuration)])
+        async def encoded() -> bytes:
+            return ENCODER.encode(await here())
+
+        changes, endpoint = self._changes, self._endpoint
+        return await through_leader(method, request, encoded, context, changes, endpoint)
+
+
+async def through_leader(
+    method: str,
+    request: Any,
+    here: Callable[[], Awaitable[bytes]],
+    context: CallContext,
+    changes: Changes,
+    endpoint: Endpoint,
+) -> Reply:
+    """What `here` answers, if this member leads, else what the leader answers to `request`."""
+    try:
+        async with asyncio.timeout_at(context.deadline):
+            answer = await here()
+    except TimeoutError:
+        raise DeadlineExceeded(f"{method}: not done in time") from None
+    except NotLeader as error:
+        if request.forwarded or error.leader is None:
+            raise
+        left_ms = int((context.deadline - asyncio.get_running_loop().time()) * 1000)
+        changed, payload = await endpoint.call(
+            f"db/{error.leader}",
+            method,
+            msgspec.structs.replace(request, forwarded=True),
+            Changed,
+            timeout_ms=max(1, left_ms),
+        )
+        return Reply(changed, [payload])
+    return Reply(changes.header(), [answer])

@@ -53,7 +53,8 @@ from predastore.limits import (
     RETRY_PAUSE_MS_MIN,
 )
 from predastore.rpc import Endpoint
-from predastore.s3db import changes, commands, service
+from predastore.s3db import changes, clock, commands, service, timekeeping
+from predastore.s3db.clock import TimeSet
 from predastore.s3db.commands import Applied, Batch, Check, Command, Page
 from predastore.s3db.raft.messages import BASE_LEVEL, CONFIGURATION, Address, Configuration
 from predastore.s3db.turn import Turn
@@ -206,6 +207,13 @@ class Client:
     async def step_down(self) -> Configuration:
         """Another member is to lead."""
         return await self._change(changes.STEP_DOWN, changes.StepDownRequest(), CHANGE_TIMEOUT_MS)
+
+    async def set_time(self, *, backwards: bool) -> TimeSet:
+        """The leader's wall clock becomes cluster time (clock.py). PreconditionFailed."""
+        request = timekeeping.SetTimeRequest(backwards)
+        tries = _Tries(CHANGE_TIMEOUT_MS, COMMIT_ATTEMPT_MS)
+        call = _Request(timekeeping.SET_TIME, request, [])
+        return clock.unpack_set(bytes(await self._try(call, self._leader, tries)))
 
     async def _change(self, method: str, request: msgspec.Struct, timeout_ms: int) -> Configuration:
         tries = _Tries(timeout_ms, COMMIT_ATTEMPT_MS)

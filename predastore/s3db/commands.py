@@ -39,6 +39,7 @@ from predastore.limits import (
 BATCH: Final = 1  # the first byte of each kind
 CALL: Final = 2
 REQUEST_ID_BYTES: Final = 16
+OWN_PREFIX: Final = "s3db."  # of procedures that are s3db's own: members call them, nobody else
 
 _TABLE_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def of(
     opened: Environment, tables: Mapping[str, keys.Table], txn: lmdb.Transaction[bytes]
 ) -> bytes:
-    """Of all tables, the remembered answers and the level; equal states, equal digests."""
+    """Of all tables, the remembered answers, level and time; equal states, equal digests."""
     digest = hashlib.sha256()
 
     def update(part: bytes) -> None:
@@ -25,6 +25,7 @@ def of(
         digest.update(part)
 
     update(b"level %d" % opened.level_of(txn))
+    update(opened.time_of(txn).pack())
     for name, table in sorted(tables.items()):
         update(b"table")
         update(name.encode())

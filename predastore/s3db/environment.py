@@ -1,8 +1,9 @@
 """One open lmdb file of a store: its flags, its sub-databases, and whether it is ours and whole.
 All of its pages are looked at before lmdb maps them (lmdbfile.py).
 
-~meta      "format" -> u32 big endian, "applied" -> u64 big endian, the space counter, and "level"
-           -> u32 big endian: the highest level of a command that was done, where it is not 1
+~meta      "format" -> u32 big endian, "applied" -> u64 big endian, the space counter, "level" ->
+           u32 big endian: the highest level of a command that was done, where it is not 1, and
+           "time" -> cluster time, once there was a tick (clock.py)
 ~long      the ends of long keys (keys.py)
 ~requests  request id -> answer, ~window: index -> request id (apply.py)
 NAME       the entries of the table NAME; no table's name begins with "~"
@@ -33,7 +34,8 @@ from predastore.limits import (
     STORE_READERS_MAX,
     TABLES_MAX,
 )
-from predastore.s3db import keys
+from predastore.s3db import clock, keys
+from predastore.s3db.clock import ClusterTime
 from predastore.s3db.raft.messages import BASE_LEVEL
 
 FORMAT: Final = 1
@@ -41,6 +43,7 @@ FORMAT: Final = 1
 _FORMAT_KEY: Final = b"format"
 _APPLIED_KEY: Final = b"applied"
 _LEVEL_KEY: Final = b"level"
+_TIME_KEY: Final = b"time"
 _INTERNAL: Final = ("~meta", "~long", "~requests", "~window")
 _CREATION_MAP_BYTES: Final = 1 << 20
 _MODE: Final = 0o600  # of the file, and of the lock file beside it
@@ -57,6 +60,7 @@ class Environment:
     window: lmdb._Database
     remembered_count: int  # entries of `window`, as the writer counts them
     level: int = BASE_LEVEL  # as the writer knows it
+    time: ClusterTime = field(default_factory=ClusterTime)  # the same
     tables: dict[str, keys.Table] = field(default_factory=dict)
 
     def applied_index(self, txn: lmdb.Transaction[bytes]) -> int:
@@ -70,6 +74,12 @@ class Environment:
 
     def set_level(self, txn: lmdb.Transaction[bytes], level: int) -> None:
         txn.put(_LEVEL_KEY, level.to_bytes(4, "big"), db=self.meta)
+
+    def time_of(self, txn: lmdb.Transaction[bytes]) -> ClusterTime:
+        return clock.unpack(txn.get(_TIME_KEY, b"", db=self.meta))
+
+    def set_time(self, txn: lmdb.Transaction[bytes], time: ClusterTime) -> None:
+        txn.put(_TIME_KEY, time.pack(), db=self.meta)
 
 
 class OpenTables:
@@ -211,7 +221,7 @@ def _sub_databases(
         raise FormatError(f"{env.path()}: not a store of this program") from error
     meta, long, requests, window = (found[name] for name in _INTERNAL)
     opened = Environment(env, meta, long, requests, window, txn.stat(window)["entries"])
-    opened.level = opened.level_of(txn)
+    opened.level, opened.time = opened.level_of(txn), opened.time_of(txn)
     if create:
         txn.put(_FORMAT_KEY, FORMAT.to_bytes(4, "big"), db=opened.meta)
     version = int.from_bytes(txn.get(_FORMAT_KEY, b"", db=opened.meta), "big")

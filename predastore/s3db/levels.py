@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from predastore.errors import LevelTooLow
-from predastore.s3db import commands
+from predastore.errors import FormatError, LevelTooLow, PredastoreError
+from predastore.s3db import clock, commands
 from predastore.s3db.procedures import Procedures
 from predastore.s3db.raft.callers import SUCCESS, Callback
 from predastore.s3db.raft.messages import BASE_LEVEL, Address, Configuration
@@ -43,9 +43,9 @@ def check_member(member: int, address: Address | None, used: int) -> None:
     level = BASE_LEVEL if address is None else address.level
     if level < used:
         raise LevelTooLow(
-            f"member {member} runs a program of level {level}; commands of level {used} were done "
-            "here: install on it the version that the other members run, and start it again. "
-            "Nothing was changed"
+            f"member {member} runs a program of level {level}, as far as it has said; commands of "
+            f"level {used} were done here: install on it the version that the other members run, "
+            "and start it: it says so itself. Nothing was changed"
         )
 
 
@@ -77,15 +77,20 @@ class Levels:
                 proposal[1](refusal, SUCCESS)
         return permitted
 
-    def refusal(self, command: bytes) -> LevelTooLow | None:
+    def refusal(self, command: bytes) -> PredastoreError | None:
         """Why the leader does not propose an encoded command; None: it may."""
         if command[:1] != _CALL:
             return None
-        name = commands.procedure_of(command)
+        try:
+            name = commands.procedure_of(command)
+        except FormatError as error:
+            return error
         assert name is not None
         return self.refusal_of(name)
 
     def refusal_of(self, name: str) -> LevelTooLow | None:
+        if name in clock.BUILT_IN:
+            return None
         procedure = self._procedures.get(name)
         if procedure is None:
             return self._procedures.unknown(name)

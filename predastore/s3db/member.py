@@ -34,10 +34,11 @@ from predastore.limits import (
 )
 from predastore.rpc import CallContext, Later, Method, Reply
 from predastore.rpc.service import in_task
-from predastore.s3db import backup, identity, levels
+from predastore.s3db import backup, clock, identity, levels
 from predastore.s3db.announcing import Announcing
 from predastore.s3db.backup import Backup
 from predastore.s3db.changes import Changes
+from predastore.s3db.clock import Clocks
 from predastore.s3db.formation import HELLO, Formation, HelloReply, HelloRequest, Standing
 from predastore.s3db.freshness import Freshness
 from predastore.s3db.proposals import Proposals
@@ -51,6 +52,7 @@ from predastore.s3db.raft.reads import ReadIndexReply, ReadIndexRequest, Reads, 
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.snapshots import read_note
 from predastore.s3db.raft.state import Recovered, Role, Timing
+from predastore.s3db.timekeeping import Timekeeper
 from predastore.threads import in_thread, within
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class Member:
         store: Store,
         endpoint: Endpoint,
         timing: Timing,
+        clocks: Clocks,
     ) -> None:
         self.id = member_id
         self.store = store
@@ -97,9 +100,11 @@ class Member:
             timing=timing,
             post=self._post,
             configured=self._meet,
+            told=self._applied,
         )
         self._core = self._engine.core
         self._proposals = Proposals(self._engine)
+        self.timekeeper = Timekeeper(member_id, self._engine, self.propose, store, clocks)
         self.changes = Changes(member_id, self._engine)
         self._reads = Reads(self._take_read_index)
         self.freshness = Freshness(partial(self.read_barrier, timeout_ms=RAFT_STEP_TIMEOUT_MS))
@@ -132,13 +137,14 @@ class Member:
         timing: Timing | None = None,
         addresses: Sequence[Address] = (),
         cluster_id: bytes = bytes(identity.CLUSTER_ID_BYTES),
+        clocks: Clocks | None = None,
     ) -> Member:
         """Start a member whose journal is in `path`; StartupError.
 
         `members`: those of the configuration file, this one included, and `addresses` where they
         are: the first voters of a new cluster. Later the journal knows who belongs to it.
         `store` need not be durable by itself: what a crash undoes there is applied again.
-        `cluster_id`: 16 bytes; the journal of another cluster is refused.
+        `cluster_id`: 16 bytes; the journal of another cluster is refused. `clocks`: this machine's.
         """
 
         def load() -> tuple[Journal, Recovered]:
@@ -166,13 +172,18 @@ class Member:
             store=store,
             endpoint=endpoint,
             timing=timing or Timing(),
+            clocks=clocks or clock.system(),
         )
         endpoint.serve(peer_name(member_id), member._service())
         member._meet(member._core.membership.current)
         member._engine.wake()
+        member.timekeeper.start()
         if not member._is_formed:
             member._forming = asyncio.create_task(member._form())
         return member
+
+    def _applied(self) -> None:
+        self.timekeeper.applied()
 
     # --- what callers use ---------------------------------------------------------------------
 
@@ -261,6 +272,7 @@ class Member:
             "disk_free_bytes": self._engine.room.left_bytes(),
             "journal_segments": self._journal.segment_count,
             "journal_bytes": self._journal.size_bytes,
+            "time": self.timekeeper.status(),
             "failed": str(self.failed.result()) if self.failed.done() else None,
         }
 
@@ -276,6 +288,7 @@ class Member:
                     await self._engine.follows.wait()
         self._engine.stop(NoLeader("this member is shutting down"))
         await self._announcing.close()
+        await self.timekeeper.close()
         await self.freshness.close()
         await self._reads.close()
         await self._contacts.close()

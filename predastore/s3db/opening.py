@@ -14,6 +14,7 @@ from pathlib import Path
 from predastore import fs
 from predastore.errors import CorruptData, PredastoreError, StartupError
 from predastore.s3db.inspection import journal_marker
+from predastore.s3db.procedures import NO_PROCEDURES, Procedures
 from predastore.s3db.store import FILE_NAME, Store
 
 _log = logging.getLogger(__name__)
@@ -24,12 +25,12 @@ _MEND = (
 )
 
 
-def open_tables(directory: Path, member: int) -> Store:
+def open_tables(directory: Path, member: int, procedures: Procedures = NO_PROCEDURES) -> Store:
     """The store of the member whose `store` and `raft` lie in `directory`, which it holds.
     StartupError: it is damaged, and can not be made again here."""
     file = directory / "store" / FILE_NAME
     try:
-        return Store(file.parent, durable=False)
+        return Store(file.parent, durable=False, procedures=procedures)
     except CorruptData as error:
         if not _can_be_made_again(directory, member):
             raise StartupError(
@@ -44,7 +45,7 @@ def open_tables(directory: Path, member: int) -> Store:
     if file.exists() or file.is_symlink():
         file.rename(aside)
         fs.sync(file.parent)
-    return Store(file.parent, durable=False)
+    return Store(file.parent, durable=False, procedures=procedures)
 
 
 def _can_be_made_again(directory: Path, member: int) -> bool:

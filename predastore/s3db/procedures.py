@@ -139,7 +139,8 @@ class Procedures(Mapping[str, Procedure]):
         *,
         level: int = LEVEL,
     ) -> None:
-        """ValueError for a name that is there twice, and for a level above the program's."""
+        """ValueError for a name that is there twice, or one of s3db's own ("s3db."), and for a
+        level above the program's."""
         self.level = level
         self._procedures = _by_name(procedures, level)
         self.questions: Mapping[str, Question] = MappingProxyType(_by_name(questions, level))
@@ -176,8 +177,8 @@ def _by_name(rows: Iterable[_Row], level: int) -> dict[str, _Row]:
     named: dict[str, _Row] = {}
     for row in rows:
         commands.check_procedure(row.name)
-        if row.name in named:
-            raise ValueError(f"{row.name}: there are two of this name")
+        if row.name in named or row.name.startswith(commands.OWN_PREFIX):
+            raise ValueError(f"{row.name}: there are two of this name, or it is one of s3db's own")
         if not 0 < row.level <= level:
             raise ValueError(f"{row.name}: its level is {row.level}, the program's is {level}")
         named[row.name] = row

@@ -83,9 +83,10 @@ class StoreReader:
         self._gate.enter()  # as in `read`
         try:
             self._check_open()
-            tables = self._environment.tables
-            with self._environment.env.begin() as txn:
-                return views.ask(question, SnapshotView(txn, tables, 0), arguments)
+            opened, tables = self._environment, self._environment.tables
+            with opened.env.begin() as txn:
+                view = SnapshotView(txn, tables, opened.time_of(txn).time_ms)
+                return views.ask(question, view, arguments)
         finally:
             self._gate.leave()
 

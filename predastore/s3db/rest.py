@@ -8,6 +8,7 @@
     POST       /v1/join                  {"id", "host", "port", "raft_port"}       200, 409
     POST       /v1/leave                 {"id"}                                    200, 409
     POST       /v1/step-down             another member is to lead                 200, 409
+    POST       /v1/set-time              {"confirm": true, "backwards": false}     200, 409
     GET        /v1/backup                the whole state of this moment            200
     GET        /status                   ?members=all &digest=1                    200
     GET        /health                   unsigned: can this member serve now?      200, 503
@@ -21,8 +22,10 @@ percent-encoded, as `after` to go on.
 
 Join, leave and step-down answer {"members", "voters", "learners", "leader"}, and may be repeated.
 A member that joins receives the log at first, and votes once it has caught up (changes.py).
-backup.py draws a backup. `?members=all` adds what each member says of itself to the status, and
-`?digest=1` a digest of its state, which takes reading all of it.
+Set-time makes the leader's wall clock cluster time (clock.py), and answers {"before_ms",
+"after_ms"}; 409 where that would go back, and "backwards" does not say so. backup.py draws a
+backup. `?members=all` adds what each member says of itself to the status, and `?digest=1` a digest
+of its state, which takes reading all of it.
 
 Requests are signed with SigV4 for the service "s3db", x-amz-content-sha256 among the signed
 headers. As for every AWS service but S3, the canonical path is the path as it was sent,
@@ -52,6 +55,7 @@ from predastore.errors import (
     BodyMismatch,
     FormatError,
     HttpError,
+    LevelTooLow,
     NodeFull,
     NoLeader,
     NotLeader,
@@ -82,6 +86,7 @@ _STATUS_OF: Final[tuple[tuple[type[PredastoreError], int], ...]] = (
     (TooLarge, 413),
     (FormatError, 400),
     (PreconditionFailed, 409),
+    (LevelTooLow, 409),
     (NoLeader, 503),
     (NotLeader, 503),
     (OutcomeUnknown, 503),
@@ -243,6 +248,7 @@ _ROUTES: Final[Mapping[bytes, _Route]] = {
     b"/v1/join": _Route(("POST",), 0, (), _operators(Operators.join)),
     b"/v1/leave": _Route(("POST",), 0, (), _operators(Operators.leave)),
     b"/v1/step-down": _Route(("POST",), 0, (), _operators(Operators.step_down)),
+    b"/v1/set-time": _Route(("POST",), 0, (), _operators(Operators.set_time)),
     b"/v1/backup": _Route(("GET",), 0, (), _operators(Operators.backup)),
     b"/status": _Route(("GET",), 0, ("members", "digest"), _operators(Operators.status)),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -16,6 +17,8 @@ from predastore.s3db.freshness import Freshness
 from predastore.s3db.raft.messages import UNKNOWN_LEVEL, Address, Configuration
 from predastore.s3db.rest_call import Call, Refused, json_response
 from predastore.s3db.service import Consensus, status
+
+_log = logging.getLogger(__name__)
 
 _BODY_BYTES_MAX = 4 * KIB
 _RAFT_PORT_OFFSET = 1000  # where the body has no raft_port, as in the configuration file
@@ -34,6 +37,11 @@ class _Joining(msgspec.Struct, frozen=True):
 
 class _Leaving(msgspec.Struct, frozen=True):
     id: _Id
+
+
+class _SettingTime(msgspec.Struct, frozen=True):
+    confirm: bool
+    backwards: bool = False
 
 
 class Named(Consensus, Protocol):
@@ -73,6 +81,24 @@ class Operators:
     async def step_down(self, call: Call) -> Response:
         await call.body(0)
         return self._members(await self._client.step_down())
+
+    async def set_time(self, call: Call) -> Response:
+        asked = _decoded(_SettingTime, await call.body(_BODY_BYTES_MAX))
+        if not asked.confirm:
+            raise Refused(400, "bad-request", 'retention depends on it: "confirm" has to be true')
+        done = await self._client.set_time(backwards=asked.backwards)
+        credential = call.verified.credential
+        _log.warning(
+            "s3db rest: cluster time was set by an operator",
+            extra={
+                "access_key_id": "" if credential is None else credential.access_key_id,
+                "remote": call.request.remote,
+                "before_ms": done.before_ms,
+                "after_ms": done.after_ms,
+                "backwards": asked.backwards,
+            },
+        )
+        return json_response(200, {"before_ms": done.before_ms, "after_ms": done.after_ms})
 
     def _members(self, configuration: Configuration) -> Response:
         return json_response(

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeAlias, Ty
 
 import msgspec
 
-from predastore.errors import NotLeader, TooLarge
+from predastore.errors import FormatError, NotLeader, TooLarge
 from predastore.limits import (
     ASK_BYTES_MAX,
     COMMIT_BYTES_MAX,
@@ -37,10 +37,11 @@ from predastore.limits import (
     READ_KEYS_MAX,
 )
 from predastore.rpc import CallContext, Endpoint, Method, Reply, Service
-from predastore.s3db import changes, commands
+from predastore.s3db import changes, commands, timekeeping
 from predastore.s3db.changes import Changes
-from predastore.s3db.commands import Applied, Page
+from predastore.s3db.commands import Applied, Call, Page
 from predastore.s3db.raft.messages import BASE_LEVEL
+from predastore.s3db.timekeeping import Timekeeper
 
 if TYPE_CHECKING:
     from predastore.s3db.store import Store
@@ -122,6 +123,9 @@ class Consensus(Protocol):
     @property
     def changes(self) -> Changes: ...
 
+    @property
+    def timekeeper(self) -> Timekeeper: ...
+
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
@@ -131,6 +135,7 @@ def service(member: Consensus, endpoint: Endpoint) -> Service:
     handlers = _Handlers(member, endpoint)
     return {
         **changes.methods(member.changes, endpoint),
+        **timekeeping.methods(member.timekeeper, member.changes, endpoint),
         COMMIT: Method(CommitRequest, Answered, handlers.commit, COMMIT_BYTES_MAX),
         READ: Method(ReadRequest, Answered, handlers.read, 0, at_once=handlers.read_at_once),
         ASK: Method(
@@ -151,7 +156,9 @@ class _Handlers:
         self, request: CommitRequest, payload: memoryview, context: CallContext
     ) -> Reply:
         command = bytes(payload)
-        commands.decode(command)  # what can not be applied is refused before it is in a journal
+        decoded = commands.decode(command)  # what can not be applied gets into no journal
+        if isinstance(decoded, Call) and decoded.procedure.startswith(commands.OWN_PREFIX):
+            raise FormatError(f"{decoded.procedure} is for members alone")
         try:
             applied = await self._member.propose(command, timeout_ms=_left_ms(context))
         except NotLeader as error:

@@ -42,6 +42,7 @@ from predastore.limits import STORE_MAP_BYTES_INITIAL, STORE_MAP_BYTES_MAX
 from predastore.s3db import checkpoint, copies, environment
 from predastore.s3db.apply import Application, Outcome
 from predastore.s3db.checkpoint import Checkpoints
+from predastore.s3db.clock import ClusterTime
 from predastore.s3db.environment import Environment, OpenTables
 from predastore.s3db.gate import Gate
 from predastore.s3db.procedures import NO_PROCEDURES, Procedures
@@ -130,6 +131,11 @@ class Store(StoreReader):
         return self._environment.level
 
     @property
+    def time(self) -> ClusterTime:
+        """Cluster time as of the last tick; the same object until the next."""
+        return self._environment.time
+
+    @property
     def durable_index(self) -> int:
         """What `applied_index` is at least after a crash."""
         checkpoints = self._checkpoints
@@ -171,7 +177,9 @@ class Store(StoreReader):
             opened.set_applied_index(txn, last)
             if application.level != opened.level:
                 opened.set_level(txn, application.level)
-        opened.level = application.level
+            if application.time is not opened.time:
+                opened.set_time(txn, application.time)
+        opened.level, opened.time = application.level, application.time
         opened.tables, opened.remembered_count = tables.tables, application.remembered_count
         self._applied_index = last
         return outcomes

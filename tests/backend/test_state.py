@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from backend_support import run
 
+from predastore.backend import local_time
 from predastore.backend.state import DistributedState, GlobalState, LocalState
 from predastore.errors import (
     LevelTooLow,
@@ -18,9 +19,13 @@ from predastore.errors import (
     ProcedureFailed,
     StoreFailed,
 )
+from predastore.s3db import clock
+from predastore.s3db.clock import Clocks
 from predastore.s3db.commands import Absent, Equals, Keep, Put, batch
+from predastore.s3db.procedures import Procedure, Procedures
 from support.databases import database
 from support.procedures import PROCEDURES
+from support.waiting import eventually_async
 
 Open = Callable[[], AbstractAsyncContextManager[GlobalState]]
 
@@ -119,7 +124,7 @@ def test_local_commits_that_wait_together_share_one_sync(
 
         monkeypatch.setattr(state._store, "apply", counted)
         await asyncio.gather(*(state.set("t", b"%d" % n, b"") for n in range(100)))
-        assert sum(applied) == 100
+        assert sum(applied) == 101  # and a tick of the clock, with the first
         assert len(applied) <= 3
         await state.close()
         state = LocalState(tmp_path)
@@ -136,6 +141,7 @@ def test_a_local_commit_is_refused_at_its_bound_and_after_close(
 
     async def main() -> None:
         state = LocalState(tmp_path)
+        await state.delete("t", b"none")  # brings a tick of the clock along
         answers = await asyncio.gather(
             *(state.set("t", b"%d" % n, b"") for n in range(10)), return_exceptions=True
         )
@@ -163,6 +169,40 @@ def test_a_failing_store_fails_every_commit_that_waits(
             *(state.set("t", b"%d" % n, b"") for n in range(3)), return_exceptions=True
         )
         assert [type(each) for each in answers] == [StoreFailed] * 3
+        await state.close()
+
+    run(main())
+
+
+def test_a_local_state_keeps_cluster_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without other members: the first commit brings a tick, others follow by themselves."""
+    told = Procedures([Procedure("test.time", 1, lambda view, _: b"%d" % view.time_ms)])
+    monkeypatch.setattr(clock, "CLOCK_TICK_MS", 20)
+    monkeypatch.setattr(local_time, "CLOCK_RETRY_MS", 5)
+    real, away_ms = clock.system(), [0]
+
+    def opened(boot: bytes) -> LocalState:
+        wall = Clocks(boot, real.boot_ms, lambda: real.wall_ms() + away_ms[0])
+        return LocalState(tmp_path, told, wall)
+
+    async def time_of(state: LocalState) -> int:
+        return int((await state.call("test.time", b"")).answer)
+
+    async def main() -> None:
+        state = opened(b"boot")
+        before_ms = real.wall_ms()
+        first = await time_of(state)
+        assert before_ms <= first <= real.wall_ms()
+        away_ms[0] = 10**9  # somebody sets the clock
+        later = await eventually_async(
+            lambda: state._store.time.time_ms > first + 60 and state._store.time.time_ms,
+            what="ticks",
+        )
+        assert first < int(later or 0) <= real.wall_ms()
+        last = await time_of(state)
+        await state.close()
+        state = opened(b"boot")
+        assert last <= await time_of(state) <= real.wall_ms()
         await state.close()
 
     run(main())

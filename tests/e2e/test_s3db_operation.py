@@ -104,7 +104,9 @@ def test_a_process_joins_under_writes_and_another_is_removed(cluster: DbCluster)
     asyncio.run(scenario())
     table = cluster.processes[0].db("status")
     assert table.returncode == 0, table.stderr
-    assert [line.split()[0] for line in table.stdout.splitlines()] == ["member", "1", "3", "4"]
+    *rows, time = table.stdout.splitlines()
+    assert [line.split()[0] for line in rows] == ["member", "1", "3", "4"]
+    assert time.startswith("cluster time: 20")
 
 
 def test_status_step_down_backup_check_and_restore(cluster: DbCluster) -> None:

@@ -9,19 +9,22 @@ import os
 import socket
 import ssl
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from predastore import certificates, cli, commands
+from predastore import certificates, cli, commands, daemon
 from predastore.commands import db as commands_db
 from predastore.config import Config
 from predastore.errors import PeerRefused, PeerUnreachable
 from predastore.httpd.sigv4 import Credential
-from predastore.s3db import backup
+from predastore.s3db import backup, clock
+from predastore.s3db import commands as s3db_commands
 from predastore.s3db.api import Api
+from predastore.s3db.store import Store
 
 FILE = """
 backend = "distributed"
@@ -312,3 +315,86 @@ def test_status_tells_by_its_exit_code_that_a_member_is_down(
         line = ["db", "status", "--json", *flags, "-config", "c.toml"]
         assert cli.main(line) == code
         assert json.loads(capsys.readouterr().out) == found
+
+
+NOON = 1_790_000_000_000  # 2026-09-21T14:13:20Z
+
+
+def timed(ahead_ms: int, **more: Any) -> dict[str, Any]:
+    return {"cluster_ms": NOON, "wall_ms": NOON + ahead_ms, "warning": None, **more}
+
+
+def test_the_table_tells_cluster_time_and_whose_clock_is_away() -> None:
+    members = {
+        "1": said(1, "leader", 9, time=timed(-200)),
+        "2": said(2, "follower", 9, time=timed(10**7, warning="the wall clock here is ...")),
+        "3": {"id": 3, "error": "no answer"},
+    }
+    found = {**members["1"], "leader": 1, "learners": [], "members": members}
+    lines = commands_db.table(found)
+    told = "cluster time: 2026-09-21T14:13:20Z; the leader's clock is 0.2 s behind"
+    assert told in lines
+    assert "2: the wall clock here is ..." in lines
+
+
+@pytest.mark.parametrize("ahead_s", [4_000, -4_000])
+def test_setting_the_time_says_what_it_would_do_until_it_is_confirmed(
+    ahead_s: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    posted: list[tuple[str, dict[str, Any]]] = []
+
+    def get(api: Api, path: str, query: str = "") -> dict[str, Any]:
+        return {"leader": 1, "members": {"1": {"time": timed(ahead_s * 1000)}}}
+
+    def post(api: Api, path: str, content: dict[str, Any]) -> dict[str, Any]:
+        posted.append((path, content))
+        return {"before_ms": NOON, "after_ms": NOON + ahead_s * 1000}
+
+    monkeypatch.setattr(Api, "get", get)
+    monkeypatch.setattr(Api, "post", post)
+    command = ["db", "set-time", "-config", "c.toml"]
+    assert cli.main(command) == 1
+    told = capsys.readouterr().out
+    assert posted == []
+    assert f"it is 4000.0 s {'ahead' if ahead_s > 0 else 'behind'}" in told
+    flags = ["--confirm"] if ahead_s > 0 else ["--confirm", "--backwards"]
+    assert told.endswith(f"then: s3d db set-time {' '.join(flags)}\n")
+    assert cli.main([*command, *flags]) == 0
+    assert posted == [("/v1/set-time", {"confirm": True, "backwards": ahead_s < 0})]
+    assert "done: cluster time was 2026-09-21T14:13:20Z, is 2026-09-21T1" in capsys.readouterr().out
+
+
+def test_the_time_of_a_filesystem_backend_is_set_in_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base"
+    command = ["db", "set-time", "--filesystem", "-base-path", str(base)]
+    assert cli.main(command) == 2
+    assert "holds no state" in capsys.readouterr().err
+    now_ms = clock.system().wall_ms()
+
+    def state() -> Store:
+        return Store(base / ".predastore" / "state", durable=True)
+
+    store = state()
+    at = clock.Moment(b"another boot", 0)
+    for name, time_ms in ((clock.TICK, now_ms - 7_200_000), (clock.TICK, 0)):
+        tick = s3db_commands.call(name, clock.pack(clock.Tick(0, time_ms, at)))
+        store.apply([(store.applied_index + 1, s3db_commands.encode(tick))])
+    store.close()
+    assert cli.main(command) == 1
+    assert "it is 7200." in capsys.readouterr().out
+    with daemon.held(base):
+        assert cli.main([*command, "--confirm"]) == 69
+    assert cli.main([*command, "--confirm"]) == 0
+    store = state()
+    assert abs(store.time.time_ms - now_ms) < 60_000
+    store.close()
+
+    monkeypatch.setattr(time, "time_ns", lambda: (now_ms - 3_600_000) * 1_000_000)
+    assert cli.main([*command, "--confirm"]) == 1
+    assert "add --backwards" in capsys.readouterr().err
+    assert cli.main([*command, "--confirm", "--backwards"]) == 0
+    store = state()
+    assert store.time.time_ms == now_ms - 3_600_000
+    store.close()

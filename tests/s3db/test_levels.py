@@ -298,9 +298,14 @@ def test_a_member_that_is_too_old_is_not_taken_in(
         client = base.client()
         await has_level(client, 2)
         await client.call(NEW, b"a")
+        unknown = Address(9, "127.0.0.1", 1, 2, UNKNOWN_LEVEL)  # as an operator names it
+        with pytest.raises(LevelTooLow, match="member 9"):
+            await client.join(9, unknown, is_new=False)
         site = await base.start(4, PROCEDURES)
         await eventually_async(
-            lambda: "member 4 runs a program of level 1; commands of level 2" in caplog.text,
+            lambda: (
+                "member 4 runs a program of level 1, as far as it has said; comm" in caplog.text
+            ),
             what="a line that says why",
         )
         assert "4" not in (await client.status())["levels"]

@@ -30,15 +30,19 @@ def _quiet() -> Iterator[None]:
 
 @pytest.mark.parametrize("first", range(0, SEEDS, SHARE))
 def test_histories_are_linearizable_and_members_agree(first: int) -> None:
-    operations = installs = changes = 0
+    operations = installs = changes = newer = ticks = 0
     for seed in range(first, first + SHARE):
         world = simulate(seed, of_seed(seed))
         operations += sum(operation.is_known for operation in world.history)
         installs += sum(member.installs for member in world.members.values())
         changes += world.membership_changes
+        newer += sum(operation.kind == "move" for operation in world.history)
+        ticks += len(world.proposed_ticks)
     assert operations > 60 * SHARE
     assert installs > 0
     assert changes > 20
+    assert newer > SHARE  # calls of a level that not every program has
+    assert ticks > SHARE
 
 
 def test_a_seed_replays_exactly() -> None:

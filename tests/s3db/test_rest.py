@@ -6,6 +6,7 @@ import asyncio
 import base64
 import http.client
 import json
+import logging
 import socket
 import ssl
 import time
@@ -31,10 +32,12 @@ from predastore.httpd.sigv4 import Credential, Verified, Verifier
 from predastore.limits import DB_KEY_BYTES_MAX, DB_VALUE_BYTES_MAX, LIST_ROWS_MAX
 from predastore.rpc import self_signed
 from predastore.s3db import backup, percent, rest, rest_replays
+from predastore.s3db.procedures import NO_PROCEDURES, Procedures
 from predastore.s3db.rest_call import Refused
 from predastore.s3db.store import Store
 from support.databases import Database, database
 from support.garbage import Garbage
+from support.procedures import NEWER
 
 CREDENTIAL = Credential("AKIDB", "secret", "1")
 REGION = "us-east-1"
@@ -128,10 +131,16 @@ def serve(scenario: Callable[[Api], None], *, now: Callable[[], float] = time.ti
     serve_async(run, now=now)
 
 
-def serve_async(scenario: Any, *, count: int = 1, now: Callable[[], float] = time.time) -> None:
+def serve_async(
+    scenario: Any,
+    *,
+    count: int = 1,
+    now: Callable[[], float] = time.time,
+    procedures: Procedures = NO_PROCEDURES,
+) -> None:
     async def main() -> None:
         with TemporaryDirectory() as folder, tls_contexts(Path(folder)) as (inside, outside):
-            async with database(Path(folder), count) as base:
+            async with database(Path(folder), count, procedures) as base:
                 member = base.sites[1].member
                 verifier = Verifier(
                     {CREDENTIAL.access_key_id: CREDENTIAL}.get,
@@ -239,6 +248,48 @@ def test_operators_are_told_leader_members_status_and_health() -> None:
         assert (gone.status, gone.json["voters"]) == (200, [1])
         there = api.signed("POST", "/v1/join", b'{"id": 1, "host": "h", "port": 5}')
         assert (there.status, there.json["members"]) == (200, [1])
+
+    serve(scenario)
+
+
+def test_a_member_whose_program_is_too_old_is_a_conflict() -> None:
+    async def scenario(api: Api, base: Database) -> None:
+        client = base.client()
+        while client.level < NEWER.level:
+            await client.exists("t", b"-")
+        await client.call("test.count-by-ten", b"a")
+        body = b'{"id": 9, "host": "h", "port": 5}'
+        answer = await asyncio.to_thread(api.signed, "POST", "/v1/join", body)
+        assert (answer.status, answer.json["error"]) == (409, "level-too-low")
+        assert "member 9 runs a program of level 1" in answer.json["message"]
+
+    serve_async(scenario, procedures=NEWER)
+
+
+def test_time_is_set_by_who_confirms_it_and_noted(caplog: pytest.LogCaptureFixture) -> None:
+    def scenario(api: Api) -> None:
+        for junk in (b"", b"{}", b'{"confirm": 1}', b'{"confirm": false}'):
+            assert api.signed("POST", "/v1/set-time", junk).status == 400
+        assert api.signed("GET", "/v1/set-time").status == 405
+        assert api.send("POST", "/v1/set-time", b'{"confirm": true}').status == 403
+        asked = b'{"confirm": true}'
+        with caplog.at_level(logging.WARNING):
+            assert api.signed("POST", "/v1/set-time", asked).status == 200
+        (line,) = [each for each in caplog.records if "by an operator" in each.message]
+        assert vars(line)["access_key_id"] == CREDENTIAL.access_key_id
+        assert vars(line)["remote"] == "127.0.0.1"
+
+        real = time.time_ns
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "time_ns", lambda: real() - 3_600 * 10**9)
+            back = api.signed("POST", "/v1/set-time", asked)
+            assert (back.status, back.json["error"]) == (409, "precondition-failed")
+            body = b'{"confirm": true, "backwards": true}'
+            done = api.signed("POST", "/v1/set-time", body)
+        assert done.status == 200
+        assert 3_500_000 < done.json["before_ms"] - done.json["after_ms"] < 3_700_000
+        told = api.signed("GET", "/status").json["time"]
+        assert "ahead of" in told["warning"]
 
     serve(scenario)
 

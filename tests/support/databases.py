@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from predastore.limits import MIB
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db import service
 from predastore.s3db.client import Client
+from predastore.s3db.clock import Clocks
 from predastore.s3db.member import Member
 from predastore.s3db.procedures import NO_PROCEDURES, Procedures
 from predastore.s3db.raft.messages import Address
@@ -41,6 +42,7 @@ class Database:
 
     def __init__(self, folder: Path, count: int, procedures: Procedures, timing: Timing) -> None:
         self.folder = folder
+        self.clocks: dict[int, Clocks] = {}  # of members whose clocks are not this machine's
         self.procedures = procedures
         self.timing = timing
         self.ids = list(range(1, count + 1))
@@ -88,6 +90,7 @@ class Database:
             endpoint=endpoint,
             timing=self.timing,
             addresses=[self.addresses[known] for known in sorted({*self.ids, member_id})],
+            clocks=self.clocks.get(member_id),
         )
         endpoint.serve(f"db/{member_id}", service.service(member, endpoint))
         self.sites[member_id] = Site(endpoint, store, member)
@@ -129,9 +132,11 @@ async def database(
     count: int,
     procedures: Procedures = NO_PROCEDURES,
     timing: Timing = PRODUCT_TIMING,
+    clocks: Mapping[int, Clocks] | None = None,
 ) -> AsyncIterator[Database]:
     """`count` members with a leader."""
     made = Database(folder, count, procedures, timing)
+    made.clocks.update(clocks or {})
     try:
         for member_id in made.ids:
             await made.listen(member_id)

@@ -72,14 +72,15 @@ class Engine:
         timing: Timing,
         post: Callable[[int, Sequence[Message]], None],
         configured: Callable[[Configuration], None],
+        told: Callable[[], None],
     ) -> None:
         """`post` sends messages to one member; they may get lost. `configured` is told of each
-        configuration that comes into force."""
+        configuration that comes into force, `told` that the state has changed."""
         loop = asyncio.get_running_loop()
         self.id = member_id
         self.failed: asyncio.Future[MemberFailed] = loop.create_future()
         self.is_stopped = False
-        self.follows = asyncio.Event()
+        self.follows, self.leads = asyncio.Event(), asyncio.Event()
         self.core = Core(
             member_id,
             recovered,
@@ -94,7 +95,7 @@ class Engine:
         self._loop = loop
         self._store = store
         self._post = post
-        self._configured = configured
+        self._configured, self._told = configured, told
         self._configuration = self.core.membership.current
         self._writer = JournalWriter(
             journal, f"journal-{member_id}", written=self._written, failed=self.fail
@@ -104,8 +105,7 @@ class Engine:
             member_id, store, self._applier, applied=self._applied, failed=self.fail
         )
         self._copier = Worker(f"snapshot-{member_id}", self.fail)
-        self._callers = Callers()
-        self._applied_waiters = AppliedWaiters()
+        self._callers, self._applied_waiters = Callers(), AppliedWaiters()
         self._turns = Turns(self._tick, self.core.deadline)
         self._led_term = 0  # the term that this member leads, 0 while it follows
         self._is_installing = False
@@ -290,10 +290,8 @@ class Engine:
             self._callers.step_down(self.core.commit)
             self._sender.close()
         self._led_term = led
-        if led:
-            self.follows.clear()
-        else:
-            self.follows.set()
+        (self.leads if led else self.follows).set()
+        (self.follows if led else self.leads).clear()
         logger.info(
             "raft: now %s",
             self.core.role.value,
@@ -335,6 +333,7 @@ class Engine:
         self._applications.apply(entries)
 
     def _applied(self, entries: Sequence[Entry], outcomes: Sequence[Any]) -> None:
+        self._told()
         self._callers.applied(entries, outcomes)
         self._advance(self.driver.applied)
         self._applied_waiters.applied(self.driver.applied_index)
@@ -382,6 +381,7 @@ class Engine:
         if marker is None:
             self._guarded(self.driver.release)
         else:
+            self._told()
             self._guarded(partial(self.driver.installed, marker))
             self._applied_waiters.applied(self.driver.applied_index)
         self.wake()

@@ -306,6 +306,7 @@ OTHERS: Mapping[str, Scenario] = {
     "a procedure's answer is not remembered": Scenario(**STORMY, keeps_answers=False),
     "a command of a newer program is passed over": Scenario(upgrades=True, passes_over=True),
     "a command is proposed that not every member can do": Scenario(upgrades=True, hasty=True),
+    "cluster time follows the leader's clock": Scenario(ticks=True, believes_clocks=True),
     "a lost disk votes again": Scenario(**LOST_DISKS, forgetful=True),
 }
 

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from predastore.errors import MemberFailed
+from predastore.s3db import clock
+from predastore.s3db.clock import ClusterTime, Tick
 from predastore.s3db.raft.messages import COMMAND, Entry
 
 from . import procedures
@@ -20,7 +22,7 @@ from . import procedures
 class Command(msgspec.Struct, array_like=True, frozen=True):
     """Operation `number` of `client`, which counts them."""
 
-    kind: str  # put or delete, or a procedure: cas, add, move
+    kind: str  # put or delete, or a procedure: cas, add, move; or one of s3db's own
     key: str
     value: int | None
     expected: int | None
@@ -33,10 +35,16 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Command)
 
 Requests = dict[int, tuple[int, int | None]]  # client -> (number, what it found)
+_State = tuple[int, int, bytes, dict[str, int], Requests]  # index, level, time, registers, ...
 
 
 def encode(command: Command) -> bytes:
     return _ENCODER.encode(command)
+
+
+def encode_tick(name: str, tick: Tick) -> bytes:
+    """Of a command of s3db's own (clock.py)."""
+    return encode(Command(name, "", None, None, 0, 0, clock.pack(tick).hex()))
 
 
 class Machine:
@@ -49,6 +57,7 @@ class Machine:
         self._keeps_answers = keeps_answers
         self.applied_index = 0
         self.level_used = 1
+        self.time = ClusterTime()
         self.values: dict[str, int] = {}
         self._requests: Requests = {}
         self.sync()
@@ -60,6 +69,9 @@ class Machine:
         if entry.kind != COMMAND:
             return None
         command = _DECODER.decode(entry.data)
+        if command.kind in clock.BUILT_IN:
+            self.time = clock.called(command.kind, self.time, bytes.fromhex(command.target))[0]
+            return None
         self.level_used = max(self.level_used, procedures.level_of(command.kind))
         number, found = self._requests.get(command.client, (0, None))
         if self._remembers and command.number <= number:
@@ -79,19 +91,25 @@ class Machine:
     def sync(self) -> None:
         self._durable = self._state()
 
-    def _state(self) -> tuple[int, int, dict[str, int], Requests]:
-        return self.applied_index, self.level_used, dict(self.values), dict(self._requests)
+    def _state(self) -> _State:
+        values, requests = dict(self.values), dict(self._requests)
+        return self.applied_index, self.level_used, self.time.pack(), values, requests
 
     def crash(self) -> None:
         """What was not synced may be there or not, as a whole."""
         if self._rng.random() < 0.5:
-            index, level, values, requests = self._durable
-            self.applied_index, self.level_used = index, level
-            self.values, self._requests = dict(values), dict(requests)
+            self._take(*self._durable)
         self.sync()
 
+    def _take(
+        self, index: int, level: int, time: bytes, values: dict[str, int], requests: Requests
+    ) -> None:
+        self.applied_index, self.level_used, self.time = index, level, clock.unpack(time)
+        self.values, self._requests = dict(values), dict(requests)
+
     def digest(self) -> str:
-        return repr((self.level_used, sorted(self.values.items()), sorted(self._requests.items())))
+        requests = sorted(self._requests.items())
+        return repr((self.level_used, self.time, sorted(self.values.items()), requests))
 
     def dump(self) -> bytes:
         return _ENCODER.encode(self._state())
@@ -99,8 +117,8 @@ class Machine:
     def load(self, data: bytes) -> None:
         """Take over a dump, durably."""
         loaded: Any = msgspec.msgpack.decode(data, strict=False)
-        self.applied_index, self.level_used, self.values = loaded[:3]
-        self._requests = {client: (number, found) for client, (number, found) in loaded[3].items()}
+        requests = {client: (number, found) for client, (number, found) in loaded[4].items()}
+        self._take(*loaded[:4], requests)
         self.sync()
 
 

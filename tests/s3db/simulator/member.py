@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from predastore._fast.crc import crc32c
 from predastore.errors import LevelTooLow, NoLeader, NotLeader, Overloaded, PredastoreError
-from predastore.s3db import levels
+from predastore.s3db import clock, levels
+from predastore.s3db.clock import ClusterClock, Moment
 from predastore.s3db.levels import Levels
 from predastore.s3db.raft.assembly import Assembly
 from predastore.s3db.raft.journal import Journal
@@ -29,7 +30,7 @@ from predastore.s3db.raft.state import ChunkWanted, ReadState
 
 from .checker import Violation
 from .disk import SimDisk
-from .machine import Machine, kind_of, level_of, level_of_dump
+from .machine import Machine, encode_tick, kind_of, level_of, level_of_dump
 from .procedures import NEWEST, PROGRAMS, procedure_of
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 SEGMENT_BYTES = 4096
 CHUNK_BYTES = 16
+NOON_MS = 1_790_000_000_000  # what clocks say when a run begins
 LOG_KEPT = 8  # entries kept when the log is cut
 
 # ("done", found), ("refused", leader), ("unknown", None), ("too-low", None)
@@ -62,6 +64,8 @@ class SimMember:
         self.is_formed = True
         self.level = self.rng.choice((1, 2, 2, 2)) if world.scenario.upgrades else NEWEST
         self.went_back = False
+        self.boots = 0
+        self.boot_ahead_ms = self.wall_ahead_ms = 0
         self._life = 0
 
     def _new_machine(self) -> Machine:
@@ -106,15 +110,21 @@ class SimMember:
         self.driver = self.world.scenario.driver(self.core, self)
         self._levels = Levels(self.core.membership, PROGRAMS[self.level])
         self.is_formed = not self.core.is_unformed
+        self._time = ClusterClock(self.machine.time, self.moment())
         self._joining: tuple[SimMember, int, int] | None = None
         self._turn()
         if not self.is_formed:
             self._join()
         if self.world.scenario.upgrades:
             self.later(0.05, self._announce)
+        if self.world.scenario.ticks:
+            self.later(0.05, self._tick)
 
     def crash(self) -> None:
         self.is_up = False
+        if self.world.scenario.ticks and self.rng.random() < 0.5:
+            self.boots += 1
+            self.boot_ahead_ms = self.rng.randrange(10**9)
         self._life += 1
         self.disk.crash()
         self.machine.crash()
@@ -149,6 +159,29 @@ class SimMember:
                 index = core.change_membership(Change.ADD_LEARNER, self.id, self.address)
                 self._joining = (leader, core.term, index)
         leader.later(0, leader._turn)
+
+    # --- cluster time -------------------------------------------------------------------------
+
+    def moment(self) -> Moment:
+        """CLOCK_BOOTTIME runs truly, in each boot from another start."""
+        boot_ms = int(self.world.now * 1000) + self.boot_ahead_ms
+        return Moment(b"%d/%d" % (self.id, self.boots), boot_ms)
+
+    def _tick(self) -> None:
+        """What timekeeping.py does, more often; at the end of a run all comes to rest."""
+        self.later(0.3, self._tick)
+        if self.world.nemesis.is_active:
+            self.propose_tick(clock.TICK)
+
+    def propose_tick(self, name: str) -> None:
+        if self.core.leadership is None:
+            return
+        wall_ms = NOON_MS + int(self.world.now * 1000) + self.wall_ahead_ms
+        tick = self._time.tick(self.moment(), wall_ms)
+        if name == clock.SET or self.world.scenario.believes_clocks:
+            tick = self._time.set(self.moment(), wall_ms)
+        self.world.note_tick(tick)
+        self.propose(encode_tick(name, tick), lambda *_: None)
 
     # --- programs -----------------------------------------------------------------------------
 
@@ -321,11 +354,14 @@ class SimMember:
             if self._is_too_old(level_of(entry)):
                 self.crash()
                 return
+            before = self.machine.time
             found = self.machine.apply(entry)
+            self.world.note_time(before, self.machine.time)
             term, reply = self._callers.pop(entry.index, (0, None))
             if reply is not None:
                 own = term == entry.term and entry.kind == COMMAND
                 reply("done" if own else "refused", found if own else None)
+        self._time.observe(self.machine.time, self.moment())
         self.driver.applied()
         self._answer_applied()
         self._turn()
@@ -418,6 +454,7 @@ class SimMember:
         self._arriving = None
         self.assembly.reset()
         self.installs += 1
+        self._time.observe(self.machine.time, self.moment())
         self.driver.installed(marker)
         self._answer_applied()
         self._turn()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from predastore.errors import LevelTooLow, NoLeader, Overloaded
-from predastore.s3db import levels
+from predastore.s3db import clock, levels
 from predastore.s3db.raft.membership import Change
 
 from .procedures import NEWEST, PROGRAMS
@@ -39,6 +39,8 @@ class Nemesis:
             (4, self.mend),
             (0, self.lose_disk),
             (4 if world.scenario.upgrades else 0, self.change_program),
+            (3 if world.scenario.ticks else 0, self.set_clock),
+            (1 if world.scenario.ticks else 0, self.set_time),
         ]
         changed = world.scenario.weights
         self._acts = [act for _, act in acts]
@@ -153,6 +155,17 @@ class Nemesis:
     def jump_clock(self) -> None:
         """Forward, as that of a machine that slept; a monotonic clock knows no other way."""
         self._any().clock_ahead_s += self.rng.choice([0.05, 0.3, 1.0, 60.0])
+
+    def set_clock(self) -> None:
+        """The wall clock of one, near and far, forth and back."""
+        away_ms = self.rng.choice([10, 5_000, 500_000, 10**8]) * self.rng.choice([1, 1, -1])
+        self._any().wall_ahead_ms = away_ms
+
+    def set_time(self) -> None:
+        """An operator sets cluster time."""
+        leader = self.leader()
+        if leader is not None:
+            leader.propose_tick(clock.SET)
 
     def bad_network(self) -> None:
         network = self.world.network

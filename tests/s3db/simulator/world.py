@@ -16,6 +16,8 @@ from itertools import count
 from typing import Any
 
 from predastore.errors import PredastoreError
+from predastore.limits import CLOCK_SLEW_PPM
+from predastore.s3db.clock import ClusterTime, Tick
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.driver import Driver
 from predastore.s3db.raft.messages import Entry, Message, VoteReply
@@ -49,6 +51,8 @@ class Scenario:
     remembers: bool = True  # without, a fault: a request that is sent again is applied again
     keeps_answers: bool = True  # without, a fault: a procedure's answer is not remembered
     upgrades: bool = False  # members have programs of two levels, which change at their restarts
+    ticks: bool = False  # the leader proposes ticks of cluster time, and clocks are set
+    believes_clocks: bool = False  # a fault: cluster time follows the leader's wall clock
     passes_over: bool = False  # a fault: what a program does not know is passed over
     hasty: bool = False  # a fault: what not every member can do is proposed
     careless: bool = False  # a fault: the journal is cut behind what no disk holds yet
@@ -101,7 +105,7 @@ PROFILES: tuple[Mapping[str, Any], ...] = ({}, STORMY, POWER_CUTS, ECHOES, LOST_
 def of_seed(seed: int, **options: Any) -> Scenario:
     """The profiles in turn, with three members or five, every other one with upgrades."""
     profile = PROFILES[seed % len(PROFILES)]
-    drawn = {"members": 5 if seed % 3 == 0 else 3, "upgrades": seed % 2 == 1}
+    drawn = {"members": 5 if seed % 3 == 0 else 3, "upgrades": seed % 2 == 1, "ticks": True}
     return Scenario(**{**drawn, **profile, **options})
 
 
@@ -148,6 +152,8 @@ class World:
         self.history: list[Operation] = []
         self.membership_changes = 0
         self.applied: dict[int, Entry] = {}  # what any member ever applied at an index
+        self.proposed_ticks: dict[Tick, float] = {}  # when a tick was first proposed
+        self._epochs: dict[int, tuple[float, int]] = {}  # what began it, and with which time
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self.members = {i: SimMember(self, i) for i in range(1, scenario.members + 1)}
@@ -196,6 +202,25 @@ class World:
         victim = self.members[member]
         if victim.core.leadership is not None and self._by_chance("fell_leaders"):
             self.at(0, partial(self.nemesis.blink, victim))
+
+    def note_tick(self, tick: Tick) -> None:
+        self.proposed_ticks.setdefault(tick, self.now)
+
+    def note_time(self, before: ClusterTime, after: ClusterTime) -> None:
+        """Cluster time does not go back, nor run ahead of true time (clock.py)."""
+        if before == after:
+            return
+        if after.epoch not in self._epochs:
+            ticks = [
+                at for tick, at in self.proposed_ticks.items() if tick.time_ms == after.time_ms
+            ]
+            self._epochs[after.epoch] = min(ticks), after.time_ms
+        if before.epoch == after.epoch and after.time_ms < before.time_ms:
+            raise Violation(f"cluster time went back from {before} to {after}")
+        begun, first_ms = self._epochs[after.epoch]
+        passed_ms = (self.now - begun) * 1000
+        if after.time_ms - first_ms > passed_ms * (1 + CLOCK_SLEW_PPM / 1e6) + 1:
+            raise Violation(f"cluster time ran ahead: {first_ms} at {begun}, {after} at {self.now}")
 
     # --- a run --------------------------------------------------------------------------------
 
