@@ -211,7 +211,7 @@ CASES: Mapping[type[Core] | type[Driver], tuple[Mapping[str, Any], int]] = {
             "clients": 8,
             "weights": {**ECHOES["weights"], "change_members": 0},
         },
-        425,
+        585,
     ),
     CountsVotesNotVoters: (
         {
