@@ -1,7 +1,8 @@
 # make run        a working S3 endpoint on this machine
 # make test       every test, real clients included
 # make lint       ruff, mypy, the layer and style tests
-# make bench      the benchmark table; BENCH=prefix picks rows, BENCH_OUT=file writes JSON
+# make bench      the benchmark table; BENCH=prefix picks rows, BENCH_OUT=file writes JSON;
+#                 of S3: BASE=commit and PEER=url beside it, ROUNDS=n (docs/performance.md)
 # make simulate   the metadata cluster under faults in virtual time; SEEDS=n, from FIRST=n on
 # make faults     three members as processes, killed, stopped and cut off; SECONDS=120
 # make host-faults  two of six hosts fail, in six ways, under load; as root; ARGS="--pairs 15"
@@ -21,6 +22,9 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 BENCH  ?=
 BENCH_OUT ?=
+BASE   ?=
+PEER   ?=
+ROUNDS ?=
 SEEDS  ?= 1000
 FIRST  ?= 0
 SECONDS ?=
@@ -42,7 +46,8 @@ lint: dev
 	$(BIN)/python -m pytest -q tests/style
 
 bench: dev $(VENV)/.bench
-	@BENCH='$(BENCH)' BENCH_OUT='$(BENCH_OUT)' $(BIN)/python -m benchmarks
+	@BENCH='$(BENCH)' BENCH_OUT='$(BENCH_OUT)' BASE='$(BASE)' PEER='$(PEER)' ROUNDS='$(ROUNDS)' \
+		$(BIN)/python -m benchmarks
 
 simulate: dev
 	$(BIN)/python -m tests.s3db.simulator --seeds $(SEEDS) --first $(FIRST) --jobs 2

@@ -1,9 +1,11 @@
 """`make bench`: runs the rows, prints one table, and writes it as JSON where BENCH_OUT says.
 
 Each module has `rows()`, a list of dicts: name, value, unit, spread ((max - min) / median),
-yardstick, yardstick_value, ratio. Row and yardstick are measured in turn, in one run: the ratio
-holds on a noisy machine, the absolute figures do not. BENCH=prefix picks rows by name. S3D=file
-measures that binary where rows start an `s3d` (s3, memory, start, binary), else this source.
+yardstick, yardstick_value, ratio; those of S3 have `figures` besides, all that was measured. Row
+and yardstick are measured in turn, in one run: the ratio holds on a noisy machine, the absolute
+figures do not. BENCH=prefix picks rows by name. S3D=file measures that binary where rows start an
+`s3d` (s3, memory, start, binary), else this source. Rows of S3 also take BASE=commit, PEER=url and
+ROUNDS=n (subjects.py).
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ import importlib
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from benchmarks.load import LoadFailed
 
 # Prefix of the row names -> module, in the order of the layers.
 MODULES = {
@@ -33,6 +38,9 @@ MODULES = {
     "rpc.netem": "rpc_netem",
     "rpc.memory": "rpc_memory",
     "s3": "s3",
+    "s3.beside": "s3_beside",
+    "s3.loop_lag": "s3_beside",
+    "s3.degraded": "s3_degraded",
     "s3.three_hosts": "s3_hosts",
     "healing": "healing",
     "memory": "memory",
@@ -44,9 +52,11 @@ PACKAGES = ("aioquic", "Cython", "httptools", "lmdb", "msgspec", "pysyncobj", "u
 
 
 def chosen(prefix: str) -> list[str]:
-    """Modules whose rows may begin with `prefix`, each once."""
+    """Modules whose rows may begin with `prefix`, each once. A prefix that is one of MODULES means
+    its own rows, not those of a longer word: "s3" is not "s3db"."""
     whose = [head for head in MODULES if f"{prefix}.".startswith(f"{head}.")]
-    heads = {head for head in MODULES if head.startswith(prefix)} | {
+    within = f"{prefix}." if prefix in MODULES else prefix
+    heads = {head for head in MODULES if head.startswith(within)} | {
         max(whose, key=len, default="")
     }
     names = [module for head, module in MODULES.items() if head in heads]
@@ -54,7 +64,7 @@ def chosen(prefix: str) -> list[str]:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """What is measured, and on what."""
     cpu = next(
         (
             line.split(":", 1)[1].strip()
@@ -69,9 +79,23 @@ def machine() -> dict[str, Any]:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "commit": _commit(),
         "packages": {name: version(name) for name in PACKAGES},
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _commit() -> str:
+    """This source's, with a plus sign where files differ from it; "": not a checkout of git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        name = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return name.stdout.strip() + ("+" if changed else "")
 
 
 def line(row: dict[str, Any]) -> str:
@@ -90,16 +114,23 @@ def main() -> int:
         return 2
     print(f"{'row':<34} {'value':>10} {'unit':<8} spread    ratio x yardstick")
     found: list[dict[str, Any]] = []
+    failed: list[str] = []
+    on, load = machine(), f"{os.getloadavg()[0]:.1f}"
     for number, name in enumerate(modules, 1):
         if sys.stderr.isatty():
             print(f"[{number}/{len(modules)}] {name} ...", end="\r", file=sys.stderr, flush=True)
-        for row in importlib.import_module(f"benchmarks.{name}").rows():
-            if row["name"].startswith(prefix):
-                found.append(row)
-                print(line(row), flush=True)
+        try:
+            for row in importlib.import_module(f"benchmarks.{name}").rows():
+                if row["name"].startswith(prefix):
+                    found.append(row)
+                    print(line(row), flush=True)
+        except LoadFailed as error:  # what was measured stays, and the others have their turn
+            failed.append(name)
+            print(f"{name}: no more rows: {error}", file=sys.stderr, flush=True)
     if out:
-        Path(out).write_text(json.dumps({"machine": machine(), "rows": found}, indent=2) + "\n")
-    return 0
+        on["load"] = f"{load}, {os.getloadavg()[0]:.1f}"
+        Path(out).write_text(json.dumps({"machine": on, "rows": found}, indent=1) + "\n")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The yardstick of an HTTP server: httptools on uvloop and nothing else, in a process of its own.
 
-It answers GET with the object's body from memory, and takes PUT bodies without looking at them.
+It answers GET with the object's body from memory, HEAD likewise without, and takes PUT bodies
+without looking at them.
 The generator sends it the same requests as it sends `s3d`.
 """
 
@@ -80,6 +81,9 @@ class _Connection(asyncio.Protocol):
             self._transport.write(_CREATED)
             return
         number = payload.number_of(self._url.decode())
+        if self._parser.get_method() == b"HEAD":
+            self._transport.write(self._head)
+            return
         self._pieces = payload.pieces(number, self._size_bytes)
         self._transport.writelines([self._head, next(self._pieces)])
         self._pump()

@@ -1,9 +1,9 @@
 """The binary that S3D names beside the interpreter that runs this source: the same requests.
 
-    binary.put.4KiB, binary.get.4KiB        requests a second, 16 clients
-    binary.put.10MiB, binary.get.10MiB      MiB/s of object bytes, 8 clients
-    binary.put.10MiB.tls, binary.get...     the same over TLS
-    ....cpu                                 CPU time of the server for one request
+    binary.put.4k, binary.get.4k        requests a second, 16 clients
+    binary.put.10m, binary.get.10m      MiB/s of object bytes, 8 clients
+    binary.put.10m.tls, binary.get...   the same over TLS
+    ....cpu                             CPU time of the server for one request
 
 Both serve at once, each with five nodes of its own on the same disk, and take turns under one
 generator, in an order that changes from round to round. Without S3D there are no rows.
@@ -12,28 +12,43 @@ generator, in an order that changes from round to round. Without S3D there are n
 from __future__ import annotations
 
 import os
-import statistics
 from contextlib import ExitStack, closing
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
-from benchmarks.load import Generator, Report
-from benchmarks.measure import Row, row, timing
-from benchmarks.s3 import SIZES, Size
-from benchmarks.served import INTERPRETER, Served, command, cpu_s, s3d, scratch
+from benchmarks import usage
+from benchmarks.cells import SIZES, Cell
+from benchmarks.load import Generator
+from benchmarks.measure import Row
+from benchmarks.s3_rows import Sample, Taken, rows_of
+from benchmarks.served import INTERPRETER, Served, command, s3d, scratch
+from benchmarks.subjects import OURS, rounds
 
-ROUNDS: Final = 5
-SECONDS: Final = 2.5
 OTHER: Final = "python -m predastore"
+
+
+@dataclass(frozen=True)
+class _Cell(Cell):
+    @property
+    def name(self) -> str:
+        return f"binary.{self.operation}.{self.size.name}{'.tls' if self.tls else ''}"
+
+
+CELLS: Final = tuple(
+    _Cell(operation, SIZES[size], clients, tls)
+    for size, clients, tls in (("4k", 16, False), ("10m", 8, False), ("10m", 8, True))
+    for operation in ("put", "get")
+)
 
 
 def rows() -> list[Row]:
     if not os.environ.get("S3D"):
         return []
-    plain = _measured(tls=False, sizes=SIZES)
-    return [*plain, *_measured(tls=True, sizes=SIZES[-1:])]
+    plain = _measured(tls=False)
+    return [*plain, *_measured(tls=True)]
 
 
-def _measured(*, tls: bool, sizes: tuple[Size, ...]) -> list[Row]:
+def _measured(*, tls: bool) -> list[Row]:
     with ExitStack() as stack:
         generator = stack.enter_context(closing(Generator()))
         servers = []
@@ -43,66 +58,36 @@ def _measured(*, tls: bool, sizes: tuple[Size, ...]) -> list[Row]:
             servers.append(
                 stack.enter_context(s3d(folder, tls=tls, program=program, environment=unpacked))
             )
-        found = []
-        for size in sizes:
-            for method in ("PUT", "GET"):
-                name = f"binary.{method.lower()}.{size.name}{'.tls' if tls else ''}"
-                found += _rows_of(name, size, _rounds(servers, generator, size, method))
+        found: list[Row] = []
+        for cell in CELLS:
+            if cell.tls == tls:
+                found += rows_of(cell, _rounds(servers, generator, cell), [])
         for served in servers:
             served.stop()
         return found
 
 
-Sample = tuple[Report, float]
-
-
-def _rounds(
-    servers: list[Served], generator: Generator, size: Size, method: str
-) -> tuple[list[Sample], list[Sample]]:
-    """Reports, and microseconds of CPU for a request: of the binary, and of the interpreter."""
-    taken: tuple[list[Sample], list[Sample]] = ([], [])
-    base = size.size_bytes * 1000  # object numbers that no other size uses
-    for number in range(ROUNDS + 1):
+def _rounds(servers: list[Served], generator: Generator, cell: Cell) -> list[Taken]:
+    """Of the binary, and of the interpreter."""
+    taken = [Taken(OURS), Taken(OTHER)]
+    for number in range(rounds() + 1):
         for which in (0, 1) if number % 2 else (1, 0):
-            served = servers[which]
-            keys = size.fresh if method == "PUT" and number else size.stored
-            plan = served.plan(
-                method=method,
-                size_bytes=size.size_bytes,
-                connections=size.connections,
-                first=base + (number * size.fresh if method == "PUT" else 0),
-                **({"keys": keys, "seconds": SECONDS} if number else {"requests": keys}),
-            )
-            before_s = cpu_s(served.process.pid)
-            report = generator.run(plan)
+            pid = servers[which].process.pid
+            before = usage.cpu(pid)
+            report = generator.run(servers[which].plan(**_fields(cell, number)))
             if number:  # the first puts what is to be read, or reads it once
-                cpu_us = (cpu_s(served.process.pid) - before_s) / report.sent * 1e6
-                taken[which].append((report, cpu_us))
+                used = usage.cpu(pid).since(before)
+                taken[which].samples.append(Sample(report, used))
     return taken
 
 
-def _rows_of(name: str, size: Size, taken: tuple[list[Sample], list[Sample]]) -> list[Row]:
-    def rates(samples: list[Sample]) -> list[float]:
-        reports = [report for report, _ in samples]
-        return [report.per_second if size.is_small else report.mib_per_second for report in reports]
-
-    def cpu(samples: list[Sample]) -> list[float]:
-        return [cpu_us for _, cpu_us in samples]
-
-    found = []
-    for row_name, unit, of in (
-        (name, "/s" if size.is_small else "MiB/s", rates),
-        (f"{name}.cpu", "us", cpu),
-    ):
-        mine, other = (of(samples) for samples in taken)
-        found.append(
-            row(
-                row_name,
-                statistics.median(mine),
-                unit,
-                spread=timing(mine).spread,
-                yardstick=OTHER,
-                yardstick_value=statistics.median(other),
-            )
-        )
-    return found
+def _fields(cell: Cell, number: int) -> dict[str, Any]:
+    fresh = number and cell.operation == "put"
+    fields = {
+        "method": cell.operation.upper(),
+        "size_bytes": cell.size.size_bytes,
+        "connections": cell.clients,
+        "keys": cell.size.keys if fresh else cell.size.stored,
+        "prefix": f"{cell.name}.{number}/" if fresh else f"stored-{cell.size.name}/",
+    }
+    return fields | ({"seconds": 2.5} if number else {"requests": cell.size.stored})

@@ -73,6 +73,21 @@ def row(
     }
 
 
+def medians_row(
+    name: str, unit: str, values: list[float], yardstick: str, others: list[float]
+) -> Row:
+    """The medians of all rounds."""
+    median = statistics.median(values)
+    return row(
+        name,
+        median,
+        unit,
+        spread=(max(values) - min(values)) / median if median else 0.0,
+        yardstick=yardstick,
+        yardstick_value=statistics.median(others),
+    )
+
+
 def throughput_row(
     name: str,
     amount_bytes: int,

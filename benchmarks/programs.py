@@ -13,9 +13,13 @@ _HERE = Path(__file__).parent
 
 @contextlib.contextmanager
 def built(name: str, *libraries: str) -> Iterator[str]:
-    """The path of `name`.c as a program, for as long as the block lasts."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        path = f"{folder}/{name}"
-        command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", path, str(_HERE / f"{name}.c")]
-        subprocess.run([*command, *(f"-l{library}" for library in libraries)], check=True)
+    """The path of `name`.c, or of the sources in the folder `name`, as a program, for as long as
+    the block lasts."""
+    folder = _HERE / name
+    sources = sorted(folder.glob("*.c")) if folder.is_dir() else [_HERE / f"{name}.c"]
+    with tempfile.TemporaryDirectory(prefix="bench-") as made:
+        path = f"{made}/{name}"
+        command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", path]
+        names = [f"-l{library}" for library in libraries]
+        subprocess.run([*command, *map(str, sources), *names], check=True)
         yield path

@@ -1,242 +1,306 @@
-"""PUT and GET through a real `s3d`, five nodes in one process, against what is under it.
+"""S3 through a real `s3d`, RS(3,2), five nodes in one process: the rows of cells.py.
 
-    s3.put.4KiB, s3.get.4KiB         requests a second, 16 clients
-    s3.put.10MiB, s3.get.10MiB       MiB/s of object bytes, 8 clients
-    s3.put.10MiB.tls, s3.get...      the same over TLS
-    ....cpu                          CPU time of the server for one request
-    ....p99                          latency, against the median of the same rounds
-    ....generator                    how busy the load generator was: near 1, it was the limit
-    s3.loop_lag.max                  how late the event loop ever was, in all of it and under a
-                                     mixed load at the end, where the generators are four
-    s3.loop_lag.max_cpu              the most CPU time that it held on to: what is left when other
-                                     processes of the machine are taken away
+    s3.put.4k.c16            the rate: requests a second, or MiB/s of bodies of 1 MiB and more
+    s3.put.4k.c16.cpu        CPU time of the server for one request, user and system
+    s3.put.4k.c16.p99        latency; beside the median of the same rounds, and what others have
+    s3.put.4k.c16.generator  how busy the load generator was, beside the machine's processors
+    s3.memory.idle, .after   resident before the first request, and after the small cells
+    s3.yardstick....         what a processor does of MD5, SHA-256, CRC32C, parity, copies, AES-GCM
 
-Yardsticks: for PUT the same disk, with as many bytes as are written for an object (5/3 of its
-own), or for small ones one pwrite and fdatasync after the other; for PUT and GET httptools on
-uvloop serving from memory (bare.py), under the same generator. All take turns in each round.
+With PEER=url and BASE=commit (subjects.py) each row has another of the same for either; all take
+turns in each of ROUNDS rounds. So do the yardsticks:
+
+    PUT and COPY, small      pwrite and fdatasync of 4 KiB, one after the other; httptools on uvloop
+    PUT, large               the disk: pwrite and fdatasync of the same bytes, k + m over k times;
+                             the processors: bounds.py, on those that the generator leaves
+    GET, HEAD, LIST, small   httptools on uvloop, from memory (bare.py)
+    GET and range, large     a bare server in C, of files with the same bytes (sender.c)
+
+A row's `figures`, in BENCH_OUT alone, have all that was measured of each, round by round.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
-import statistics
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, Final
 
-from benchmarks import bare
+import msgspec
+
+from benchmarks import bare, sender, subjects, usage
+from benchmarks.bounds import Kernels, openssl_speed
+from benchmarks.cells import CELLS, LISTED, RANGE_BYTES, SIZES, Cell, picked
 from benchmarks.disk import Disk
-from benchmarks.load import Generator, Plan, Report
-from benchmarks.measure import Row, row
-from benchmarks.served import DATA_SHARDS, PARITY_SHARDS, Served, cpu_s, s3d, scratch
+from benchmarks.load import Generator
+from benchmarks.measure import Row, medians_row
+from benchmarks.s3_rows import Sample, Taken, Yardstick, rows_of
+from benchmarks.served import DATA_SHARDS, PARITY_SHARDS, Served, scratch
+from benchmarks.subjects import Subject
 
-ROUNDS: Final = 3
-SECONDS: Final = 3.0
+WARM_S: Final = 0.3
+CORES: Final = len(os.sched_getaffinity(0))
+THREADS: Final = max(1, CORES // 2)  # the generator has half of the machine at most
+CHECKED: Final = 16  # objects of a round of PUTs that are read back, every byte
+DELETED: Final = {1: 500, 16: 2000, 256: 3000}  # in a round, by clients
+LIST_BYTES: Final = 220 << 10  # about what a page of LISTED keys has
+SPREAD: Final = (DATA_SHARDS + PARITY_SHARDS) / DATA_SHARDS
 HTTP: Final = "httptools on uvloop, from memory"
-LOOP_LAG_MS_MAX: Final = 50.0
-_MIB: Final = 1 << 20
+SENDER: Final = "a bare server in C, of files"
+SYNCS: Final = "pwrite + fdatasync of 4 KiB"
+DISK: Final = "disk, k+m over k of the bytes"
+PROCESSORS: Final = "processors, at the kernels' speeds"
 
 
-@dataclass(frozen=True)
-class Size:
-    """`fresh`: keys that one round of PUTs may use; `stored`: how many objects GETs are of."""
-
-    name: str
-    size_bytes: int
-    connections: int
-    fresh: int
-    stored: int
-
-    @property
-    def is_small(self) -> bool:
-        return self.size_bytes < _MIB
-
-
-SIZES: Final = (
-    Size("4KiB", 4 << 10, 16, fresh=12_288, stored=1024),
-    Size("10MiB", 10 << 20, 8, fresh=512, stored=32),
-)
-
-
-@dataclass
-class Samples:
-    """What the rounds of one row and of its yardsticks gave."""
-
-    reports: list[Report] = field(default_factory=list)
-    cpu_us: list[float] = field(default_factory=list)
-    bare_reports: list[Report] = field(default_factory=list)
-    bare_cpu_us: list[float] = field(default_factory=list)
-    disk: list[float] = field(default_factory=list)
-
-
-def rows() -> list[Row]:
+def rows() -> Iterator[Row]:
+    """As they are measured."""
     prefix = os.environ.get("BENCH", "")
-    found: list[Row] = []
-    if _wanted(prefix, "s3.put.4KiB", "s3.get.4KiB", "s3.put.10MiB", "s3.get.10MiB", "s3.loop_lag"):
-        found += _plain_rows(prefix)
-    if _wanted(prefix, "s3.put.10MiB.tls", "s3.get.10MiB.tls"):
-        found += _tls_rows()
-    return found
+    kernels = Kernels(DATA_SHARDS, PARITY_SHARDS)
+    wants_memory = _wanted(prefix, "s3.memory")
+    cells = picked(prefix)
+    if not cells and wants_memory:
+        cells = [cell for cell in CELLS if cell.name == "s3.get.4k.c16"]
+    with contextlib.closing(Generator()) as generator:
+        for group, members in groupby(cells, key=lambda cell: cell.group):
+            with subjects.running(tls=group[0]) as those:
+                idle = [_resident(subject) for subject in those]
+                for cell in members:
+                    yield from _Measuring(cell, those, generator, kernels).rows()
+                if group == (False, False, False):
+                    after = [_resident(subject) for subject in those]
+                    yield from _memory_rows("idle", those, idle)
+                    yield from _memory_rows("after", those, after)
+    if _wanted(prefix, "s3.yardstick"):
+        yield from _kernel_rows(kernels)
 
 
 def _wanted(prefix: str, *names: str) -> bool:
     return any(name.startswith(prefix) or prefix.startswith(name) for name in names)
 
 
-def _plain_rows(prefix: str) -> list[Row]:
-    found: list[Row] = []
-    watch = {"PREDASTORE_LOOP_LAG": "1"}
-    with (
-        scratch() as folder,
-        s3d(folder, environment=watch) as served,
-        closing(Generator()) as generator,
-    ):
-        for size in SIZES:
-            if _wanted(prefix, f"s3.put.{size.name}", f"s3.get.{size.name}"):
-                found += _size_rows(served, generator, size, "")
-        if _wanted(prefix, "s3.loop_lag"):
-            _mixed_load(served)
-            served.stop()
-            found += _loop_lag_rows(served)
-    return found
+class _Measuring:
+    """One cell: its objects, its rounds, and what stands beside it."""
 
+    def __init__(
+        self, cell: Cell, those: list[Subject], generator: Generator, kernels: Kernels
+    ) -> None:
+        self._cell = cell
+        self._subjects = those
+        self._generator = generator
+        self._kernels = kernels
+        self._taken = [Taken(subject.label) for subject in those]
 
-def _tls_rows() -> list[Row]:
-    with (
-        scratch() as folder,
-        s3d(folder, tls=True) as served,
-        closing(Generator()) as generator,
-    ):
-        return _size_rows(served, generator, SIZES[-1], ".tls")
+    def rows(self) -> list[Row]:
+        cell = self._cell
+        served = self._subjects[0].served
+        assert served is not None
+        for subject in self._subjects:
+            self._fill(subject)
+        with (
+            contextlib.closing(Disk(served.folder)) as disk,
+            self._bare(served) as other,
+        ):
+            beside = Taken(SENDER if cell.size.is_large else HTTP)
+            disks: list[float] = []
+            prices: list[float] = []
+            for number in range(subjects.rounds()):
+                for which in self._turns(number):
+                    self._taken[which].samples.append(self._sample(which, number))
+                if other is not None:
+                    beside.samples.append(self._beside(other))
+                if cell.operation in ("put", "delete", "copy"):
+                    disks.append(self._disk_rate(disk))
+                if cell.operation == "put" and cell.size.is_large:
+                    prices.append(self._kernels.sample(signed=cell.signs_body))
+        return rows_of(cell, self._taken, self._yardsticks(beside, disks, prices))
 
+    def _turns(self, number: int) -> list[int]:
+        """The order of a round: who is first changes."""
+        count = len(self._subjects)
+        return [(number + turn) % count for turn in range(count)]
 
-def _size_rows(served: Served, generator: Generator, size: Size, suffix: str) -> list[Row]:
-    """The rows of PUT and GET of one size."""
-    put, get = Samples(), Samples()
-    tls_folder = served.folder / "data" / "tls"
-    tls = (str(tls_folder / "server.pem"), str(tls_folder / "server.key")) if served.tls else None
-    base = size.size_bytes * 1000  # object numbers that no other size uses
-    with closing(Disk(served.folder)) as disk, bare.running(size.size_bytes, tls) as other:
-        run = _Runner(served, other, generator, size)
-        generator.run(run.plan("PUT", first=base, requests=size.stored))
-        for number in range(1, ROUNDS + 1):
-            run.both(put, "PUT", first=base + number * size.fresh, keys=size.fresh)
-            put.disk.append(_disk_rate(disk, size))
-            run.both(get, "GET", first=base, keys=size.stored)
-    return [
-        *_rows_of(f"s3.put.{size.name}{suffix}", size, put),
-        *_rows_of(f"s3.get.{size.name}{suffix}", size, get),
-    ]
+    # --- a run --------------------------------------------------------------------------------
 
+    def _fields(self, **more: Any) -> dict[str, Any]:
+        cell = self._cell
+        fields: dict[str, Any] = {
+            "method": cell.operation.upper(),
+            "size_bytes": cell.size.size_bytes,
+            "connections": cell.clients,
+            "threads": THREADS,
+            "seconds": cell.size.seconds,
+            "warm_s": WARM_S,
+            "keys": cell.size.stored,
+            "prefix": _stored(cell),
+            "listed": LISTED,
+            "signs_body": cell.signs_body,
+        }
+        if cell.operation == "range":
+            fields["range_bytes"] = RANGE_BYTES
+        if cell.size.name == "1g" and cell.operation in ("put", "get"):
+            fields |= {"seconds": 0.0, "requests": cell.clients}
+        return fields | more
 
-@dataclass(frozen=True)
-class _Runner:
-    served: Served
-    other: bare.Bare
-    generator: Generator
-    size: Size
+    def _sample(self, which: int, number: int) -> Sample:
+        cell, subject = self._cell, self._subjects[which]
+        fresh = {"prefix": f"{cell.name}.{number}/", "keys": cell.size.keys}
+        match cell.operation:
+            case "put":
+                sample = self._run(subject, self._fields(**fresh))
+                self._read_back(subject, fresh["prefix"], min(CHECKED, sample.report.answered))
+                return sample
+            case "copy":
+                fresh |= {"keys": cell.size.stored, "copy_from": _stored(cell)}
+                sample = self._run(subject, self._fields(**fresh))
+                self._read_back(subject, fresh["prefix"], min(CHECKED, sample.report.answered))
+                return sample
+            case "delete":
+                count = DELETED[cell.clients]
+                fresh |= {"keys": count, "requests": count}
+                put = self._fields(**fresh, method="PUT", seconds=0.0) | {"connections": 16}
+                self._generator.run(subject.plan(**put))
+                return self._run(subject, self._fields(**fresh))
+            case _:
+                return self._run(subject, self._fields())
 
-    def plan(self, method: str, **fields: Any) -> Plan:
-        return self.served.plan(
-            method=method,
-            size_bytes=self.size.size_bytes,
-            connections=self.size.connections,
-            seconds=SECONDS,
-            **fields,
+    def _run(self, subject: Subject, fields: dict[str, Any]) -> Sample:
+        before = usage.cpu(subject.pid) if subject.pid is not None else None
+        report = self._generator.run(subject.plan(**fields))
+        if subject.pid is None or before is None:
+            return Sample(report)
+        used = usage.cpu(subject.pid).since(before)
+        return Sample(report, used, _resident(subject))
+
+    def _read_back(self, subject: Subject, prefix: str, count: int) -> None:
+        """Whether the first objects of a round are what was put."""
+        size_bytes = self._cell.size.size_bytes
+        if size_bytes > SIZES["10m"].size_bytes:
+            return  # the GETs of that size read every byte
+        plan = subject.plan(
+            method="GET",
+            size_bytes=size_bytes,
+            connections=4,
+            requests=count,
+            keys=count,
+            prefix=prefix,
+            verify_every=1,
         )
+        self._generator.run(plan)
 
-    def both(self, samples: Samples, method: str, **fields: Any) -> None:
-        """A round of `s3d`, and one of the bare server, for a third of the time."""
-        plan = self.plan(method, **fields)
-        report, cpu_us = self._measured(plan, self.served.process.pid)
-        samples.reports.append(report)
-        samples.cpu_us.append(cpu_us)
-        again = {name: getattr(plan, name) for name in plan.__struct_fields__}
-        again |= {"host": "127.0.0.1", "port": self.other.port, "seconds": SECONDS / 3}
-        report, cpu_us = self._measured(Plan(**again), self.other.pid)
-        samples.bare_reports.append(report)
-        samples.bare_cpu_us.append(cpu_us)
+    def _fill(self, subject: Subject) -> None:
+        """The objects that reads are of."""
+        cell = self._cell
+        if not cell.reads_stored or cell.size.name in subject.filled:
+            return
+        fields = self._fields(method="PUT", seconds=0.0, requests=cell.size.stored)
+        fields |= {"connections": min(16, cell.size.stored), "range_bytes": 0}
+        self._generator.run(subject.plan(**fields))
+        subject.filled.add(cell.size.name)
 
-    def _measured(self, plan: Plan, pid: int) -> tuple[Report, float]:
-        """The report, and the server's CPU time for each request, in microseconds."""
-        before_s = cpu_s(pid)
-        report = self.generator.run(plan)
-        return report, (cpu_s(pid) - before_s) / report.sent * 1e6
+    # --- what stands beside it ----------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _bare(self, served: Served) -> Iterator[bare.Bare | None]:
+        """The server that is the yardstick; None: there is none for this cell."""
+        cell, tls = self._cell, served.certificate
+        if cell.size.is_large:
+            if cell.operation not in ("get", "range"):
+                yield None
+                return
+            with (
+                scratch() as folder,
+                sender.running(
+                    folder / "files", cell.size.size_bytes, cell.size.stored, tls
+                ) as other,
+            ):
+                yield other
+        elif cell.operation in ("put", "get", "head", "list"):
+            size_bytes = LIST_BYTES if cell.operation == "list" else cell.size.size_bytes
+            with bare.running(size_bytes, tls) as other:
+                yield other
+        else:
+            yield None
 
-def _disk_rate(disk: Disk, size: Size) -> float:
-    """What the disk would do with as many bytes as are written for an object."""
-    if size.is_small:
+    def _beside(self, other: bare.Bare) -> Sample:
+        """A round of the bare server, under the same load, for half of the time."""
+        fields = self._fields()
+        fields["seconds"] = fields["seconds"] / 2
+        if self._cell.operation == "list":
+            fields |= {"method": "GET", "size_bytes": LIST_BYTES}
+        elif self._cell.operation == "put":
+            fields["keys"] = self._cell.size.keys
+        served = self._subjects[0].served
+        assert served is not None
+        plan = msgspec.structs.replace(served.plan(**fields), host="127.0.0.1", port=other.port)
+        before = usage.cpu(other.pid)
+        report = self._generator.run(plan)
+        return Sample(report, usage.cpu(other.pid).since(before))
+
+    def _disk_rate(self, disk: Disk) -> float:
+        """Of requests a second, or of bodies' MiB/s."""
+        if self._cell.operation == "put" and self._cell.size.is_large:
+            return disk.mib_per_second() / SPREAD
         return disk.syncs_per_second()
-    return disk.mib_per_second() * DATA_SHARDS / (DATA_SHARDS + PARITY_SHARDS)
+
+    def _yardsticks(
+        self, beside: Taken, disks: list[float], prices: list[float]
+    ) -> list[Yardstick]:
+        cell = self._cell
+        large_put = cell.operation == "put" and cell.size.is_large
+        found = []
+        if disks:
+            found.append(Yardstick(DISK if large_put else SYNCS, disks))
+        if prices:
+            ours = self._taken[0].samples
+            cores = [max(CORES - sample.report.cpu_cores, 0.1) for sample in ours]
+            rates = [free / price / (1 << 20) for free, price in zip(cores, prices, strict=True)]
+            cpu_us = [price * cell.size.size_bytes * 1e6 for price in prices]
+            found.append(Yardstick(PROCESSORS, rates, cpu_us))
+        if beside.samples:
+            found.append(Yardstick(beside.label, beside.rates(cell), beside.cpu_us()))
+        return found
 
 
-def _rows_of(name: str, size: Size, samples: Samples) -> list[Row]:
-    def rate(report: Report) -> float:
-        return report.per_second if size.is_small else report.mib_per_second
-
-    unit = "/s" if size.is_small else "MiB/s"
-    rates = [rate(report) for report in samples.reports]
-    p50_ms = statistics.median(report.p50_ms for report in samples.reports)
-    p99s_ms = [report.p99_ms for report in samples.reports]
-    cores = [report.cpu_cores for report in samples.reports]
-    found = []
-    if samples.disk:
-        what = "pwrite + fdatasync of 4 KiB" if size.is_small else "disk, 5/3 of the bytes"
-        found.append(_row(name, unit, rates, what, samples.disk))
-    found.append(_row(name, unit, rates, HTTP, [rate(report) for report in samples.bare_reports]))
-    found.append(_row(f"{name}.cpu", "us", samples.cpu_us, HTTP, samples.bare_cpu_us))
-    found.append(_row(f"{name}.p99", "ms", p99s_ms, "p50 of the same rounds", [p50_ms]))
-    found.append(_row(f"{name}.generator", "cores", cores, "one core", [1.0]))
-    return found
+def _stored(cell: Cell) -> str:
+    """The prefix of the objects that reads are of."""
+    return f"stored-{cell.size.name}/"
 
 
-def _row(name: str, unit: str, values: list[float], yardstick: str, others: list[float]) -> Row:
-    """The medians of all rounds."""
-    value = statistics.median(values)
-    return row(
-        name,
-        value,
-        unit,
-        spread=(max(values) - min(values)) / value,
-        yardstick=yardstick,
-        yardstick_value=statistics.median(others),
-    )
+# --- memory, kernels -----------------------------------------------------------------------------
 
 
-# --- the event loop ------------------------------------------------------------------------------
+def _resident(subject: Subject) -> float | None:
+    return None if subject.pid is None else usage.resident_mib(subject.pid)
 
 
-def _mixed_load(served: Served) -> None:
-    """Large and small PUTs and GETs at once."""
-    large, small = SIZES[-1].size_bytes, SIZES[0].size_bytes
-    shared: dict[str, Any] = {"seconds": 2 * SECONDS}
-    plans = [
-        served.plan(method="PUT", size_bytes=large, connections=8, keys=256, first=1, **shared),
-        served.plan(method="GET", size_bytes=large, connections=8, keys=16, first=500, **shared),
-        served.plan(method="PUT", size_bytes=small, connections=8, keys=8192, first=1000, **shared),
-        served.plan(method="GET", size_bytes=small, connections=8, keys=64, first=9500, **shared),
+def _memory_rows(when: str, those: list[Subject], resident: list[float | None]) -> list[Row]:
+    ours = resident[0]
+    assert ours is not None
+    beside = [
+        (subject.label, value)
+        for subject, value in zip(those[1:], resident[1:], strict=True)
+        if value is not None
     ]
-    with ExitStack() as stack:
-        generators = [stack.enter_context(closing(Generator())) for _ in plans]
-        for plan, generator in zip(plans, generators, strict=True):
-            if plan.method == "GET":
-                stored = {"method": "PUT", "requests": plan.keys}
-                fields = {name: getattr(plan, name) for name in plan.__struct_fields__}
-                generator.run(Plan(**{**fields, **stored}))
-        for plan, generator in zip(plans, generators, strict=True):
-            generator.begin(plan)
-        for generator in generators:
-            generator.end()
-
-
-def _loop_lag_rows(served: Served) -> list[Row]:
-    found = re.search(r'msg="loop lag" max_ms=([0-9.]+) max_cpu_ms=([0-9.]+)', served.log)
-    if found is None:
-        raise RuntimeError(f"s3d did not report its loop's lag:\n{served.log[-2000:]}")
-    limit = [LOOP_LAG_MS_MAX]
     return [
-        _row("s3.loop_lag.max", "ms", [float(found[1])], "the limit", limit),
-        _row("s3.loop_lag.max_cpu", "ms", [float(found[2])], "the limit", limit),
+        medians_row(f"s3.memory.{when}", "MiB", [ours], label, [value])
+        for label, value in beside or [("400 MiB, the bound under load", 400.0)]
     ]
+
+
+def _kernel_rows(kernels: Kernels) -> list[Row]:
+    for _ in range(subjects.rounds()):
+        kernels.sample(signed=True)
+    copies = [rate / 1e6 for rate in kernels.samples["copy"]]
+    found = [
+        medians_row(
+            f"s3.yardstick.{name}", "MB/s", [one / 1e6 for one in rates], "memory copy", copies
+        )
+        for name, rates in kernels.samples.items()
+    ]
+    for cipher in ("aes-128-gcm", "aes-256-gcm"):
+        rate = openssl_speed(cipher)
+        if rate:
+            name = f"s3.yardstick.{cipher.replace('-', '')}"
+            found.append(medians_row(name, "MB/s", [rate / 1e6], "memory copy", copies))
+    return found

@@ -1,141 +1,131 @@
-"""PUT and GET of 10 MiB through three hosts: network namespaces, RS(2,1), a database of three.
+"""PUT and GET through three hosts: network namespaces, RS(2,1), a database of three, TLS.
 
-    s3.three_hosts.put, .get     MiB/s of object bytes, 8 clients of the first host
+    s3.three_hosts.put.10m, .get.10m   MiB/s of object bytes, 16 clients of the first host
+    s3.three_hosts.put.4k, .get.4k     requests a second
+    ....cpu                            CPU time of all three for one request
 
-Two thirds of a PUT's bytes, and on average as much of a GET's, cross hosts over QUIC. The yardstick
-is a second cluster that has stock aioquic for it (PREDASTORE_QUIC=aioquic); both take turns. Needs
-root; else it says so and gives no rows.
+Two thirds of a PUT's bytes, and on average as much of a GET's, cross hosts over QUIC. Beside it
+stands a second cluster, and both take turns: of the commit of BASE, or, without it, one that has
+stock aioquic for QUIC (PREDASTORE_QUIC=aioquic). Needs root; else it says so and gives no rows.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import statistics
-import subprocess
 import sys
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
-from benchmarks.load import ROOT, Generator, Plan
-from benchmarks.measure import Row, row
-from benchmarks.served import KEY_ID, PORT, SECRET, START_S, Served, command, scratch
-from tests.support.networks import Hosts, hosts_of_their_own, why_not
+from benchmarks import base, usage
+from benchmarks.base import Program
+from benchmarks.cells import SIZES, Cell
+from benchmarks.hosts import configuration, process, wait_ready
+from benchmarks.load import ROOT, Generator
+from benchmarks.measure import Row
+from benchmarks.s3_rows import Sample, Taken, rows_of
+from benchmarks.served import Served, command, scratch
+from benchmarks.subjects import OURS, rounds
+from benchmarks.usage import Cpu
+from tests.support.networks import hosts_of_their_own, why_not
 
 HOSTS: Final = 3
-ROUNDS: Final = 5
-SECONDS: Final = 3.0
-SIZE_BYTES: Final = 10 << 20
-CLIENTS: Final = 8
-STORED: Final = 16  # objects that GETs are of
-FRESH: Final = 512  # keys that a round of PUTs may use
-ENGINES: Final = {"mine": {}, "stock": {"PREDASTORE_QUIC": "aioquic"}}
+CODE: Final = (2, 1)
+CLIENTS: Final = 16
+WARM_S: Final = 0.3
+STOCK: Final = "stock aioquic in its place"
+
+
+@dataclass(frozen=True)
+class _Cell(Cell):
+    @property
+    def name(self) -> str:
+        return f"s3.three_hosts.{self.operation}.{self.size.name}"
+
+
+CELLS: Final = tuple(
+    _Cell(operation, SIZES[size], CLIENTS, tls=True)
+    for size in ("4k", "10m")
+    for operation in ("put", "get")
+)
 
 
 def rows() -> list[Row]:
     prefix = os.environ.get("BENCH", "")
-    names = {method: f"s3.three_hosts.{method.lower()}" for method in ("PUT", "GET")}
-    if not any(name.startswith(prefix) for name in names.values()):
-        return []
-    problem = why_not()
+    cells = [cell for cell in CELLS if cell.name.startswith(prefix)]
+    problem = why_not() if cells else ""
     if problem:
         print(f"s3.three_hosts: no rows, {problem}", file=sys.stderr)
+    if problem or not cells:
         return []
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    ours = Program(OURS, command(), ROOT)
+    other = base.wanted()
+    programs: list[tuple[Program, Mapping[str, str]]] = [(ours, {})]
+    programs.append(
+        (other, {})
+        if other
+        else (Program(STOCK, ours.command, ours.root), {"PREDASTORE_QUIC": "aioquic"})
+    )
+    found: list[Row] = []
     with contextlib.ExitStack() as stack:
         generator = stack.enter_context(contextlib.closing(Generator()))
-        clusters = {
-            engine: stack.enter_context(_cluster(environment))
-            for engine, environment in ENGINES.items()
-        }
-        for cluster in clusters.values():
-            generator.run(_plan(cluster, "PUT", first=0, requests=STORED))
-        for number in range(1, ROUNDS + 1):
-            for engine, cluster in clusters.items():
-                put = _plan(cluster, "PUT", first=number * FRESH, keys=FRESH, seconds=SECONDS)
-                get = _plan(cluster, "GET", first=0, keys=STORED, seconds=SECONDS)
-                found[engine, "PUT"].append(generator.run(put).mib_per_second)
-                found[engine, "GET"].append(generator.run(get).mib_per_second)
-    return [
-        _row(name, found["mine", method], found["stock", method]) for method, name in names.items()
+        clusters = [stack.enter_context(_cluster(*program)) for program in programs]
+        for cell in cells:
+            taken = [Taken(program.label) for program, _ in programs]
+            for cluster in clusters:
+                stored = _fields(cell, 0, method="PUT", requests=cell.size.stored, seconds=0.0)
+                generator.run(cluster[0].plan(**stored))
+            for number in range(1, rounds() + 1):
+                for cluster, samples in zip(clusters, taken, strict=True):
+                    samples.samples.append(_sample(generator, cell, cluster, number))
+            found += rows_of(cell, taken, [])
+    return found
+
+
+def _fields(cell: Cell, number: int, **more: Any) -> dict[str, Any]:
+    fresh = number and cell.operation == "put"
+    return {
+        "method": cell.operation.upper(),
+        "size_bytes": cell.size.size_bytes,
+        "connections": cell.clients,
+        "seconds": cell.size.seconds,
+        "warm_s": WARM_S,
+        "keys": cell.size.keys if fresh else cell.size.stored,
+        "prefix": f"{cell.name}.{number}/" if fresh else f"stored-{cell.size.name}/",
+    } | more
+
+
+def _sample(generator: Generator, cell: Cell, cluster: list[Served], number: int) -> Sample:
+    before = [usage.cpu(each.process.pid) for each in cluster]
+    report = generator.run(cluster[0].plan(**_fields(cell, number)))
+    used = [
+        usage.cpu(each.process.pid).since(then) for each, then in zip(cluster, before, strict=True)
     ]
-
-
-def _row(name: str, mine: list[float], stock: list[float]) -> Row:
-    value = statistics.median(mine)
-    return row(
-        name,
-        value,
-        "MiB/s",
-        spread=(max(mine) - min(mine)) / value,
-        yardstick="stock aioquic in its place",
-        yardstick_value=statistics.median(stock),
-    )
-
-
-def _plan(cluster: Served, method: str, **fields: float) -> Plan:
-    return cluster.plan(method=method, size_bytes=SIZE_BYTES, connections=CLIENTS, **fields)
+    whole = Cpu(sum(one.user_s for one in used), sum(one.system_s for one in used))
+    return Sample(report, whole)
 
 
 @contextlib.contextmanager
-def _cluster(environment: Mapping[str, str]) -> Iterator[Served]:
-    """Three processes, each on a host of its own; what is yielded is the first."""
+def _cluster(program: Program, environment: Mapping[str, str]) -> Iterator[list[Served]]:
+    """Three processes, each on a host of its own."""
     with scratch() as folder, hosts_of_their_own(HOSTS) as hosts, contextlib.ExitStack() as stack:
-        file = folder / "bench.toml"
-        file.write_text(_configuration(hosts))
+        nodes = [(host, 9991) for host in hosts.addresses]
+        text = configuration(hosts.addresses, nodes, CODE, tls=True)
         processes = [
-            stack.enter_context(_process(folder, hosts, number, file, environment))
+            stack.enter_context(
+                process(
+                    folder,
+                    hosts,
+                    number,
+                    program,
+                    text,
+                    tls=True,
+                    roles=["-node", str(number), "-db-node", str(number)],
+                    environment=environment,
+                )
+            )
             for number in range(1, HOSTS + 1)
         ]
-        _wait_ready(processes)
-        yield processes[0]
-
-
-@contextlib.contextmanager
-def _process(
-    folder: Path, hosts: Hosts, number: int, file: Path, environment: Mapping[str, str]
-) -> Iterator[Served]:
-    host = hosts.addresses[number - 1]
-    base_path = folder / f"data{number}"
-    roles = ["-node", str(number), "-db-node", str(number), "-host", host]
-    with (folder / "s3d.log").open("ab") as log:
-        process = subprocess.Popen(
-            [
-                *hosts.prefix(number),
-                *command(),
-                *("-config", str(file), "-base-path", str(base_path), *roles),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        )
-    try:
-        yield Served(folder, host, False, process)
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _configuration(hosts: Hosts) -> str:
-    text = f'backend = "distributed"\nport = {PORT}\ntls = false\n[rs]\ndata = 2\nparity = 1\n'
-    text += f'[[auth]]\naccess_key_id = "{KEY_ID}"\nsecret_access_key = "{SECRET}"\n'
-    for number, host in enumerate(hosts.addresses, 1):
-        text += f'[[db]]\nid = {number}\nhost = "{host}"\nport = 6660\n'
-        text += f'[[nodes]]\nid = {number}\nhost = "{host}"\nport = 9991\n'
-    return text + '[[buckets]]\nname = "bench"\n'
-
-
-def _wait_ready(processes: list[Served]) -> None:
-    deadline = time.monotonic() + START_S
-    while not all(process.ready() for process in processes):
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not ready in {START_S} s:\n{processes[0].log[-4000:]}")
-        time.sleep(0.05)
+        wait_ready(processes)
+        yield processes

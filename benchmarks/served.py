@@ -36,19 +36,27 @@ class Served:
     host: str
     tls: bool
     process: subprocess.Popen[bytes]
+    data: str = "data"  # below `folder`
 
     @property
     def ca(self) -> Path:
-        return self.folder / "data" / "tls" / "ca.pem"
+        return self.folder / self.data / "tls" / "ca.pem"
 
     @property
     def log(self) -> str:
         return (self.folder / "s3d.log").read_text("utf-8", "replace")
 
+    @property
+    def certificate(self) -> tuple[str, str] | None:
+        """The files of the certificate and of its key."""
+        made = self.folder / self.data / "tls"
+        return (str(made / "server.pem"), str(made / "server.key")) if self.tls else None
+
     def plan(self, **fields: Any) -> Plan:
         return Plan(
             host=self.host,
             port=PORT,
+            tls=self.tls,
             access_key_id=KEY_ID,
             secret_access_key=SECRET,
             ca=str(self.ca) if self.tls else "",
@@ -126,11 +134,13 @@ def s3d(
     tls: bool = False,
     environment: Mapping[str, str] | None = None,
     program: Sequence[str] | None = None,
+    root: Path = ROOT,
     poll_s: float = 0.05,
 ) -> Iterator[Served]:
     """`s3d` on plain HTTP, or with a generated certificate; with the bucket "bench".
 
-    `program`: what runs it, where that is not `command()`. Asked each `poll_s` if it is ready.
+    `program`: what runs it, where that is not `command()`; `root`: whose source that is. Asked each
+    `poll_s` if it is ready.
     """
     host = f"127.{random.randrange(10, 250)}.{random.randrange(1, 250)}.1"
     file = folder / "bench.toml"
@@ -144,7 +154,8 @@ def s3d(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root), **(environment or {})},
         )
     served = Served(folder, host, tls, process)
     try:

@@ -9,6 +9,7 @@ with a bad line hangs on the bridge by support.wire, which loses and delays.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import subprocess
@@ -16,10 +17,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+_NUMBERS = itertools.count(1)  # of those that this process made: their names must differ
+
 
 class Hosts:
     def __init__(self, count: int) -> None:
-        self._tag = f"p{os.getpid() % 100_000:x}{random.randrange(16):x}"
+        self._tag = f"p{os.getpid() % 100_000:x}{next(_NUMBERS):x}"
         net, link = random.randrange(1, 255), random.randrange(1, 255)
         self.addresses = [f"10.{net}.{link}.{n}" for n in range(1, count + 1)]
         self._links = [f"10.{net}.{255 - link}.{4 * n}" for n in range(1, count + 1)]
