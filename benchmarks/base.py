@@ -1,7 +1,7 @@
 """Another commit of this project, built beside this one: what BASE=<commit> is measured against.
 
 It is a worktree of git with a Python environment of its own, under ~/.cache/predastore-bench
-(BENCH_CACHE: elsewhere). It is built once, by its own Makefile, in some minutes; later runs find it.
+(BENCH_CACHE: elsewhere). It is built once, by its own Makefile, in some minutes.
 """
 
 from __future__ import annotations
