@@ -304,6 +304,17 @@ def anew(error: E) -> E:
     return made
 
 
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether the system had no descriptor, or no memory, left: nothing was done, and it may well
+    be done a little later."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno in _EXHAUSTED
+    )
+
+
 def reason(error: OSError) -> str:
     """Why, for people; never empty."""
     return error.strerror or str(error) or type(error).__name__

@@ -34,6 +34,9 @@ RING_WEIGHT_MAX: Final = 64.0  # 8,192 virtual nodes: building the ring stays qu
 # --- httpd ------------------------------------------------------------------------------------
 
 HTTP_CONNECTIONS_MAX: Final = 10_000  # more are answered 503; idle ones cost a few KiB each
+HTTP_ACCEPTS_AT_ONCE: Final = 64  # before other connections have their turn
+HTTP_ACCEPT_PAUSE_S: Final = 0.1  # without a descriptor left, until it is tried again
+HTTP_HANDSHAKE_TIMEOUT_S: Final = 10.0  # of TLS, from accept on
 HTTP_HEAD_BYTES_MAX: Final = 64 * KIB  # request line and header; S3 clients send 1 to 10 KiB
 HTTP_HEADERS_MAX: Final = 256  # fields in a request
 HTTP_URI_BYTES_MAX: Final = 16 * KIB  # a key of 1,024 bytes, encoded, and a presigned query

@@ -20,6 +20,7 @@ class Bounds:
     drain_bytes_max: int = limits.HTTP_DRAIN_BYTES_MAX
     linger_bytes_max: int = limits.HTTP_LINGER_BYTES_MAX
     linger_s: float = limits.HTTP_LINGER_S
+    handshake_timeout_s: float = limits.HTTP_HANDSHAKE_TIMEOUT_S
     head_timeout_s: float = limits.HTTP_HEAD_TIMEOUT_S
     idle_timeout_s: float = limits.HTTP_IDLE_TIMEOUT_S
     progress_timeout_s: float = limits.HTTP_PROGRESS_TIMEOUT_S

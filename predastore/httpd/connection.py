@@ -1,11 +1,5 @@
 """One connection: requests in order, one at a time, and what happens when a client misbehaves.
 
-    IDLE      waiting for a head (or the rest of one)
-    SERVING   a handler has a request; pipelined bytes wait, bounded, in `Inbound`
-    LINGER    the last answer is out; input is dropped for a moment, so that the answer is not
-              lost to a reset (closing with unread input resets a TCP connection)
-    CLOSED
-
 A connection goes on after a response when HTTP allows it and the rest of the request's body is
 small enough to be dropped. It ends after the response to any malformed request.
 
@@ -19,7 +13,6 @@ begins within `Bounds.linger_s`: a client that has gone altogether looks the sam
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 from collections.abc import AsyncIterator
 from random import getrandbits
@@ -34,6 +27,7 @@ from predastore.httpd.message import Done, ErrorHook, Handler, Request, Response
 from predastore.httpd.outbound import Outbound
 from predastore.httpd.progress import Progress
 from predastore.httpd.render import CONTINUE
+from predastore.httpd.states import State
 from predastore.httpd.wirebody import ChunkedBody, LengthBody, WireBody
 
 logger = logging.getLogger("predastore.httpd")
@@ -42,27 +36,19 @@ logger = logging.getLogger("predastore.httpd")
 GONE = 499  # the status of a request whose client went away before there was one
 
 
-class State(enum.IntEnum):
-    IDLE = 0
-    SERVING = 1
-    LINGER = 2
-    CLOSED = 3
-
-
 class Owner(Protocol):
     """What a connection needs of its server. `scratch`: shared room for one read."""
 
     loop: asyncio.AbstractEventLoop
     scratch: memoryview
 
-    def admit(self, connection: Connection) -> bool:
-        """Counts a connection in; False: there are too many, it is to be told so and closed."""
-
     def forget(self, connection: Connection) -> None: ...
 
 
 class Connection(asyncio.BufferedProtocol):
-    """The server's end of one connection. The server calls `tick`, `drain` and `abort`."""
+    """The server's end of one connection. The server calls `tick`, `drain` and `abort`.
+
+    `welcome`: False where there are too many; it is told so and closed."""
 
     _transport: asyncio.Transport
     _inbound: Inbound
@@ -76,8 +62,11 @@ class Connection(asyncio.BufferedProtocol):
         on_error: ErrorHook,
         bounds: Bounds,
         on_done: Done | None = None,
+        *,
+        welcome: bool = True,
     ) -> None:
         self._owner = owner
+        self._welcome = welcome
         self._handler = handler
         self._on_error = on_error
         self._on_done = on_done
@@ -85,7 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         self._bounds = bounds
         self._loop = owner.loop
         self._parser = HeadParser(bounds)
-        self._state = State.IDLE
+        self._state = State.OPENING
         self._since_s = self._loop.time()  # since when the state holds, or a head is being sent
         self._head_begun = False
         self._task: asyncio.Task[None] | None = None
@@ -111,7 +100,11 @@ class Connection(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("peername")
         self._remote = peer[0] if isinstance(peer, tuple) else ""
         self._secure = transport.get_extra_info("sslcontext") is not None
-        if not self._owner.admit(self):
+        self._state = State.IDLE
+        self._since_s = self._loop.time()
+        if self._draining:
+            self._close()
+        elif not self._welcome:
             self._refuse(HttpError(503, "too many connections"))
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -189,8 +182,13 @@ class Connection(asyncio.BufferedProtocol):
         if self._state is State.IDLE and not self._head_begun:
             self._close()
 
+    @property
+    def is_opening(self) -> bool:
+        return self._state is State.OPENING
+
     def abort(self) -> None:
-        if self._state is not State.CLOSED:
+        """Cuts it; one that is opening ends when it has opened, if it was drained."""
+        if self._state not in (State.OPENING, State.CLOSED):
             self._transport.abort()
 
     # --- requests

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
-from typing import Any
 
 from predastore.errors import HttpError, StartupError
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.connection import Connection
+from predastore.httpd.listener import Listener, bound
 from predastore.httpd.message import Done, ErrorHook, Handler, Request, Response
 from predastore.limits import KIB
 
+logger = logging.getLogger("predastore.httpd")
+
 _READ_BYTES = 256 * KIB
-_BACKLOG = 1024
 _ANSWERED_SHARE = 10  # one in so many connections over the bound still gets its 503
 
 
@@ -62,8 +64,9 @@ class Server:
         self._on_error = on_error
         self._on_done = on_done
         self._bounds = bounds or Bounds()
-        self._connections: set[Connection] = set()
-        self._listener: asyncio.Server | None = None
+        self._connections: set[Connection] = set()  # from accept on
+        self._opening: dict[Connection, asyncio.Task[None]] = {}
+        self._listener: Listener | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
 
@@ -74,25 +77,16 @@ class Server:
     async def start(self) -> None:
         """Begins to listen; StartupError where the address can not be had."""
         self.loop = asyncio.get_running_loop()
-        where: dict[str, Any] = {"host": self.host, "port": self.port}
-        if self._inherited is not None:
-            where = {"sock": self._inherited}
-        handshake_s = self._bounds.head_timeout_s if self._ssl_context else None
         try:
-            self._listener = await self.loop.create_server(
-                self._connection,
-                **where,
-                ssl=self._ssl_context,
-                backlog=_BACKLOG,
-                ssl_handshake_timeout=handshake_s,
-            )
+            sockets = [self._inherited] if self._inherited else await bound(self.host, self.port)
         except OSError as error:
             raise StartupError.because(
                 error,
                 f"can not listen on {self.host}:{self.port}: {error.strerror or error}; "
                 "stop what uses it, or choose another address",
             ) from error
-        self.port = self._listener.sockets[0].getsockname()[1]
+        self._listener = Listener(sockets, self._accepted)
+        self.port = self._listener.port
         self._timer = self.loop.call_later(self._bounds.tick_s, self._tick)
 
     async def drain(self, timeout_s: float) -> None:
@@ -103,6 +97,9 @@ class Server:
         self._listener = None
         for connection in list(self._connections):
             connection.drain()
+        if self._ssl_context is not None:  # none of these has asked for anything yet
+            for opening in list(self._opening.values()):
+                opening.cancel()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._emptied(), timeout_s)
         for connection in list(self._connections):
@@ -120,8 +117,39 @@ class Server:
             self._empty = self.loop.create_future()
             await self._empty
 
-    def _connection(self) -> Connection:
-        return Connection(self, self._handler, self._on_error, self._bounds, self._on_done)
+    def _accepted(self, accepted: socket.socket) -> None:
+        """Far beyond the bound connections are cut without an answer."""
+        count, count_max = len(self._connections), self._bounds.connections_max
+        if count > count_max + count_max // _ANSWERED_SHARE:
+            accepted.close()
+            return
+        connection = Connection(
+            self,
+            self._handler,
+            self._on_error,
+            self._bounds,
+            self._on_done,
+            welcome=count < count_max,
+        )
+        self._connections.add(connection)
+        self._opening[connection] = self.loop.create_task(self._open(connection, accepted))
+
+    async def _open(self, connection: Connection, accepted: socket.socket) -> None:
+        handshake_s = self._bounds.handshake_timeout_s if self._ssl_context else None
+        try:
+            await self.loop.connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=self._ssl_context,
+                ssl_handshake_timeout=handshake_s,
+            )
+        except (OSError, MemoryError) as error:  # those of TLS among them
+            logger.debug("a connection was not opened: %s", error)
+        finally:
+            del self._opening[connection]
+            if connection.is_opening:
+                accepted.close()
+                self.forget(connection)
 
     def _tick(self) -> None:
         self._timer = self.loop.call_later(self._bounds.tick_s, self._tick)
@@ -130,14 +158,6 @@ class Server:
             connection.tick(now_s)
 
     # --- what connections call
-
-    def admit(self, connection: Connection) -> bool:
-        """See connection.Owner. Far beyond the bound connections are cut without an answer."""
-        self._connections.add(connection)
-        count, count_max = len(self._connections), self._bounds.connections_max
-        if count > count_max + count_max // _ANSWERED_SHARE + 1:
-            connection.abort()
-        return count <= count_max
 
     def forget(self, connection: Connection) -> None:
         """See connection.Owner."""
