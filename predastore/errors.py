@@ -310,9 +310,8 @@ _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 def is_exhausted(error: BaseException) -> bool:
     """Whether the system had no descriptor, or no memory, left: nothing was done, and it may well
     be done a little later."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, OSError) and error.errno in _EXHAUSTED
-    )
+    number = getattr(error, "errno", None) or getattr(error, "code", None)  # that of lmdb's
+    return isinstance(error, MemoryError) or number in _EXHAUSTED
 
 
 def reason(error: OSError) -> str:

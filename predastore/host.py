@@ -24,6 +24,8 @@ from predastore import (
     certificates,
     credentials,
     daemon,
+    descriptors,
+    fs,
     joining,
     logs,
     looplag,
@@ -41,6 +43,7 @@ from predastore.errors import PredastoreError, StartupError, located
 from predastore.gauges import Gauges
 from predastore.limits import (
     DRAIN_MS_MAX,
+    EXHAUSTED_WAIT_S,
     READY_CHECK_MS,
     READY_LOG_MS,
     READY_POLL_MS,
@@ -56,6 +59,7 @@ def run(
 ) -> int:
     """Runs the parts that the flags name until a signal; the exit code. `reread`: what flags and
     file come to at a later time."""
+    descriptors.raise_limit()
     chosen = roles.choose(
         settings, node=node, db_only=db_only, db_node=db_node, is_local=roles.is_local
     )
@@ -119,6 +123,8 @@ async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Conf
         parts.telemetry = await stack.enter_async_context(telemetry.traced())
         with _started():
             await parts.open(stack)
+        fs.wait_for_descriptors(EXHAUSTED_WAIT_S)
+        stack.callback(fs.wait_for_descriptors, 0.0)
         # What start-up made stays: full collections need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -164,6 +170,7 @@ class Host:
                 settings.metrics_port,
                 lambda: parts.is_ready,
                 parts.write_obstacle,
+                parts.shares.side,
             )
             await server.start()
             stack.push_async_callback(server.close)

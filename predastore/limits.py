@@ -37,6 +37,7 @@ HTTP_CONNECTIONS_MAX: Final = 10_000  # more are answered 503; idle ones cost a 
 HTTP_ACCEPTS_AT_ONCE: Final = 64  # before other connections have their turn
 HTTP_ACCEPT_PAUSE_S: Final = 0.1  # without a descriptor left, until it is tried again
 HTTP_HANDSHAKE_TIMEOUT_S: Final = 10.0  # of TLS, from accept on
+HTTP_SIDE_CONNECTIONS_MAX: Final = 256  # to the REST API of a member, or where metrics are read
 HTTP_HEAD_BYTES_MAX: Final = 64 * KIB  # request line and header; S3 clients send 1 to 10 KiB
 HTTP_HEADERS_MAX: Final = 256  # fields in a request
 HTTP_URI_BYTES_MAX: Final = 16 * KIB  # a key of 1,024 bytes, encoded, and a presigned query
@@ -415,6 +416,15 @@ S3_READ_TRIES_MAX: Final = 8  # of an object that is replaced while it is looked
 
 # --- process ----------------------------------------------------------------------------------
 
+DESCRIPTORS_PROCESS: Final = 48  # of the process itself: logs, loop, threads, sockets, a reload
+DESCRIPTORS_NODE: Final = 14  # 7 that a shard node always has; a new segment, folders, upkeep
+DESCRIPTORS_MEMBER: Final = 16  # 6 that a member always has; a journal, a snapshot, a backup
+DESCRIPTORS_PEER: Final = 2  # its connection, and the one that is dialled when that is lost
+DESCRIPTORS_FILES_CONNECTION: Final = 3  # with plain files: its socket, and two files of a copy
+DESCRIPTORS_CONNECTIONS_MIN: Final = 8  # that a server takes, however few are left
+EXHAUSTED_PAUSE_S: Final = 0.1  # until something is tried again that lacked a descriptor, or memory
+EXHAUSTED_WAIT_S: Final = 3_600.0  # for which a node or a member waits for one, rather than fail
+EXHAUSTED_PUBLISH_S: Final = 10.0  # the same, of a plain file that is to be moved to its path
 DB_MEMBERS_MAX: Final = 7  # a larger Raft group only makes each commit wait for more disks
 # Cyclic garbage is rare here: a full collection in the usual rhythm held the loop for 15-38 ms.
 GC_THRESHOLDS: Final = (100_000, 50, 1_000)

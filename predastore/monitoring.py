@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from predastore import metrics
+from predastore.httpd.bounds import Bounds
 from predastore.httpd.message import Request, Response
 from predastore.httpd.server import Server
 from predastore.s3.server import asks_for_writes
@@ -28,6 +29,7 @@ def server(
     port: int,
     is_ready: Callable[[], bool],
     write_obstacle: Callable[[], Awaitable[str]],
+    bounds: Bounds | None = None,
 ) -> Server:
     """The listener, not yet started. `write_obstacle`: why nothing could be written now, or ""."""
 
@@ -46,4 +48,4 @@ def server(
             return Response(503 if said else 200, [_PLAIN], f"{said or 'ok'}\n".encode())
         return Response(404, [_PLAIN], b"there are /metrics, /health/live and /health/ready\n")
 
-    return Server(handle, host=host, port=port)
+    return Server(handle, host=host, port=port, bounds=bounds)

@@ -18,7 +18,7 @@ from typing import Final
 
 from predastore.config import Config
 from predastore.config.changes import KEYS, changes, row_changes
-from predastore.errors import ConfigError, PredastoreError
+from predastore.errors import ConfigError, PredastoreError, located
 from predastore.limits import RELOAD_NAMED_MAX
 
 # Made by a hook from settings that it has found good; run on the event loop, it can not fail.
@@ -61,6 +61,8 @@ class Reloader:
             return self._refuse(error.problems)
         except PredastoreError as error:
             return self._refuse([str(error)])
+        except OSError as error:
+            return self._refuse([located(error)])
         except Exception as error:
             _log.exception("reload failed")
             return self._refuse([f"{type(error).__name__}: {error}"])

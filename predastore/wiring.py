@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from predastore import certificates, credentials, daemon, rivals, roles
+from predastore import certificates, credentials, daemon, descriptors, rivals, roles
 from predastore.accesslog import AccessLog
 from predastore.backend.distributed import DistributedStore
 from predastore.backend.filesystem import FilesystemStore
@@ -39,7 +39,7 @@ from predastore.errors import (
     PredastoreError,
     StartupError,
 )
-from predastore.httpd.message import Done, Handler, Request
+from predastore.httpd.message import Done, Handler
 from predastore.httpd.server import Server
 from predastore.httpd.sigv4 import Verifier
 from predastore.node import server as node_server
@@ -82,6 +82,7 @@ class Parts:
         self.edited: EditedFile | None = None  # set by predastore.host
         self.telemetry: Telemetry | None = None  # set before `open` where requests are traced
         self.probes: list[Probe] = []  # of the metadata in this process: can it be read?
+        self.shares = descriptors.shares_of(settings, chosen)
         self._writes: Writes | None = None
         self._tls: certificates.Served | None = None
         self._known = credentials.Known(())
@@ -226,6 +227,7 @@ class Parts:
             node_id=row.id,
             cluster_id=credentials.cluster_id(self.settings),
             scrub_days=self.settings.cluster.scrub_days,
+            open_segments_max=self.shares.segments,
         )
         stack.push_async_callback(node.close)
         await node.start()
@@ -261,9 +263,14 @@ class Parts:
         known = credentials.Known(self._database_credentials(row))
         self._known_to_members.append((row, known))
         verifier = Verifier(known.find, region=self.settings.region, service="s3db")
-        context = self._tls.context if self._tls is not None else None
         server = rest.server(
-            client, member, verifier, host=row.listen_host, port=row.port, ssl_context=context
+            client,
+            member,
+            verifier,
+            host=row.listen_host,
+            port=row.port,
+            ssl_context=self._tls.context if self._tls is not None else None,
+            bounds=self.shares.side,
         )
         await server.start()
         stack.push_async_callback(server.close)
@@ -339,12 +346,11 @@ class Parts:
         assert self.objects is not None
         verifier = Verifier(self._known.find, region=settings.region, service="s3")
         listener = daemon.inherited()
-        key = credentials.token_key(self.keys.cluster)
         handler = S3Service(
             self.objects,
             verifier,
             region=settings.region,
-            token_key=key,
+            token_key=credentials.token_key(self.keys.cluster),
             domains=settings.domains,
             ready=lambda: self.is_ready,
             write_obstacle=self.write_obstacle,
@@ -363,6 +369,7 @@ class Parts:
             listener=listener,
             on_error=handler.on_error,
             on_done=on_done,
+            bounds=self.shares.s3,
         )
         await server.start()
         stack.push_async_callback(server.close)
@@ -381,14 +388,7 @@ class Parts:
             told.append(log.note)
         if self.telemetry is not None:
             told.append(self.telemetry.done)
-        if len(told) == 1:
-            return accounting.count
-
-        def done(request: Request, status: int, received: int, sent: int, seconds: float) -> None:
-            for tell in told:
-                tell(request, status, received, sent, seconds)
-
-        return done
+        return accounting.all_of(told)
 
     def _end(self, error: PredastoreError) -> None:
         if not self.failed.done():

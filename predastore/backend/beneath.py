@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from predastore import fs
+from predastore.errors import is_exhausted
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -100,7 +101,9 @@ class Beneath:
                 return stat.S_ISREG(os.lstat(name, dir_fd=parent).st_mode)
         except FileNotFoundError:
             return True
-        except OSError:
+        except OSError as error:
+            if is_exhausted(error):
+                raise
             return False
 
     def move(self, source: str, target: str) -> None:

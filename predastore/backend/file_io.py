@@ -12,7 +12,7 @@ from predastore._fast.crc import crc32c
 from predastore.backend.beneath import Beneath
 from predastore.backend.interface import DigestSink
 from predastore.backend.records import FileExtent
-from predastore.errors import NodeFull, ObjectUnreadable, StoreFailed
+from predastore.errors import NodeFull, ObjectUnreadable, Overloaded, StoreFailed, is_exhausted
 from predastore.limits import FILE_WRITEBACK_BYTES
 from predastore.syscalls import start_writeback
 
@@ -69,10 +69,12 @@ def crc_of(crcs: bytes, block: int) -> int:
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """OSError as NodeFull or StoreFailed."""
+    """OSError as NodeFull, Overloaded or StoreFailed."""
     try:
         yield
     except OSError as error:
+        if is_exhausted(error):
+            raise Overloaded(str(error)) from error
         if error.errno in _NO_ROOM:
             raise NodeFull("the disk is full") from error
         raise StoreFailed(f"the disk failed: {error}") from error
@@ -83,7 +85,9 @@ def looks_like(files: Beneath, extent: FileExtent) -> bool:
     are used again, and change when a base path is restored from a copy)."""
     try:
         descriptor = files.open(extent.path)
-    except OSError:
+    except OSError as error:
+        if is_exhausted(error):
+            raise
         return False
     try:
         if os.fstat(descriptor).st_size != extent.size:

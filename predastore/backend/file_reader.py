@@ -15,7 +15,7 @@ from predastore.backend.file_io import read_block
 from predastore.backend.interface import Buffer, Opened
 from predastore.backend.publication import Publication
 from predastore.backend.records import FileExtent
-from predastore.errors import ObjectUnreadable
+from predastore.errors import ObjectUnreadable, Overloaded, is_exhausted
 from predastore.limits import FILE_BLOCKS_AHEAD
 from predastore.threads import until_done
 
@@ -85,6 +85,8 @@ class FileReader:
         try:
             descriptor: int = await self._in_thread(self._open_first, places, extent, undo=os.close)
         except OSError as error:
+            if is_exhausted(error):
+                raise Overloaded(f"{extent.path}: {error.strerror}") from error
             raise ObjectUnreadable(f"{extent.path}: {error.strerror or error}") from error
         return descriptor
 

@@ -125,7 +125,7 @@ class FilesystemStore:
     ) -> Written:
         path = self.publication.begin(place, write_id)
         try:
-            descriptor = await self._create(path)
+            descriptor = await self._create(path, write_id)
             try:
                 writer = FileWriter(descriptor, digests)
                 await self._receive(source, size, writer)
@@ -134,15 +134,19 @@ class FilesystemStore:
                 await self._in_thread(os.close, descriptor)
             with disk_errors():
                 await self._sync_tmp[path.rpartition("/")[0]]()
-            chosen = await self.publication.choose(place, write_id)
+                chosen = await self.publication.choose(place, write_id)
         except BaseException:
             await asyncio.shield(self.publication.forget(write_id))
             raise
         return Written(FileExtent(chosen, write_id, size, FILE_BLOCK_BYTES, crcs, inode))
 
-    async def _create(self, path: str) -> int:
+    async def _create(self, path: str, write_id: bytes) -> int:
         with disk_errors():
-            return await self._in_thread(self._files.create, path, undo=os.close)
+            try:
+                return await self._in_thread(self._files.create, path, undo=os.close)
+            except OSError:
+                self.publication.not_begun(write_id)
+                raise
 
     async def _receive(self, source: Source, size: int, writer: FileWriter) -> None:
         """The body, one block being received while the one before is written."""

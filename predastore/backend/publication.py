@@ -32,8 +32,8 @@ from predastore.backend.records import (
     PartRecord,
 )
 from predastore.backend.state import GlobalState
-from predastore.errors import PredastoreError
-from predastore.limits import FILE_LOCKS
+from predastore.errors import PredastoreError, is_exhausted
+from predastore.limits import EXHAUSTED_PAUSE_S, EXHAUSTED_PUBLISH_S, FILE_LOCKS
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,10 @@ class Publication:
         self._in_tmp[write_id] = path
         return path
 
+    def not_begun(self, write_id: bytes) -> None:
+        """There is no file after all."""
+        del self._in_tmp[write_id]
+
     async def choose(self, place: Place, write_id: bytes) -> str:
         """The path that the file is to have; a plain one is reserved until it is published."""
         if place.upload_id:
@@ -89,7 +93,7 @@ class Publication:
             try:
                 if not await self._is_current(extent):
                     return
-                await self._in_thread(self._files.move, source, extent.path)
+                await self._patiently(self._files.move, source, extent.path)
             except (OSError, PredastoreError) as error:
                 logger.error(
                     "an object's file could not be moved to its path, or not durably",
@@ -100,6 +104,19 @@ class Publication:
             finally:
                 self._unreserve(extent.write_id)
             del self._in_tmp[extent.write_id]
+
+    async def _patiently(self, work: Callable[..., None], *arguments: str) -> None:
+        """Does it, for some time again and again while nothing but a descriptor lacks."""
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + EXHAUSTED_PUBLISH_S
+        while True:
+            try:
+                await self._in_thread(work, *arguments)
+                return
+            except OSError as error:
+                if not is_exhausted(error) or clock() > give_up_at:
+                    raise
+            await asyncio.sleep(EXHAUSTED_PAUSE_S)
 
     async def _is_there(self, source: str) -> bool:
         try:
@@ -114,7 +131,7 @@ class Publication:
         source = self._in_tmp.pop(write_id, None)
         self._unreserve(write_id)
         if source is not None:
-            await self._in_thread(self._files.remove, source)
+            await self._patiently(self._files.remove, source)
 
     async def release(self, extent: FileExtent) -> None:
         """Removes the file of a version that was replaced or deleted, unless the path has gone

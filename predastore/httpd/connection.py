@@ -19,7 +19,7 @@ from random import getrandbits
 from time import perf_counter
 from typing import Protocol, cast
 
-from predastore.errors import BodyMismatch, HttpError
+from predastore.errors import BodyMismatch, HttpError, is_exhausted
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.head import ABSENT, CHUNKED, Head, HeadParser
 from predastore.httpd.inbound import Inbound
@@ -31,7 +31,6 @@ from predastore.httpd.states import State
 from predastore.httpd.wirebody import ChunkedBody, LengthBody, WireBody
 
 logger = logging.getLogger("predastore.httpd")
-
 
 GONE = 499  # the status of a request whose client went away before there was one
 
@@ -325,7 +324,10 @@ class Connection(asyncio.BufferedProtocol):
             return self._on_error(request, error), error.close
         except BodyMismatch as error:
             return self._on_error(request, HttpError(400, str(error))), True
-        except Exception:
+        except Exception as error:
+            if is_exhausted(error):
+                short = HttpError(503, "no descriptor or memory is left just now", close=False)
+                return self._on_error(request, short), False
             logger.exception("request failed", extra={"request_id": request.id})
             return self._on_error(request, HttpError(500, "internal error", close=False)), False
 

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import socket
 import ssl
+from functools import partial
 
 from predastore.errors import HttpError, StartupError
 from predastore.httpd.bounds import Bounds
@@ -78,7 +79,8 @@ class Server:
         """Begins to listen; StartupError where the address can not be had."""
         self.loop = asyncio.get_running_loop()
         try:
-            sockets = [self._inherited] if self._inherited else await bound(self.host, self.port)
+            given = self._inherited
+            sockets = await bound(self.host, self.port) if given is None else [given]
         except OSError as error:
             raise StartupError.because(
                 error,
@@ -132,24 +134,29 @@ class Server:
             welcome=count < count_max,
         )
         self._connections.add(connection)
-        self._opening[connection] = self.loop.create_task(self._open(connection, accepted))
+        opening = self.loop.create_task(self._open(connection, accepted))
+        self._opening[connection] = opening
+        # Not in the task, which never begins where it is cancelled soon enough.
+        opening.add_done_callback(partial(self._opened, connection, accepted))
 
     async def _open(self, connection: Connection, accepted: socket.socket) -> None:
         handshake_s = self._bounds.handshake_timeout_s if self._ssl_context else None
-        try:
-            await self.loop.connect_accepted_socket(
-                lambda: connection,
-                accepted,
-                ssl=self._ssl_context,
-                ssl_handshake_timeout=handshake_s,
-            )
-        except (OSError, MemoryError) as error:  # those of TLS among them
-            logger.debug("a connection was not opened: %s", error)
-        finally:
-            del self._opening[connection]
-            if connection.is_opening:
-                accepted.close()
-                self.forget(connection)
+        await self.loop.connect_accepted_socket(
+            lambda: connection,
+            accepted,
+            ssl=self._ssl_context,
+            ssl_handshake_timeout=handshake_s,
+        )
+
+    def _opened(
+        self, connection: Connection, accepted: socket.socket, opening: asyncio.Task[None]
+    ) -> None:
+        del self._opening[connection]
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            logger.debug("a connection was not opened: %s", error)  # its client broke TLS, say
+        if connection.is_opening:
+            accepted.close()
+            self.forget(connection)
 
     def _tick(self) -> None:
         self._timer = self.loop.call_later(self._bounds.tick_s, self._tick)

@@ -1,11 +1,11 @@
 """The states of a connection.
 
-    OPENING   accepted; TLS, if any, is not there yet
-    IDLE      waiting for a head (or the rest of one)
-    SERVING   a handler has a request; pipelined bytes wait, bounded, in `Inbound`
-    LINGER    the last answer is out; input is dropped for a moment, so that the answer is not
-              lost to a reset (closing with unread input resets a TCP connection)
-    CLOSED
+OPENING   accepted; TLS, if any, is not there yet
+IDLE      waiting for a head (or the rest of one)
+SERVING   a handler has a request; pipelined bytes wait, bounded, in `Inbound`
+LINGER    the last answer is out; input is dropped for a moment, so that the answer is not
+          lost to a reset (closing with unread input resets a TCP connection)
+CLOSED
 """
 
 from __future__ import annotations

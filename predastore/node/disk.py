@@ -53,18 +53,18 @@ class RealDisk:
     """The operating system's."""
 
     def create(self, path: Path) -> int:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        return fs.opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
     def open(self, path: Path) -> int:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return fs.opened(path, os.O_RDWR)
 
     def write(self, descriptor: int, pieces: Sequence[Buffer], offset: int) -> None:
         total = sum(len(piece) for piece in pieces)
-        done = os.pwritev(descriptor, pieces, offset)
+        done = fs.patiently(os.pwritev, descriptor, pieces, offset)
         while done < total:
             # Rare: a signal, or a disk that is nearly full.
             rest = b"".join(pieces)
-            done += os.pwrite(descriptor, memoryview(rest)[done:], offset + done)
+            done += fs.patiently(os.pwrite, descriptor, memoryview(rest)[done:], offset + done)
 
     def start_writeback(self, descriptor: int, offset: int, length: int) -> None:
         syscalls.start_writeback(descriptor, offset, length)

@@ -33,7 +33,7 @@ import lmdb
 import msgspec
 
 from predastore import lmdbfile
-from predastore.errors import FormatError, NodeFull, StoreFailed
+from predastore.errors import FormatError, NodeFull, Overloaded, StoreFailed, is_exhausted
 from predastore.limits import (
     NODE_INDEX_LAYER_BYTES_MAX,
     NODE_INDEX_LAYER_SHARDS_MAX,
@@ -266,7 +266,7 @@ class Index:
                             transaction.delete(key, db=table)
                         else:
                             transaction.put(key, lmdbfile.sealed(key, value), db=table)
-        except lmdb.DiskError as error:
+        except (lmdb.DiskError, lmdb.MemoryError) as error:
             raise NodeFull(f"no room for the node's index: {error}") from error
         except (lmdb.Error, OSError) as error:
             raise StoreFailed(f"the node's index can not be written: {error}") from error
@@ -283,7 +283,9 @@ def _moved(old: bytes | None, entry: bytes | None, stripes: frozenset[int]) -> l
     return [stripe for stripe in stripes if location(old, stripe) != location(entry, stripe)]
 
 
-def _unreadable(error: lmdb.Error) -> StoreFailed:
+def _unreadable(error: lmdb.Error) -> StoreFailed | Overloaded:
+    if is_exhausted(error):
+        return Overloaded(f"the node's index can not be read now: {error}")
     return StoreFailed(
         f"the node's index can not be read ({error}); stop the node, delete its index folder, and "
         "start it: the index is built again from the segments"

@@ -17,7 +17,7 @@ from mmap import mmap
 from pathlib import Path
 
 from predastore._fast.frame import READ_OK, READ_WOULD_BLOCK, read_block
-from predastore.errors import ShardCorrupt
+from predastore.errors import ShardCorrupt, is_exhausted
 from predastore.limits import (
     NODE_OPEN_SEGMENTS_MAX,
     NODE_READ_BUFFERS_MAX,
@@ -75,8 +75,10 @@ def _threads() -> ThreadPoolExecutor:
 class Reader:
     """For one event loop."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files_max: int = NODE_OPEN_SEGMENTS_MAX) -> None:
+        """`files_max`: kept open."""
         self._folder = folder
+        self._files_max = files_max
         self._files: OrderedDict[int, _File] = OrderedDict()
         self._buffers = BufferPool()
         self._budget = Budget(NODE_READ_BYTES_MAX, NODE_READS_WAITING_MAX)
@@ -112,7 +114,7 @@ class Reader:
         if os.fstat(file.descriptor).st_nlink == 0:
             return  # `forget` came before: its space is to be free
         self._files.setdefault(segment, file)
-        while len(self._files) > NODE_OPEN_SEGMENTS_MAX:
+        while len(self._files) > self._files_max:
             self._files.popitem(last=False)
 
     def forget(self, segments: list[int]) -> None:
@@ -129,6 +131,8 @@ def _read(file: _File, place: Location, block: memoryview, *, nowait: bool) -> b
     try:
         state = read_block(file.descriptor, place.payload_offset, block, place.crc, nowait)
     except OSError as error:
+        if is_exhausted(error):
+            raise
         raise ShardCorrupt(f"{_show(place)} can not be read: {error}") from error
     if state not in (READ_OK, READ_WOULD_BLOCK):
         raise ShardCorrupt(f"{_show(place)} does not match its CRC")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from predastore.errors import PredastoreError, StoreFailed
-from predastore.limits import NODE_OPEN_RETRY_MS
+from predastore.limits import NODE_OPEN_RETRY_MS, NODE_OPEN_SEGMENTS_MAX
 from predastore.node.messages import NodeStatus
 from predastore.node.store import Store
 
@@ -31,6 +31,7 @@ class RunningNode:
         node_id: int,
         cluster_id: bytes,
         scrub_days: float,
+        open_segments_max: int = NODE_OPEN_SEGMENTS_MAX,
         retry_ms: int = NODE_OPEN_RETRY_MS,
     ) -> None:
         self.node_id = node_id
@@ -38,6 +39,7 @@ class RunningNode:
         self._path = path
         self._cluster_id = cluster_id
         self._scrub_days = scrub_days
+        self._open_segments_max = open_segments_max
         self._retry_s = retry_ms / 1000
         self._store: Store | None = None
         self._retrying: asyncio.Task[None] | None = None
@@ -85,6 +87,7 @@ class RunningNode:
                 node_id=self.node_id,
                 cluster_id=self._cluster_id,
                 scrub_days=self._scrub_days,
+                open_segments_max=self._open_segments_max,
             )
             self.error = None
         except Exception as error:
@@ -99,3 +102,4 @@ class RunningNode:
                     },
                     exc_info=None if isinstance(error, PredastoreError | OSError) else error,
                 )
+            error.__traceback__ = None  # it is kept, and its frames are not

@@ -35,6 +35,7 @@ from predastore.errors import (
 from predastore.limits import (
     BLOCK_BYTES_MAX,
     NODE_DELETE_REFS_MAX,
+    NODE_OPEN_SEGMENTS_MAX,
     NODE_RESERVE_BYTES,
     NODE_SCRUB_DAYS_DEFAULT,
     NODE_SEGMENT_BYTES_DEFAULT,
@@ -93,6 +94,7 @@ class Store:
         segment_bytes_max: int,
         reserve_bytes: int,
         scrub_days: float,
+        open_segments_max: int,
     ) -> None:
         folder = path / SEGMENTS
         self.node_id = opened.node_id
@@ -103,7 +105,7 @@ class Store:
         self._disk = opened.disk
         self._reserve_bytes = reserve_bytes
         self._index = opened.index
-        self._reader = Reader(folder)
+        self._reader = Reader(folder, open_segments_max)
         self._corrupt_reads = 0
         self._closed = False
         log = Log(
@@ -152,6 +154,7 @@ class Store:
         reserve_bytes: int = NODE_RESERVE_BYTES,
         disk: Disk | None = None,
         scrub_days: float = NODE_SCRUB_DAYS_DEFAULT,
+        open_segments_max: int = NODE_OPEN_SEGMENTS_MAX,
         upkeep: bool = True,
     ) -> Store:
         """The store in a directory, made if there is none, recovered if it was not closed.
@@ -171,6 +174,7 @@ class Store:
             segment_bytes_max=segment_bytes_max,
             reserve_bytes=reserve_bytes,
             scrub_days=scrub_days,
+            open_segments_max=open_segments_max,
         )
         if upkeep:
             store._upkeep.start()

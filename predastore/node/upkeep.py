@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from predastore.errors import NodeFull, Overloaded, StoreFailed
+from predastore.errors import NodeFull, Overloaded, StoreFailed, is_exhausted
 from predastore.limits import NODE_SAY_S, NODE_UPKEEP_S
 from predastore.node.compaction import Compactor
 from predastore.node.index import Index
@@ -74,5 +74,7 @@ class Upkeep:
                     pass
             except (NodeFull, StoreFailed, Overloaded):
                 continue  # its time comes when there is room again
-            except Exception:
+            except Exception as error:
+                if is_exhausted(error):
+                    continue
                 logger.exception("upkeep failed", extra={"node": self._node_id})

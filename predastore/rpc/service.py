@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from predastore import tracing
-from predastore.errors import PredastoreError, RemoteFailure
+from predastore.errors import Overloaded, PredastoreError, RemoteFailure, RpcError, is_exhausted
 from predastore.rpc.framing import Buffer
 
 logger = logging.getLogger(__name__)
@@ -172,6 +172,8 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _failed(name: str, context: CallContext, error: Exception) -> RemoteFailure:
+def _failed(name: str, context: CallContext, error: Exception) -> RpcError:
+    if is_exhausted(error):
+        return Overloaded(f"{name}: {error}")
     logger.exception("rpc handler failed", extra={"method": name, "peer": context.peer})
     return RemoteFailure(f"{name}: {type(error).__name__}: {error}")

@@ -6,10 +6,11 @@ A request that was refused before its operation was known (no route, a wrong sig
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from predastore import metrics
-from predastore.httpd.message import Request
+from predastore.httpd.message import Done, Request
 from predastore.metrics import Histogram, Number
 
 UNROUTED: Final = "Unrouted"
@@ -61,6 +62,18 @@ def count(request: Request, status: int, received: int, sent: int, seconds: floa
     found.seconds.observe(seconds)
     found.received.value += received
     found.sent.value += sent
+
+
+def all_of(told: Sequence[Done]) -> Done:
+    """Tells each of them."""
+    if len(told) == 1:
+        return told[0]
+
+    def done(request: Request, status: int, received: int, sent: int, seconds: float) -> None:
+        for tell in told:
+            tell(request, status, received, sent, seconds)
+
+    return done
 
 
 def count_error(code: str) -> None:

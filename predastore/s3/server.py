@@ -34,7 +34,14 @@ from urllib.parse import unquote_to_bytes
 
 from predastore import metrics
 from predastore.backend.objects import Objects
-from predastore.errors import BodyMismatch, HttpError, PredastoreError, S3Error
+from predastore.errors import (
+    BodyMismatch,
+    HttpError,
+    Overloaded,
+    PredastoreError,
+    S3Error,
+    is_exhausted,
+)
 from predastore.httpd.message import Request, Response
 from predastore.httpd.sigv4 import Verifier
 from predastore.s3 import accounting
@@ -121,7 +128,9 @@ class S3Service:
             answer = await self._answer(request)
         except PredastoreError as error:
             return self._failed(request, error)
-        except Exception:
+        except Exception as error:
+            if is_exhausted(error):
+                return self._failed(request, Overloaded(str(error)))
             _log.exception("request failed", extra={"request_id": request.id})
             return self._error(request, S3Error("InternalError"))
         answer.headers.append(("x-amz-request-id", request.id))

@@ -128,7 +128,7 @@ def begin(store: Store, directory: Path, cluster_id: bytes) -> Backup:
     """Copy the state of this moment; NodeFull where there is no room for it in `directory`."""
     path = directory / TEMPORARY
     index = store.snapshot_to(path)
-    file = FileIO(path)
+    file: FileIO = fs.patiently(FileIO, path)
     path.unlink()
     size = os.fstat(file.fileno()).st_size
     return Backup(Header(cluster_id, index, int(time.time() * 1000), size), file)

@@ -60,10 +60,12 @@ class Pending:
 
 
 class Checkpoints:
-    """Those of one open store. The last is pinned as long as the environment is open."""
+    """Those of one open store. The last is pinned as long as the environment is open. The store's
+    file stays open, too: for want of a descriptor no commit has to wait for a checkpoint."""
 
     def __init__(self, file: Path, last: Checkpoint | None) -> None:
         """`last`: what `file` was brought back to, if it was; it is pinned by `begin` only."""
+        self.descriptor = fs.opened(file, os.O_RDONLY)
         self.file = file
         self._path = file.with_name(FILE_NAME)
         self._last = last
@@ -77,7 +79,9 @@ class Checkpoints:
         """Of the present commit; nobody writes meanwhile. Then sync `env`, and `finish`."""
         page_bytes = env.stat()["psize"]
         sequence = 0 if self._last is None else self._last.sequence + 1
-        pages = _first_pages(self.file, _META_PAGES * page_bytes)
+        pages = os.pread(self.descriptor, _META_PAGES * page_bytes, 0)
+        if len(pages) != _META_PAGES * page_bytes:
+            raise CorruptData(f"{self.file}: cut short: it has only {len(pages)} bytes")
         return Pending(Checkpoint(sequence, applied_index, pages), env.begin())
 
     def finish(self, pending: Pending) -> None:
@@ -100,11 +104,18 @@ class Checkpoints:
         self._pin = env.begin()
 
 
+def close(checkpoints: Checkpoints | None) -> None:
+    """The environment is closed, or is about to be."""
+    if checkpoints is not None and checkpoints.descriptor >= 0:
+        os.close(checkpoints.descriptor)
+        checkpoints.descriptor = -1
+
+
 def load(file: Path) -> Checkpoint | None:
     """The last checkpoint of a store's file; None: nothing was written to it unsynced."""
     path = file.with_name(FILE_NAME)
     try:
-        data = path.read_bytes()
+        data = fs.patiently(path.read_bytes)
     except FileNotFoundError:
         return None
     half = len(data) // _SLOTS
@@ -121,7 +132,7 @@ def load(file: Path) -> Checkpoint | None:
 
 def restore(file: Path, checkpoint: Checkpoint) -> None:
     """Bring `file`, which nobody has open, back to `checkpoint`, durably."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+    descriptor = fs.opened(file, os.O_WRONLY)
     try:
         os.pwrite(descriptor, checkpoint.pages, 0)
         os.fsync(descriptor)
@@ -137,17 +148,6 @@ def remove(file: Path) -> None:
         fs.sync(path.parent)
 
 
-def _first_pages(file: Path, size_bytes: int) -> bytes:
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        pages = os.pread(descriptor, size_bytes, 0)
-    finally:
-        os.close(descriptor)
-    if len(pages) != size_bytes:
-        raise CorruptData(f"{file}: cut short: it has only {len(pages)} bytes")
-    return pages
-
-
 def _create(path: Path, checkpoint: Checkpoint) -> None:
     """The file appears under its name, durably, when it is whole."""
     slot = pack(checkpoint)
@@ -157,7 +157,7 @@ def _create(path: Path, checkpoint: Checkpoint) -> None:
 def _overwrite(path: Path, checkpoint: Checkpoint) -> None:
     """Replace the older of the two, durably."""
     slot = pack(checkpoint)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    descriptor = fs.opened(path, os.O_WRONLY)
     try:
         offset = checkpoint.sequence % _SLOTS * len(slot)
         while slot:

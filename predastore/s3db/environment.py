@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,7 @@ from predastore.s3db.clock import ClusterTime
 from predastore.s3db.raft.messages import BASE_LEVEL
 
 FORMAT: Final = 1
+NO_ROOM: Final = (lmdb.DiskError, lmdb.MemoryError)  # after which nothing of a write was done
 
 _FORMAT_KEY: Final = b"format"
 _APPLIED_KEY: Final = b"applied"
@@ -192,20 +194,24 @@ def _open(
     lock: bool = True,
 ) -> lmdb.Environment:
     if file.exists():
-        lmdbfile.check(file)
+        fs.patiently(lmdbfile.check, file)
     try:
-        return lmdb.open(
-            os.fspath(file),
-            subdir=False,
-            map_size=map_bytes,
-            sync=sync,
-            readonly=readonly,
-            mode=_MODE,
-            lock=lock and not readonly,
-            max_dbs=TABLES_MAX + len(_INTERNAL),
-            max_readers=STORE_READERS_MAX,
-            max_spare_txns=8,
+        opened: lmdb.Environment = fs.patiently(
+            partial(
+                lmdb.open,
+                os.fspath(file),
+                subdir=False,
+                map_size=map_bytes,
+                sync=sync,
+                readonly=readonly,
+                mode=_MODE,
+                lock=lock and not readonly,
+                max_dbs=TABLES_MAX + len(_INTERNAL),
+                max_readers=STORE_READERS_MAX,
+                max_spare_txns=8,
+            )
         )
+        return opened
     except lmdb.Error as error:
         if not lmdbfile.is_damage(error):
             raise StoreFailed(f"{file}: it can not be opened now: {error}") from error

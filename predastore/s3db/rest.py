@@ -66,6 +66,7 @@ from predastore.errors import (
     SignatureError,
     TooLarge,
 )
+from predastore.httpd.bounds import Bounds
 from predastore.httpd.message import Request, Response
 from predastore.httpd.server import Server
 from predastore.httpd.sigv4 import Verifier
@@ -262,10 +263,18 @@ def server(
     host: str,
     port: int,
     ssl_context: ssl.SSLContext | None,
+    bounds: Bounds | None = None,
 ) -> Server:
     """The REST server of `member`, not yet started."""
     handler = RestService(client, member, verifier)
-    return Server(handler.handle, host=host, port=port, ssl_context=ssl_context, on_error=on_error)
+    return Server(
+        handler.handle,
+        host=host,
+        port=port,
+        ssl_context=ssl_context,
+        on_error=on_error,
+        bounds=bounds,
+    )
 
 
 def on_error(_: Request | None, error: HttpError) -> Response:

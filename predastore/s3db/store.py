@@ -101,7 +101,7 @@ class Store(StoreReader):
                     return self._apply_once(entries)
                 except lmdb.MapFullError:
                     map_bytes = self._environment.env.info()["map_size"]
-                except lmdb.DiskError as error:
+                except environment.NO_ROOM as error:
                     raise NodeFull(f"{self._file}: {error}") from error
                 except lmdb.Error as error:
                     raise self._failed(error) from error
@@ -114,7 +114,7 @@ class Store(StoreReader):
         try:
             self._check_writable()
             return self._apply_once(entries)
-        except (lmdb.MapFullError, lmdb.DiskError):
+        except (lmdb.MapFullError, *environment.NO_ROOM):
             return None
         except lmdb.Error as error:
             raise self._failed(error) from error
@@ -280,6 +280,7 @@ class Store(StoreReader):
             raise self._failed(error) from error
         finally:
             env.close()
+            checkpoint.close(self._checkpoints)
         if not self._failure:
             checkpoint.remove(self._file)
 

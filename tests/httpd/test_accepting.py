@@ -15,6 +15,7 @@ import pytest
 from predastore import certificates
 from predastore.httpd import listener as listener_module
 from predastore.httpd.bounds import Bounds
+from predastore.httpd.message import Request, Response
 from support.waiting import eventually_async
 
 _GET = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
@@ -141,3 +142,40 @@ def test_who_comes_while_no_descriptor_is_left_is_served_when_there_is_one(
         assert (await (await http.connect()).exchange(_GET)).status == 200
 
     http.run(scenario, listener=short)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_handler_that_lacks_a_descriptor_is_answered_for_with_503(http: Any, code: int) -> None:
+    async def short(request: Request) -> Response:
+        raise OSError(code, "no more")
+
+    async def scenario() -> None:
+        client = await http.connect()
+        assert (await client.exchange(_GET)).status == 503
+        assert (await client.exchange(_GET)).status == 503, "the connection goes on"
+
+    http.run(scenario, short)
+
+
+def test_draining_does_not_wait_for_who_is_accepted_in_the_same_turn(
+    http: Any, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    short = Short()
+    short.bind(("127.0.0.1", 0))
+    short.listen()
+    draining: list[asyncio.Task[None]] = []
+
+    def drain() -> int:
+        if not draining:
+            draining.append(asyncio.ensure_future(http.server.drain(20.0)))
+        return 0
+
+    short.left = drain
+
+    async def scenario() -> None:
+        client = await http.connect()
+        await eventually_async(lambda: draining)
+        await asyncio.wait_for(draining[0], 5.0)
+        assert await client.closed() == b""
+
+    http.run(scenario, listener=short, ssl_context=contexts[0])

@@ -570,12 +570,11 @@ def test_reads_of_many_sizes_do_not_share_buffers(tmp_path: Path) -> None:
     run(main())
 
 
-def test_open_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("predastore.node.reader.NODE_OPEN_SEGMENTS_MAX", 2)
+def test_open_files_are_bounded(tmp_path: Path) -> None:
     shards = {ref_of(n): block_of(n, 40_000) for n in range(30)}
 
     async def main() -> None:
-        async with opened(tmp_path, segment_bytes_max=100 * KIB) as store:
+        async with opened(tmp_path, segment_bytes_max=100 * KIB, open_segments_max=2) as store:
             for ref, block in shards.items():
                 await put(store, ref, block)
             assert len(segments(tmp_path)) > 10

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
 
 import msgspec
 import pytest
-from rpc_world import WORLDS, Answer, Ask, Handlers, endpoint, expect, quic_world, run, server
+from rpc_world import (
+    WORLDS,
+    Answer,
+    Ask,
+    Handlers,
+    endpoint,
+    expect,
+    quic_world,
+    run,
+    server,
+    succeeds,
+)
 
 from predastore import rpc
 from predastore.errors import (
@@ -23,6 +35,7 @@ from predastore.errors import (
 from predastore.limits import RPC_PAYLOAD_BYTES_MAX
 from predastore.rpc import CallContext, Endpoint, Method, Reply, peers
 from predastore.rpc.admission import Admission
+from support.descriptors import no_descriptors
 from support.waiting import eventually_async
 
 MIB = 1024 * 1024
@@ -297,3 +310,27 @@ def test_the_public_names_are_these() -> None:
         "self_signed",
     ]
     assert rpc.Endpoint is Endpoint
+
+
+@both
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_handler_that_lacks_a_descriptor_is_overloaded(transport: str, code: int) -> None:
+    async def short(ask: Ask, payload: memoryview, context: CallContext) -> Reply:
+        raise OSError(code, "no more")
+
+    async def test() -> None:
+        async with WORLDS[transport]() as world:
+            world.server.serve("node/1", {"test.short": Method(Ask, Answer, short, 0)})
+            await expect(Overloaded, world.ask("test.short"))
+
+    run(test())
+
+
+def test_a_peer_is_dialled_once_there_is_a_descriptor_for_it() -> None:
+    async def test() -> None:
+        async with quic_world() as world:
+            with no_descriptors():
+                await expect(PeerUnreachable, world.ask("test.echo", timeout_ms=3_000))
+            await succeeds(world)
+
+    run(test())

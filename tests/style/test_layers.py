@@ -42,6 +42,7 @@ LAYERS = (
             "banner",
             "looplag",
             "memory",
+            "descriptors",
         ),
         *(
             "flags",
@@ -66,7 +67,7 @@ BESIDE = {
     "syscalls": {"errors", "limits"},
     "failpoints": set(),
     "threads": set(),
-    "fs": set(),
+    "fs": {"errors", "limits"},
     "lmdbfile": {"errors"},
     "errors": set(),
     "metrics": {"limits"},
@@ -86,6 +87,7 @@ BESIDE = {
     "certificates": set(),
     "roles": set(),
     "daemon": set(),
+    "descriptors": {"roles"},
     "looplag": set(),
     "memory": set(),
     "banner": {"roles"},
@@ -96,11 +98,12 @@ BESIDE = {
     "wiring": {
         *("credentials", "certificates", "roles", "daemon"),
         *("reload", "edited", "watchdog", "accesslog", "telemetry"),
-        *("discovery", "readiness", "rivals"),
+        *("discovery", "readiness", "rivals", "descriptors"),
     },
     "host": {
         "advice",
         "wiring",
+        "descriptors",
         "credentials",
         "joining",
         "certificates",

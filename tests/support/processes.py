@@ -44,12 +44,14 @@ def fresh_network() -> str:
 
 @dataclass
 class S3d:
-    """One process. `host` is where its S3 endpoint listens."""
+    """One process. `host` is where its S3 endpoint listens. `ulimit`: options of the shell's, under
+    which it is started."""
 
     base_path: Path
     host: str
     arguments: Sequence[str]
     name: str = "s3d"
+    ulimit: str = ""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -71,6 +73,8 @@ class S3d:
     def start(self, *, ready: bool = True) -> S3d:
         folder = self.base_path.parent
         command = [*s3d_command(), "-host", self.host, *self.arguments]
+        if self.ulimit:
+            command = ["sh", "-c", f'ulimit {self.ulimit} && exec "$@"', "sh", *command]
         with (
             (folder / f"{self.name}.stdout").open("ab") as out,
             (folder / f"{self.name}.stderr").open("ab") as err,
@@ -172,7 +176,7 @@ class S3d:
 
 
 @contextlib.contextmanager
-def development(folder: Path, *arguments: str) -> Iterator[S3d]:
+def development(folder: Path, *arguments: str, ulimit: str = "") -> Iterator[S3d]:
     """One process with five nodes and an embedded database, as `make run` starts it."""
     network = fresh_network()
     rows = "".join(
@@ -181,7 +185,7 @@ def development(folder: Path, *arguments: str) -> Iterator[S3d]:
     database = f'[[db]]\nid = 1\nhost = "{network}.1"\nport = 6660\n'
     file = folder / "dev.toml"
     file.write_text(f'backend = "distributed"\n{rows}{database}')
-    server = S3d(folder / "data", f"{network}.1", ["-config", str(file), *arguments])
+    server = S3d(folder / "data", f"{network}.1", ["-config", str(file), *arguments], ulimit=ulimit)
     try:
         yield server.start()
     finally:

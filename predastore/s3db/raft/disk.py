@@ -60,7 +60,7 @@ class OsAppendFile:
     """Appends behind what the file has when it is opened."""
 
     def __init__(self, path: Path, flags: int) -> None:
-        self._fd = os.open(path, flags | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        self._fd = fs.opened(path, flags | os.O_WRONLY, 0o600)
         self._end = self._extent = os.fstat(self._fd).st_size
 
     def append(self, data: bytes) -> None:
@@ -122,7 +122,7 @@ class OsDisk:
         return OsAppendFile(self.path / name, 0)
 
     def cut(self, name: str, size_bytes: int) -> None:
-        fd = os.open(self.path / name, os.O_WRONLY | os.O_CLOEXEC)
+        fd = fs.opened(self.path / name, os.O_WRONLY)
         try:
             os.ftruncate(fd, size_bytes)
             os.fsync(fd)

@@ -18,6 +18,7 @@ from typing import Protocol
 
 import msgspec
 
+from predastore import fs
 from predastore._fast.crc import crc32c
 from predastore.errors import FormatError, NodeFull
 from predastore.limits import RAFT_SNAPSHOT_CHUNK_BYTES
@@ -116,7 +117,7 @@ class Sender:
         except NodeFull:
             logger.exception("raft: no room for a snapshot")
             return None
-        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = fs.opened(self._path, os.O_RDONLY)
         os.unlink(self._path)
         return index, fd
 
@@ -212,7 +213,7 @@ class Receiver:
         return True
 
     def _write_at(self, chunk: SnapshotChunk) -> None:
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = fs.opened(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             os.ftruncate(fd, chunk.offset)
             view = memoryview(chunk.data)
