@@ -124,7 +124,10 @@ def main() -> int:
                 if row["name"].startswith(prefix):
                     found.append(row)
                     print(line(row), flush=True)
-        except LoadFailed as error:  # what was measured stays, and the others have their turn
+        except (
+            LoadFailed,
+            RuntimeError,
+        ) as error:  # the others have their turn
             failed.append(name)
             print(f"{name}: no more rows: {error}", file=sys.stderr, flush=True)
     if out:

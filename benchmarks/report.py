@@ -23,15 +23,16 @@ BEGINS: Final = "<!-- begin: figures, written by benchmarks/report.py -->"
 ENDS: Final = "<!-- end: figures -->"
 Rows = list[dict[str, Any]]
 
-# What is wanted (issue 17): rows, the yardstick, how many times it at least (or, below 0, at most).
+# What is wanted: row, its yardstick, and how many times that it is at least (below 0: at most).
 BASE: Final = "*"  # the commit of BASE
+NOTHING: Final = ""  # no yardstick: the figure itself
 WANTED: Final = (
     ("GET 10 MiB", "s3.get.10m.c16", "a bare server in C, of files", 0.7),
     ("GET 10 MiB, TLS", "s3.get.10m.c16.tls", "a bare server in C, of files", 0.7),
     ("PUT 10 MiB", "s3.put.10m.c16", "disk, k+m over k of the bytes", 0.9),
     ("PUT 10 MiB", "s3.put.10m.c16", "processors, at the kernels' speeds", 0.9),
     ("PUT 4 KiB, 16 clients", "s3.put.4k.c16", BASE, 5.0),
-    ("PUT 4 KiB, 256 clients", "s3.put.4k.c256", BASE, 1.0),
+    ("PUT 4 KiB, 256 clients", "s3.put.4k.c256", NOTHING, 2500.0),
     ("GET 4 KiB, 16 clients", "s3.get.4k.c16", BASE, 4.0),
     ("GET 4 KiB, 16 clients, TLS", "s3.get.4k.c16.tls", BASE, 4.0),
     ("LIST of 1,000, 16 clients", "s3.list.1000.c16", BASE, 2.0),
@@ -97,6 +98,7 @@ def _is_cell(row: dict[str, Any]) -> bool:
 
 def _wanted(rows: Rows) -> str:
     beside = {(row["name"], row["yardstick"]): row for row in rows}
+    beside |= {(row["name"], NOTHING): row for row in rows}
     bases = {name for row in rows if _is_cell(row) for name in row["figures"]["subjects"]}
     base = next((name for name in sorted(bases) if _is_commit(name)), "")
     lines = ["| wanted | is | of | times | at |", "|---|---|---|---|---|"]
@@ -104,13 +106,14 @@ def _wanted(rows: Rows) -> str:
         row = beside.get((name, yardstick if yardstick != BASE else base))
         if row is None:
             continue
-        bound = f"at least {times:.3g}" if times > 0 else f"at most {-times:.3g}"
-        met = row["ratio"] >= times if times > 0 else row["ratio"] <= -times
-        lines.append(
-            f"| {what} | {_number(row['value'])} {row['unit']} | "
-            f"{_number(row['yardstick_value'])}, {row['yardstick']} | "
-            f"{'**' if met else ''}{row['ratio']:.2f}{'**' if met else ''} | {bound} |"
-        )
+        bound = f"at least {times:,.4g}" if times > 0 else f"at most {-times:,.3g}"
+        found, beside_it = row["ratio"], f"{_number(row['yardstick_value'])}, {row['yardstick']}"
+        if yardstick == NOTHING:
+            found, beside_it, bound = row["value"], "", f"{bound} {row['unit']}"
+        met = "**" if (found >= times if times > 0 else found <= -times) else ""
+        shown = f"{row['ratio']:.2f}" if yardstick != NOTHING else _number(found)
+        value = f"{_number(row['value'])} {row['unit']}"
+        lines.append(f"| {what} | {value} | {beside_it} | {met}{shown}{met} | {bound} |")
     return "\n".join([*lines, ""]) if len(lines) > 2 else ""
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, Final
@@ -33,17 +34,18 @@ from benchmarks import bare, sender, subjects, usage
 from benchmarks.bounds import Kernels, openssl_speed
 from benchmarks.cells import CELLS, LISTED, RANGE_BYTES, SIZES, Cell, picked
 from benchmarks.disk import Disk
-from benchmarks.load import Generator
+from benchmarks.load import Generator, LoadFailed
 from benchmarks.measure import Row, medians_row
 from benchmarks.s3_rows import Sample, Taken, Yardstick, rows_of
 from benchmarks.served import DATA_SHARDS, PARITY_SHARDS, Served, scratch
 from benchmarks.subjects import Subject
 
 WARM_S: Final = 0.3
+_SPARE_BYTES: Final = 2 << 30
 CORES: Final = len(os.sched_getaffinity(0))
 THREADS: Final = max(1, CORES // 2)  # the generator has half of the machine at most
 CHECKED: Final = 16  # objects of a round of PUTs that are read back, every byte
-DELETED: Final = {1: 500, 16: 2000, 256: 3000}  # in a round, by clients
+DELETED: Final = {1: 500, 16: 3000, 256: 4000}  # in a round, by clients
 LIST_BYTES: Final = 220 << 10  # about what a page of LISTED keys has
 SPREAD: Final = (DATA_SHARDS + PARITY_SHARDS) / DATA_SHARDS
 HTTP: Final = "httptools on uvloop, from memory"
@@ -54,9 +56,10 @@ PROCESSORS: Final = "processors, at the kernels' speeds"
 
 
 def rows() -> Iterator[Row]:
-    """As they are measured."""
+    """As they are measured. LoadFailed at the end, where a cell could not be."""
     prefix = os.environ.get("BENCH", "")
     kernels = Kernels(DATA_SHARDS, PARITY_SHARDS)
+    failed: list[str] = []
     wants_memory = _wanted(prefix, "s3.memory")
     cells = picked(prefix)
     if not cells and wants_memory:
@@ -66,13 +69,18 @@ def rows() -> Iterator[Row]:
             with subjects.running(tls=group[0]) as those:
                 idle = [_resident(subject) for subject in those]
                 for cell in members:
-                    yield from _Measuring(cell, those, generator, kernels).rows()
-                if group == (False, False, False):
+                    try:
+                        yield from _Measuring(cell, those, generator, kernels).rows()
+                    except (LoadFailed, RuntimeError) as error:  # the other cells have their turn
+                        failed.append(f"{cell.name}: {error}")
+                if group == (False, False, ""):
                     after = [_resident(subject) for subject in those]
                     yield from _memory_rows("idle", those, idle)
                     yield from _memory_rows("after", those, after)
     if _wanted(prefix, "s3.yardstick"):
         yield from _kernel_rows(kernels)
+    if failed:
+        raise LoadFailed("\n".join(failed))
 
 
 def _wanted(prefix: str, *names: str) -> bool:
@@ -95,6 +103,7 @@ class _Measuring:
         cell = self._cell
         served = self._subjects[0].served
         assert served is not None
+        self._check_room(served)
         for subject in self._subjects:
             self._fill(subject)
         with (
@@ -114,6 +123,18 @@ class _Measuring:
                 if cell.operation == "put" and cell.size.is_large:
                     prices.append(self._kernels.sample(signed=cell.signs_body))
         return rows_of(cell, self._taken, self._yardsticks(beside, disks, prices))
+
+    def _check_room(self, served: Served) -> None:
+        """RuntimeError, where large PUTs would fill the disk."""
+        cell, count = self._cell, len(self._subjects)
+        objects = cell.written_max * subjects.rounds() + cell.size.stored
+        needed = int(objects * cell.size.size_bytes * SPREAD * count) + _SPARE_BYTES
+        free = shutil.disk_usage(served.folder).free
+        if cell.writes_large and free < needed:
+            raise RuntimeError(
+                f"{served.folder} has {free >> 20:,} MiB free, and {needed >> 20:,} are needed; "
+                "point BENCH_DIR to a larger disk, or set ROUNDS lower"
+            )
 
     def _turns(self, number: int) -> list[int]:
         """The order of a round: who is first changes."""
@@ -138,7 +159,9 @@ class _Measuring:
         }
         if cell.operation == "range":
             fields["range_bytes"] = RANGE_BYTES
-        if cell.size.name == "1g" and cell.operation in ("put", "get"):
+        if cell.writes_large and fields["method"] != "GET":
+            fields["requests"] = cell.written_max
+        if cell.size.name == "1g":
             fields |= {"seconds": 0.0, "requests": cell.clients}
         return fields | more
 

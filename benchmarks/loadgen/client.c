@@ -64,7 +64,9 @@ static int64_t take_turn(struct run *run) {
     if (run->stop_at_ns && now_ns() >= run->stop_at_ns) return -1;
     uint64_t turn = atomic_fetch_add(&run->turns, 1);
     if (run->plan.requests && turn >= run->plan.requests) {
+        int64_t not_yet = 0;
         atomic_fetch_sub(&run->turns, 1);
+        atomic_compare_exchange_strong(&run->taken_at_ns, &not_yet, now_ns());
         return -1;
     }
     return (int64_t)turn;

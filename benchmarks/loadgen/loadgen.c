@@ -7,8 +7,9 @@
  * client's first answer and of every so many after it (--verify-every), the number of keys of
  * lists likewise. What fails is counted, its connection made anew, and the run goes on.
  *
- * The report counts requests that were on the way in the window [warm-up, warm-up + time]; one that
- * is only partly in it counts with that part of its time. Latencies are of those that ended in
+ * The report counts requests that were on the way in the window [warm-up, warm-up + time], which ends
+ * earlier where the first client finds no more requests to begin (but not where no time is given:
+ * then it ends with the last of them); one that is only partly in it counts with that part of its time. Latencies are of those that ended in
  * it, or, where none did, of those that were on the way in it. `cpu_cores` is what this program itself used meanwhile: near its threads, it was the limit.
  * Exit 0: it ran, whatever was answered; 1: it could not; 2: wrong arguments.
  */
@@ -157,7 +158,10 @@ static void carry_out(struct run *run, struct worker *workers) {
     int is_done = wait_until(run, run->stop_at_ns);
     after = cpu_s();
     closes = is_done ? now_ns() : run->stop_at_ns;
-    if (run->stop_at_ns && closes > run->stop_at_ns) closes = run->stop_at_ns;
+    if (run->stop_at_ns) { /* with clients that have nothing left to do, it would say too little */
+        if (run->taken_at_ns && closes > run->taken_at_ns) closes = run->taken_at_ns;
+        if (closes > run->stop_at_ns) closes = run->stop_at_ns;
+    }
     if (closes <= opens) { /* all was over within the warm-up: then that is what there is */
         opens = start;
         before = first;

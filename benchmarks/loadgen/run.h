@@ -28,6 +28,7 @@ struct run {
     char (*digests)[65]; /* of the bodies that PUTs sign */
     _Atomic uint64_t turns;
     int64_t stop_at_ns; /* 0: no time is set */
+    _Atomic int64_t taken_at_ns; /* when the last of `requests` had been taken; 0: not yet */
     /* How many threads are at it; the last one to end says so. */
     pthread_mutex_t lock;
     pthread_cond_t ended;

@@ -96,6 +96,24 @@ def test_a_request_that_outlasts_the_time_counts_in_part(generator: Generator) -
     assert report.bytes == pytest.approx(report.requests * SIZE, rel=0.01)
 
 
+def test_the_window_ends_when_there_is_nothing_left_to_begin(generator: Generator) -> None:
+    """Else the wait of those who are done would count as slowness of the others."""
+
+    def last_is_slow(asked: Asked) -> bytes:
+        if payload.number_of(asked.target) == 3:
+            threading.Event().wait(0.5)
+        return good(asked)
+
+    fields: dict[str, Any] = {"requests": 4, "connections": 2}
+    with answering(last_is_slow) as puppet:
+        report = ran(generator, puppet, seconds=60.0, warm_s=0.0, **fields)
+        whole = ran(generator, puppet, **fields)
+    assert report.answered == whole.answered == 4
+    assert 3 <= report.requests < 4
+    assert whole.requests == pytest.approx(4)
+    assert whole.seconds >= 0.5
+
+
 def test_contents_are_compared_as_often_as_asked(generator: Generator) -> None:
     with answering(good) as puppet:
         assert ran(generator, puppet, verify_every=0).verified == 0
