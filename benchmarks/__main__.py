@@ -132,7 +132,7 @@ def main() -> int:
             print(f"{name}: no more rows: {error}", file=sys.stderr, flush=True)
     if out:
         on["load"] = f"{load}, {os.getloadavg()[0]:.1f}"
-        Path(out).write_text(json.dumps({"machine": on, "rows": found}, indent=1) + "\n")
+        Path(out).write_text(json.dumps({"machine": on, "rows": found}) + "\n")
     return 1 if failed else 0
 
 

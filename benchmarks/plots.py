@@ -1,8 +1,8 @@
 """Plots as SVG: bars that are compared line by line, and latencies on a logarithmic scale.
 
 Each line of bars has a scale of its own, from nothing to the longest of its bars, so that requests
-a second and gibibytes a second stand on one page; the figures are written at the bars. A thin
-line shows the least and the most of the rounds.
+a second and gibibytes a second stand on one page; the figures are written at the bars. A yardstick
+that is longer ends in an arrow. A thin line shows the least and the most of the rounds.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 WIDTH, LEFT, RIGHT = 900, 190, 150
-BAR, GAP, TOP, FOOT = 13, 9, 64, 34
+BAR, GAP, TOP, FOOT = 13, 9, 40, 34
 COLOURS: Final = ("#1f6feb", "#9a9a9a", "#d98200", "#2f9e58", "#8250df", "#c0392b")
 FONT: Final = "font-family='DejaVu Sans, Verdana, sans-serif'"
 
 
 @dataclass(frozen=True)
 class Bar:
-    """`least` and `most` of the rounds; `parts`: where the bar is cut into shades."""
+    """`least` and `most` of the rounds; `parts`: where the bar is cut into shades; `beside`: it is
+    a yardstick, whose length sets no scale."""
 
     series: str
     value: float
@@ -29,6 +30,7 @@ class Bar:
     most: float
     text: str
     parts: tuple[float, ...] = ()
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Dots:
     values_ms: tuple[float, ...]
 
 
+def digits(value: float) -> str:
+    """Three digits, or the whole number."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def bars(title: str, note: str, lines: Sequence[tuple[str, Sequence[Bar]]]) -> str:
     """A picture of lines of bars: (name, bars)."""
     names = _series([bar.series for _, line in lines for bar in line])
@@ -46,7 +53,7 @@ def bars(title: str, note: str, lines: Sequence[tuple[str, Sequence[Bar]]]) -> s
     for name, line in lines:
         height = BAR * len(line)
         body.append(_text(LEFT - 8, y + height / 2 + 4, name, "end"))
-        scale = (WIDTH - LEFT - RIGHT) / max(1e-12, *(bar.most for bar in line))
+        scale = (WIDTH - LEFT - RIGHT) / max(1e-12, *(bar.most for bar in line if not bar.beside))
         for bar in line:
             body += _bar(bar, y, scale, names[bar.series])
             y += BAR
@@ -55,7 +62,10 @@ def bars(title: str, note: str, lines: Sequence[tuple[str, Sequence[Bar]]]) -> s
 
 
 def _bar(bar: Bar, y: int, scale: float, colour: str) -> list[str]:
-    drawn, at = [], float(LEFT)
+    drawn, at, text = [], float(LEFT), bar.text
+    if bar.most * scale > WIDTH - LEFT - RIGHT:
+        drawn.append(_arrow(y, colour))
+        return [*drawn, _text(WIDTH - RIGHT + 12, y + BAR - 3, text, "start", 10)]
     for number, part in enumerate(bar.parts or (bar.value,)):
         opacity = 1.0 if number == 0 else 0.55
         drawn.append(
@@ -69,7 +79,16 @@ def _bar(bar: Bar, y: int, scale: float, colour: str) -> list[str]:
         "stroke='#222' stroke-width='1'/>"
     )
     end = LEFT + max(bar.value, bar.most) * scale + 6
-    return [*drawn, _text(end, y + BAR - 3, bar.text, "start", 10)]
+    return [*drawn, _text(end, y + BAR - 3, text, "start", 10)]
+
+
+def _arrow(y: int, colour: str) -> str:
+    """A bar that is longer than there is room."""
+    right, half = WIDTH - RIGHT, BAR / 2
+    return (
+        f"<path d='M{LEFT} {y + 1}H{right}L{right + 8} {y + half}L{right} {y + BAR - 1}H{LEFT}Z' "
+        f"fill='{colour}' fill-opacity='0.5'/>"
+    )
 
 
 def latencies(title: str, note: str, lines: Sequence[tuple[str, Sequence[Dots]]]) -> str:
@@ -94,7 +113,7 @@ def latencies(title: str, note: str, lines: Sequence[tuple[str, Sequence[Dots]]]
                 f"<circle cx='{place(one):.1f}' cy='{middle}' r='{4 - number}' fill='{colour}'/>"
                 for number, one in enumerate(dots.values_ms)
             ]
-            text = " / ".join(f"{one:,.3g}" for one in dots.values_ms)
+            text = " / ".join(digits(one) for one in dots.values_ms)
             body.append(_text(last + 8, y + BAR - 3, f"{text} ms", "start", 10))
             y += BAR
         y += GAP
@@ -117,12 +136,15 @@ def _text(x: float, y: float, text: str, anchor: str, size: int = 12) -> str:
 
 
 def _picture(title: str, note: str, names: dict[str, str], body: list[str], bottom: int) -> str:
-    height = bottom + FOOT
-    legend, x = [], float(LEFT)
+    legend, x, y = [], float(LEFT), bottom + 8
     for name, colour in names.items():
-        legend.append(f"<rect x='{x}' y='36' width='11' height='11' fill='{colour}'/>")
-        legend.append(_text(x + 16, 46, name, "start", 11))
-        x += 34 + 6.6 * len(name)
+        wide = 34 + 6.6 * len(name)
+        if x + wide > WIDTH and x > LEFT:
+            x, y = float(LEFT), y + 18
+        legend.append(f"<rect x='{x:.1f}' y='{y}' width='11' height='11' fill='{colour}'/>")
+        legend.append(_text(x + 16, y + 10, name, "start", 11))
+        x += wide
+    height = y + FOOT + 10
     return "\n".join(
         [
             f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' "

@@ -107,12 +107,15 @@ def _wanted(rows: Rows) -> str:
         if row is None:
             continue
         bound = f"at least {times:,.4g}" if times > 0 else f"at most {-times:,.3g}"
-        found, beside_it = row["ratio"], f"{_number(row['yardstick_value'])}, {row['yardstick']}"
+        found, beside_it = (
+            row["ratio"],
+            f"{plots.digits(row['yardstick_value'])}, {row['yardstick']}",
+        )
         if yardstick == NOTHING:
             found, beside_it, bound = row["value"], "", f"{bound} {row['unit']}"
         met = "**" if (found >= times if times > 0 else found <= -times) else ""
-        shown = f"{row['ratio']:.2f}" if yardstick != NOTHING else _number(found)
-        value = f"{_number(row['value'])} {row['unit']}"
+        shown = f"{row['ratio']:.2f}" if yardstick != NOTHING else plots.digits(found)
+        value = f"{plots.digits(row['value'])} {row['unit']}"
         lines.append(f"| {what} | {value} | {beside_it} | {met}{shown}{met} | {bound} |")
     return "\n".join([*lines, ""]) if len(lines) > 2 else ""
 
@@ -121,18 +124,16 @@ def _is_commit(label: str) -> bool:
     return len(label) == 7 and all(letter in "0123456789abcdef" for letter in label)
 
 
-def _number(value: float) -> str:
-    """Three digits, or the whole number."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
 # --- plots ----------------------------------------------------------------------------------------
 
 
 def _pictures(rows: Rows) -> list[tuple[str, str, str]]:
     """(name, title, SVG)."""
     cells = [row for row in rows if _is_cell(row)]
-    spread = "Each line has its own scale. Thin lines: the least and the most of all rounds."
+    spread = (
+        "Each line has its own scale; arrows are yardsticks beyond it. Thin lines: the least and "
+        "the most of all rounds."
+    )
     small = [row for row in cells if row["unit"] == "/s"]
     large = [row for row in cells if row["unit"] == "MiB/s"]
     found = []
@@ -158,14 +159,17 @@ def _short(row: dict[str, Any]) -> str:
 
 def _rates(row: dict[str, Any]) -> list[plots.Bar]:
     figures = row["figures"]
-    found = {label: each["rate"] for label, each in figures["subjects"].items()}
-    found |= {label: each["rate"] for label, each in figures["yardsticks"].items()}
-    return [_bar(label, rounds, row["unit"]) for label, rounds in found.items() if rounds]
+    return [
+        _bar(label, each["rate"], row["unit"], kind == "yardsticks")
+        for kind in ("subjects", "yardsticks")
+        for label, each in figures[kind].items()
+    ]
 
 
-def _bar(label: str, rounds: list[float], unit: str) -> plots.Bar:
+def _bar(label: str, rounds: list[float], unit: str, beside: bool) -> plots.Bar:
     median = statistics.median(rounds)
-    return plots.Bar(label, median, min(rounds), max(rounds), f"{_number(median)} {unit}")
+    text = f"{plots.digits(median)} {unit}"
+    return plots.Bar(label, median, min(rounds), max(rounds), text, beside=beside)
 
 
 def _cpu(row: dict[str, Any]) -> list[plots.Bar]:
@@ -178,7 +182,7 @@ def _cpu(row: dict[str, Any]) -> list[plots.Bar]:
         )
         whole = [one + other for one, other in zip(user, system, strict=True)]
         parts = statistics.median(user), statistics.median(system)
-        text = f"{_number(parts[0])} + {_number(parts[1])} ms"
+        text = f"{plots.digits(parts[0])} + {plots.digits(parts[1])} ms"
         found.append(plots.Bar(label, sum(parts), min(whole), max(whole), text, parts))
     return found
 
@@ -212,14 +216,14 @@ def _table(rows: Rows) -> str:
         for label, each in row["figures"]["yardsticks"].items():
             rate = statistics.median(each["rate"])
             lines.append(
-                f"| | {label} | {_number(rate)} {row['unit']} | {_spread(each['rate'])} | "
+                f"| | {label} | {plots.digits(rate)} {row['unit']} | {_spread(each['rate'])} | "
                 f"{ours / rate:.2f} | | | | {_cpu_text(each['cpu_us'])} | | |"
             )
     return "\n".join([*lines, ""])
 
 
 def _line(name: str, label: str, row: dict[str, Any], each: dict[str, Any], ours: float) -> str:
-    def median(key: str, show: Callable[[float], str] = _number) -> str:
+    def median(key: str, show: Callable[[float], str] = plots.digits) -> str:
         return show(statistics.median(each[key])) if each.get(key) else ""
 
     rate = statistics.median(each["rate"])
@@ -227,9 +231,10 @@ def _line(name: str, label: str, row: dict[str, Any], each: dict[str, Any], ours
     cpu = ""
     if each.get("cpu_user_us"):
         parts = (statistics.median(each[f"cpu_{kind}_us"]) / 1e3 for kind in ("user", "system"))
-        cpu = " + ".join(_number(part) for part in parts)
+        cpu = " + ".join(plots.digits(part) for part in parts)
+    value = f"{plots.digits(rate)} {row['unit']}"
     return (
-        f"| {name} | {label} | {_number(rate)} {row['unit']} | {_spread(each['rate'])} | {times} | "
+        f"| {name} | {label} | {value} | {_spread(each['rate'])} | {times} | "
         f"{median('p50_ms')} | {median('p99_ms')} | {median('p999_ms')} | {cpu} | "
         f"{median('resident_mib')} | {median('generator_cores', '{:.2f}'.format)} |"
     )
@@ -240,7 +245,7 @@ def _spread(rounds: list[float]) -> str:
 
 
 def _cpu_text(cpu_us: list[float]) -> str:
-    return _number(statistics.median(cpu_us) / 1e3) if cpu_us else ""
+    return plots.digits(statistics.median(cpu_us) / 1e3) if cpu_us else ""
 
 
 def _others(rows: Rows) -> str:
@@ -252,8 +257,8 @@ def _others(rows: Rows) -> str:
         if any(name == cell or name.startswith(f"{cell}.") for cell in cells):
             continue
         lines.append(
-            f"| {_short(row)} | {_number(row['value'])} {row['unit']} | "
-            f"{_number(row['yardstick_value'])}, {row['yardstick']} | {row['ratio']:.2f} |"
+            f"| {_short(row)} | {plots.digits(row['value'])} {row['unit']} | "
+            f"{plots.digits(row['yardstick_value'])}, {row['yardstick']} | {row['ratio']:.2f} |"
         )
     return "\n".join([*lines, ""])
 
