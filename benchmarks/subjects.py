@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import boto3
 import psutil
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from benchmarks import base, usage
 from benchmarks.base import Program
@@ -62,15 +63,16 @@ def running(*, tls: bool) -> Iterator[list[Subject]]:
                 s3d(folder, tls=tls, program=program.command, root=program.root)
             )
             found.append(Subject(program.label, served.process.pid, served.plan, served))
-        peer = stack.enter_context(_peer(tls))
-        yield [*found, *peer]
+        others = stack.enter_context(peer(tls=tls))
+        yield [*found, *others]
         for subject in found:
             assert subject.served is not None
             subject.served.stop()
 
 
 @contextlib.contextmanager
-def _peer(tls: bool) -> Iterator[list[Subject]]:
+def peer(*, tls: bool) -> Iterator[list[Subject]]:
+    """The peer, if there is one for such rows. RuntimeError where it can not be used."""
     url = urlsplit(os.environ.get("PEER", ""))
     if url.scheme not in ("http", "https") and url.geturl():
         raise RuntimeError(f"PEER={url.geturl()}: write http://HOST:PORT or https://HOST:PORT")
@@ -79,15 +81,22 @@ def _peer(tls: bool) -> Iterator[list[Subject]]:
         return
     host, port = url.hostname or "", url.port or (443 if tls else 80)
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    client = boto3.client(
-        "s3",
-        endpoint_url=url.geturl(),
-        region_name=region,
-        config=Config(s3={"addressing_style": "path"}),
-    )
     bucket = f"bench-{secrets.token_hex(6)}"
     elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    client.create_bucket(Bucket=bucket, **(elsewhere if region != "us-east-1" else {}))
+    try:
+        client = boto3.session.Session().client(
+            "s3",
+            endpoint_url=url.geturl(),
+            region_name=region,
+            config=Config(
+                connect_timeout=10,
+                retries={"total_max_attempts": 1},
+                s3={"addressing_style": "path"},
+            ),
+        )
+        client.create_bucket(Bucket=bucket, **(elsewhere if region != "us-east-1" else {}))
+    except (BotoCoreError, ClientError) as error:
+        raise RuntimeError(f"PEER={url.geturl()}: no bucket could be made there: {error}") from None
 
     def plan(**fields: Any) -> Plan:
         return Plan(

@@ -58,9 +58,10 @@ def spoiled(body: bytes) -> bytes:
 # --- what is right ----------------------------------------------------------------------------
 
 
-def test_the_figures_of_a_run_add_up(generator: Generator) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_figures_of_a_run_add_up(generator: Generator, threads: int) -> None:
     with answering(good) as puppet:
-        report = ran(generator, puppet, connections=4)
+        report = ran(generator, puppet, connections=4, threads=threads)
     assert report.begun == report.answered == report.timed == len(puppet.asked) == REQUESTS
     assert report.verified == REQUESTS
     assert (report.errors, report.wrong, report.why) == (0, 0, [])

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as suite
-from benchmarks import base, s3, s3_beside, usage
+from benchmarks import base, s3, s3_beside, subjects, usage
 from benchmarks.cells import CELLS, DEFAULTS, Cell, Size, picked
 from benchmarks.load import LoadFailed
 from benchmarks.measure import Row, medians_row
 from benchmarks.served import KEY_ID, PORT, SECRET, s3d
 from support.benched import client_of
+from support.puppet import answering
 
 SMALL = Size("4k", 4096, stored=24, keys=64, seconds=0.2)
 SHORT = (Cell("put", SMALL, 1), Cell("delete", SMALL, 1))
@@ -78,6 +79,19 @@ def test_a_run_that_fails_loses_nothing_of_the_others(
     found = json.loads(out.read_text())
     assert [row["name"] for row in found["rows"]] == ["s3.first", "s3.beside.put"]
     assert found["machine"]["cores"] > 0
+
+
+def test_a_peer_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(lambda asked: b"") as puppet:
+        port = puppet.port
+    monkeypatch.setenv("PEER", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with (
+        pytest.raises(RuntimeError, match=f"PEER=http://127.0.0.1:{port}: no bucket could be made"),
+        subjects.peer(tls=False),
+    ):
+        pass
 
 
 @pytest.mark.e2e
