@@ -37,6 +37,7 @@ MODULES = {
     "rpc": "rpc",
     "rpc.netem": "rpc_netem",
     "rpc.memory": "rpc_memory",
+    "rpc.flood": "rpc_flood",
     "s3": "s3",
     "s3.beside": "s3_beside",
     "s3.loop_lag": "s3_beside",

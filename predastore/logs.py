@@ -54,6 +54,11 @@ def configure(level: str) -> None:
 def set_level(level: str) -> None:
     """Logs of `level` and above are sent from now on."""
     logging.getLogger().setLevel(_LEVELS[level])
-    # Libraries are heard only when something is wrong: aioquic logs each packet's oddities.
-    for name in ("quic", "asyncio", "pysyncobj"):
-        logging.getLogger(name).setLevel(max(_LEVELS[level], logging.WARNING))
+    # Libraries are heard only when something is wrong. aioquic warns of what strangers send, once
+    # for each datagram.
+    for name, least in (
+        ("quic", logging.ERROR),
+        ("asyncio", logging.WARNING),
+        ("pysyncobj", logging.WARNING),
+    ):
+        logging.getLogger(name).setLevel(max(_LEVELS[level], least))

@@ -1,8 +1,8 @@
 """The listener's end: a UDP socket, the connections of its callers, and who may be one.
 
 A new connection can do nothing but prove the cluster key (rpc.auth), on one stream, in a small
-window, within RPC_HANDSHAKE_TIMEOUT_MS; the number of those that have not is bounded. What does
-not follow the protocol costs its sender the connection, and nobody else anything.
+window, within RPC_HANDSHAKE_TIMEOUT_MS; who may begin one is for the gate to say (quic_gate). What
+does not follow the protocol costs its sender the connection, and nobody else anything.
 """
 
 from __future__ import annotations
@@ -12,24 +12,15 @@ import hashlib
 import hmac
 import logging
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
-from aioquic.quic.packet import (
-    QuicHeader,
-    QuicPacketType,
-    encode_quic_retry,
-    encode_quic_version_negotiation,
-)
-from aioquic.quic.retry import QuicRetryTokenHandler
+from aioquic.quic.packet import encode_quic_version_negotiation
 
 from predastore.errors import KeysDiffer, PeerRefused, RpcError
 from predastore.limits import (
     RPC_CONNECTIONS_MAX,
-    RPC_CONNECTIONS_UNPROVEN_MAX,
-    RPC_HANDSHAKE_TIMEOUT_MS,
     RPC_NAME_CHARS_SHOWN,
     RPC_PROOF_BYTES_MAX,
     RPC_REFUSED_HOSTS_MAX,
@@ -46,10 +37,10 @@ from predastore.rpc.quic_core import (
     Address,
     Core,
     certificate_der,
-    long_header,
     server_configuration,
     stateless_reset,
 )
+from predastore.rpc.quic_gate import VERSIONS, Admitted, Gate, LongHeader, Place, long_header
 from predastore.rpc.quic_socket import DatagramSocket, datagram_bytes, resolve
 from predastore.rpc.quic_takeover import core_class
 from predastore.rpc.service import Method
@@ -79,16 +70,16 @@ class Listener:
         label = b"predastore rpc 1 stateless reset " + served.encode()
         self._reset_key = hmac.digest(cluster_key, label, hashlib.sha256)
         self._socket: DatagramSocket | None = None
-        self._tokens = QuicRetryTokenHandler()
+        self.gate = Gate(served)
+        self._loop = asyncio.get_running_loop()
         self._routes: dict[bytes, _Session] = {}
         self.sessions: set[_Session] = set()
-        self.unproven_count = 0
         self.deadlines = Deadlines()
         self._refused_at: dict[str, float] = {}  # loop time at which a host was last told of
 
     def refused(self, host: str, name: str) -> None:
         """Logs, now and then, that somebody at `host` who goes by `name` has another key."""
-        now, known = asyncio.get_running_loop().time(), self._refused_at
+        now, known = self._loop.time(), self._refused_at
         if now - known.get(host, -math.inf) < RPC_REFUSED_LOG_MS / 1000:
             return
         while len(known) >= RPC_REFUSED_HOSTS_MAX:
@@ -153,91 +144,65 @@ class Listener:
 
     def _unknown(self, datagram: bytes, address: Address) -> None:
         reset = stateless_reset(self._reset_key, datagram)
-        if reset is not None:
+        if reset is not None and self.gate.may_answer(self._loop.time()):
             self.send(reset, address)
 
     def _handshaking(self, datagram: bytes, address: Address) -> _Session | None:
         header = long_header(datagram)
         if header is None:
             return None
-        negotiation = header.packet_type == QuicPacketType.VERSION_NEGOTIATION
-        if negotiation or len(datagram) < SMALLEST_MAX_DATAGRAM_SIZE:
-            return self._routes.get(header.destination_cid)
-        if header.version not in self.configuration.supported_versions:
-            self.send(
-                encode_quic_version_negotiation(
-                    source_cid=header.destination_cid,
-                    destination_cid=header.source_cid,
-                    supported_versions=self.configuration.supported_versions,
-                ),
-                address,
-            )
-            return None
-        session = self._routes.get(header.destination_cid)
-        if session is None and header.packet_type == QuicPacketType.INITIAL:
-            session = self._accept(header, address)
-        return session
+        session = self._routes.get(header.destination)
+        if session is not None or len(datagram) < SMALLEST_MAX_DATAGRAM_SIZE:
+            return session
+        if header.is_initial:
+            return self._accept(header, address)
+        if header.version not in VERSIONS and header.version:
+            self._negotiate(header, address)
+        return None
 
-    def _accept(self, header: QuicHeader, address: Address) -> _Session | None:
-        if (
-            len(self.sessions) >= RPC_CONNECTIONS_MAX
-            or self.unproven_count >= RPC_CONNECTIONS_UNPROVEN_MAX
-        ):
+    def _negotiate(self, header: LongHeader, address: Address) -> None:
+        if self.gate.may_answer(self._loop.time()):
+            answer = encode_quic_version_negotiation(
+                source_cid=header.destination,
+                destination_cid=header.source,
+                supported_versions=list(VERSIONS),
+            )
+            self.send(answer, address)
+
+    def _accept(self, header: LongHeader, address: Address) -> _Session | None:
+        if len(self.sessions) >= RPC_CONNECTIONS_MAX:
             return None  # it will try again
-        original_id: bytes = header.destination_cid
-        retry_id: bytes | None = None
-        if header.token or self.unproven_count >= RPC_CONNECTIONS_UNPROVEN_MAX // 4:
-            # With so many under way, an address must show that it is no forgery.
-            checked = self._check_address(header, address)
-            if checked is None:
-                return None
-            original_id, retry_id = checked, header.destination_cid
+        admitted = self.gate.admit(header, address, self._loop.time())
+        if not isinstance(admitted, Admitted):
+            if admitted is not None:
+                self.send(admitted, address)
+            return None
         core = core_class()(
             replace(self.configuration, max_datagram_size=datagram_bytes(address)),
             reset_key=self._reset_key,
-            original_destination_connection_id=original_id,
-            retry_source_connection_id=retry_id,
+            original_destination_connection_id=admitted.original_id,
+            retry_source_connection_id=admitted.retry_id,
         )
-        session = _Session(self, core, str(address[0]))
-        session.route(header.destination_cid, True)
+        session = _Session(self, core, admitted.place, str(address[0]))
+        session.route(header.destination, True)
         session.route(core.host_cid, True)
         self.sessions.add(session)
-        self.unproven_count += 1
         return session
 
-    def _check_address(self, header: QuicHeader, address: Address) -> bytes | None:
-        """RFC 9000, 8.1.2: the id that the caller first used, if its token is ours; without
-        one, it is sent a token."""
-        now = asyncio.get_running_loop().time()
-        if header.token:
-            try:
-                return self._tokens.validate_token(
-                    address=address,
-                    destination_cid=header.destination_cid,
-                    token=header.token,
-                    now=now,
-                )
-            except ValueError:
-                return None
-        retry_id = os.urandom(CONNECTION_ID_BYTES)
-        token = self._tokens.create_token(
-            address=address,
-            original_destination_connection_id=header.destination_cid,
-            retry_source_connection_id=retry_id,
-            now=now,
-        )
-        assert header.version is not None
-        self.send(
-            encode_quic_retry(
-                version=header.version,
-                source_cid=retry_id,
-                destination_cid=header.source_cid,
-                original_destination_cid=header.destination_cid,
-                retry_token=token,
-            ),
-            address,
-        )
-        return None
+    def leave(self, place: Place) -> None:
+        """Gives a place back when its time is over, or at once where that is past."""
+        left_s = place.until - self._loop.time()
+        if left_s <= 0:
+            self.gate.leave(place)
+        else:
+            self._loop.call_later(left_s, self.gate.leave, place)
+
+    def proven(self, place: Place) -> None:
+        self.gate.leave(place)
+
+    @property
+    def unproven_count(self) -> int:
+        return self.gate.unproven_count
 
     def add_route(self, connection_id: bytes, session: _Session) -> None:
         self._routes[connection_id] = session
@@ -249,8 +214,9 @@ class Listener:
 class _Session:
     """One caller's connection, from `host`."""
 
-    def __init__(self, listener: Listener, core: Core, host: str) -> None:
+    def __init__(self, listener: Listener, core: Core, place: Place, host: str) -> None:
         self._listener = listener
+        self._place = place
         self._host = host
         self._connection_ids: set[bytes] = set()
         self.connection = Connection(
@@ -259,9 +225,7 @@ class _Session:
         self.connection.connection_ids = self.route
         self.calls = CallServer(self.connection, listener.methods, listener.deadlines)
         self._proven = False
-        self._timer = asyncio.get_running_loop().call_later(
-            RPC_HANDSHAKE_TIMEOUT_MS / 1000, self._too_late
-        )
+        self._timer = asyncio.get_running_loop().call_at(place.until, self._too_late)
 
     def route(self, connection_id: bytes, issued: bool) -> None:
         if issued:
@@ -293,14 +257,14 @@ class _Session:
     def proven(self, peer: str) -> None:
         self._proven = True
         self._timer.cancel()
-        self._listener.unproven_count -= 1
+        self._listener.proven(self._place)
         self.calls.peer = peer
         self.connection.core.trust()
 
     def _lost(self, error: RpcError) -> None:
         self._timer.cancel()
         if not self._proven:
-            self._listener.unproven_count -= 1
+            self._listener.leave(self._place)
         for connection_id in self._connection_ids:
             self._listener.remove_route(connection_id)
         self._listener.sessions.discard(self)
