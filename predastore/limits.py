@@ -385,6 +385,10 @@ FILE_SEGMENTS_MAX: Final = 64  # of a key that is a plain file; each may be a di
 FILE_LOCKS: Final = 64  # paths share them
 ADOPTED_AT_ONCE: Final = 64  # files that become objects in one commit
 ADOPTED_READ_BYTES: Final = 16 * MIB  # of such a file, in one turn of a thread
+FILE_RESERVE_BYTES_MAX: Final = 256 * MIB  # free disk that nothing is added to: deletes need some
+FILE_RESERVE_PART: Final = 16  # ... of a small file system not more than 1/16, but
+FILE_RESERVE_BYTES_MIN: Final = 16 * MIB  # ... at least what a DeleteObjects of 1,000 keys writes
+FILE_RESERVE_SPARE_PART: Final = 4  # ... 3/4 of which may be pages to spare in the state's file
 FILE_WRITEBACK_BYTES: Final = 8 * MIB  # pushed to disk as it comes, so that the sync is short
 BACKEND_STATE_READ_THREADS: Final = 2  # LocalState: reads are microseconds, unless disk is touched
 

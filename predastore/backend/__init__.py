@@ -19,6 +19,7 @@
 | `cluster`, `stripe_writer`, `stripe_reader`, `health` | ... nodes, and stripes to and from them |
 | `ring_table`, `node_owners` | the nodes, as all gateways agree on them; which process runs each |
 | `filesystem` | bytes as plain files |
+| `room` | ... what deletes need of a full disk |
 | `beneath`, `plain_names`, `publication`, `file_io`, `file_reader` | ... paths, moves and blocks |
 | `pathnames`, `adoption` | ... buckets with a directory of their own, and what lies in it already |
 """

@@ -26,6 +26,7 @@ from predastore.backend.file_io import CRC_BYTES
 from predastore.backend.plain_names import OWN_DIRECTORY, Naming
 from predastore.backend.publication import InThread
 from predastore.backend.records import BUCKETS, OBJECTS, FileExtent, ObjectRecord
+from predastore.backend.room import OBSTACLE, Room
 from predastore.backend.state import GlobalState
 from predastore.errors import PreconditionFailed
 from predastore.limits import (
@@ -84,9 +85,15 @@ class Adoption:
     """`in_thread` runs a blocking function."""
 
     def __init__(
-        self, files: Beneath, state: GlobalState, naming: Naming, in_thread: InThread
+        self,
+        files: Beneath,
+        state: GlobalState,
+        naming: Naming,
+        room: Room,
+        in_thread: InThread,
     ) -> None:
         self._files = files
+        self._room = room
         self._state = state
         self._naming = naming
         self._in_thread = in_thread
@@ -104,6 +111,10 @@ class Adoption:
         while some := await self._in_thread(_some, paths):
             good = [path for path in some if self._can_be_plain(path)]
             new = await self._unknown(good)
+            disk = await self._in_thread(self._files.disk_of, OWN_DIRECTORY)
+            if new and self._room.left_bytes(disk) < 1:
+                self._say(new[0], f"{OBSTACLE}; the next start with room goes on with it")
+                return Adopted(taken, passed_over + len(new))
             made = [record for path in new if (record := await self._record(path, owner))]
             passed_over += len(some) - len(good) + len(new) - len(made)
             taken += await self._commit(bucket, made, there)

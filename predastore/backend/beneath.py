@@ -63,12 +63,14 @@ class Beneath:
         with self._names, self._parent(f"{path}/x", create=True):
             return
 
-    def write_obstacle(self) -> str:
-        """Why the file system takes nothing; "" where it does."""
-        state = os.fstatvfs(self._root)
-        if state.f_flag & os.ST_RDONLY:
-            return "the file system is mounted read-only"
-        return "" if state.f_bavail else "the disk is full"
+    def disks(self) -> list[os.statvfs_result]:
+        """What the file systems of `path` and of `roots` say of themselves."""
+        return [os.fstatvfs(root) for root in (self._root, *self._roots.values())]
+
+    def disk_of(self, path: str) -> os.statvfs_result:
+        """The same, of the one on which a path is whose directory is there."""
+        with self._parent(path) as (parent, _):
+            return os.fstatvfs(parent)
 
     def names(self, path: str) -> list[str]:
         """What is in a directory."""

@@ -6,7 +6,7 @@ from predastore.backend import records
 from predastore.backend.core import Core
 from predastore.backend.permits import Judge, Permit
 from predastore.backend.records import BUCKETS, OBJECTS, PARTS, BucketRecord, GarbageRecord
-from predastore.errors import PreconditionFailed, S3Error
+from predastore.errors import NodeFull, PreconditionFailed, S3Error
 from predastore.limits import BACKEND_SCAN_PAGE_MAX
 from predastore.s3db.commands import Absent, Delete, NoPrefix, Op, Put, batch
 
@@ -16,6 +16,12 @@ class Buckets(Core):
 
     async def create_bucket(self, name: str, owner: str, region: str, public: bool = False) -> bool:
         """True: created. False: there is one of this name, whoever's; `bucket` has it."""
+        try:
+            await self._store.check_room()
+        except NodeFull:
+            if await self.bucket(name) is None:
+                raise
+            return False
         key = records.bucket_key(name)
         record = BucketRecord(
             name, owner, region, records.now_ms(), public, records.new_bucket_id()

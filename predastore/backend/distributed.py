@@ -126,6 +126,9 @@ class DistributedStore:
         holding = {node for node, is_gone in zip(refs, gone, strict=True) if not is_gone}
         return [holding.isdisjoint(_sharded(extent).nodes) for extent in extents]
 
+    async def check_room(self) -> None:
+        """Nothing to look at: members of the metadata cluster have a reserve of their own."""
+
     async def write_obstacle(self) -> str:
         cluster = self._cluster
         count = await cluster.count_takers(cluster.write_shards)

@@ -12,6 +12,7 @@ from predastore._fast.crc import crc32c
 from predastore.backend.beneath import Beneath
 from predastore.backend.interface import DigestSink
 from predastore.backend.records import FileExtent
+from predastore.backend.room import Room
 from predastore.errors import NodeFull, ObjectUnreadable, Overloaded, StoreFailed, is_exhausted
 from predastore.limits import FILE_WRITEBACK_BYTES
 from predastore.syscalls import start_writeback
@@ -23,18 +24,19 @@ CRC_BYTES: Final = 4
 class FileWriter:
     """Appends blocks to an open file, and remembers their CRCs."""
 
-    def __init__(self, descriptor: int, digests: DigestSink) -> None:
+    def __init__(self, descriptor: int, digests: DigestSink, room: Room) -> None:
         self._descriptor = descriptor
+        self._room = room
         self._digests = digests
         self._crcs = bytearray()
         self._written = 0
         self._pushed = 0
 
     def append(self, block: memoryview) -> None:
-        """Every block but the last has the same size."""
+        """Every block but the last has the same size. NodeFull, StoreFailed."""
         self._digests.update(block)
         self._crcs += crc32c(block).to_bytes(CRC_BYTES, "little")
-        with disk_errors():
+        with disk_errors(), self._room.taken(self._descriptor, len(block)):
             while block:
                 count = os.pwrite(self._descriptor, block, self._written)
                 self._written += count

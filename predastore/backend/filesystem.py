@@ -42,9 +42,10 @@ from predastore.backend.pathnames import names_below, settled
 from predastore.backend.plain_names import OBJECTS, OWN_DIRECTORY, PARTS, TMP, Naming
 from predastore.backend.publication import Publication
 from predastore.backend.records import Extent, FileExtent
+from predastore.backend.room import OBSTACLE, Room
 from predastore.backend.shared_sync import SharedSync
 from predastore.backend.state import GlobalState
-from predastore.errors import CorruptData, PredastoreError
+from predastore.errors import CorruptData, NodeFull, PredastoreError
 from predastore.limits import (
     BACKEND_FIRST_READ_BYTES,
     BACKEND_READ_BYTES_MAX,
@@ -65,12 +66,13 @@ class FilesystemStore:
         self._write_budget = Budget(BACKEND_WRITE_BYTES_MAX)
         self._read_budget = Budget(BACKEND_READ_BYTES_MAX)
         self._pool = Pool()
+        self._room = Room(lambda: state.spare_bytes)
         self._sync_tmp = {
             tmp: SharedSync(partial(self._in_thread, files.sync_directory, tmp))
             for tmp in naming.all_of(TMP)
         }
         self._naming = naming
-        self._adoption = Adoption(files, state, naming, self._in_thread)
+        self._adoption = Adoption(files, state, naming, self._room, self._in_thread)
         self.publication = Publication(files, state, self._in_thread, naming)
         self._reader = FileReader(
             files, self.publication, self._in_thread, self._read_budget, self._pool
@@ -125,9 +127,9 @@ class FilesystemStore:
     ) -> Written:
         path = self.publication.begin(place, write_id)
         try:
-            descriptor = await self._create(path, write_id)
+            descriptor = await self._create(path, write_id, size)
             try:
-                writer = FileWriter(descriptor, digests)
+                writer = FileWriter(descriptor, digests, self._room)
                 await self._receive(source, size, writer)
                 crcs, inode = await self._in_thread(writer.sync)
             finally:
@@ -140,11 +142,18 @@ class FilesystemStore:
             raise
         return Written(FileExtent(chosen, write_id, size, FILE_BLOCK_BYTES, crcs, inode))
 
-    async def _create(self, path: str, write_id: bytes) -> int:
+    async def _create(self, path: str, write_id: bytes, size: int) -> int:
+        """The descriptor of a new file, where so many bytes have room, and their record has."""
+
+        def create() -> int:
+            self._room.check(self._files.disk_of(OWN_DIRECTORY), 0)
+            self._room.check(self._files.disk_of(path), size)
+            return self._files.create(path)
+
         with disk_errors():
             try:
-                return await self._in_thread(self._files.create, path, undo=os.close)
-            except OSError:
+                return await self._in_thread(create, undo=os.close)
+            except (OSError, NodeFull):
                 self.publication.not_begun(write_id)
                 raise
 
@@ -201,11 +210,18 @@ class FilesystemStore:
             with suppress(OSError):  # found in tmp at the next start
                 await self.publication.forget(extent.write_id)
 
+    async def check_room(self) -> None:
+        with disk_errors():
+            self._room.check(await self._in_thread(self._files.disk_of, OWN_DIRECTORY), 0)
+
     async def write_obstacle(self) -> str:
         try:
-            return str(await self._in_thread(self._files.write_obstacle))
+            disks = await self._in_thread(self._files.disks)
         except OSError as error:
             return f"the disk failed: {error}"
+        if any(disk.f_flag & os.ST_RDONLY for disk in disks):
+            return "the file system is mounted read-only"
+        return OBSTACLE if any(self._room.left_bytes(disk) < 1 for disk in disks) else ""
 
     async def release(self, extents: Sequence[Extent]) -> list[bool]:
         return [await self._release(extent) for extent in extents]

@@ -196,6 +196,11 @@ class ByteStore(Protocol):
         from everywhere. Called again later for those that are not. Does not raise."""
         ...
 
+    async def check_room(self) -> None:
+        """NodeFull where not even a record is to be added: where bytes and records share a disk,
+        and it is full but for what deletes need."""
+        ...
+
     async def write_obstacle(self) -> str:
         """Why no bytes could be written now; "" where they could. Does not raise."""
         ...

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from predastore.backend.local_time import LocalTime
-from predastore.errors import Overloaded, PredastoreError, StoreFailed, anew
+from predastore.errors import NodeFull, Overloaded, PredastoreError, StoreFailed, anew
 from predastore.limits import BACKEND_COMMITS_WAITING_MAX, BACKEND_STATE_READ_THREADS
 from predastore.s3db import clock, commands
 from predastore.s3db.clock import Clocks
@@ -36,10 +36,14 @@ logger = logging.getLogger(__name__)
 class GlobalState(Protocol):
     """The calls of both. `list`: entries and common prefixes greater than `after`, at most
     `limit` of both, and fewer where a bound on bytes is met: go on while `truncated`. `level`: of
-    the procedures that may be called, now."""
+    the procedures that may be called, now. `spare_bytes`: that records may take of a disk which the
+    state has already; 0 where it has none of this process."""
 
     @property
     def level(self) -> int: ...
+
+    @property
+    def spare_bytes(self) -> int: ...
 
     async def get(self, table: str, key: bytes) -> bytes | None: ...
     async def set(self, table: str, key: bytes, value: bytes) -> None: ...
@@ -62,7 +66,8 @@ class GlobalState(Protocol):
 
 
 class LocalState:
-    """A store of this process alone. Commits waiting together share one sync."""
+    """A store of this process alone. Commits waiting together share one sync; where the disk has no
+    room for all of them together, they are made one by one."""
 
     def __init__(
         self,
@@ -71,15 +76,20 @@ class LocalState:
         clocks: Clocks | None = None,
     ) -> None:
         """`clocks`: this machine's, where none are given."""
-        self._store = Store(path, durable=True, procedures=procedures)
+        self._store = Store(path, durable=True, procedures=procedures, remembers=False)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="state-write")
         self._readers = ThreadPoolExecutor(
             BACKEND_STATE_READ_THREADS, thread_name_prefix="state-read"
         )
+        self._spare_bytes = self._store.spare_bytes()
         self._waiting: builtins.list[tuple[bytes, asyncio.Future[Applied]]] = []
         self._round: asyncio.Task[None] | None = None
         self._closed = False
         self._time = LocalTime(lambda: self._store.time, self._submit, clocks or clock.system())
+
+    @property
+    def spare_bytes(self) -> int:
+        return self._spare_bytes
 
     @property
     def level(self) -> int:
@@ -164,7 +174,7 @@ class LocalState:
             entries = [(index + 1 + n, encoded) for n, (encoded, _) in enumerate(taken)]
             try:
                 outcomes: Sequence[Applied | PredastoreError] = await loop.run_in_executor(
-                    self._writer, self._store.apply, entries
+                    self._writer, self._apply_round, entries
                 )
             except PredastoreError as error:
                 outcomes = [anew(error)] * len(taken)
@@ -175,6 +185,25 @@ class LocalState:
                 _settle(done, outcome)
         self._round = None
 
+    def _apply_round(
+        self, entries: Sequence[tuple[int, bytes]]
+    ) -> builtins.list[Applied | PredastoreError]:
+        outcomes = self._apply(entries)
+        self._spare_bytes = self._store.spare_bytes()
+        return outcomes
+
+    def _apply(
+        self, entries: Sequence[tuple[int, bytes]]
+    ) -> builtins.list[Applied | PredastoreError]:
+        try:
+            return self._store.apply(entries)
+        except PredastoreError as error:
+            if len(entries) == 1:
+                return [anew(error)]
+            if not isinstance(error, NodeFull):
+                raise
+        return [outcome for entry in entries for outcome in self._apply([entry])]
+
     async def _in_reader(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, function, *arguments)
 
@@ -184,6 +213,10 @@ class DistributedState:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    @property
+    def spare_bytes(self) -> int:
+        return 0
 
     @property
     def level(self) -> int:

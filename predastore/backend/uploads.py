@@ -95,6 +95,7 @@ class Uploads(Core):
                 Put(PARTS, records.touch_key(upload.upload_id), records.new_id()),
             )
 
+        await self._store.check_room()
         await self._commit_in_bucket(await self._permit(bucket, permit), ops)
         return upload
 

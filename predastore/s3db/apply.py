@@ -12,7 +12,8 @@ the preconditions.
 
 The answers of the last REQUESTS_REMEMBERED_MAX commands are kept, refusals too: a request that was
 told to be too large is not done after all when it comes again. `requests` has request id -> (index,
-answer), and `window` has index -> request id, to forget the oldest by.
+answer), and `window` has index -> request id, to forget the oldest by. A state whose callers never
+ask twice remembers nothing.
 """
 
 from __future__ import annotations
@@ -80,8 +81,11 @@ class Application:
         tables: Tables,
         environment: Environment,
         procedures: Procedures,
+        *,
+        remembers: bool = True,
     ) -> None:
         self._txn = txn
+        self._remembers = remembers
         self._tables = tables
         self._requests = environment.requests
         self._window = environment.window
@@ -220,6 +224,8 @@ class Application:
         return 0 if table is None else keys.count_below(self._txn, table, prefix, limit)
 
     def _remember(self, request_id: bytes, answer: _Answer) -> None:
+        if not self._remembers:
+            return
         self._txn.put(request_id, _ENCODER.encode(answer), db=self._requests)
         self._txn.put(answer.index.to_bytes(8, "big"), request_id, db=self._window)
         self.remembered_count += 1

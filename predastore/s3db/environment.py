@@ -12,7 +12,7 @@ NAME       the entries of the table NAME; no table's name begins with "~"
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +47,7 @@ _APPLIED_KEY: Final = b"applied"
 _LEVEL_KEY: Final = b"level"
 _TIME_KEY: Final = b"time"
 _INTERNAL: Final = ("~meta", "~long", "~requests", "~window")
+_META_PAGES: Final = 2  # at the beginning of the file
 _CREATION_MAP_BYTES: Final = 1 << 20
 _MODE: Final = 0o600  # of the file, and of the lock file beside it
 
@@ -82,6 +83,16 @@ class Environment:
 
     def set_time(self, txn: lmdb.Transaction[bytes], time: ClusterTime) -> None:
         txn.put(_TIME_KEY, time.pack(), db=self.meta)
+
+    def spare_bytes(self, txn: lmdb.Transaction[bytes], tables: Iterable[keys.Table]) -> int:
+        """Of the pages in the file: those that no table has."""
+        shared = (self.meta, self.long, self.requests, self.window)
+        stats = [txn.stat(db) for db in (*shared, *(table.entries for table in tables))]
+        stats.append(self.env.stat())
+        used = _META_PAGES
+        for stat in stats:
+            used += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return max(0, self.env.info()["last_pgno"] + 1 - used) * stats[-1]["psize"]
 
 
 class OpenTables:

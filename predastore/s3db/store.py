@@ -62,13 +62,16 @@ class Store(StoreReader):
         durable: bool,
         map_bytes_initial: int = STORE_MAP_BYTES_INITIAL,
         procedures: Procedures = NO_PROCEDURES,
+        remembers: bool = True,
     ) -> None:
-        """Open or create the store in the directory `path`; CorruptData, FormatError."""
+        """Open or create the store in the directory `path`; CorruptData, FormatError. `remembers`:
+        answers, for requests that may come again."""
         self._file = Path(path) / FILE_NAME
         fs.make_folder(self._file.parent)
         self._map_bytes_max = map_bytes_max
         self._map_bytes_initial = min(map_bytes_initial, map_bytes_max)
         self._durable = durable
+        self._remembers = remembers
         self.procedures = procedures
         self._checkpoints: Checkpoints | None = None  # where each write is synced, there are none
         # Taken in this order: a checkpoint, or what must not meet one; writes; the gate.
@@ -104,6 +107,8 @@ class Store(StoreReader):
                 except environment.NO_ROOM as error:
                     raise NodeFull(f"{self._file}: {error}") from error
                 except lmdb.Error as error:
+                    if self._durable and self._was_cut_short(error):
+                        raise NodeFull(f"{self._file}: {error}") from error
                     raise self._failed(error) from error
             self._grow(map_bytes)
 
@@ -167,7 +172,9 @@ class Store(StoreReader):
         last = self._applied_index
         with opened.env.begin(write=True) as txn:
             tables = OpenTables(opened, txn)
-            application = Application(txn, tables, opened, self.procedures)
+            application = Application(
+                txn, tables, opened, self.procedures, remembers=self._remembers
+            )
             outcomes: list[Outcome] = []
             for index, command in entries:
                 if index <= last:
@@ -183,6 +190,11 @@ class Store(StoreReader):
         opened.tables, opened.remembered_count = tables.tables, application.remembered_count
         self._applied_index = last
         return outcomes
+
+    def _was_cut_short(self, error: lmdb.Error) -> bool:
+        """Whether a full disk did that to what is no part of the state yet. lmdb writes the page
+        that makes it one last, and does nothing more after that has failed."""
+        return not isinstance(error, lmdb.PanicError) and bool(environment.room_left(self._file))
 
     def _failed(self, error: Exception) -> StoreFailed:
         self._failure = str(error) + environment.room_left(self._file)
@@ -223,6 +235,11 @@ class Store(StoreReader):
                 "file_bytes": pages_count * opened.env.stat()["psize"],
                 "map_bytes_max": self._map_bytes_max,
             }
+
+    def spare_bytes(self) -> int:
+        """Of the file: what can be written anew without making it longer, about."""
+        with self._reading() as (opened, tables, txn):
+            return opened.spare_bytes(txn, tables.values())
 
     # --- whole files ------------------------------------------------------------------------
 

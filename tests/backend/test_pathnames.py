@@ -16,6 +16,7 @@ from predastore.backend import records
 from predastore.backend.adoption import Adopted
 from predastore.backend.interface import CompletedPart
 from predastore.backend.pathnames import FILE
+from predastore.backend.room import Room
 from predastore.errors import OtherVersion, S3Error, StartupError
 from predastore.limits import S3_PART_BYTES_MIN
 from support.waiting import eventually_async
@@ -314,6 +315,23 @@ def test_what_can_be_no_object_is_passed_over(tmp_path: Path) -> None:
         async with filesystem(tmp_path / "base", {"bucket": there}) as at:
             assert await at.store.adopt("bucket", "1") == Adopted(1, 2)
             assert await at.keys() == ["good"]
+
+    run(main())
+
+
+def test_files_for_whose_records_there_is_no_room_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "k").write_bytes(b"data")
+
+    async def main() -> None:
+        async with filesystem(tmp_path / "base", {"bucket": there}) as at:
+            with monkeypatch.context() as patch:
+                patch.setattr(Room, "left_bytes", lambda *_: 0)
+                assert await at.store.adopt("bucket", "1") == Adopted(0, 1)
+            assert await at.store.adopt("bucket", "1") == Adopted(1, 0)
 
     run(main())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,13 @@ def test_plain_files_can_be_written_while_their_disk_takes_some(
     async def main() -> None:
         async with filesystem(tmp_path) as at:
             assert await at.objects.write_obstacle() == ""
-            monkeypatch.setattr(at.store._files, "write_obstacle", lambda: "the disk is full")
-            assert await at.objects.write_obstacle() == "the disk is full"
+            said = os.statvfs(tmp_path)
+            full = (*said[:4], 1, *said[5:])  # f_bavail
+            read_only = (*said[:8], os.ST_RDONLY, *said[9:])
+            for disk, told in ((full, "the disk is full but for its reserve"),
+                               (read_only, "the file system is mounted read-only")):  # fmt: skip
+                disks = [os.statvfs_result(disk)]
+                monkeypatch.setattr(at.store._files, "disks", lambda disks=disks: disks)
+                assert await at.objects.write_obstacle() == told
 
     run(main())
