@@ -328,4 +328,6 @@ def discard_index(path: Path) -> None:
     except OSError:
         aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.damaged")
         path.rename(aside)
+        with suppress(OSError):
+            aside.chmod(0o700)
         shutil.rmtree(aside, ignore_errors=True)
