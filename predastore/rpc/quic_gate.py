@@ -154,19 +154,20 @@ class Admitted(NamedTuple):
 
 
 class _Allowance:
-    """So many at once, and so many a second."""
+    """So many at once, and so many a second. `debt`: how many of those that ask in vain count."""
 
-    def __init__(self, burst: float, per_s: float) -> None:
+    def __init__(self, burst: float, per_s: float, debt: float = 0.0) -> None:
         self._burst = self._left = burst
         self._per_s = per_s
+        self._least = -debt
         self._at = 0.0
 
     def take(self, now: float) -> bool:
-        """Whether there is one. Those that ask in vain count as well, up to the burst."""
         self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
         self._at = now
         is_there = self._left >= 1
-        self._left = max(-self._burst, self._left - 1)
+        if is_there or self._least:
+            self._left = max(self._least, self._left - 1)
         return is_there
 
 
@@ -176,7 +177,7 @@ class Gate:
     def __init__(self, served: str) -> None:
         self._served = served
         self._key = os.urandom(32)
-        self._free = _Allowance(RPC_FREE_HANDSHAKES, RPC_FREE_HANDSHAKES_S)
+        self._free = _Allowance(RPC_FREE_HANDSHAKES, RPC_FREE_HANDSHAKES_S, RPC_FREE_HANDSHAKES)
         self._retries = _Allowance(RPC_STATELESS_ANSWERS_S, RPC_STATELESS_ANSWERS_S)
         self._answers = _Allowance(RPC_STATELESS_ANSWERS_S, RPC_STATELESS_ANSWERS_S)
         self._places: Counter[bytes] = Counter()
@@ -194,14 +195,12 @@ class Gate:
         """Of an Initial of a caller that is not known: what a connection begins with; or a Retry
         to send; or nothing is to be done."""
         answer = self._judged(header, address, now)
-        count = (
-            self._dropped
-            if answer is None
-            else self._told
-            if isinstance(answer, bytes)
-            else self._taken
-        )
-        count.value += 1
+        if answer is None:
+            self._dropped.value += 1
+        elif isinstance(answer, bytes):
+            self._told.value += 1
+        else:
+            self._taken.value += 1
         return answer
 
     def _judged(self, header: LongHeader, address: Address, now: float) -> Admitted | bytes | None:

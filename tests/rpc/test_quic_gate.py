@@ -170,6 +170,9 @@ def test_answers_have_a_most_in_each_second() -> None:
     assert RPC_STATELESS_ANSWERS_S - 1 <= retries <= RPC_STATELESS_ANSWERS_S
     others = sum(gate.may_answer(0.0) for _ in range(flood))
     assert RPC_STATELESS_ANSWERS_S - 1 <= others <= RPC_STATELESS_ANSWERS_S
+    later = [gate.admit(initial(), HERE, 1 + n / flood) for n in range(flood)]
+    retries = sum(isinstance(one, bytes) for one in later)
+    assert retries > 1.9 * RPC_STATELESS_ANSWERS_S, "whoever is no forger has a chance all the time"
 
 
 def test_a_flood_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
