@@ -305,8 +305,9 @@ def new_id() -> bytes:
 
 
 def new_bucket_id() -> bytes:
-    """Nobody can guess it, and it says nothing."""
-    return os.urandom(ID_BYTES)
+    """Random, but for a first bit with which no bucket's name begins."""
+    first, *rest = os.urandom(ID_BYTES)
+    return bytes([first | 0x80, *rest])
 
 
 def now_ms() -> int:

@@ -141,6 +141,12 @@ def test_keys_are_as_documented() -> None:
     assert records.repair_key(bytes(32), commit_id) == bytes(32) + commit_id
 
 
+def test_ids_of_buckets_are_distinct_and_begin_like_no_name() -> None:
+    ids = [records.new_bucket_id() for _ in range(2000)]
+    assert len(set(ids)) == len(ids)
+    assert all(len(each) == 16 and each[0] >= 0x80 for each in ids)
+
+
 def test_ids_are_distinct_and_sort_by_age() -> None:
     ids = [records.new_id() for _ in range(2000)]
     assert len(set(ids)) == len(ids)
