@@ -23,7 +23,6 @@ from predastore.node.server import service
 from predastore.rpc import Endpoint, self_signed
 from support.descriptors import no_descriptors, patience
 from support.garbage import fails
-from support.waiting import eventually_async
 
 BLOCK = 20 * KIB  # more than is read on the loop
 
@@ -78,7 +77,6 @@ def test_a_full_segment_waits_for_the_descriptor_of_the_next(tmp_path: Path) -> 
         async with opened(tmp_path, segment_bytes_max=NODE_SEGMENT_BYTES_MIN) as store:
             with no_descriptors():
                 writes = [asyncio.ensure_future(put(store, *each)) for each in blocks.items()]
-                await eventually_async(lambda: any(write.done() for write in writes))
                 _, waiting = await asyncio.wait(writes, timeout=0.3)
                 assert waiting, "they do not fit into one segment"
             await asyncio.gather(*writes)
