@@ -80,7 +80,9 @@ Its data, keys and certificates.
 The generated key pair, where the configuration has none.
 .TP
 .IR base\-path /tls/ca.pem
-The authority that clients verify generated certificates by.
+The authority that clients verify generated certificates by, on every host of a cluster the same;
+.B s3d tls ca
+prints it.
 .SH ENVIRONMENT
 Besides the variables of the flags:
 .TP

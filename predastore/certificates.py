@@ -1,34 +1,38 @@
 """TLS certificates for the S3 and REST endpoints, made where none is given.
 
-A certificate authority of our own signs a server certificate for every name and address of this
-host, so that clients verify it by one file: <base_path>/tls/ca.pem. Both are renewed when they
-near their end or when a name is missing. Keys have mode 0600.
+A certificate authority signs a server certificate for every name and address of this host, so
+that clients verify it by one file: <base_path>/tls/ca.pem. Both are renewed when they near their
+end, the server's also when a name is missing. Keys have mode 0600.
+
+    ca.pem          what clients need: the authority, and those before it that are still trusted
+    ca.key          its key
+    authority.json  which it is: of this host alone, or of which cluster (cluster_tls)
+    server.pem, server.key
 """
 
 from __future__ import annotations
 
 import datetime
 import fcntl
-import ipaddress
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from predastore import fs
+from predastore import authority, fs
+from predastore.authority import Authority
 from predastore.errors import ConfigError, StartupError
 
-_CA_DAYS: Final = 3650
-_SERVER_DAYS: Final = 397  # what browsers and some SDKs accept at most
-_RENEW_DAYS: Final = 30
 _GIVE: Final = "give a PEM chain and its key by -tls-cert and -tls-key"
+_FORMAT: Final = 1
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,163 @@ class TlsFiles:
     ca: Path | None
 
 
-def ensure(directory: Path, names: Iterable[str]) -> TlsFiles:
-    """A server certificate below `directory` that holds for all `names` (hosts and addresses)."""
-    fs.make_folder(directory)
+@dataclass(frozen=True)
+class Held:
+    """An authority as a host holds it. `previous`: those before it that clients still trust;
+    `cross`: its own certificate signed by some of these. `cluster`, `generation`: which one of
+    which cluster; "": of this host alone."""
+
+    authority: Authority
+    previous: tuple[x509.Certificate, ...] = ()
+    cross: tuple[x509.Certificate, ...] = ()
+    cluster: str = ""
+    generation: int = 0
+
+    @property
+    def trusted(self) -> tuple[x509.Certificate, ...]:
+        """What clients need."""
+        return (*self.authority.chain, *self.previous)
+
+
+class _Description(msgspec.Struct, frozen=True):
+    """authority.json; certificates in PEM."""
+
+    format: int
+    cluster: str
+    generation: int
+    chain: str
+    previous: str
+    cross: str
+
+
+# --- the files of a host ----------------------------------------------------------------------
+
+
+def ensure(directory: Path, names: Iterable[str], held: Held | None = None) -> TlsFiles:
+    """A server certificate below `directory` that holds for all `names` (hosts and addresses), by
+    the authority `held`, which takes the place of the one that is there, or else by that one.
+    Another process of this host may have taken a later generation: that stays."""
     files = TlsFiles(directory / "server.pem", directory / "server.key", directory / "ca.pem")
     wanted = sorted(set(names))
+    with _locked(directory):
+        if held is not None:
+            held = _later(directory, held)
+            _keep(directory, held)
+        issued = _issued(files.cert)
+        if not (_holds(issued, wanted, held) and files.key.exists()):
+            _issue(files, held or _local(directory), sorted({*wanted, *_names(issued)}))
+    return files
+
+
+def _later(directory: Path, held: Held) -> Held:
+    """`held`, unless this host has a later one of the same cluster."""
+    try:
+        there = _read(directory) if (directory / "authority.json").exists() else held
+    except (StartupError, FileNotFoundError):
+        return held  # which takes the place of what is damaged
+    is_later = there.cluster == held.cluster and there.generation > held.generation
+    return there if held.cluster and is_later else held
+
+
+def load(directory: Path, cluster: str) -> Held | None:
+    """The authority that this host holds: of `cluster`, or one of its own; None where there is
+    none, or it is another cluster's. StartupError where it is damaged."""
+    with _locked(directory):
+        if not (directory / "ca.pem").exists() or not (directory / "ca.key").exists():
+            return None
+        held = _local(directory)
+    return held if held.cluster in ("", cluster) else None
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    fs.make_folder(directory)
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        issued = _issued(files.cert)
-        if not (_holds(issued, wanted) and files.key.exists()):
-            authority, key = _authority(directory)
-            _issue(files, authority, key, sorted({*wanted, *_names(issued)}))
-    return files
+        yield
+
+
+def _local(directory: Path) -> Held:
+    """The authority that is there, or one that is made now, of this host alone."""
+    cert_file, key_file = directory / "ca.pem", directory / "ca.key"
+    if cert_file.exists() and key_file.exists():
+        held = _read(directory)
+        days = 0 if held.cluster else authority.RENEW_DAYS  # its cluster sees to it in time
+        if authority.is_fresh(held.authority.certificate, days):
+            _keep(directory, held)
+            return held
+    held = Held(authority.made("Predastore local authority"))
+    _keep(directory, held)
+    return held
+
+
+def _read(directory: Path) -> Held:
+    cert_file, key_file = directory / "ca.pem", directory / "ca.key"
+    try:
+        key = key_file.read_bytes()
+        description = _description(directory)
+        if description is None:
+            held = Held(authority.read(cert_file.read_bytes(), key))
+        else:
+            held = Held(
+                authority.read(description.chain.encode(), key),
+                _certificates(description.previous),
+                _certificates(description.cross),
+                description.cluster,
+                description.generation,
+            )
+    except ValueError:
+        raise StartupError(_damaged(directory)) from None
+    if held.authority.certificate.public_key() != held.authority.key.public_key():
+        raise StartupError(_damaged(directory))
+    return held
+
+
+def _damaged(directory: Path) -> str:
+    return (
+        f"{directory}: ca.pem, ca.key or authority.json is damaged; put them back, or remove all "
+        "three: then this host gets the authority of its cluster, or makes one of its own, whose "
+        "ca.pem clients need"
+    )
+
+
+def _description(directory: Path) -> _Description | None:
+    try:
+        stored = (directory / "authority.json").read_bytes()
+    except FileNotFoundError:
+        return None
+    found = msgspec.json.decode(stored, type=_Description)  # its errors are ValueErrors
+    if found.format != _FORMAT:
+        raise ValueError(f"format {found.format}")
+    return found
+
+
+def _keep(directory: Path, held: Held) -> None:
+    """Puts it in the place of what is there, unless it is there."""
+    description = _Description(
+        _FORMAT,
+        held.cluster,
+        held.generation,
+        authority.pem(held.authority.chain).decode(),
+        authority.pem(held.previous).decode(),
+        authority.pem(held.cross).decode(),
+    )
+    files = {
+        "ca.key": authority.key_pem(held.authority.key),
+        "authority.json": msgspec.json.format(msgspec.json.encode(description)) + b"\n",
+        "ca.pem": authority.pem(held.trusted),
+    }
+    for name, content in files.items():
+        file = directory / name
+        if not (file.exists() and file.read_bytes() == content):
+            fs.write_file(file, content, 0o644 if name == "ca.pem" else 0o600)
+
+
+def _certificates(text: str) -> tuple[x509.Certificate, ...]:
+    return tuple(x509.load_pem_x509_certificates(text.encode())) if text else ()
+
+
+# --- what servers use -------------------------------------------------------------------------
 
 
 def context(files: TlsFiles) -> ssl.SSLContext:
@@ -115,78 +264,32 @@ def check(cert: Path | None, key: Path | None) -> None:
     if own.public_key() != private.public_key():
         problems.append(f"{key}: not the key of {cert}; give the two that belong together")
     if own.not_valid_after_utc < now:
-        problems.append(f"{cert}: expired at {_stamp(own.not_valid_after_utc)}; renew it")
+        problems.append(f"{cert}: expired at {authority.stamp(own.not_valid_after_utc)}; renew it")
     if own.not_valid_before_utc > now:
         problems.append(
-            f"{cert}: not valid before {_stamp(own.not_valid_before_utc)}; set this host's clock, "
-            "or wait"
+            f"{cert}: not valid before {authority.stamp(own.not_valid_before_utc)}; set this "
+            "host's clock, or wait"
         )
     if problems:
         raise ConfigError(problems)
 
 
-def _stamp(moment: datetime.datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+# --- a server's certificate -------------------------------------------------------------------
 
 
-def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    cert_file, key_file = directory / "ca.pem", directory / "ca.key"
-    if cert_file.exists() and key_file.exists():
-        try:
-            key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-            certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise StartupError(
-                f"{cert_file} or {key_file} is damaged; put both back, or remove both: then a new "
-                "authority is made, whose ca.pem clients need"
-            ) from None
-        if isinstance(key, ec.EllipticCurvePrivateKey) and _fresh(certificate):
-            return certificate, key
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Predastore local authority")])
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=True,
-        crl_sign=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    certificate = (
-        _builder(name, name, key.public_key(), _in(_CA_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    fs.write_file(key_file, _key_pem(key), 0o600)
-    fs.write_file(cert_file, _pem(certificate), 0o644)
-    return certificate, key
-
-
-def _issue(
-    files: TlsFiles,
-    authority: x509.Certificate,
-    authority_key: ec.EllipticCurvePrivateKey,
-    names: list[str],
-) -> None:
+def _issue(files: TlsFiles, held: Held, names: list[str]) -> None:
     key = _key_of(files)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "predastore s3d")])
-    issuer_key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
-    until = min(_in(_SERVER_DAYS), authority.not_valid_after_utc)
-    certificate = (
-        _builder(subject, authority.subject, key.public_key(), until)
-        .add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(issuer_key_id, critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
-    fs.write_file(files.key, _key_pem(key), 0o600)
-    fs.write_file(files.cert, _pem(certificate) + _pem(authority), 0o600)
+    certificate = authority.issued(held.authority, key, names)
+    fs.write_file(files.key, authority.key_pem(key), 0o600)
+    fs.write_file(files.cert, authority.pem((certificate, *_signers(held))), 0o600)
+
+
+def _signers(held: Held) -> tuple[x509.Certificate, ...]:
+    """What is shown to clients beside a server's certificate. Where one before it vouches for a
+    root, not the root: who does not trust that would go no further."""
+    if held.cross and held.authority.is_root:
+        return held.cross
+    return (*held.authority.chain, *held.cross)
 
 
 def _key_of(files: TlsFiles) -> ec.EllipticCurvePrivateKey:
@@ -202,68 +305,23 @@ def _key_of(files: TlsFiles) -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    public: ec.EllipticCurvePublicKey,
-    until: datetime.datetime,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        # An hour back: the clocks of clients are not all right.
-        .not_valid_before(_in(0) - datetime.timedelta(hours=1))
-        .not_valid_after(until)
-    )
-
-
-def _in(days: int) -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
-
-
-def _general(name: str) -> x509.GeneralName:
+def _issued(file: Path) -> tuple[x509.Certificate, ...]:
+    """The certificates in `file`, the server's first; none where there is none of use."""
     try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-def _issued(file: Path) -> x509.Certificate | None:
-    """The certificate in `file`; None where there is none of use."""
-    try:
-        return x509.load_pem_x509_certificate(file.read_bytes())
+        return tuple(x509.load_pem_x509_certificates(file.read_bytes()))
     except (FileNotFoundError, ValueError):
-        return None
+        return ()
 
 
-def _names(certificate: x509.Certificate | None) -> list[str]:
-    if certificate is None:
+def _names(issued: tuple[x509.Certificate, ...]) -> list[str]:
+    if not issued:
         return []
-    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    found = issued[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return [str(general.value) for general in found]
 
 
-def _holds(certificate: x509.Certificate | None, names: list[str]) -> bool:
-    return (
-        certificate is not None and _fresh(certificate) and set(names) <= set(_names(certificate))
-    )
-
-
-def _fresh(certificate: x509.Certificate) -> bool:
-    left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    return left > datetime.timedelta(days=_RENEW_DAYS)
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+def _holds(issued: tuple[x509.Certificate, ...], names: list[str], held: Held | None) -> bool:
+    """Whether it lasts, and is for all names, and by `held` where that is given."""
+    if not issued or not authority.is_fresh(issued[0]) or not set(names) <= set(_names(issued)):
+        return False
+    return held is None or (issued[1:] == _signers(held) and held.authority.has_signed(issued[0]))

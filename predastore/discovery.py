@@ -65,11 +65,12 @@ class Discovery:
         nodes: Sequence[RunningNode],
         cluster_key: bytes = b"",
         in_force: Callable[[], Config] | None = None,
+        authority: Callable[[], bytes] = bytes,
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
         self._in_force = in_force or (lambda: settings)
-        self._cluster_key = cluster_key
+        self._cluster_key, self._authority = cluster_key, authority
         self._differences = Differences()
         self._roles = chosen
         self._nodes = nodes
@@ -177,7 +178,8 @@ class Discovery:
             nodes = tuple(NodeFacts(row.id, row.host, row.port) for row in self._own)
         members = _members(self._roles.members)
         settings = marks(self._in_force(), self._cluster_key)
-        return Facts(host, port, self.life, nodes, members, self._version, __version__, settings)
+        said = (self._version, __version__, settings, self._authority())
+        return Facts(host, port, self.life, nodes, members, *said)
 
     async def _tell(self) -> None:
         while True:

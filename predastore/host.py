@@ -131,7 +131,7 @@ async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Conf
         stack.enter_context(looplag.watched())
         await host.open_monitoring(stack)
         waiter = asyncio.create_task(stopping.wait())
-        living = asyncio.create_task(host.live(reread))
+        living = asyncio.create_task(host.live(reread, stack))
         failed = parts.failed
         ends: set[asyncio.Future[Any]] = {waiter, failed, living}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -139,6 +139,7 @@ async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Conf
             living.result()  # never returns: it goes on until it is cancelled
         waiter.cancel()
         living.cancel()
+        await asyncio.wait((living,))  # it may just be opening something
         daemon.notify("STOPPING=1")
         if failed.done():
             _log.error("stopping", extra={"reason": failed.exception() or failed.result()})
@@ -175,14 +176,35 @@ class Host:
             await server.start()
             stack.push_async_callback(server.close)
 
-    async def live(self, reread: Callable[[], Config]) -> None:
-        """Announces the process, then keeps it healthy and up to date until it is cancelled."""
+    async def live(self, reread: Callable[[], Config], stack: contextlib.AsyncExitStack) -> None:
+        """Begins with S3, announces the process, then keeps it healthy and up to date until it is
+        cancelled. `stack` closes what is opened."""
+        with _started():
+            await self._open_s3(stack)
         await self._announce()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_ready())
             tasks.create_task(self._reload_when_told(reread))
             tasks.create_task(watchdog.run(self._parts.probes))
             tasks.create_task(self._watch_file(reread))
+
+    async def _open_s3(self, stack: contextlib.AsyncExitStack) -> None:
+        opening = asyncio.ensure_future(self._parts.open_s3(stack))
+        try:
+            while not (await asyncio.wait((opening,), timeout=READY_LOG_MS / 1000))[0]:
+                _log.warning("not ready yet: %s", self._why_not())
+        finally:
+            opening.cancel()
+            await asyncio.wait((opening,))
+        opening.result()
+
+    def _why_not(self) -> str:
+        """Why the process is not ready yet."""
+        parts = self._parts
+        refusal = parts.endpoint.refusal if parts.endpoint is not None else ""
+        problem = parts.discovery.problem if parts.discovery is not None else ""
+        none = "no leader of the metadata cluster answers"
+        return refusal or problem or parts.tls.problem or none
 
     async def _watch_file(self, reread: Callable[[], Config]) -> None:
         parts = self._parts
@@ -205,13 +227,10 @@ class Host:
         while not (await self._answers() and await self._make_buckets()):
             if loop.time() - said_s > READY_LOG_MS / 1000:
                 said_s = loop.time()
-                problem = parts.discovery.problem if parts.discovery is not None else ""
-                refusal = parts.endpoint.refusal if parts.endpoint is not None else ""
-                why = refusal or problem or "no leader of the metadata cluster answers"
-                _log.warning("not ready yet: %s", why)
+                _log.warning("not ready yet: %s", self._why_not())
             await asyncio.sleep(READY_POLL_MS / 1000)
         parts.is_ready = True
-        ca = parts.tls_files.ca if parts.tls_files is not None else None
+        ca = parts.tls.files.ca if parts.tls.files is not None else None
         keys = parts.keys
         facts = banner.Facts(parts.settings, parts.roles, keys.auth[0], keys.generated, ca)
         sys.stdout.write(banner.text(facts))

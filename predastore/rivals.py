@@ -19,7 +19,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from predastore.backend.node_owners import OwnerRecord, Owners
+from predastore.backend.node_owners import Owner, OwnerRecord, Owners
 from predastore.backend.records import now_ms
 from predastore.backend.ring_table import NodeRow
 from predastore.config import Config
@@ -192,14 +192,14 @@ class Ownership:
             while not await self._has(owners, row, latest):
                 (latest,) = await owners.read([row.id])
 
-    async def _has(self, owners: Owners, row: NodeRow, owner: OwnerRecord | None) -> bool:
+    async def _has(self, owners: Owners, row: NodeRow, owner: Owner | None) -> bool:
         """Whether it is so now; False: to be looked at again, as somebody else has changed it."""
         new = OwnerRecord(self._life, row.host, row.port, now_ms())
-        if owner is not None and owner.life == self._life:
-            if (owner.host, owner.port) == (row.host, row.port):
+        if owner is not None and owner.record.life == self._life:
+            if (owner.record.host, owner.record.port) == (row.host, row.port):
                 return True
         elif owner is not None:
-            await self._make_sure_is_gone(row, owner)
+            await self._make_sure_is_gone(row, owner.record)
         return await owners.take(row.id, new, owner)
 
     async def _make_sure_is_gone(self, row: NodeRow, owner: OwnerRecord) -> None:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from predastore import certificates, credentials, daemon, descriptors, rivals, roles
+from predastore import credentials, daemon, descriptors, rivals, roles
 from predastore.accesslog import AccessLog
 from predastore.backend.distributed import DistributedStore
 from predastore.backend.filesystem import FilesystemStore
@@ -26,6 +26,7 @@ from predastore.backend.node_owners import Owners
 from predastore.backend.objects import Objects
 from predastore.backend.ring_table import RingStore, RingTable
 from predastore.backend.state import DistributedState, GlobalState, LocalState
+from predastore.cluster_tls import Authorities
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring
 from predastore.config import Auth, Config, Db, Node
@@ -56,6 +57,7 @@ from predastore.s3db.member import Member
 from predastore.s3db.opening import open_tables
 from predastore.s3db.raft.messages import Address
 from predastore.telemetry import Telemetry
+from predastore.tls import Tls
 from predastore.watchdog import Probe
 
 
@@ -77,14 +79,13 @@ class Parts:
         self.endpoint: Endpoint | None = None
         self.s3: Server | None = None
         self.is_ready = False  # what /-/health/ready says; kept by predastore.host
-        self.tls_files: certificates.TlsFiles | None = None
+        self.tls = Tls(settings, chosen)
         self.reloader = Reloader(settings)
         self.edited: EditedFile | None = None  # set by predastore.host
         self.telemetry: Telemetry | None = None  # set before `open` where requests are traced
         self.probes: list[Probe] = []  # of the metadata in this process: can it be read?
         self.shares = descriptors.shares_of(settings, chosen)
         self._writes: Writes | None = None
-        self._tls: certificates.Served | None = None
         self._known = credentials.Known(())
         self._known_to_members: list[tuple[Db, credentials.Known]] = []
 
@@ -97,47 +98,21 @@ class Parts:
             stack.enter_context(daemon.held(member.path))
         self.keys = self._keys(self.auth)
         self._known.replace(self.keys.auth)
-        self.tls_files = self._certificate(settings)
-        if self.tls_files is not None:
-            self._tls = certificates.Served(self.tls_files)
+        self.tls.begin()
         if settings.backend == "filesystem":
             await self._open_filesystem(stack)
         else:
             await self._open_cluster(stack)
-        if self.roles.s3:
-            await self._open_s3(stack)
         self.reloader.add(("auth",), self._prepare_auth)
-        self.reloader.add(("tls_cert", "tls_key"), self._prepare_certificate)
+        self.reloader.add(("tls_cert", "tls_key"), self.tls.prepare)
 
-    def _certificate(self, settings: Config) -> certificates.TlsFiles | None:
-        if settings.tls_cert is not None and settings.tls_key is not None:
-            return certificates.TlsFiles(settings.tls_cert, settings.tls_key, None)
-        if not self.settings.tls and not self.roles.members:
-            return None
-        return certificates.ensure(self.settings.base_path / "tls", self._names())
-
-    def _names(self) -> list[str]:
-        """Every name and address that a client may know this process by."""
-        rows: tuple[Node | Db, ...] = (*self.roles.nodes, *self.roles.members)
-        local = [name for row in rows for name in (row.host, row.listen_host)]
-        name = socket.gethostname()
-        found = {"localhost", "127.0.0.1", "::1", name, self.settings.host, *local}
-        with contextlib.suppress(OSError):
-            found |= {str(row[4][0]) for row in socket.getaddrinfo(name, None)}
-        found = {each.partition("%")[0] for each in found}  # a link's name is this host's alone
-        for domain in self.settings.domains:
-            found |= {domain, f"*.{domain}"}
-        return sorted(found - {"0.0.0.0", "::"})
+    async def open_s3(self, stack: contextlib.AsyncExitStack) -> None:
+        """Begins with S3, if that is to be served, once there is a certificate to show."""
+        if self.roles.s3:
+            await self.tls.settled()
+            await self._open_s3(stack)
 
     # --- what a reload changes ----------------------------------------------------------------
-
-    def _prepare_certificate(self, settings: Config) -> Apply:
-        """The certificate of handshakes to come; one that was generated is renewed near its end."""
-        certificates.check(settings.tls_cert, settings.tls_key)
-        files = self._certificate(settings)
-        if files is None or self._tls is None:
-            return lambda: None
-        return self._tls.prepared(files)
 
     def _prepare_auth(self, settings: Config) -> Apply:
         auth = settings.auth
@@ -186,6 +161,8 @@ class Parts:
         self.probes.append(lambda: state.get("buckets", b"-"))
         rows = self.settings.buckets
         pathnames = {row.name: row.pathname for row in rows if row.pathname is not None}
+        self.tls.keep(None)
+        stack.push_async_callback(self.tls.close)
         store = await FilesystemStore.open(base_path, state, pathnames)
         await self._open_objects(stack, state, store)
 
@@ -211,13 +188,20 @@ class Parts:
         for member in self.roles.members:
             await self._open_member(stack, endpoint, member)
         self.discovery = Discovery(
-            endpoint, settings, self.roles, self.nodes, key, lambda: self.reloader.in_force
+            *(endpoint, settings, self.roles, self.nodes, key),
+            in_force=lambda: self.reloader.in_force,
+            authority=lambda: self.tls.authority,
         )
+        local = self.roles.members[0].id if self.roles.members else None
+        state = DistributedState(Client(endpoint, [row.id for row in settings.db], prefer=local))
+        stack.push_async_callback(state.close)
         if self.roles.s3:
-            await self._open_distributed(stack, endpoint, self.discovery)
+            await self._open_distributed(stack, endpoint, self.discovery, state)
         else:
             self.discovery.start()
         stack.push_async_callback(self.discovery.close)
+        self.tls.keep(Authorities(state, key, settings.cluster.name))
+        stack.push_async_callback(self.tls.close)
 
     async def _open_node(
         self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, row: Node
@@ -263,13 +247,14 @@ class Parts:
         known = credentials.Known(self._database_credentials(row))
         self._known_to_members.append((row, known))
         verifier = Verifier(known.find, region=self.settings.region, service="s3db")
+        served = self.tls.served
         server = rest.server(
             client,
             member,
             verifier,
             host=row.listen_host,
             port=row.port,
-            ssl_context=self._tls.context if self._tls is not None else None,
+            ssl_context=served.context if served is not None else None,
             bounds=self.shares.side,
         )
         await server.start()
@@ -281,13 +266,13 @@ class Parts:
         return (self.keys.operator,)
 
     async def _open_distributed(
-        self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, discovery: Discovery
+        self,
+        stack: contextlib.AsyncExitStack,
+        endpoint: Endpoint,
+        discovery: Discovery,
+        state: DistributedState,
     ) -> None:
         settings = self.settings
-        local = self.roles.members[0].id if self.roles.members else None
-        client = Client(endpoint, [row.id for row in settings.db], prefer=local)
-        state = DistributedState(client)
-        stack.push_async_callback(state.close)
         code = Code(settings.rs.data, settings.rs.parity)
         # Those of the file until the table of nodes has been read.
         table = RingTable(0, tuple(rows_of(settings.nodes)))
@@ -342,8 +327,9 @@ class Parts:
         stack.push_async_callback(self._writes.close)
 
     async def _open_s3(self, stack: contextlib.AsyncExitStack) -> None:
-        settings = self.settings
+        settings, served = self.settings, self.tls.served
         assert self.objects is not None
+        assert served is not None or not settings.tls
         verifier = Verifier(self._known.find, region=settings.region, service="s3")
         listener = daemon.inherited()
         handler = S3Service(
@@ -365,7 +351,7 @@ class Parts:
             handle,
             host=settings.host,
             port=settings.port,
-            ssl_context=self._tls.context if self._tls is not None and settings.tls else None,
+            ssl_context=served.context if served is not None and settings.tls else None,
             listener=listener,
             on_error=handler.on_error,
             on_done=on_done,

@@ -91,8 +91,10 @@ class Core:
             await self._state.commit(batch(checks=(Exists(BUCKETS, _NO_BUCKET),)))
         except PreconditionFailed:
             return ""
-        except PredastoreError as error:
-            return f"metadata: {error}"
+        except NodeFull:
+            return "metadata takes no commits: the disk of a member is nearly full"
+        except PredastoreError:  # of which the details are nobody's who asks for health
+            return "metadata takes no commits: no leader, or no majority, answers"
         return ""
 
     def held_bytes(self) -> dict[str, int]:

@@ -10,7 +10,7 @@ say (predastore.rivals). Both commits are conditional: of two, one is made.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -33,21 +33,28 @@ class OwnerRecord(msgspec.Struct, frozen=True, array_like=True, tag="w"):
     since_ms: int
 
 
+class Owner(NamedTuple):
+    """Of a node: the record, and as it is `stored`."""
+
+    record: OwnerRecord
+    stored: bytes
+
+
 class Owners:
     def __init__(self, state: GlobalState) -> None:
         self._state = state
 
-    async def read(self, nodes: Sequence[int]) -> list[OwnerRecord | None]:
+    async def read(self, nodes: Sequence[int]) -> list[Owner | None]:
         """Of each node; None: it has never had one."""
         stored = await self._state.read([(NODES, owner_key(node)) for node in nodes])
-        return [None if one is None else records.decode(OwnerRecord, one) for one in stored]
+        return [
+            None if one is None else Owner(records.decode(OwnerRecord, one), one) for one in stored
+        ]
 
-    async def take(self, node: int, new: OwnerRecord, old: OwnerRecord | None) -> bool:
+    async def take(self, node: int, new: OwnerRecord, old: Owner | None) -> bool:
         """Puts `new` in the place of `old`. False: somebody was quicker."""
         key = owner_key(node)
-        check: Check = (
-            Absent(NODES, key) if old is None else Equals(NODES, key, records.encode(old))
-        )
+        check: Check = Absent(NODES, key) if old is None else Equals(NODES, key, old.stored)
         try:
             put = Put(NODES, key, records.encode(new))
             await self._state.commit(batch(put, checks=(check,)))

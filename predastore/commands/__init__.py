@@ -54,6 +54,12 @@ def _check_config(arguments: Sequence[str], environment: Mapping[str, str]) -> i
     return check_config.main(arguments, environment)
 
 
+def _tls(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    from predastore.commands import tls
+
+    return tls.main(arguments, environment)
+
+
 def _licenses(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     from predastore.commands import licenses
 
@@ -71,6 +77,7 @@ COMMANDS: Final = (
     Command("cluster", "the whole cluster: its state, verify all of it, drain a node", _cluster),
     Command("node", "shard nodes: their state, scrub, rebuild an index", _node),
     Command("object", "where the shards of an object are", _object),
+    Command("tls", "the certificate authority that clients trust", _tls),
     Command("check-config", "FILE: say what is wrong with a configuration", _check_config),
     Command("top", "watch running processes in the terminal", _top),
     Command("licenses", "show the licences of all that s3d is made of", _licenses),
@@ -139,6 +146,17 @@ OPERATIONS: Final = {
             "ID",
             "throw the index of a stopped node away and build it anew from its segments",
         ),
+    ),
+    "tls": (
+        Operation("show", "", "which authority it is, how long it lasts, who has another yet"),
+        Operation("ca", "", "print the file that clients need"),
+        Operation(
+            "new",
+            "",
+            "make another authority take its place; clients go on, as the one before vouches for "
+            "it, unless it is told to end --at-once",
+        ),
+        Operation("import", "CERT KEY", "the same with an authority of your own, PEM files"),
     ),
     "object": (
         Operation(

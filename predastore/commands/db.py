@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from predastore import credentials, daemon, flags, roles
+from predastore.backend import records
+from predastore.backend.healing.records import HEALING, RESTORED_KEY
 from predastore.commands import OPERATIONS, db_time, operations, ownership, remote
 from predastore.config import Auth, Config, Db
 from predastore.errors import ConfigError, PeerRefused, PeerUnreachable, StartupError, reason
@@ -34,6 +36,7 @@ from predastore.httpd.sigv4 import Credential
 from predastore.limits import RAFT_RESERVE_BYTES
 from predastore.s3db import backup, inspection
 from predastore.s3db.api import Api
+from predastore.s3db.commands import Put, batch
 from predastore.s3db.raft.messages import Address
 
 _EPILOG: Final = """\
@@ -248,6 +251,8 @@ def _restore(settings: Config, request: Request) -> int:
             addresses=[Address(row.id, row.host, row.port, row.raft_port) for row in rows],
             cluster_id=credentials.cluster_id(settings),
             held=daemon.held,
+            # Shards that its records name may be gone: nothing counts as looked through.
+            then=batch(Put(HEALING, RESTORED_KEY, records.new_id())),
         )
     except OSError as error:
         raise StartupError.because(error, _restore_failed(error, path, rows)) from None

@@ -28,6 +28,7 @@ from predastore.backend.healing.records import (
     HEALING,
     LEFT,
     PROGRESS_KEY,
+    RESTORED_KEY,
     NodeRecord,
     ProgressRecord,
     SeenNode,
@@ -69,12 +70,15 @@ class Known:
 
 async def read(state: GlobalState, nodes: Sequence[int]) -> Known:
     """After the nodes were asked."""
-    keys = [(HEALING, PROGRESS_KEY), *((HEALING, node_key(node)) for node in nodes)]
-    progress, *stored = await state.read(keys)
-    looked_through = {
-        node: records.decode(NodeRecord, value).store_id
+    keys = [PROGRESS_KEY, RESTORED_KEY, *map(node_key, nodes)]
+    progress, restored, *stored = await state.read([(HEALING, key) for key in keys])
+    found = {
+        node: records.decode(NodeRecord, value)
         for node, value in zip(nodes, stored, strict=True)
         if value is not None
+    }
+    looked_through = {
+        node: one.store_id for node, one in found.items() if one.restored == (restored or b"")
     }
     healing = None if progress is None else records.decode(ProgressRecord, progress)
     return Known(healing, looked_through, await _notes(state))

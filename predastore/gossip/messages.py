@@ -46,7 +46,8 @@ class DbFacts(msgspec.Struct, frozen=True, array_like=True):
 class Facts(msgspec.Struct, frozen=True, array_like=True):
     """`host`, `port`: where the process takes calls under its name. `ring_version`: of the table of
     nodes that it uses, 0 when it has not read it yet. `life`: drawn at its start. `settings`: marks
-    of what all hosts are to have alike (config.shared)."""
+    of what all hosts are to have alike (config.shared). `authority`: fingerprint of that of the
+    cluster, if it has signed the certificate that the process shows."""
 
     host: str
     port: int
@@ -56,6 +57,7 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     ring_version: int = 0
     software: str = ""
     settings: dict[str, bytes] = {}
+    authority: bytes = b""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):

@@ -74,7 +74,7 @@ def establish(path: Path, node_id: int, cluster_id: bytes) -> Identity:
 def renewed(path: Path, identity: Identity) -> Identity:
     """The identity of the same directory with another store id, durably."""
     made = msgspec.structs.replace(identity, store_id=secrets.token_hex(16))
-    fs.write_file(path / FILE_NAME, msgspec.json.encode(made) + b"\n", 0o644)
+    fs.write_file(path / FILE_NAME, msgspec.json.encode(made) + b"\n", 0o600)
     return made
 
 

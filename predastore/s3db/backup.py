@@ -36,11 +36,12 @@ from predastore import fs
 from predastore._fast.crc import crc32c
 from predastore.errors import CorruptData, StartupError, UnsupportedFormat
 from predastore.limits import BACKUP_CHUNK_BYTES
-from predastore.s3db import LEVEL, environment, identity
+from predastore.s3db import LEVEL, commands, environment, identity
+from predastore.s3db.commands import Batch
 from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.journal import Journal
 from predastore.s3db.raft.messages import Address, Configuration, Marker
-from predastore.s3db.store import FILE_NAME
+from predastore.s3db.store import FILE_NAME, Store
 
 if TYPE_CHECKING:
     from predastore.s3db.store import Store
@@ -203,13 +204,15 @@ def restore(
     addresses: Iterable[Address],
     cluster_id: bytes,
     held: Callable[[Path], AbstractContextManager[object]] = nullcontext,
+    then: Batch | None = None,
 ) -> Header:
     """Make the data directories of members, by id, from a backup; nobody may be running there.
 
     They begin a history of their own, whose voters are these members; others join them empty.
     StartupError, and nothing is touched, where a directory holds data; UnsupportedFormat, and
     nothing is left, where the state needs a newer program; CorruptData, OSError.
-    `held`: holds one of them, which it may make, for as long as it is written to.
+    `held`: holds one of them, which it may make, for as long as it is written to. `then`: what is
+    done to the state first, as the entry behind those of the backup.
     """
     header = verify(path)
     if header.cluster_id != cluster_id:
@@ -219,7 +222,8 @@ def restore(
         )
     voters = tuple(sorted(directories))
     known = tuple(address for address in addresses if address.member in directories)
-    marker = Marker(header.applied_index, _FIRST_TERM, Configuration(voters, (), known))
+    index = header.applied_index + (then is not None)
+    marker = Marker(index, _FIRST_TERM, Configuration(voters, (), known))
     with ExitStack() as stack:
         there = [directory for directory in directories.values() if directory.exists()]
         for directory in there:
@@ -231,6 +235,10 @@ def restore(
         _check_empty(directories.values())  # again: those that were made may have been others'
         for member, directory in directories.items():
             _restore_store(path, directory / "store")
+            if then is not None:
+                store = Store(directory / "store", durable=True)
+                store.apply([(index, commands.encode(then))])
+                store.close()
             identity.establish(directory / "raft", member, cluster_id)
             journal = Journal(OsDisk(directory / "raft" / "journal"), member)
             assert journal.load() is None

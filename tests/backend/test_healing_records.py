@@ -30,7 +30,7 @@ HASH, ID = bytes(range(32)), bytes(range(16))
 GOLDEN: dict[str, msgspec.Struct] = {
     "lease": LeaseRecord(ID, "host-1", NOW),
     "horizon": HorizonRecord(NOW, ID),
-    "node": NodeRecord("00" * 16, NOW),
+    "node": NodeRecord("00" * 16, NOW, ID),
     "moved": MovedRecord(HASH, ID, 4, 70_000, NOW),
     "ring": RingRecord(HASH, "objects", HASH, True, 1, 2, 3, NOW),
     "progress": ProgressRecord(

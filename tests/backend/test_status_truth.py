@@ -14,12 +14,12 @@ from healing_support import BLOCK, FAST, Cluster, cluster, healing, until
 from predastore.backend import records
 from predastore.backend.commit_ops import repair_ops
 from predastore.backend.healing import reconcile, repair
-from predastore.backend.healing.records import HEALING, LEFT, NodeRecord, node_key
+from predastore.backend.healing.records import HEALING, LEFT, RESTORED_KEY, NodeRecord, node_key
 from predastore.backend.interface import CompletedPart
 from predastore.backend.records import ShardExtent
 from predastore.commands import leaving, missing, standing
 from predastore.node.shard import ShardRef
-from predastore.s3db.commands import batch
+from predastore.s3db.commands import Put, batch
 
 
 class Held:
@@ -300,6 +300,30 @@ def test_what_was_noted_of_a_part_is_found_when_its_upload_is_completed(
             held.nothing()
             await until(at.is_whole)
             assert await at.faults() == []
+
+    run(main())
+
+
+def test_after_a_restore_nothing_counts_as_looked_through(tmp_path: Path, held: Held) -> None:
+    """Its records may name what was deleted since the backup was taken."""
+
+    async def main() -> None:
+        async with cluster(tmp_path) as at:
+            async with healing(at):
+                await at.put_many(5)
+                await until(at.is_whole)
+            extent = (await at.extents())[0]
+            ref = ShardRef(extent.shard_hash, extent.write_id, 0)
+            held.passes()
+            async with healing(at, name="two"):
+                await at.stores[extent.nodes[0]].delete([ref])
+                await at.state.commit(batch(Put(HEALING, RESTORED_KEY, b"r" * 16)))
+                assert len((await missing_of(at))["checking"]) == 5
+                assert len(await at.missing()) == 1
+            held.nothing()
+            async with healing(at, name="three"):
+                await until(at.is_whole)
+                assert not await at.missing()
 
     run(main())
 

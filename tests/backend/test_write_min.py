@@ -94,14 +94,18 @@ def test_a_full_disk_and_metadata_without_a_leader_keep_writes_from_being_done(
             assert "3 of 5 nodes take shards" in await at.objects.write_obstacle()
             nodes[1].full = False
             assert await at.objects.write_obstacle() == "", "the loss of one is made up for"
-            for error in (NoLeader("no leader is known"), NodeFull("the disk is nearly full")):
+            for error, why in (
+                (NoLeader("of 10.0.0.1"), "no leader, or no majority, answers"),
+                (NodeFull("make room on /srv/db"), "the disk of a member is nearly full"),
+            ):
 
                 async def refused(_: object, error: Exception = error) -> None:
                     raise error
 
                 with monkeypatch.context() as patch:
                     patch.setattr(at.state, "commit", refused)
-                    assert await at.objects.write_obstacle() == f"metadata: {error}"
+                    told = await at.objects.write_obstacle()
+                    assert told == f"metadata takes no commits: {why}", "nothing of hosts and paths"
 
     run(main())
 

@@ -71,7 +71,8 @@ def test_plain_files_are_as_the_configuration_says(
         server.kill()
     objects = modes(server.base_path / "private")
     assert objects == {".": folder, "small": file, "below": folder, "below/large": file}
-    secret = {"credentials.json", "tls/ca.key", "tls/server.key", "tls/server.pem"}
+    secret = {"credentials.json", "tls/ca.key", "tls/authority.json"}
+    secret |= {"tls/server.key", "tls/server.pem"}
     secret |= {name for name in found if name.startswith(".predastore/state/")}
     assert {found[name] for name in secret} == {0o600}
     left = set(found) - secret - {"tls/ca.pem"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from predastore import certificates, config, credentials, roles
+from predastore import authority, certificates, config, credentials, roles
 from predastore.config.policy import Rule
 from predastore.errors import ConfigError, StartupError
 
@@ -148,13 +149,13 @@ def test_clients_verify_the_generated_certificate(tmp_path: Path) -> None:
 
 def test_a_certificate_stays_until_a_name_is_missing(tmp_path: Path) -> None:
     files = certificates.ensure(tmp_path, ["localhost"])
-    first, authority = files.cert.read_bytes(), (tmp_path / "ca.pem").read_bytes()
+    first, trusted = files.cert.read_bytes(), (tmp_path / "ca.pem").read_bytes()
     certificates.ensure(tmp_path, ["localhost"])
     assert files.cert.read_bytes() == first
     key = files.key.read_bytes()
     certificates.ensure(tmp_path, ["127.0.0.7"])
     assert files.key.read_bytes() == key  # another process may be reading the pair just now
-    assert (tmp_path / "ca.pem").read_bytes() == authority  # clients need not fetch it anew
+    assert (tmp_path / "ca.pem").read_bytes() == trusted  # clients need not fetch it anew
     for name in ("localhost", "127.0.0.7"):
         handshake(files, name)
 
@@ -174,16 +175,23 @@ def test_a_damaged_certificate_is_issued_anew_and_a_damaged_authority_is_said(
         files.cert.write_bytes(content)
         certificates.ensure(tmp_path, ["localhost"])
         handshake(files, "localhost")
-    (tmp_path / "ca.pem").write_bytes(b"")
+    (tmp_path / "ca.pem").write_bytes(b"")  # written anew, from what is in authority.json
     files.cert.unlink()
-    with pytest.raises(StartupError, match=r"ca\.pem or .*ca\.key is damaged; put both back"):
+    certificates.ensure(tmp_path, ["localhost"])
+    handshake(files, "localhost")
+    for name in ("authority.json", "ca.key"):
+        (tmp_path / name).write_bytes(b"{}")
+        files.cert.unlink()
+        with pytest.raises(StartupError, match=r"damaged; put them back, or remove all three"):
+            certificates.ensure(tmp_path, ["localhost"])
+        shutil.rmtree(tmp_path)
         certificates.ensure(tmp_path, ["localhost"])
 
 
 def test_a_certificate_ends_no_later_than_its_authority(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certificates, "_CA_DAYS", 60)
+    monkeypatch.setattr(authority, "CA_DAYS", 60)
     files = certificates.ensure(tmp_path, ["localhost"])
-    own, authority = x509.load_pem_x509_certificates(files.cert.read_bytes())
-    assert own.not_valid_after_utc == authority.not_valid_after_utc
+    own, signer = x509.load_pem_x509_certificates(files.cert.read_bytes())
+    assert own.not_valid_after_utc == signer.not_valid_after_utc

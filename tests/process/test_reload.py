@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from predastore import certificates, config, credentials, roles
+from predastore import authority, certificates, config, credentials, roles, tls
 from predastore.backend.ring_table import NodeRow, RingTable
 from predastore.config import Auth, Bucket, Cluster, Config, Db, Node, Policy, Rs
 from predastore.config.changes import KEYS, changes
@@ -21,8 +21,10 @@ from predastore.errors import ConfigError, StartupError
 from predastore.limits import RELOAD_NAMED_MAX
 from predastore.reload import Apply, Reloader, phrase
 from predastore.rpc import Endpoint, self_signed
+from predastore.tls import Tls
 from predastore.wiring import Parts
 from support.loops import on_a_loop
+from support.waiting import eventually_async
 
 OLD = Config(log_level="info", auth=(Auth("A", "a"),))
 NEW = replace(OLD, log_level="debug", auth=(Auth("B", "b"),))
@@ -308,11 +310,35 @@ async def test_credentials_stay_where_others_have_joined(tmp_path: Path) -> None
 
 
 @on_a_loop
+async def test_a_certificate_is_renewed_while_a_process_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "TLS_RENEW_MS", 10)
+    settings = replace(OLD, base_path=tmp_path, backend="filesystem")
+    shown = Tls(settings, roles.Roles(True, (), ()))
+    shown.begin()
+    assert shown.served is not None
+    file = tmp_path / "tls" / "server.pem"
+    with monkeypatch.context() as patch:
+        patch.setattr(authority, "SERVER_DAYS", 20)  # near its end
+        file.unlink()
+        certificates.ensure(tmp_path / "tls", ["127.0.0.1"])
+    before = file.read_bytes()
+    shown.keep(None)
+    await eventually_async(lambda: file.read_bytes() != before, what="another certificate")
+    await shown.settled()
+    names = await _names_served(shown.served, tmp_path / "tls" / "ca.pem")
+    assert "localhost" in names
+    await shown.close()
+
+
+@on_a_loop
 async def test_a_reload_takes_no_certificate_that_a_start_refuses(tmp_path: Path) -> None:
     files = certificates.ensure(tmp_path, ["127.0.0.1"])
     settings = replace(OLD, tls_cert=files.cert, tls_key=files.key)
-    parts = Parts(settings, _roles_of(settings))
-    assert parts._prepare_certificate(settings)
+    served = Tls(settings, _roles_of(settings))
+    served.begin()
+    assert served.prepare(settings)
     other = certificates.ensure(tmp_path / "other", ["127.0.0.1"])
     with pytest.raises(ConfigError, match="not the key of"):
-        parts._prepare_certificate(replace(settings, tls_key=other.key))
+        served.prepare(replace(settings, tls_key=other.key))

@@ -243,7 +243,7 @@ def test_a_node_that_moves_to_another_host_waits_until_its_old_one_is_found_dead
             await moved.is_in()
             (owner,) = await Owners(at.state).read([1])
             assert owner is not None
-            assert (owner.host, owner.port) == ("127.0.0.2", moved.port)
+            assert (owner.record.host, owner.record.port) == ("127.0.0.2", moved.port)
 
     run(test())
 

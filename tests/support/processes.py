@@ -200,8 +200,10 @@ def production(
     members: int = 3,
     extra: str = "",
     code: tuple[int, int] = (3, 2),
+    apart: bool = False,
 ) -> Iterator[list[S3d]]:
-    """`count` processes, a shard node each, the first `members` with a database member each."""
+    """`count` processes, a shard node each, the first `members` with a database member each.
+    `apart`: each has a base path of its own, as on hosts of their own; `extra` has [[auth]]."""
     network = fresh_network()
     hosts = [f"{network}.{n}" for n in range(1, count + 1)]
     file = folder / "cluster.toml"
@@ -215,7 +217,8 @@ def production(
     for n, host in enumerate(hosts, 1):
         roles = ["-node", str(n), *(["-db-node", str(n)] if n <= members else [])]
         arguments = ["-config", str(file), *roles]
-        servers.append(S3d(folder / "data", host, arguments, name=f"s3d-{n}"))
+        base_path = folder / (f"host-{n}" if apart else "data")
+        servers.append(S3d(base_path, host, arguments, name=f"s3d-{n}"))
     try:
         for server in servers:
             server.start(ready=False)

@@ -30,6 +30,7 @@ from predastore.backend.healing.records import (
     HEALING,
     LEFT,
     NODE_PREFIX,
+    RESTORED_KEY,
     NodeRecord,
     SeenNode,
     UnnamedBad,
@@ -93,6 +94,7 @@ class Passes:
     def forget(self) -> None:
         """Nothing is known but what the process that healed before has said (`recall`)."""
         self._checked: dict[int, str] | None = None  # store ids, as stored: what was looked for
+        self._restored = b""
         self._lost: frozenset[int] = frozenset()
         self._lost_news = False  # a pass is to note what they held
         self._is_cut = False  # the last one had more to note than it may
@@ -143,11 +145,13 @@ class Passes:
             await self._run(reasons)
 
     async def _load(self) -> dict[int, str]:
-        stored = await self._context.state.scan(HEALING, NODE_PREFIX, b"", NODE_IDS_MAX)
-        return {
-            int(key.removeprefix(NODE_PREFIX)): records.decode(NodeRecord, value).store_id
-            for key, value in stored
+        state = self._context.state
+        self._restored = await state.get(HEALING, RESTORED_KEY) or b""
+        found = {
+            int(key.removeprefix(NODE_PREFIX)): records.decode(NodeRecord, value)
+            for key, value in await state.scan(HEALING, NODE_PREFIX, b"", NODE_IDS_MAX)
         }
+        return {node: one.store_id for node, one in found.items() if one.restored == self._restored}
 
     async def _reasons(self, checked: Mapping[int, str]) -> Reasons:
         context, watch = self._context, self._context.watch
@@ -232,7 +236,7 @@ class Passes:
         left. What is said of healing goes along: it was not known before."""
         now = records.now_ms()
         ops: list[Op] = [
-            Put(HEALING, node_key(node), records.encode(NodeRecord(store_id, now)))
+            Put(HEALING, node_key(node), records.encode(NodeRecord(store_id, now, self._restored)))
             for node, store_id in store_ids.items()
         ]
         if ops:

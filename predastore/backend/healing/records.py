@@ -6,6 +6,7 @@ beat                                                       16 bytes, new with ea
 horizon                                                    HorizonRecord
 ring                                                       RingRecord
 progress                                                   ProgressRecord
+restored                                                   16 bytes, new when s3db was restored
 node/<5 digits>                                            NodeRecord
 moved/<shard hash> <write id> <2-byte index> <4-byte node>  MovedRecord
 """
@@ -22,6 +23,7 @@ BEAT_KEY: Final = b"beat"
 HORIZON_KEY: Final = b"horizon"
 RING_KEY: Final = b"ring"
 PROGRESS_KEY: Final = b"progress"
+RESTORED_KEY: Final = b"restored"
 NODE_PREFIX: Final = b"node/"
 MOVED_PREFIX: Final = b"moved/"
 
@@ -45,10 +47,12 @@ class HorizonRecord(msgspec.Struct, frozen=True, array_like=True, tag="h"):
 class NodeRecord(msgspec.Struct, frozen=True, array_like=True, tag="n"):
     """`store_id`: of the node's directory, as it was when all that it should hold was looked
     for. Another one has other contents. LEFT: it had been removed for a while, and whatever still
-    named it was looked for."""
+    named it was looked for. `restored`: what was stored under that key then: records of another
+    backup may name what is gone."""
 
     store_id: str
     checked_ms: int
+    restored: bytes = b""
 
 
 class MovedRecord(msgspec.Struct, frozen=True, array_like=True, tag="m"):
