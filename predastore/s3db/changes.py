@@ -105,7 +105,7 @@ class Changes:
     @property
     def level(self) -> int:
         """The least level of the members' programs, as far as this member knows."""
-        return self._engine.levels.cluster
+        return self._engine.levels.known
 
     def header(self) -> Changed:
         return Changed(self.leader, self.members_index, self.level)

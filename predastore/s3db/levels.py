@@ -56,15 +56,16 @@ class Levels:
         self._membership = membership
         self._procedures = procedures
         self._configuration: Configuration | None = None
-        self._level = BASE_LEVEL
+        self.known = BASE_LEVEL
+        self.look()
 
-    @property
-    def cluster(self) -> int:
+    def look(self) -> int:
+        """The level of the cluster; `known` has it until the configuration changes."""
         configuration = self._membership.current
         if configuration is not self._configuration:
             self._configuration = configuration
-            self._level = min(of_members(configuration).values(), default=BASE_LEVEL)
-        return self._level
+            self.known = min(of_members(configuration).values(), default=BASE_LEVEL)
+        return self.known
 
     def permitted(self, proposals: list[tuple[bytes, Callback]]) -> list[tuple[bytes, Callback]]:
         """Those that every member can do; the others are told why not."""
@@ -94,7 +95,7 @@ class Levels:
         procedure = self._procedures.get(name)
         if procedure is None:
             return self._procedures.unknown(name)
-        if procedure.level <= self.cluster:
+        if procedure.level <= self.look():
             return None
         behind = [
             f"{member} (level {level})"

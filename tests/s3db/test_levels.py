@@ -42,13 +42,13 @@ def at(member: int, level: int) -> Address:
 def test_a_cluster_can_do_what_its_oldest_member_can_learners_too() -> None:
     membership = Membership(0, Configuration((1, 2), (), (at(1, 2), at(2, 2))))
     known = Levels(membership, NEWER)
-    assert known.cluster == 2
+    assert known.look() == 2
     assert known.refusal_of(NEW) is None
 
     learner = Configuration((1, 2), (3,), (at(1, 2), at(2, 2)))  # has not spoken
     membership.rebase(5, learner)
     assert levels.of_members(learner) == {1: 2, 2: 2, 3: 1}
-    assert known.cluster == 1
+    assert known.look() == 1
     refusal = known.refusal_of(NEW)
     assert isinstance(refusal, LevelTooLow)
     assert "on the members 3 (level 1)" in str(refusal)
@@ -58,7 +58,7 @@ def test_a_cluster_can_do_what_its_oldest_member_can_learners_too() -> None:
     gone = changed(learner, Change.REMOVE, 3)
     assert gone is not None
     membership.rebase(6, gone)
-    assert known.cluster == 2
+    assert known.look() == 2
 
 
 def test_only_calls_are_refused_for_their_level() -> None:

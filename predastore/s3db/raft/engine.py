@@ -302,6 +302,7 @@ class Engine:
         configuration = self.core.membership.current
         if configuration is not self._configuration:
             self._configuration = configuration
+            self.levels.look()
             self._configured(configuration)
 
     def _promote(self) -> None:
