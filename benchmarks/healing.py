@@ -35,25 +35,25 @@ from typing import Final
 from benchmarks.measure import Row, row
 from benchmarks.served import scratch
 from predastore._fast.crc import crc32c
-from predastore.backend import records
-from predastore.backend.distributed import DistributedStore, ready_ring
-from predastore.backend.healing.healer import Healing
-from predastore.backend.healing.holders import WALKED, walk
-from predastore.backend.healing.pace import Pace
-from predastore.backend.healing.records import HEALING, NODE_PREFIX, NodeRecord, ProgressRecord
-from predastore.backend.interface import Attributes
-from predastore.backend.objects import Objects
-from predastore.backend.records import ShardExtent
-from predastore.backend.state import LocalState
+from predastore.base.limits import KIB, MIB
+from predastore.catalog.objects import Objects
 from predastore.coding import erasure
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
-from predastore.limits import KIB, MIB
+from predastore.jobs.healing.healer import Healing
+from predastore.jobs.healing.holders import WALKED, walk
+from predastore.jobs.healing.pace import Pace
+from predastore.jobs.healing.records import NODE_PREFIX, NodeRecord, ProgressRecord
 from predastore.node import server
 from predastore.node.client import NodeClient
 from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 from predastore.rpc import Endpoint, self_signed
+from predastore.s3db.global_state import LocalState
+from predastore.storage import records
+from predastore.storage.distributed import DistributedStore, ready_ring
+from predastore.storage.interface import Attributes
+from predastore.storage.records import HEALING, ShardExtent
 
 OBJECTS: Final = int(os.environ.get("HEALING_OBJECTS", "20000"))
 SIZES: Final = (2 * KIB, 12 * KIB, 48 * KIB)

@@ -33,10 +33,10 @@ from benchmarks.measure import Row, paired, row, throughput_row, timing
 from benchmarks.served import cpu_s
 from predastore._fast import sigv4 as kernel
 from predastore._fast.chunked import Decoder
+from predastore.auth.signing import sign_request
+from predastore.auth.sigv4 import Credential, Verifier
 from predastore.httpd.message import BytesBody, Headers, Request, Response
 from predastore.httpd.server import Server
-from predastore.httpd.signing import sign_request
-from predastore.httpd.sigv4 import Credential, Verifier
 from tests.reference import chunked as chunked_twin
 from tests.reference import sigv4 as sigv4_twin
 

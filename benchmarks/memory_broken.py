@@ -26,8 +26,8 @@ from typing import Final
 
 from benchmarks.measure import Row, row
 from benchmarks.served import KEY_ID, PORT, SECRET, Served, s3d, scratch
-from predastore.httpd.signing import sign_request
-from predastore.httpd.sigv4 import Credential
+from predastore.auth.signing import sign_request
+from predastore.auth.sigv4 import Credential
 
 CLIENTS: Final = 8
 WARM_UP: Final = 1_000

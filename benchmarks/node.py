@@ -22,7 +22,7 @@ import uvloop
 from benchmarks.measure import Row, Timing, row, throughput_row, timing
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
-from predastore.limits import KIB, MIB
+from predastore.base.limits import KIB, MIB
 from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 

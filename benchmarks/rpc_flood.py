@@ -25,8 +25,9 @@ import uvloop
 from benchmarks.load import ROOT, Generator
 from benchmarks.measure import Row, row
 from benchmarks.served import Served, s3d, scratch
-from predastore import config, credentials
+from predastore.base import config
 from predastore.node.client import NodeClient
+from predastore.process import credentials
 from predastore.rpc import Endpoint, self_signed
 
 RATES: Final = (0, 300, 3000)

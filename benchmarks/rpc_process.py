@@ -33,7 +33,7 @@ import msgspec
 import uvloop
 
 from benchmarks.load import ROOT
-from predastore import memory
+from predastore.process import memory
 from predastore.rpc import CallContext, Endpoint, Method, Reply, self_signed
 
 KEY: Final = b"benchmark"

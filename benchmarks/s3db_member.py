@@ -23,8 +23,8 @@ from typing import Final
 import msgspec
 import uvloop
 
-from predastore import memory
-from predastore.limits import COMMIT_TIMEOUT_MS
+from predastore.base.limits import COMMIT_TIMEOUT_MS
+from predastore.process import memory
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db import commands, service
 from predastore.s3db.client import Client

@@ -35,8 +35,9 @@ import uvloop
 from benchmarks.load import ROOT
 from benchmarks.measure import Row, row
 from benchmarks.served import scratch
-from predastore import config, credentials
-from predastore.errors import PredastoreError
+from predastore.base import config
+from predastore.base.errors import PredastoreError
+from predastore.process import credentials
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db import commands
 from predastore.s3db.client import Client
@@ -89,7 +90,7 @@ class _Cluster:
         with (self.folder / f"{member}.log").open("ab") as log:
             self.processes[member] = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "predastore.cli", "-db", "-db-node", str(member)),
+                    *(sys.executable, "-m", "predastore", "-db", "-db-node", str(member)),
                     *("-config", str(file), "-base-path", str(self.folder / f"data-{member}")),
                 ],
                 stdin=subprocess.DEVNULL,

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable
 
-from predastore import commands, config, flags
+from predastore.base import config
+from predastore.process import commands, flags
 
 # What the value of a flag is; of the others nothing is known.
 FILES = ("config", "tls-cert", "tls-key")

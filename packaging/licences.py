@@ -9,7 +9,7 @@ import sysconfig
 from importlib.metadata import distribution
 from pathlib import Path
 
-from predastore.commands import licenses
+from predastore.process.commands import licenses
 
 DOC = Path("/usr/share/doc")
 

@@ -7,7 +7,8 @@ import datetime
 import os
 import sys
 
-from predastore import __version__, cli, commands, flags
+from predastore import __version__
+from predastore.process import cli, commands, flags
 
 HEAD = r"""
 .SH NAME

@@ -2,6 +2,6 @@
 
 import sys
 
-from predastore.cli import main
+from predastore.process.cli import main
 
 sys.exit(main())

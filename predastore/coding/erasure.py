@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from predastore._fast import gf256
-from predastore.limits import SHARDS_MAX
+from predastore.base.limits import SHARDS_MAX
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -33,7 +33,7 @@ from itertools import chain
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-from predastore.limits import (
+from predastore.base.limits import (
     RING_LOAD_RATIO_MAX,
     RING_PARTITIONS,
     RING_VIRTUAL_NODES_PER_WEIGHT,

@@ -2,7 +2,7 @@
 
 A SWIM: each member probes one other at a time, asks others to try where it gets no answer,
 suspects before it buries, and passes news on with the probes. It decides nothing: where shards
-belong is in the table of nodes (backend/ring_table.py), who votes in Raft's configuration. It tells
+belong is in the table of nodes (storage/ring_table.py), who votes in Raft's configuration. It tells
 addresses, health, free space, and that the table has changed.
 """
 

@@ -13,7 +13,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from predastore.errors import PeerRefused, PredastoreError
+from predastore.base.errors import PeerRefused, PredastoreError
+from predastore.base.limits import GOSSIP_MEMBERS_MAX, GOSSIP_PING_TIMEOUT_MS, GOSSIP_TURN_MS
 from predastore.gossip.core import Call, Core
 from predastore.gossip.messages import (
     Facts,
@@ -29,7 +30,6 @@ from predastore.gossip.messages import (
     View,
     Viewed,
 )
-from predastore.limits import GOSSIP_MEMBERS_MAX, GOSSIP_PING_TIMEOUT_MS, GOSSIP_TURN_MS
 from predastore.rpc import CallContext, Endpoint, Method, Service
 from predastore.rpc import Reply as RpcReply
 

@@ -23,6 +23,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from predastore.base.limits import (
+    GOSSIP_GAP_MS,
+    GOSSIP_PING_TIMEOUT_MS,
+    GOSSIP_PROBE_MS,
+    GOSSIP_RELAY_TIMEOUT_MS,
+    GOSSIP_RELAYS,
+    GOSSIP_SUSPICION_MS,
+    GOSSIP_SYNC_MS,
+    GOSSIP_SYNC_TIMEOUT_MS,
+)
 from predastore.gossip.messages import (
     Facts,
     Ping,
@@ -38,16 +48,6 @@ from predastore.gossip.messages import (
 )
 from predastore.gossip.news import News
 from predastore.gossip.roster import Roster
-from predastore.limits import (
-    GOSSIP_GAP_MS,
-    GOSSIP_PING_TIMEOUT_MS,
-    GOSSIP_PROBE_MS,
-    GOSSIP_RELAY_TIMEOUT_MS,
-    GOSSIP_RELAYS,
-    GOSSIP_SUSPICION_MS,
-    GOSSIP_SYNC_MS,
-    GOSSIP_SYNC_TIMEOUT_MS,
-)
 
 _DOUBT_MAX: Final = 4
 

@@ -11,7 +11,7 @@ import enum
 
 import msgspec
 
-from predastore.limits import GOSSIP_TEXT_CHARS_MAX
+from predastore.base.limits import GOSSIP_TEXT_CHARS_MAX
 
 
 class Status(enum.IntEnum):

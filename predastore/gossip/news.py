@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
+from predastore.base.limits import GOSSIP_NEWS_BYTES_MAX, GOSSIP_SPREAD
 from predastore.gossip.messages import Record, size_bytes
-from predastore.limits import GOSSIP_NEWS_BYTES_MAX, GOSSIP_SPREAD
 
 
 class News:

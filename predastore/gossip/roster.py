@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from predastore.gossip.messages import Record, Seen, Status, size_bytes
-from predastore.limits import (
+from predastore.base.limits import (
     GOSSIP_FORGET_MS,
     GOSSIP_MEMBERS_MAX,
     GOSSIP_RECORD_BYTES_MAX,
     GOSSIP_SYNC_BYTES_MAX,
 )
+from predastore.gossip.messages import Record, Seen, Status, size_bytes
 
 
 class Roster:

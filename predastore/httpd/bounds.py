@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from predastore import limits
+from predastore.base import limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,8 @@ from typing import NamedTuple
 
 from predastore._fast import sigv4 as kernel
 from predastore._fast.chunked import Decoder
-from predastore.errors import BodyMismatch, HttpError, PredastoreError, anew
-from predastore.httpd.message import Body, Headers
-from predastore.httpd.wirebody import parse_trailers
-from predastore.limits import (
+from predastore.base.errors import BodyMismatch, HttpError, PredastoreError, anew
+from predastore.base.limits import (
     HTTP_BODY_INLINE_BYTES_MAX,
     HTTP_CHUNK_BYTES_MAX,
     HTTP_DECODE_BYTES_MAX,
@@ -34,6 +32,8 @@ from predastore.limits import (
     HTTP_TRAILER_BYTES_MAX,
     KIB,
 )
+from predastore.httpd.message import Body, Headers
+from predastore.httpd.wirebody import parse_trailers
 
 _TRAILER_SIGNATURE = "x-amz-trailer-signature"
 

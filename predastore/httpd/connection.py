@@ -19,7 +19,7 @@ from random import getrandbits
 from time import perf_counter
 from typing import Protocol, cast
 
-from predastore.errors import BodyMismatch, HttpError, is_exhausted
+from predastore.base.errors import BodyMismatch, HttpError, is_exhausted
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.head import ABSENT, CHUNKED, Head, HeadParser
 from predastore.httpd.inbound import Inbound

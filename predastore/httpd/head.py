@@ -21,7 +21,7 @@ from typing import Final
 
 import httptools
 
-from predastore.errors import HttpError
+from predastore.base.errors import HttpError
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.message import Headers
 

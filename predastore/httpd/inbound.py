@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from predastore.errors import HttpError, PredastoreError, anew
+from predastore.base.errors import HttpError, PredastoreError, anew
 
 HEAD_END = b"\r\n\r\n"
 

@@ -16,8 +16,8 @@ import os
 import socket
 from collections.abc import Callable
 
-from predastore.errors import is_exhausted, reason
-from predastore.limits import HTTP_ACCEPT_PAUSE_S, HTTP_ACCEPTS_AT_ONCE
+from predastore.base.errors import is_exhausted, reason
+from predastore.base.limits import HTTP_ACCEPT_PAUSE_S, HTTP_ACCEPTS_AT_ONCE
 
 logger = logging.getLogger("predastore.httpd")
 

@@ -30,8 +30,8 @@ from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import TypeAlias, overload
 
-from predastore.errors import HttpError
-from predastore.limits import KIB
+from predastore.base.errors import HttpError
+from predastore.base.limits import KIB
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

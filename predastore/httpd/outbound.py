@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from predastore.errors import HttpError
+from predastore.base.errors import HttpError
 from predastore.httpd.message import Buffer, Response
 from predastore.httpd.render import render_head
 

@@ -15,12 +15,12 @@ import socket
 import ssl
 from functools import partial
 
-from predastore.errors import HttpError, StartupError
+from predastore.base.errors import HttpError, StartupError
+from predastore.base.limits import KIB
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.connection import Connection
 from predastore.httpd.listener import Listener, bound
 from predastore.httpd.message import Done, ErrorHook, Handler, Request, Response
-from predastore.limits import KIB
 
 logger = logging.getLogger("predastore.httpd")
 

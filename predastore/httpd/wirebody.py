@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from predastore._fast.chunked import Decoder
-from predastore.errors import HttpError
+from predastore.base.errors import HttpError
+from predastore.base.limits import HTTP_CHUNK_BYTES_MAX, HTTP_TRAILER_BYTES_MAX, HTTP_TRAILERS_MAX
 from predastore.httpd.inbound import Inbound
 from predastore.httpd.message import Body, is_field_name
-from predastore.limits import HTTP_CHUNK_BYTES_MAX, HTTP_TRAILER_BYTES_MAX, HTTP_TRAILERS_MAX
 
 
 class WireBody(Body):

@@ -24,12 +24,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from predastore import metrics
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
-from predastore.errors import NodeError, NodeFull
-from predastore.failpoints import failpoint
-from predastore.limits import (
+from predastore.base import metrics
+from predastore.base.errors import NodeError, NodeFull
+from predastore.base.failpoints import failpoint
+from predastore.base.limits import (
     NODE_FOOTER_PART_BYTES,
     NODE_SMALL_BATCH_BYTES,
     NODE_ZERO_AHEAD_BYTES,

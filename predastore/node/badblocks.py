@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterable
 from struct import Struct
 
-from predastore.limits import NODE_BAD_BLOCKS_MAX, NODE_BAD_BLOCKS_SPARE
+from predastore.base.limits import NODE_BAD_BLOCKS_MAX, NODE_BAD_BLOCKS_SPARE
 
 _STRIPE = Struct("<I")
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 
-from predastore.errors import Overloaded
+from predastore.base.errors import Overloaded
 
 
 class Budget:

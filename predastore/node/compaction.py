@@ -28,9 +28,9 @@ import msgspec
 
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
-from predastore.errors import CorruptData
-from predastore.failpoints import failpoint
-from predastore.limits import (
+from predastore.base.errors import CorruptData
+from predastore.base.failpoints import failpoint
+from predastore.base.limits import (
     NODE_COMPACT_DEAD_SHARE,
     NODE_COMPACT_FULL_SHARE,
     NODE_COMPACT_KEYS_MAX,

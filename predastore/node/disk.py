@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from predastore import fs, syscalls
+from predastore.base import fs, syscalls
 from predastore.rpc import Buffer
 
 

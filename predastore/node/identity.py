@@ -16,9 +16,9 @@ from pathlib import Path
 
 import msgspec
 
-from predastore import fs
-from predastore.errors import InUse, OtherVersion, StartupError
-from predastore.limits import NODE_FORMAT_VERSION
+from predastore.base import fs
+from predastore.base.errors import InUse, OtherVersion, StartupError
+from predastore.base.limits import NODE_FORMAT_VERSION
 
 FILE_NAME = "node.id"
 SEGMENTS = "segments"

@@ -32,9 +32,9 @@ from pathlib import Path
 import lmdb
 import msgspec
 
-from predastore import lmdbfile
-from predastore.errors import FormatError, NodeFull, Overloaded, StoreFailed, is_exhausted
-from predastore.limits import (
+from predastore.base import lmdbfile
+from predastore.base.errors import FormatError, NodeFull, Overloaded, StoreFailed, is_exhausted
+from predastore.base.limits import (
     NODE_INDEX_LAYER_BYTES_MAX,
     NODE_INDEX_LAYER_SHARDS_MAX,
     NODE_INDEX_MAP_BYTES,

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from predastore._fast import frame
-from predastore.limits import NODE_DAMAGE_REPORTS_MAX
+from predastore.base.limits import NODE_DAMAGE_REPORTS_MAX
 from predastore.node.scanning import Gap, walk
 from predastore.node.segment import Change, SegmentHeader, read_record
 from predastore.node.shard import Location, check_entry, encode_entry, locations

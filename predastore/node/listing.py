@@ -8,7 +8,7 @@ import itertools
 from contextlib import suppress
 from pathlib import Path
 
-from predastore.limits import (
+from predastore.base.limits import (
     NODE_PAGE_BLOCKS_MAX,
     NODE_PAGE_SHARDS_MAX,
     NODE_PAGE_STRIPES_MAX,

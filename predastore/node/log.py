@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from predastore.errors import NodeFull, PredastoreError, anew
-from predastore.failpoints import failpoint
-from predastore.limits import (
+from predastore.base.errors import NodeFull, PredastoreError, anew
+from predastore.base.failpoints import failpoint
+from predastore.base.limits import (
     NODE_BATCH_BYTES_MAX,
     NODE_BATCH_RECORDS_MAX,
     NODE_CHECKPOINT_BYTES_MAX,

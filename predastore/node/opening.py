@@ -6,8 +6,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from predastore import fs
-from predastore.errors import StartupError, StoreFailed
+from predastore.base import fs
+from predastore.base.errors import StartupError, StoreFailed
 from predastore.node.appender import Appender
 from predastore.node.disk import Disk
 from predastore.node.identity import SEGMENTS, DirectoryLock, establish

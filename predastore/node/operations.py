@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from predastore._fast.crc import crc32c
-from predastore.errors import CorruptData, NodeError, PredastoreError
-from predastore.limits import NODE_SHARD_BLOCKS_MAX
+from predastore.base.errors import CorruptData, NodeError, PredastoreError
+from predastore.base.limits import NODE_SHARD_BLOCKS_MAX
 from predastore.node.log import Log
 from predastore.node.shard import (
     as_committed,

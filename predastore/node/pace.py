@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from predastore.limits import NODE_REST_S_MAX
+from predastore.base.limits import NODE_REST_S_MAX
 
 
 class Pace:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
-from predastore.errors import NodeError, Overloaded
-from predastore.limits import NODE_PENDING_IDLE_MS_MAX, NODE_PENDING_SHARDS_MAX
+from predastore.base.errors import NodeError, Overloaded
+from predastore.base.limits import NODE_PENDING_IDLE_MS_MAX, NODE_PENDING_SHARDS_MAX
 from predastore.node.shard import Location, encode_entry, show_key
 
 

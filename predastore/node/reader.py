@@ -17,8 +17,8 @@ from mmap import mmap
 from pathlib import Path
 
 from predastore._fast.frame import READ_OK, READ_WOULD_BLOCK, read_block
-from predastore.errors import ShardCorrupt, is_exhausted
-from predastore.limits import (
+from predastore.base.errors import ShardCorrupt, is_exhausted
+from predastore.base.limits import (
     NODE_OPEN_SEGMENTS_MAX,
     NODE_READ_BUFFERS_MAX,
     NODE_READ_BYTES_MAX,

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from predastore.errors import StartupError, StoreFailed, reason
-from predastore.limits import NODE_SEGMENT_BYTES_DEFAULT
+from predastore.base.errors import StartupError, StoreFailed, reason
+from predastore.base.limits import NODE_SEGMENT_BYTES_DEFAULT
 from predastore.node.appender import Appender
 from predastore.node.disk import RealDisk
 from predastore.node.identity import INDEX, SEGMENTS, DirectoryLock, Identity, read_identity

@@ -22,7 +22,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from predastore.errors import (
+from predastore.base.errors import (
     CorruptData,
     FormatError,
     NodeFull,

@@ -13,8 +13,8 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from predastore.errors import PredastoreError, StoreFailed
-from predastore.limits import NODE_OPEN_RETRY_MS, NODE_OPEN_SEGMENTS_MAX
+from predastore.base.errors import PredastoreError, StoreFailed
+from predastore.base.limits import NODE_OPEN_RETRY_MS, NODE_OPEN_SEGMENTS_MAX
 from predastore.node.messages import NodeStatus
 from predastore.node.store import Store
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from predastore._fast import frame
-from predastore.errors import UnsupportedFormat
-from predastore.limits import NODE_RECORD_BYTES_MAX
+from predastore.base.errors import UnsupportedFormat
+from predastore.base.limits import NODE_RECORD_BYTES_MAX
 from predastore.node.segment import HEADER_BYTES
 
 WINDOW_BYTES = NODE_RECORD_BYTES_MAX  # so that every record fits into one

@@ -26,8 +26,8 @@ import msgspec
 
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
-from predastore.errors import CorruptData
-from predastore.limits import (
+from predastore.base.errors import CorruptData
+from predastore.base.limits import (
     NODE_PAGE_SHARDS_MAX,
     NODE_SCRUB_ASKED_BYTES_S,
     NODE_SCRUB_BYTES_S_MIN,

@@ -42,7 +42,7 @@ from typing import NamedTuple
 
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
-from predastore.errors import CorruptData, UnsupportedFormat
+from predastore.base.errors import CorruptData, UnsupportedFormat
 from predastore.node.shard import KEY_BYTES
 
 MAGIC = b"PREDASEG"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from predastore.limits import BLOCK_BYTES_MAX
+from predastore.base.limits import BLOCK_BYTES_MAX
 from predastore.node import messages
 from predastore.node.store import Store
 from predastore.rpc import CallContext, Method, Reply, Service

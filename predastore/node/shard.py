@@ -28,8 +28,8 @@ from typing import NamedTuple
 import msgspec
 
 from predastore._fast.frame import HEADER_BYTES
-from predastore.errors import FormatError
-from predastore.limits import SHARDS_MAX
+from predastore.base.errors import FormatError
+from predastore.base.limits import SHARDS_MAX
 
 OBJECT_HASH_BYTES = 32
 WRITE_ID_BYTES = 16

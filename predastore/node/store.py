@@ -26,13 +26,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from predastore.errors import (
+from predastore.base.errors import (
     NodeError,
     ShardCorrupt,
     ShardNotFound,
     StoreFailed,
 )
-from predastore.limits import (
+from predastore.base.limits import (
     BLOCK_BYTES_MAX,
     NODE_DELETE_REFS_MAX,
     NODE_OPEN_SEGMENTS_MAX,
@@ -42,6 +42,7 @@ from predastore.limits import (
     NODE_SEGMENT_BYTES_MAX,
     NODE_SEGMENT_BYTES_MIN,
 )
+from predastore.base.threads import in_thread
 from predastore.node import listing, operations
 from predastore.node.compaction import Compactor
 from predastore.node.disk import Disk, RealDisk
@@ -70,7 +71,6 @@ from predastore.node.threads import Threads
 from predastore.node.upkeep import Upkeep
 from predastore.node.writer import Writer
 from predastore.rpc import Buffer
-from predastore.threads import in_thread
 
 logger = logging.getLogger(__name__)
 

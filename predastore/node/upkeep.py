@@ -13,8 +13,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from predastore.errors import NodeFull, Overloaded, StoreFailed, is_exhausted
-from predastore.limits import NODE_SAY_S, NODE_UPKEEP_S
+from predastore.base.errors import NodeFull, Overloaded, StoreFailed, is_exhausted
+from predastore.base.limits import NODE_SAY_S, NODE_UPKEEP_S
 from predastore.node.compaction import Compactor
 from predastore.node.index import Index
 from predastore.node.moving import WriteIndex

@@ -25,10 +25,10 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
-from predastore import tracing
-from predastore.errors import NodeFull, Overloaded, StoreFailed, anew
-from predastore.failpoints import failpoint
-from predastore.limits import (
+from predastore.base import tracing
+from predastore.base.errors import NodeFull, Overloaded, StoreFailed, anew
+from predastore.base.failpoints import failpoint
+from predastore.base.limits import (
     NODE_INDEX_LAYER_LOAD_MAX,
     NODE_QUEUE_BYTES_MAX,
     NODE_QUEUE_OPERATIONS_MAX,

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from predastore.errors import Overloaded
-from predastore.limits import (
+from predastore.base.errors import Overloaded
+from predastore.base.limits import (
     RPC_BYTES_IN_FLIGHT_MAX,
     RPC_CALLS_IN_FLIGHT_MAX,
     RPC_CALLS_WAITING_MAX,

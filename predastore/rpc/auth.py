@@ -26,7 +26,7 @@ import os
 
 import msgspec
 
-from predastore.errors import KeysDiffer, PeerRefused
+from predastore.base.errors import KeysDiffer, PeerRefused
 from predastore.rpc.framing import encode_prefix, encode_struct
 
 ANYONE = "anyone"  # wanted by who knows an address only: whoever listens there, with the key

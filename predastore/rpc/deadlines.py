@@ -15,8 +15,8 @@ import asyncio
 from types import TracebackType
 from typing import Protocol
 
-from predastore.errors import DeadlineExceeded
-from predastore.limits import RPC_DEADLINE_TICK_MS
+from predastore.base.errors import DeadlineExceeded
+from predastore.base.limits import RPC_DEADLINE_TICK_MS
 
 _TICK_S = RPC_DEADLINE_TICK_MS / 1000
 

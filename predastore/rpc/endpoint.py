@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import msgspec
 
-from predastore.errors import PeerUnreachable, PredastoreError, RpcError, anew
-from predastore.limits import RPC_TIMEOUT_MS_MAX
+from predastore.base.errors import PeerUnreachable, PredastoreError, RpcError, anew
+from predastore.base.limits import RPC_TIMEOUT_MS_MAX
 from predastore.rpc import pipe, quic_client
 from predastore.rpc.admission import Admission
 from predastore.rpc.auth import ANYONE

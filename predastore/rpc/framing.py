@@ -20,8 +20,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from predastore.errors import PeerRefused, PredastoreError, RemoteFailure, from_wire, to_wire
-from predastore.limits import (
+from predastore.base.errors import PeerRefused, PredastoreError, RemoteFailure, from_wire, to_wire
+from predastore.base.limits import (
     RPC_GATHER_BYTES_MIN,
     RPC_HEADER_BYTES_MAX,
     RPC_PAYLOAD_BYTES_MAX,

@@ -16,9 +16,9 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
-from predastore import tracing
-from predastore.errors import PeerRefused, PeerUnreachable, RpcError, anew
-from predastore.limits import RPC_REDIAL_IDLE_MS, RPC_REDIAL_MS_MAX, RPC_REDIAL_MS_MIN
+from predastore.base import tracing
+from predastore.base.errors import PeerRefused, PeerUnreachable, RpcError, anew
+from predastore.base.limits import RPC_REDIAL_IDLE_MS, RPC_REDIAL_MS_MAX, RPC_REDIAL_MS_MIN
 from predastore.rpc.admission import Admission
 from predastore.rpc.deadlines import Deadlines
 from predastore.rpc.framing import Buffer, Message, encode_request, payload_length

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from predastore.errors import PeerRefused, PredastoreError, from_wire, to_wire
+from predastore.base.errors import PeerRefused, PredastoreError, from_wire, to_wire
 from predastore.rpc import service
 from predastore.rpc.deadlines import Deadlines
 from predastore.rpc.framing import Buffer, check_lengths, decode_struct, encode_struct, joined

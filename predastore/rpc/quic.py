@@ -25,8 +25,8 @@ from typing import Final, Protocol
 from aioquic.quic.events import ConnectionTerminated
 
 from predastore._fast.quic import DATA, RESET, STOP
-from predastore.errors import PeerRefused, PeerUnreachable, RpcError, anew
-from predastore.limits import (
+from predastore.base.errors import PeerRefused, PeerUnreachable, RpcError, anew
+from predastore.base.limits import (
     RPC_FLUSH_MESSAGES,
     RPC_SEND_BUFFER_BYTES_MAX,
     RPC_SEND_BUFFER_BYTES_MIN,

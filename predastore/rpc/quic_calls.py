@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 
-from predastore.errors import Overloaded, PeerRefused, PredastoreError, RpcError
-from predastore.limits import (
+from predastore.base.errors import Overloaded, PeerRefused, PredastoreError, RpcError
+from predastore.base.limits import (
     RPC_REQUEST_TIMEOUT_MS,
     RPC_SEND_SLICE_BYTES,
     RPC_STREAMS_MAX,

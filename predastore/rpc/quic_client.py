@@ -17,14 +17,14 @@ from functools import partial
 import msgspec
 from aioquic.quic.configuration import QuicConfiguration
 
-from predastore.errors import (
+from predastore.base.errors import (
     DeadlineExceeded,
     PeerRefused,
     PeerUnreachable,
     RpcError,
     anew,
 )
-from predastore.limits import (
+from predastore.base.limits import (
     RPC_DIAL_TIMEOUT_MS,
     RPC_IDLE_TIMEOUT_MS,
     RPC_PING_INTERVAL_MS,

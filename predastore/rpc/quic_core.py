@@ -44,7 +44,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from predastore._fast.quic import DATA, RESET, STOP, Engine, Event
-from predastore.limits import (
+from predastore.base.limits import (
     RPC_BURST_DATAGRAMS_MAX,
     RPC_CONNECTION_WINDOW_BYTES,
     RPC_DATAGRAM_BYTES,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from predastore.errors import RpcError
+from predastore.base.errors import RpcError
 from predastore.rpc.framing import Buffer
 from predastore.rpc.quic_core import Core
 

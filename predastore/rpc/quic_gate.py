@@ -43,8 +43,8 @@ from aioquic.quic.packet import (
 )
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from predastore import metrics
-from predastore.limits import (
+from predastore.base import metrics
+from predastore.base.limits import (
     RPC_CONNECTIONS_UNPROVEN_MAX,
     RPC_FLOOD_QUIET_S,
     RPC_FLOOD_RETRIES,

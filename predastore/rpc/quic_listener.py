@@ -18,8 +18,8 @@ from dataclasses import replace
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
 from aioquic.quic.packet import encode_quic_version_negotiation
 
-from predastore.errors import KeysDiffer, PeerRefused, RpcError
-from predastore.limits import (
+from predastore.base.errors import KeysDiffer, PeerRefused, RpcError
+from predastore.base.limits import (
     RPC_CONNECTIONS_MAX,
     RPC_NAME_CHARS_SHOWN,
     RPC_PROOF_BYTES_MAX,

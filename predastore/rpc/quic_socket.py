@@ -21,7 +21,7 @@ from typing import Final
 
 from predastore._fast.quic import BATCH_BYTES, Engine
 from predastore._fast.udp import Receiver, Sender
-from predastore.limits import (
+from predastore.base.limits import (
     RPC_ADDRESSES_MAX,
     RPC_BATCHES_MAX,
     RPC_DATAGRAM_BYTES,

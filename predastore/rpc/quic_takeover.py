@@ -34,7 +34,7 @@ from aioquic.tls import CipherSuite, Direction, Epoch, ExtensionType
 
 from predastore._fast import quic
 from predastore._fast.quic import Engine, Event
-from predastore.limits import (
+from predastore.base.limits import (
     RPC_CONNECTION_WINDOW_BYTES,
     RPC_DATAGRAM_BYTES_MAX,
     RPC_STREAMS_MAX,

@@ -20,8 +20,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from predastore import tracing
-from predastore.errors import Overloaded, PredastoreError, RemoteFailure, RpcError, is_exhausted
+from predastore.base import tracing
+from predastore.base.errors import (
+    Overloaded,
+    PredastoreError,
+    RemoteFailure,
+    RpcError,
+    is_exhausted,
+)
 from predastore.rpc.framing import Buffer
 
 logger = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from predastore.backend.records import BucketRecord
-from predastore.config import Policy
-from predastore.errors import S3Error
+from predastore.base.config import Policy
+from predastore.base.errors import S3Error
 from predastore.httpd.message import Headers
+from predastore.storage.records import BucketRecord
 
 
 class Need(enum.Enum):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from predastore import metrics
+from predastore.base import metrics
+from predastore.base.metrics import Histogram, Number
 from predastore.httpd.message import Done, Request
-from predastore.metrics import Histogram, Number
 
 UNROUTED: Final = "Unrouted"
 

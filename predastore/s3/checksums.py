@@ -14,13 +14,13 @@ import hmac
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from predastore.backend.interface import Expectation
-from predastore.backend.records import Checksum, ObjectRecord
+from predastore.base.errors import BodyMismatch, S3Error
 from predastore.coding import checksum
-from predastore.errors import BodyMismatch, S3Error
 from predastore.httpd.message import Body, Headers
 from predastore.s3.errors import not_implemented
 from predastore.s3.xml_write import tag
+from predastore.storage.interface import Expectation
+from predastore.storage.records import Checksum, ObjectRecord
 
 COMPOSITE: Final = "COMPOSITE"
 FULL_OBJECT: Final = "FULL_OBJECT"

@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from predastore.backend.interface import ALWAYS, Condition
-from predastore.errors import S3Error
+from predastore.base.errors import S3Error
 from predastore.httpd.message import Headers
 from predastore.s3.dates import parse_date
 from predastore.s3.errors import not_implemented
+from predastore.storage.interface import ALWAYS, Condition
 
 
 class Names(NamedTuple):

@@ -12,15 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from predastore import limits
-from predastore.backend.interface import Attributes, Condition, Expectation
-from predastore.backend.objects import Objects
-from predastore.backend.permits import Permit
-from predastore.backend.records import BucketRecord, ObjectRecord
-from predastore.config import Policy
-from predastore.errors import S3Error
+from predastore.auth.sigv4 import verify_payload
+from predastore.base import limits
+from predastore.base.config import Policy
+from predastore.base.errors import S3Error
+from predastore.catalog.objects import Objects
+from predastore.catalog.permits import Permit
 from predastore.httpd.message import Headers, Request, Response
-from predastore.httpd.sigv4 import verify_payload
 from predastore.s3 import checksums
 from predastore.s3.access import (
     GET_OBJECT,
@@ -37,6 +35,8 @@ from predastore.s3.documents import Documents
 from predastore.s3.headers import parse_metadata
 from predastore.s3.target import CopySource
 from predastore.s3.tokens import Tokens
+from predastore.storage.interface import Attributes, Condition, Expectation
+from predastore.storage.records import BucketRecord, ObjectRecord
 
 _INT_DIGITS_MAX: Final = 10  # of a count in a query; more can not be one
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
+from predastore.base.limits import S3_DATES_CACHED_MAX
 from predastore.httpd import message
-from predastore.limits import S3_DATES_CACHED_MAX
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = (

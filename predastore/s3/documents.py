@@ -1,7 +1,7 @@
 """What the XML bodies of all requests together take.
 
 A body over S3_XML_FREE_BYTES is received within a budget: a request that gets no share in time is
-told to slow down, and a client that stalls loses its share to others (backend.buffers). The share
+told to slow down, and a client that stalls loses its share to others (storage.buffers). The share
 is kept until what the body asks for is done, as lists of what it names live as long. Trees, which
 take many times the bytes that they are made of, are there a few at a time; no request waits for its
 client while it has one, so that turns come soon. So are objects that are put together of parts.
@@ -13,15 +13,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from predastore.backend.buffers import Budget, Client
-from predastore.httpd.message import Body
-from predastore.limits import (
+from predastore.base.limits import (
     S3_XML_ASSEMBLIES_BYTES_MAX,
     S3_XML_BYTES_MAX,
     S3_XML_FREE_BYTES,
     S3_XML_TREES_MAX,
 )
+from predastore.httpd.message import Body
 from predastore.s3.xml_read import Element, parse
+from predastore.storage.buffers import Budget, Client
 
 
 class Documents:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from predastore import errors
-from predastore.errors import HttpError, PredastoreError, S3Error
+from predastore.base import errors
+from predastore.base.errors import HttpError, PredastoreError, S3Error
+from predastore.base.limits import S3_DETAIL_CHARS_MAX
 from predastore.httpd.message import Response
-from predastore.limits import S3_DETAIL_CHARS_MAX
 from predastore.s3.xml_write import DECLARATION, tag
 
 RETRY_AFTER_S: Final = 1

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from predastore import limits
-from predastore.errors import S3Error
+from predastore.base import limits
+from predastore.base.errors import S3Error
 from predastore.httpd.chunked import content_encoding
 from predastore.httpd.message import Headers
 from predastore.s3 import encoded_words

@@ -7,12 +7,12 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
-from predastore import limits
-from predastore.backend.records import Summary, UploadRecord
-from predastore.errors import S3Error
+from predastore.base import limits
+from predastore.base.errors import S3Error
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.xml_write import escape, is_exact, owner, tag
+from predastore.storage.records import Summary, UploadRecord
 
 
 class Parameters(NamedTuple):

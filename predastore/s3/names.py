@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from predastore.errors import S3Error
-from predastore.limits import S3_NAMES_CACHED_MAX
+from predastore.base.errors import S3Error
+from predastore.base.limits import S3_NAMES_CACHED_MAX
 
 _ALLOWED: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
 _PREFIXES: Final = ("xn--", "sthree-", "amzn-s3-demo-")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from predastore.errors import S3Error
+from predastore.base.errors import S3Error
 
 _DIGITS_MAX = 19  # of a number that fits in 64 bits; a longer one is no position in any object
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from predastore.backend.records import ObjectRecord
-from predastore.errors import S3Error
+from predastore.base.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import checksums, conditions, encoded_words
 from predastore.s3.context import Context
@@ -13,6 +12,7 @@ from predastore.s3.dates import http_date, parse_date
 from predastore.s3.headers import STORED
 from predastore.s3.ranges import Span, parse_range
 from predastore.s3.target import check_version
+from predastore.storage.records import ObjectRecord
 
 OVERRIDES: Final = {
     "response-cache-control": "Cache-Control",

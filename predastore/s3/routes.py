@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from predastore.errors import S3Error
+from predastore.auth.presigned_v2 import CONTENT_FIELDS
+from predastore.base.errors import S3Error
 from predastore.httpd.message import Headers, is_field_name
-from predastore.httpd.presigned_v2 import CONTENT_FIELDS
 from predastore.s3.access import OF_A_VERSION
 from predastore.s3.checksums import OF_NOTHING
 from predastore.s3.conditions import COPY_SOURCE

@@ -32,9 +32,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from predastore import metrics
-from predastore.backend.objects import Objects
-from predastore.errors import (
+from predastore.auth.sigv4 import Verifier
+from predastore.base import metrics
+from predastore.base.errors import (
     BodyMismatch,
     HttpError,
     Overloaded,
@@ -42,8 +42,8 @@ from predastore.errors import (
     S3Error,
     is_exhausted,
 )
+from predastore.catalog.objects import Objects
 from predastore.httpd.message import Request, Response
-from predastore.httpd.sigv4 import Verifier
 from predastore.s3 import accounting
 from predastore.s3.access import check_policy
 from predastore.s3.checksums import is_of_payload

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from predastore import limits
-from predastore.errors import S3Error
+from predastore.base import limits
+from predastore.base.errors import S3Error
 
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 

@@ -14,8 +14,8 @@ import base64
 import binascii
 import hmac
 
-from predastore import limits
-from predastore.errors import S3Error
+from predastore.base import limits
+from predastore.base.errors import S3Error
 
 _MAC_BYTES = 16
 

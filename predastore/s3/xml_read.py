@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 from xml.parsers import expat
 
-from predastore import limits
-from predastore.errors import S3Error
+from predastore.base import limits
+from predastore.base.errors import S3Error
 from predastore.s3.xml_write import NAMESPACE
 
 _SEPARATOR: Final = " "

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
+from predastore.base.limits import S3_NAMES_CACHED_MAX
 from predastore.httpd.message import Response
-from predastore.limits import S3_NAMES_CACHED_MAX
 
 DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"

@@ -1,6 +1,8 @@
 """The metadata database: tables of byte keys and values, replicated by Raft, kept in lmdb.
 
 client      finds the leader, follows it, tries again          what the product uses
+global_state  the same for callers that may have a state of their own process instead;
+            local_time: its time
 service     the same calls, as a member answers them over rpc
 rest        the HTTPS API, for operators and other programs; percent: its encoding
 member      one member: shell, Raft core, journal, peers; raft/: the protocol

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from predastore.errors import DeadlineExceeded, NoLeader, NotLeader, PredastoreError
-from predastore.limits import CHANGE_TIMEOUT_MS, RAFT_ANNOUNCE_PAUSE_MS
+from predastore.base.errors import DeadlineExceeded, NoLeader, NotLeader, PredastoreError
+from predastore.base.limits import CHANGE_TIMEOUT_MS, RAFT_ANNOUNCE_PAUSE_MS
 from predastore.s3db import changes, levels
 from predastore.s3db.changes import Changes
 from predastore.s3db.raft.contacts import peer_name

@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from predastore.errors import (
+from predastore.auth.signing import sign_request
+from predastore.auth.sigv4 import Credential
+from predastore.base.errors import (
     NoLeader,
     PeerRefused,
     PeerUnreachable,
     PredastoreError,
     RemoteFailure,
 )
-from predastore.httpd.signing import sign_request
-from predastore.httpd.sigv4 import Credential
-from predastore.limits import API_TIMEOUT_S, BACKUP_CHUNK_BYTES
+from predastore.base.limits import API_TIMEOUT_S, BACKUP_CHUNK_BYTES
 from predastore.s3db import percent
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
-from predastore.errors import (
+from predastore.base.errors import (
     FormatError,
     MemberFailed,
     PreconditionFailed,
@@ -30,7 +30,7 @@ from predastore.errors import (
     TooLarge,
     from_wire,
 )
-from predastore.limits import DELETE_PREFIX_KEYS_MAX, KEPT_BYTES_MAX, REQUESTS_REMEMBERED_MAX
+from predastore.base.limits import DELETE_PREFIX_KEYS_MAX, KEPT_BYTES_MAX, REQUESTS_REMEMBERED_MAX
 from predastore.s3db import clock, commands, keys, views
 from predastore.s3db.commands import (
     Absent,

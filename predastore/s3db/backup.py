@@ -32,10 +32,10 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from predastore import fs
 from predastore._fast.crc import crc32c
-from predastore.errors import CorruptData, StartupError, UnsupportedFormat
-from predastore.limits import BACKUP_CHUNK_BYTES
+from predastore.base import fs
+from predastore.base.errors import CorruptData, StartupError, UnsupportedFormat
+from predastore.base.limits import BACKUP_CHUNK_BYTES
 from predastore.s3db import LEVEL, commands, environment, identity
 from predastore.s3db.commands import Batch
 from predastore.s3db.raft.disk import OsDisk

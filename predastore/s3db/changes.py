@@ -23,8 +23,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from predastore.errors import DeadlineExceeded, NoLeader, NotLeader, Overloaded, PreconditionFailed
-from predastore.limits import DB_MEMBERS_MAX, RAFT_CHANGE_PAUSE_MS
+from predastore.base.errors import (
+    DeadlineExceeded,
+    NoLeader,
+    NotLeader,
+    Overloaded,
+    PreconditionFailed,
+)
+from predastore.base.limits import DB_MEMBERS_MAX, RAFT_CHANGE_PAUSE_MS
 from predastore.rpc import CallContext, Endpoint, Method, Reply, Service
 from predastore.s3db import levels
 from predastore.s3db.raft.membership import Change

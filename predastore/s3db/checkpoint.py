@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from predastore import fs
 from predastore._fast.crc import crc32c
-from predastore.errors import CorruptData, UnsupportedFormat
+from predastore.base import fs
+from predastore.base.errors import CorruptData, UnsupportedFormat
 
 if TYPE_CHECKING:
     import lmdb

@@ -27,7 +27,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
-from predastore.errors import (
+from predastore.base.errors import (
     LevelTooLow,
     MemberFailed,
     NodeFull,
@@ -40,7 +40,7 @@ from predastore.errors import (
     StoreFailed,
     anew,
 )
-from predastore.limits import (
+from predastore.base.limits import (
     CHANGE_TIMEOUT_MS,
     COMMIT_ATTEMPT_MS,
     COMMIT_TIMEOUT_MS,

@@ -39,8 +39,8 @@ from typing import Final
 
 import msgspec
 
-from predastore.errors import FormatError
-from predastore.limits import (
+from predastore.base.errors import FormatError
+from predastore.base.limits import (
     BOOT_BYTES_MAX,
     CLOCK_SLEW_MS_MAX,
     CLOCK_SLEW_PPM,

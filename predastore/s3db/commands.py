@@ -26,8 +26,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from predastore.errors import FormatError, TooLarge, UnsupportedFormat
-from predastore.limits import (
+from predastore.base.errors import FormatError, TooLarge, UnsupportedFormat
+from predastore.base.limits import (
     COMMIT_BYTES_MAX,
     COMMIT_OPS_MAX,
     DB_KEY_BYTES_MAX,

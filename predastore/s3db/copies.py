@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import lmdb
 
-from predastore import fs
-from predastore.errors import NodeFull
+from predastore.base import fs
+from predastore.base.errors import NodeFull
 from predastore.s3db import environment
 
 if TYPE_CHECKING:

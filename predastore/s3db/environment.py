@@ -21,15 +21,15 @@ from typing import Final
 
 import lmdb
 
-from predastore import fs, lmdbfile
-from predastore.errors import (
+from predastore.base import fs, lmdbfile
+from predastore.base.errors import (
     CorruptData,
     FormatError,
     NodeFull,
     StoreFailed,
     UnsupportedFormat,
 )
-from predastore.limits import (
+from predastore.base.limits import (
     RAFT_RESERVE_BYTES,
     STORE_NO_ROOM_BYTES,
     STORE_READERS_MAX,

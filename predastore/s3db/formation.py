@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from predastore.errors import PredastoreError
-from predastore.limits import (
+from predastore.base.errors import PredastoreError
+from predastore.base.limits import (
     RAFT_FORM_GRACE_MS,
     RAFT_FORM_JOIN_MS,
     RAFT_FORM_LOG_MS,

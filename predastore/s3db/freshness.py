@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from predastore.errors import PredastoreError
-from predastore.limits import STALENESS_ASK_MS, STALENESS_WAIT_MS
+from predastore.base.errors import PredastoreError
+from predastore.base.limits import STALENESS_ASK_MS, STALENESS_WAIT_MS
 
 
 class Freshness:

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from predastore.errors import OtherVersion, StartupError
+from predastore.base.errors import OtherVersion, StartupError
 from predastore.s3db.raft.disk import OsDisk
 
 FILE_NAME: Final = "member.id"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import lmdb
 
-from predastore.errors import PredastoreError
+from predastore.base.errors import PredastoreError
 from predastore.s3db import checkpoint, environment, identity, keys
 from predastore.s3db.raft.disk import AppendFile, OsDisk
 from predastore.s3db.raft.journal import Journal

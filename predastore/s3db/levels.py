@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from predastore.errors import FormatError, LevelTooLow, PredastoreError
+from predastore.base.errors import FormatError, LevelTooLow, PredastoreError
 from predastore.s3db import clock, commands
 from predastore.s3db.procedures import Procedures
 from predastore.s3db.raft.callers import SUCCESS, Callback

@@ -22,16 +22,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from predastore.errors import (
+from predastore.base.errors import (
     MemberFailed,
     NoLeader,
     Overloaded,
 )
-from predastore.limits import (
+from predastore.base.limits import (
     RAFT_STEP_TIMEOUT_MS,
     READ_TIMEOUT_MS,
     RPC_PAYLOAD_BYTES_MAX,
 )
+from predastore.base.threads import in_thread, within
 from predastore.rpc import CallContext, Later, Method, Reply
 from predastore.rpc.service import in_task
 from predastore.s3db import backup, clock, identity, levels
@@ -53,7 +54,6 @@ from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.snapshots import read_note
 from predastore.s3db.raft.state import Recovered, Role, Timing
 from predastore.s3db.timekeeping import Timekeeper
-from predastore.threads import in_thread, within
 
 if TYPE_CHECKING:
     from predastore.rpc import Endpoint

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from predastore import fs
-from predastore.errors import CorruptData, PredastoreError, StartupError
+from predastore.base import fs
+from predastore.base.errors import CorruptData, PredastoreError, StartupError
 from predastore.s3db.inspection import journal_marker
 from predastore.s3db.procedures import NO_PROCEDURES, Procedures
 from predastore.s3db.store import FILE_NAME, Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from predastore.errors import FormatError
+from predastore.base.errors import FormatError
 
 _HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 

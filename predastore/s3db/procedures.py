@@ -31,8 +31,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Protocol, TypeVar
 
-from predastore.errors import FormatError, LevelTooLow
-from predastore.limits import PROCEDURE_QUICK_BYTES
+from predastore.base.errors import FormatError, LevelTooLow
+from predastore.base.limits import PROCEDURE_QUICK_BYTES
 from predastore.s3db import LEVEL, commands
 
 

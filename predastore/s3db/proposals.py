@@ -6,8 +6,8 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from predastore.errors import OutcomeUnknown, PredastoreError, TooLarge, anew
-from predastore.limits import RAFT_COMMAND_BYTES_MAX
+from predastore.base.errors import OutcomeUnknown, PredastoreError, TooLarge, anew
+from predastore.base.limits import RAFT_COMMAND_BYTES_MAX
 from predastore.s3db import shell
 from predastore.s3db.raft.state import Role
 

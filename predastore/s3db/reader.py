@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from predastore.errors import LevelTooLow, StoreFailed
-from predastore.limits import LIST_BYTES_MAX
+from predastore.base.errors import LevelTooLow, StoreFailed
+from predastore.base.limits import LIST_BYTES_MAX
 from predastore.s3db import digest, keys, listing, views
 from predastore.s3db.commands import Page
 from predastore.s3db.views import SnapshotView

@@ -51,7 +51,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from predastore.errors import (
+from predastore.auth.sigv4 import Verifier
+from predastore.base.errors import (
     BodyMismatch,
     FormatError,
     HttpError,
@@ -66,11 +67,10 @@ from predastore.errors import (
     SignatureError,
     TooLarge,
 )
+from predastore.base.limits import DB_VALUE_BYTES_MAX, LIST_ROWS_MAX
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.message import Request, Response
 from predastore.httpd.server import Server
-from predastore.httpd.sigv4 import Verifier
-from predastore.limits import DB_VALUE_BYTES_MAX, LIST_ROWS_MAX
 from predastore.s3db import commands, percent
 from predastore.s3db.client import Client
 from predastore.s3db.commands import Delete, Put

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from predastore.auth.sigv4 import Verified, verify_payload
+from predastore.base.limits import HTTP_BODY_INLINE_BYTES_MAX
 from predastore.httpd.message import Request, Response
-from predastore.httpd.sigv4 import Verified, verify_payload
-from predastore.limits import HTTP_BODY_INLINE_BYTES_MAX
 
 
 class Refused(Exception):

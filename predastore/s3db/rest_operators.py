@@ -8,9 +8,9 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 
-from predastore.errors import NoLeader, PredastoreError
+from predastore.base.errors import NoLeader, PredastoreError
+from predastore.base.limits import KIB
 from predastore.httpd.message import Response
-from predastore.limits import KIB
 from predastore.s3db.backup import Backup
 from predastore.s3db.client import Client
 from predastore.s3db.freshness import Freshness

@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from predastore.httpd.authorization import parse_claim
+from predastore.auth.authorization import parse_claim
+from predastore.auth.sigv4 import Verified
+from predastore.base.limits import REST_REPLAY_GRACE_S, REST_SIGNATURES_MAX, SIGV4_SKEW_S
 from predastore.httpd.message import Request
-from predastore.httpd.sigv4 import Verified
-from predastore.limits import REST_REPLAY_GRACE_S, REST_SIGNATURES_MAX, SIGV4_SKEW_S
 from predastore.s3db.rest_call import Refused
 
 _CHANGING = ("PUT", "POST", "DELETE")

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeAlias, Ty
 
 import msgspec
 
-from predastore.errors import FormatError, NotLeader, TooLarge
-from predastore.limits import (
+from predastore.base.errors import FormatError, NotLeader, TooLarge
+from predastore.base.limits import (
     ASK_BYTES_MAX,
     COMMIT_BYTES_MAX,
     LIST_ROWS_MAX,

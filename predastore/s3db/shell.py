@@ -16,7 +16,7 @@ import queue
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from predastore.errors import (
+from predastore.base.errors import (
     MemberFailed,
     NoLeader,
     NotLeader,
@@ -24,7 +24,7 @@ from predastore.errors import (
     Overloaded,
     PredastoreError,
 )
-from predastore.limits import RAFT_COMMANDS_QUEUED_MAX, RAFT_LINKS_MAX
+from predastore.base.limits import RAFT_COMMANDS_QUEUED_MAX, RAFT_LINKS_MAX
 from predastore.s3db.raft.callers import DISCARDED, SUCCESS, UNKNOWN_OUTCOME, Callback
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.messages import Message

@@ -36,9 +36,15 @@ from typing import Final
 
 import lmdb
 
-from predastore import fs
-from predastore.errors import CorruptData, MemberFailed, NodeFull, StoreFailed, UnsupportedFormat
-from predastore.limits import STORE_MAP_BYTES_INITIAL, STORE_MAP_BYTES_MAX
+from predastore.base import fs
+from predastore.base.errors import (
+    CorruptData,
+    MemberFailed,
+    NodeFull,
+    StoreFailed,
+    UnsupportedFormat,
+)
+from predastore.base.limits import STORE_MAP_BYTES_INITIAL, STORE_MAP_BYTES_MAX
 from predastore.s3db import checkpoint, copies, environment
 from predastore.s3db.apply import Application, Outcome
 from predastore.s3db.checkpoint import Checkpoints

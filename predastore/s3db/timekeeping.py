@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from predastore.errors import NotLeader, PreconditionFailed, PredastoreError
-from predastore.limits import CLOCK_EQUAL_MS, CLOCK_RETRY_MS, CLOCK_TICK_TIMEOUT_MS
+from predastore.base.errors import NotLeader, PreconditionFailed, PredastoreError
+from predastore.base.limits import CLOCK_EQUAL_MS, CLOCK_RETRY_MS, CLOCK_TICK_TIMEOUT_MS
 from predastore.rpc import CallContext, Endpoint, Method, Reply, Service
 from predastore.s3db import changes, clock, commands
 from predastore.s3db.changes import Changed

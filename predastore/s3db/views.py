@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import lmdb
 
-from predastore.errors import FormatError, PredastoreError, ProcedureFailed, TooLarge
-from predastore.limits import (
+from predastore.base.errors import FormatError, PredastoreError, ProcedureFailed, TooLarge
+from predastore.base.limits import (
     DELETE_PREFIX_KEYS_MAX,
     PROCEDURE_ANSWER_BYTES_MAX,
     PROCEDURE_READ_BYTES_MAX,

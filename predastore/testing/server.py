@@ -22,10 +22,10 @@ from typing import Any, Final
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-from predastore.errors import StartupError
-from predastore.httpd.signing import sign_request
-from predastore.httpd.sigv4 import Credential
-from predastore.limits import TESTING_POLL_S, TESTING_START_S, TESTING_STOP_S
+from predastore.auth.signing import sign_request
+from predastore.auth.sigv4 import Credential
+from predastore.base.errors import StartupError
+from predastore.base.limits import TESTING_POLL_S, TESTING_START_S, TESTING_STOP_S
 
 REGION: Final = "us-east-1"
 ACCOUNT_ID: Final = "000000000000"
@@ -47,7 +47,7 @@ def end_with_the_pipe():
 threading.Thread(target=end_with_the_pipe, daemon=True).start()
 os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-from predastore.cli import main
+from predastore.process.cli import main
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -175,7 +175,7 @@ def running(folder: Path) -> Iterator[S3Server]:
 
 def _environment() -> dict[str, str]:
     """That of this process, without what `s3d` would take for flags or a service manager."""
-    from predastore.flags import FLAGS
+    from predastore.process.flags import FLAGS
 
     names = {flag.env for flag in FLAGS} | {"NOTIFY_SOCKET", "WATCHDOG_USEC"}
     return {name: value for name, value in os.environ.items() if name not in names}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from predastore.base.limits import RING_LOAD_RATIO_MAX, RING_WEIGHT_MAX, RING_WEIGHT_MIN
 from predastore.coding.placement import Ring, RingNode
-from predastore.limits import RING_LOAD_RATIO_MAX, RING_WEIGHT_MAX, RING_WEIGHT_MIN
 
 KEYS = [b"bucket/key %d" % number for number in range(6000)]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from predastore import certificates
+from predastore.process import certificates
 from support.operators import Operator
 from support.processes import PORT, S3d, production, s3d_command
 from support.waiting import eventually

@@ -16,8 +16,8 @@ from botocore import UNSIGNED
 from botocore.client import BaseClient
 from botocore.config import Config as BotoConfig
 
-from predastore.errors import RemoteFailure
-from predastore.httpd.sigv4 import Credential
+from predastore.auth.sigv4 import Credential
+from predastore.base.errors import RemoteFailure
 from predastore.s3db.api import Api
 from support.processes import S3d, fresh_network, s3d_command
 from support.s3refusals import refused

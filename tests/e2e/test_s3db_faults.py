@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from predastore.errors import NoLeader, OutcomeUnknown, PreconditionFailed
+from predastore.base.errors import NoLeader, OutcomeUnknown, PreconditionFailed
 from predastore.s3db import commands
 from predastore.s3db.client import Client
 from predastore.s3db.commands import Absent, Check, Delete, Equals, Op, Put

@@ -19,7 +19,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
-from predastore import certificates
+from predastore.process import certificates
 from support.processes import fresh_network, s3d_command
 from support.waiting import eventually
 

@@ -13,7 +13,7 @@ import lmdb
 import pytest
 
 from predastore._fast import lmdbfile
-from predastore.lmdbfile import sealed
+from predastore.base.lmdbfile import sealed
 from reference import lmdbfile as reference
 
 NAMES = (b"a", b"b", b"c")

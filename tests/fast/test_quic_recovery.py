@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from predastore._fast import quic
-from predastore.limits import RPC_PING_INTERVAL_MS, RPC_UNANSWERED_MS_MAX
+from predastore.base.limits import RPC_PING_INTERVAL_MS, RPC_UNANSWERED_MS_MAX
 from support.quic_pair import MIB, Network, engines
 
 DATAGRAM_BYTES = 1400

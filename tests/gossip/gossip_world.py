@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from predastore.base.limits import GOSSIP_PING_TIMEOUT_MS
 from predastore.gossip.core import Call, Core
 from predastore.gossip.messages import (
     Facts,
@@ -22,7 +23,6 @@ from predastore.gossip.messages import (
     Request,
     Status,
 )
-from predastore.limits import GOSSIP_PING_TIMEOUT_MS
 from predastore.rpc.framing import encode_struct
 
 TURN_S = 0.1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from predastore.errors import PeerRefused, PredastoreError
+from predastore.base.errors import PeerRefused, PredastoreError
 from predastore.gossip import Agent, Facts, Record, Status
 from predastore.gossip.agent import VIEW
 from predastore.gossip.messages import View, Viewed

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from gossip_world import World, cluster, facts
 
-from predastore.gossip.messages import Facts, NodeFacts, Status
-from predastore.limits import (
+from predastore.base.limits import (
     GOSSIP_NEWS_BYTES_MAX,
     GOSSIP_RECORD_BYTES_MAX,
     GOSSIP_SYNC_BYTES_MAX,
 )
+from predastore.gossip.messages import Facts, NodeFacts, Status
 
 SEEDS = range(8)
 

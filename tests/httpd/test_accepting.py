@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from predastore import certificates
 from predastore.httpd import listener as listener_module
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.message import Request, Response
+from predastore.process import certificates
 from support.waiting import eventually_async
 
 _GET = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"

@@ -18,7 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predastore._fast import sigv4 as kernel
-from predastore.errors import BodyMismatch, HttpError, PredastoreError, SignatureError
+from predastore.auth.signing import sign_request
+from predastore.auth.sigv4 import Credential, Verifier, verify_payload
+from predastore.base.errors import BodyMismatch, HttpError, PredastoreError, SignatureError
+from predastore.base.limits import HTTP_DECODE_BYTES_MAX, HTTP_DECODE_BYTES_MIN
 from predastore.httpd.chunked import (
     AwsChunkedBody,
     ChunkSigning,
@@ -26,9 +29,6 @@ from predastore.httpd.chunked import (
     declared_trailers,
 )
 from predastore.httpd.message import Body, BytesBody, Headers, Request, Response
-from predastore.httpd.signing import sign_request
-from predastore.httpd.sigv4 import Credential, Verifier, verify_payload
-from predastore.limits import HTTP_DECODE_BYTES_MAX, HTTP_DECODE_BYTES_MIN
 from reference import chunked as twin
 
 KEY, STAMP, SCOPE, SEED = b"k" * 32, b"20250101T000000Z", b"20250101/r/s3/aws4_request", b"a" * 64

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from predastore import certificates
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.message import Request, Response
+from predastore.process import certificates
 from support.garbage import Garbage
 from support.waiting import eventually_async
 

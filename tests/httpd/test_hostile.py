@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from predastore.errors import HttpError
+from predastore.base.errors import HttpError
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.message import Request, Response
 from support.waiting import eventually_async

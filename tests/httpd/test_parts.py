@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predastore.errors import HttpError
+from predastore.base.errors import HttpError
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.head import split_target
 from predastore.httpd.inbound import Inbound

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from predastore.errors import BodyMismatch, HttpError, StartupError
+from predastore.base.errors import BodyMismatch, HttpError, StartupError
 from predastore.httpd.bounds import Bounds
 from predastore.httpd.message import Body, Buffer, Request, Response
 from predastore.httpd.server import Server

@@ -10,7 +10,7 @@ import itertools
 import sys
 
 from predastore._fast.crc import crc32c
-from predastore.errors import PredastoreError
+from predastore.base.errors import PredastoreError
 from predastore.node.client import NodeClient, peer_name
 from predastore.node.shard import ShardRef
 from predastore.rpc import Endpoint

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
-from predastore.errors import ShardNotFound
-from predastore.limits import KIB
+from predastore.base.errors import ShardNotFound
+from predastore.base.limits import KIB
 from predastore.node.scanning import Gap, walk
 from predastore.node.segment import HEADER_BYTES, read_header
 from predastore.node.shard import ShardRef

@@ -21,7 +21,7 @@ from node_support import (
 )
 
 from predastore._fast.crc import crc32c
-from predastore.errors import NodeError, ShardCorrupt, ShardNotFound
+from predastore.base.errors import NodeError, ShardCorrupt, ShardNotFound
 from predastore.node.badblocks import BadBlocks
 from predastore.node.shard import ShardRef
 from predastore.node.store import Store

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from node_support import run
 
-from predastore.errors import Overloaded
+from predastore.base.errors import Overloaded
 from predastore.node.budget import Budget
 
 

@@ -27,8 +27,8 @@ from node_support import (
 
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
-from predastore.errors import ShardCorrupt, StoreFailed
-from predastore.limits import KIB, MIB
+from predastore.base.errors import ShardCorrupt, StoreFailed
+from predastore.base.limits import KIB, MIB
 from predastore.node import moving
 from predastore.node.compaction import Candidate, _unneeded, choose
 from predastore.node.listing import segment_sizes

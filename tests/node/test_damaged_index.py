@@ -14,7 +14,7 @@ import pytest
 from node_support import Shards, fill, opened, read_back, run, some_shards
 
 from predastore._fast import lmdbfile
-from predastore.errors import StartupError
+from predastore.base.errors import StartupError
 from predastore.node.judging import Report
 
 PAGE = 4096

@@ -22,15 +22,15 @@ from node_support import (
 )
 
 from predastore._fast.crc import crc32c
-from predastore.errors import NodeError, NodeFull, ShardCorrupt, StartupError, StoreFailed
-from predastore.limits import KIB, MIB
+from predastore.base.errors import NodeError, NodeFull, ShardCorrupt, StartupError, StoreFailed
+from predastore.base.limits import KIB, MIB
+from predastore.base.syscalls import start_writeback
 from predastore.node.disk import Disk, RealDisk
 from predastore.node.index import Frozen, Index
 from predastore.node.listing import segment_sizes
 from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 from predastore.rpc import Buffer
-from predastore.syscalls import start_writeback
 from support.waiting import eventually_async
 
 

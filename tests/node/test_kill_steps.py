@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from node_support import KIB, block_of, opened, read_back, ref_of, run
 
-from predastore import failpoints
+from predastore.base import failpoints
 from predastore.node.shard import ShardRef
 
 TESTS = Path(__file__).resolve().parents[1]
 ROUNDS_MAX = 100
-PACKAGE = Path(failpoints.__file__).parent / "node"
+PACKAGE = Path(failpoints.__file__).parents[1] / "node"
 
 # Puts, writes, deletes and compacts; says what it begins, and what was acknowledged.
 WORKLOAD = """

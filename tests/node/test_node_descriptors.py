@@ -13,8 +13,8 @@ import lmdb
 import pytest
 from node_support import block_of, open_store, opened, put, read_back, ref_of, run, segments
 
-from predastore.errors import Overloaded, StartupError
-from predastore.limits import KIB, NODE_SEGMENT_BYTES_MIN
+from predastore.base.errors import Overloaded, StartupError
+from predastore.base.limits import KIB, NODE_SEGMENT_BYTES_MIN
 from predastore.node import disk as disk_module
 from predastore.node import index as index_module
 from predastore.node import reader as reader_module

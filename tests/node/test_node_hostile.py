@@ -16,8 +16,8 @@ import pytest
 from node_support import block_of, opened, read_back, ref_of, run
 
 from predastore._fast.crc import crc32c
-from predastore.errors import CorruptData, NodeError, PeerRefused, ShardNotFound
-from predastore.limits import BLOCK_BYTES_MAX, MIB
+from predastore.base.errors import CorruptData, NodeError, PeerRefused, ShardNotFound
+from predastore.base.limits import BLOCK_BYTES_MAX, MIB
 from predastore.node import messages
 from predastore.node.client import NodeClient, peer_name
 from predastore.node.server import service

@@ -10,7 +10,7 @@ import pytest
 from node_support import block_of, opened, ref_of, run
 
 from predastore._fast.crc import crc32c
-from predastore.errors import (
+from predastore.base.errors import (
     CorruptData,
     FormatError,
     NodeError,
@@ -19,7 +19,7 @@ from predastore.errors import (
     ShardCorrupt,
     ShardNotFound,
 )
-from predastore.limits import BLOCK_BYTES_MAX, MIB, NODE_DELETE_REFS_MAX
+from predastore.base.limits import BLOCK_BYTES_MAX, MIB, NODE_DELETE_REFS_MAX
 from predastore.node.client import NodeClient, peer_name
 from predastore.node.server import service
 from predastore.node.shard import ShardRef

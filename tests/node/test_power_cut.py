@@ -12,8 +12,8 @@ import pytest
 from forgetful_disk import ForgetfulDisk
 from node_support import block_of, open_store, opened, put, read_back, run, write
 
-from predastore.errors import PredastoreError, StartupError, StoreFailed
-from predastore.limits import KIB
+from predastore.base.errors import PredastoreError, StartupError, StoreFailed
+from predastore.base.limits import KIB
 from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 

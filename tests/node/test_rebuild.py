@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from node_support import block_of, damage_block, opened, put, read_back, ref_of, run, write
 
-from predastore.errors import NoRoom, NotPermitted, StartupError
+from predastore.base.errors import NoRoom, NotPermitted, StartupError
 from predastore.node import rebuild
 from predastore.node.rebuild import rebuild_index
 from predastore.node.shard import ShardRef

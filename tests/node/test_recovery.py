@@ -28,9 +28,9 @@ from node_support import (
 
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
-from predastore.errors import ShardCorrupt, StartupError
-from predastore.limits import MIB
-from predastore.lmdbfile import sealed
+from predastore.base.errors import ShardCorrupt, StartupError
+from predastore.base.limits import MIB
+from predastore.base.lmdbfile import sealed
 from predastore.node.index import FORMAT
 from predastore.node.judging import Report
 from predastore.node.segment import HEADER_BYTES

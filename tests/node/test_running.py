@@ -13,7 +13,7 @@ import pytest
 from node_support import CLUSTER, block_of, opened, put, ref_of, run
 
 from predastore._fast.crc import crc32c
-from predastore.errors import InUse, StoreFailed
+from predastore.base.errors import InUse, StoreFailed
 from predastore.node import server
 from predastore.node.client import NodeClient
 from predastore.node.running import RunningNode

@@ -25,7 +25,7 @@ from node_support import (
 
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
-from predastore.limits import KIB
+from predastore.base.limits import KIB
 from predastore.node.messages import ScrubStatus
 from predastore.node.shard import ShardRef
 from predastore.node.store import Store

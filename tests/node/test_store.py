@@ -25,7 +25,7 @@ from node_support import (
 )
 
 from predastore._fast.crc import crc32c
-from predastore.errors import (
+from predastore.base.errors import (
     CorruptData,
     FormatError,
     NodeError,
@@ -34,7 +34,7 @@ from predastore.errors import (
     StartupError,
     StoreFailed,
 )
-from predastore.limits import BLOCK_BYTES_MAX, KIB, MIB, NODE_DELETE_REFS_MAX
+from predastore.base.limits import BLOCK_BYTES_MAX, KIB, MIB, NODE_DELETE_REFS_MAX
 from predastore.node.disk import RealDisk
 from predastore.node.reader import Reader, _File
 from predastore.node.segment import segment_path

@@ -25,8 +25,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from node_support import Shards, block_of, keep, open_store, read_back
 
 from predastore._fast.crc import crc32c
-from predastore.errors import NodeFull, ShardCorrupt, ShardNotFound, StartupError, StoreFailed
-from predastore.limits import KIB
+from predastore.base.errors import NodeFull, ShardCorrupt, ShardNotFound, StartupError, StoreFailed
+from predastore.base.limits import KIB
 from predastore.node.shard import ShardRef
 from support.waiting import eventually_async
 

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from node_support import block_of, damage_block, open_store, put, read_back, ref_of, write
 
 from predastore._fast.crc import crc32c
-from predastore.errors import ShardCorrupt
-from predastore.limits import KIB
+from predastore.base.errors import ShardCorrupt
+from predastore.base.limits import KIB
 from predastore.node.shard import ShardRef
 
 SEGMENT_BYTES = 64 * KIB

@@ -31,8 +31,8 @@ from node_support import (
 
 from predastore._fast import frame
 from predastore._fast.crc import crc32c
-from predastore.errors import StartupError
-from predastore.limits import KIB, MIB
+from predastore.base.errors import StartupError
+from predastore.base.limits import KIB, MIB
 from predastore.node.store import Store
 
 SEGMENT_BYTES = 64 * KIB

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from predastore import host, metrics
+from predastore.base import metrics
+from predastore.process import host
 
 FILE = Path(__file__).resolve().parents[2] / "packaging" / "grafana" / "predastore.json"
 DASHBOARD: dict[str, Any] = json.loads(FILE.read_text("utf-8"))

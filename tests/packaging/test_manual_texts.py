@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from predastore import commands, config
-from predastore.commands import db, node
-from predastore.errors import ConfigError
+from predastore.base import config
+from predastore.base.errors import ConfigError
+from predastore.process import commands
+from predastore.process.commands import db, node
 from support.packaging import load
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from predastore import accesslog
-from predastore.accesslog import AccessLog, query_without_secrets
-from predastore.config import Config
-from predastore.errors import NotPermitted, StartupError
+from predastore.base.config import Config
+from predastore.base.errors import NotPermitted, StartupError
+from predastore.base.limits import ACCESS_LOG_TEXT_CHARACTERS_MAX
 from predastore.httpd.message import BytesBody, Headers, Request, Response
 from predastore.httpd.server import Server
-from predastore.limits import ACCESS_LOG_TEXT_CHARACTERS_MAX
+from predastore.process import accesslog
+from predastore.process.accesslog import AccessLog, query_without_secrets
 from support.loops import on_a_loop
 
 REQUEST = Request(

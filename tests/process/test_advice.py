@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from predastore import advice, config
-from predastore.config import Auth, Bucket, Config, Node, Policy, losses
-from predastore.config.model import Cluster, Db
-from predastore.config.policy import Rule
+from predastore.base import config
+from predastore.base.config import Auth, Bucket, Config, Node, Policy, losses
+from predastore.base.config.model import Cluster, Db
+from predastore.base.config.policy import Rule
+from predastore.process import advice
 from predastore.s3.routes import ROUTES
 
 GOOD = "0b8a6a3f5e1f4c0e9d7c2b1a0f9e8d7c"

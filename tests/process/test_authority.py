@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from predastore import authority, certificates
-from predastore.authority import Authority, AuthorityKey
-from predastore.certificates import Held, TlsFiles
-from predastore.cluster_tls import following
-from predastore.errors import ConfigError
+from predastore.base.errors import ConfigError
+from predastore.process import authority, certificates
+from predastore.process.authority import Authority, AuthorityKey
+from predastore.process.certificates import Held, TlsFiles
+from predastore.process.cluster_tls import following
 
 
 def trusts(ca: Path, files: TlsFiles, name: str = "localhost") -> bool:

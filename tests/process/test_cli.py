@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from predastore import cli, flags, roles
-from predastore.errors import ConfigError
+from predastore.base.errors import ConfigError
+from predastore.process import cli, flags, roles
 
 
 @pytest.fixture(autouse=True)

@@ -11,12 +11,18 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from predastore import authority, certificates, cluster_tls
-from predastore.backend import records
-from predastore.backend.state import LocalState
-from predastore.certificates import Held, TlsFiles
-from predastore.cluster_tls import AUTHORITY_KEY, CLUSTER, Authorities, AuthorityRecord, Keeper
-from predastore.errors import CorruptData
+from predastore.base.errors import CorruptData
+from predastore.process import authority, certificates, cluster_tls
+from predastore.process.certificates import Held, TlsFiles
+from predastore.process.cluster_tls import (
+    AUTHORITY_KEY,
+    CLUSTER,
+    Authorities,
+    AuthorityRecord,
+    Keeper,
+)
+from predastore.s3db.global_state import LocalState
+from predastore.storage import records
 from support.loops import on_a_loop
 from support.waiting import eventually_async
 

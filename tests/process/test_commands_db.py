@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from predastore import certificates, cli, commands, daemon
-from predastore.commands import db as commands_db
-from predastore.config import Config
-from predastore.errors import PeerRefused, PeerUnreachable
-from predastore.httpd.sigv4 import Credential
+from predastore.auth.sigv4 import Credential
+from predastore.base.config import Config
+from predastore.base.errors import PeerRefused, PeerUnreachable
+from predastore.process import certificates, cli, commands, daemon
+from predastore.process.commands import db as commands_db
 from predastore.s3db import backup, clock
 from predastore.s3db import commands as s3db_commands
 from predastore.s3db.api import Api

@@ -8,9 +8,7 @@ import sys
 
 import pytest
 
-from predastore import descriptors
-from predastore.httpd.bounds import Bounds
-from predastore.limits import (
+from predastore.base.limits import (
     DESCRIPTORS_CONNECTIONS_MIN,
     DESCRIPTORS_MEMBER,
     DESCRIPTORS_NODE,
@@ -20,6 +18,8 @@ from predastore.limits import (
     HTTP_SIDE_CONNECTIONS_MAX,
     NODE_OPEN_SEGMENTS_MAX,
 )
+from predastore.httpd.bounds import Bounds
+from predastore.process import descriptors
 
 
 @pytest.mark.parametrize("count", [300, 512, 1_024, 4_096, 20_000, 1 << 20])
@@ -58,7 +58,7 @@ def test_a_few_connections_are_taken_however_few_there_are(
 
 def test_the_soft_limit_becomes_the_hard_one_of_the_process_alone() -> None:
     program = (
-        "import resource; from predastore import descriptors\n"
+        "import resource; from predastore.process import descriptors\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))\n"
         "descriptors.raise_limit(); print(descriptors.limit())"
     )

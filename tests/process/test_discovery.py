@@ -10,8 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from predastore.backend.distributed import DistributedStore
-from predastore.backend.ring_table import (
+from predastore.base.config import Config, Db, Node
+from predastore.base.config.model import ACTIVE, DRAINING, Cluster
+from predastore.base.errors import NoLeader
+from predastore.coding.erasure import Code
+from predastore.coding.placement import Ring
+from predastore.gossip.messages import Changed, DbFacts, Heeded, NodeFacts, Welcomed
+from predastore.node.client import NodeClient
+from predastore.process.discovery import CHANGED, Discovery, rows_of
+from predastore.process.joining import completed
+from predastore.process.roles import Roles
+from predastore.rpc import Endpoint, self_signed
+from predastore.s3db.global_state import LocalState
+from predastore.storage.distributed import DistributedStore
+from predastore.storage.ring_table import (
     LEAVING,
     Change,
     NodeRow,
@@ -20,18 +32,6 @@ from predastore.backend.ring_table import (
     announcement,
     setting,
 )
-from predastore.backend.state import LocalState
-from predastore.coding.erasure import Code
-from predastore.coding.placement import Ring
-from predastore.config import Config, Db, Node
-from predastore.config.model import ACTIVE, DRAINING, Cluster
-from predastore.discovery import CHANGED, Discovery, rows_of
-from predastore.errors import NoLeader
-from predastore.gossip.messages import Changed, DbFacts, Heeded, NodeFacts, Welcomed
-from predastore.joining import completed
-from predastore.node.client import NodeClient
-from predastore.roles import Roles
-from predastore.rpc import Endpoint, self_signed
 from support.waiting import eventually_async
 
 NODES = tuple(Node(n, f"127.0.0.{n}", 9, Path(f"/none/{n}")) for n in range(1, 8))

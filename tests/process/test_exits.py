@@ -10,8 +10,7 @@ import ssl
 
 import pytest
 
-from predastore import cli, commands, host
-from predastore.errors import (
+from predastore.base.errors import (
     ConfigError,
     CorruptData,
     InUse,
@@ -23,6 +22,7 @@ from predastore.errors import (
     RemoteFailure,
     StartupError,
 )
+from predastore.process import cli, commands, host
 
 
 def ended_by(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -131,7 +131,7 @@ def test_what_ends_the_server_unforeseen_is_logged_with_its_traceback(
     monkeypatch.setattr(host, "run", failing)
     assert cli.main([]) == 1
     assert "s3d: bad\n" in capsys.readouterr().err
-    [record] = [each for each in caplog.records if each.name == "predastore.cli"]
+    [record] = [each for each in caplog.records if each.name == "predastore.process.cli"]
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
     assert record.exc_info[1] is error

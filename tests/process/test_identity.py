@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from predastore import authority, certificates, config, credentials, roles
-from predastore.config.policy import Rule
-from predastore.errors import ConfigError, StartupError
+from predastore.base import config
+from predastore.base.config.policy import Rule
+from predastore.base.errors import ConfigError, StartupError
+from predastore.process import authority, certificates, credentials, roles
 
 
 def test_a_generated_credential_is_private_and_stays(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from predastore import cli
-from predastore.commands import licenses
+from predastore.process import cli
+from predastore.process.commands import licenses
 
 NEEDED = ("predastore", "aioquic", "cffi", "cryptography", "httptools", "lmdb", "msgspec")
 BEHIND_THEM = ("attrs", "pycparser", "pylsqpack", "pyOpenSSL", "service-identity")

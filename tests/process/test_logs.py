@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from predastore.logs import Logfmt, quoted
+from predastore.process.logs import Logfmt, quoted
 
 
 def rendered(message: str, **fields: object) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from botocore.client import BaseClient
 
-from predastore import looplag
+from predastore.process import looplag
 from support.processes import S3d, development
 
 BUCKET = "lag"

@@ -6,7 +6,7 @@ import sys
 # Blocks as they come and go while a transfer is under way; prints pages that were taken meanwhile.
 _PROGRAM = """
 import resource, sys
-from predastore import memory
+from predastore.process import memory
 if sys.argv[1] == "settled":
     memory.settle()
 def burst():

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from predastore.backend.healing.records import FAILED, GOOD, LEFT, SILENT, ProgressRecord, SeenNode
-from predastore.backend.records import MISSING
-from predastore.commands import missing
-from predastore.commands.missing import Known, Notes
+from predastore.jobs.healing.records import FAILED, GOOD, LEFT, SILENT, ProgressRecord, SeenNode
+from predastore.process.commands import missing
+from predastore.process.commands.missing import Known, Notes
+from predastore.storage.records import MISSING
 
 MIB = 1 << 20
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from predastore import cli
-from predastore.commands import ownership
-from predastore.errors import NotPermitted
+from predastore.base.errors import NotPermitted
+from predastore.process import cli
+from predastore.process.commands import ownership
 
 FILE = """
 backend = "distributed"

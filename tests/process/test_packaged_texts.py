@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from predastore import cli, commands, config, flags
-from predastore.config.fields import FIELDS
+from predastore.base import config
+from predastore.base.config.fields import FIELDS
+from predastore.process import cli, commands, flags
 from support.packaging import PACKAGING, load
 
 

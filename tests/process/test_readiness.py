@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from predastore import readiness
-from predastore.errors import NoLeader
-from predastore.readiness import Writes
+from predastore.base.errors import NoLeader
+from predastore.process import readiness
+from predastore.process.readiness import Writes
 from support.loops import on_a_loop, passed, run_in_virtual_time
 
 

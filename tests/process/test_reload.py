@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from predastore import authority, certificates, config, credentials, roles, tls
-from predastore.backend.ring_table import NodeRow, RingTable
-from predastore.config import Auth, Bucket, Cluster, Config, Db, Node, Policy, Rs
-from predastore.config.changes import KEYS, changes
-from predastore.discovery import Discovery, rows_of
-from predastore.edited import EditedFile
-from predastore.errors import ConfigError, StartupError
-from predastore.limits import RELOAD_NAMED_MAX
-from predastore.reload import Apply, Reloader, phrase
+from predastore.base import config
+from predastore.base.config import Auth, Bucket, Cluster, Config, Db, Node, Policy, Rs
+from predastore.base.config.changes import KEYS, changes
+from predastore.base.errors import ConfigError, StartupError
+from predastore.base.limits import RELOAD_NAMED_MAX
+from predastore.process import authority, certificates, credentials, roles, tls
+from predastore.process.discovery import Discovery, rows_of
+from predastore.process.edited import EditedFile
+from predastore.process.reload import Apply, Reloader, phrase
+from predastore.process.tls import Tls
+from predastore.process.wiring import Parts
 from predastore.rpc import Endpoint, self_signed
-from predastore.tls import Tls
-from predastore.wiring import Parts
+from predastore.storage.ring_table import NodeRow, RingTable
 from support.loops import on_a_loop
 from support.waiting import eventually_async
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from predastore.commands import remote
-from predastore.config import Auth, Config, Node
-from predastore.config.model import Cluster
-from predastore.errors import PeerRefused, PeerUnreachable
+from predastore.base.config import Auth, Config, Node
+from predastore.base.config.model import Cluster
+from predastore.base.errors import PeerRefused, PeerUnreachable
+from predastore.process.commands import remote
 from predastore.rpc import Endpoint, self_signed
 from support.loops import on_a_loop
 

@@ -11,24 +11,24 @@ from typing import Any
 import pytest
 import uvloop
 
-from predastore import rivals
-from predastore.backend import records
-from predastore.backend.distributed import DistributedStore
-from predastore.backend.node_owners import OwnerRecord, Owners
-from predastore.backend.ring_table import RingStore, RingTable
-from predastore.backend.state import LocalState
+from predastore.base.config import Config, Db, Node
+from predastore.base.errors import InUse, PeerRefused
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring
-from predastore.config import Config, Db, Node
-from predastore.discovery import Discovery, rows_of
-from predastore.errors import InUse, PeerRefused
 from predastore.gossip import Record, Status
 from predastore.gossip import core as gossip_core
 from predastore.node.client import NodeClient
 from predastore.node.messages import NodeStatus
 from predastore.node.messages import Status as AskStatus
-from predastore.roles import Roles
+from predastore.process import rivals
+from predastore.process.discovery import Discovery, rows_of
+from predastore.process.roles import Roles
 from predastore.rpc import CallContext, Endpoint, Method, Reply, self_signed
+from predastore.s3db.global_state import LocalState
+from predastore.storage import records
+from predastore.storage.distributed import DistributedStore
+from predastore.storage.node_owners import OwnerRecord, Owners
+from predastore.storage.ring_table import RingStore, RingTable
 from support.waiting import eventually_async
 
 KEY = b"k" * 32

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from predastore import config, roles
-from predastore.errors import ConfigError
+from predastore.base import config
+from predastore.base.errors import ConfigError
+from predastore.process import roles
 
 CLUSTER = config.load(Path(__file__).resolve().parents[2] / "config" / "cluster.toml")
 DISTRIBUTED = config.complete(config.parse({**{"backend": "distributed"}}, "f"))

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from predastore import roles
-from predastore.commands import top
-from predastore.commands.samples import Reading, Span, parse, quantile, read
-from predastore.commands.top_view import table, view
-from predastore.errors import ConfigError
-from predastore.limits import TOP_PROCESSES_MAX
+from predastore.base.errors import ConfigError
+from predastore.base.limits import TOP_PROCESSES_MAX
+from predastore.process import roles
+from predastore.process.commands import top
+from predastore.process.commands.samples import Reading, Span, parse, quantile, read
+from predastore.process.commands.top_view import table, view
 
 BEFORE = """\
 # HELP predastore_s3_requests_total Requests.

@@ -14,14 +14,14 @@ from typing import Any, cast
 
 import pytest
 
-from predastore import cli
-from predastore.backend import records
-from predastore.backend.records import MISSING, OBJECTS, ObjectRecord, ShardExtent
-from predastore.commands import cluster, object, remote, verify
-from predastore.commands.remote import Remote
-from predastore.config import Config
-from predastore.errors import NoLeader
+from predastore.base.config import Config
+from predastore.base.errors import NoLeader
+from predastore.process import cli
+from predastore.process.commands import cluster, object, remote, verify
+from predastore.process.commands.remote import Remote
 from predastore.s3db.commands import Page
+from predastore.storage import records
+from predastore.storage.records import MISSING, OBJECTS, ObjectRecord, ShardExtent
 
 EVIL = "a\x1b]0;pwned\x07\n0 wrong\x1b[2J\u202eX"
 SHOWN = '"s3://shelf/a\\x1b]0;pwned\\x07\\x0a0 wrong\\x1b[2J\\x202eX"'

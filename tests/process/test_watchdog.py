@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from predastore import watchdog
-from predastore.errors import NoLeader
+from predastore.base.errors import NoLeader
+from predastore.process import watchdog
 from support.loops import on_a_loop
 
 

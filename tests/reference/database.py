@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 
-from predastore.errors import ProcedureFailed
+from predastore.base.errors import ProcedureFailed
 from predastore.s3db.commands import (
     Absent,
     Batch,

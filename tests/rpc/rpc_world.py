@@ -16,8 +16,8 @@ from aioquic.quic import events
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from predastore._fast.quic import Engine
-from predastore.errors import DeadlineExceeded, NotLeader, PeerRefused, PeerUnreachable
-from predastore.limits import RPC_PAYLOAD_BYTES_MAX
+from predastore.base.errors import DeadlineExceeded, NotLeader, PeerRefused, PeerUnreachable
+from predastore.base.limits import RPC_PAYLOAD_BYTES_MAX
 from predastore.rpc import (
     CallContext,
     Certificate,

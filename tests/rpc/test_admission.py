@@ -6,7 +6,7 @@ import asyncio
 
 from rpc_world import expect, run
 
-from predastore.errors import Overloaded
+from predastore.base.errors import Overloaded
 from predastore.rpc.admission import Admission
 from support.garbage import Garbage, fails
 from support.waiting import eventually_async

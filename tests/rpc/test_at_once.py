@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rpc_world import WORLDS, Answer, Ask, expect, quic_world, run
 
-from predastore.errors import (
+from predastore.base.errors import (
     DeadlineExceeded,
     NotLeader,
     PeerRefused,
@@ -20,7 +20,7 @@ from predastore.errors import (
     PredastoreError,
     RemoteFailure,
 )
-from predastore.limits import RPC_PAYLOAD_BYTES_MAX
+from predastore.base.limits import RPC_PAYLOAD_BYTES_MAX
 from predastore.rpc import CallContext, Later, Method, Reply, Service
 from predastore.rpc.service import in_task
 from support.waiting import eventually_async

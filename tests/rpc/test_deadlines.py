@@ -8,7 +8,7 @@ import contextlib
 import pytest
 from rpc_world import run
 
-from predastore.errors import DeadlineExceeded
+from predastore.base.errors import DeadlineExceeded
 from predastore.rpc.deadlines import Deadlines, Limit
 
 

@@ -24,7 +24,7 @@ from rpc_world import (
 )
 
 from predastore import rpc
-from predastore.errors import (
+from predastore.base.errors import (
     DeadlineExceeded,
     NotLeader,
     Overloaded,
@@ -32,7 +32,7 @@ from predastore.errors import (
     PeerUnreachable,
     RemoteFailure,
 )
-from predastore.limits import RPC_PAYLOAD_BYTES_MAX
+from predastore.base.limits import RPC_PAYLOAD_BYTES_MAX
 from predastore.rpc import CallContext, Endpoint, Method, Reply, peers
 from predastore.rpc.admission import Admission
 from support.descriptors import no_descriptors

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predastore.errors import NotLeader, PeerRefused, RemoteFailure, ShardNotFound
-from predastore.limits import RPC_HEADER_BYTES_MAX, RPC_PAYLOAD_BYTES_MAX
+from predastore.base.errors import NotLeader, PeerRefused, RemoteFailure, ShardNotFound
+from predastore.base.limits import RPC_HEADER_BYTES_MAX, RPC_PAYLOAD_BYTES_MAX
 from predastore.rpc.framing import (
     PREFIX,
     FrameError,

@@ -15,9 +15,8 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicProtocolVersion, encode_quic_version_negotiation
 from rpc_world import KEY, Handlers, World, endpoint, quic_world, run, stranger
 
-from predastore import logs
-from predastore.errors import PeerRefused, PredastoreError
-from predastore.limits import (
+from predastore.base.errors import PeerRefused, PredastoreError
+from predastore.base.limits import (
     RPC_CONNECTIONS_UNPROVEN_MAX,
     RPC_FLOOD_RETRIES,
     RPC_FREE_HANDSHAKES,
@@ -27,6 +26,7 @@ from predastore.limits import (
     RPC_UNPROVEN_ADDRESS_MAX,
     RPC_UNPROVEN_PREFIX_MAX,
 )
+from predastore.process import logs
 from predastore.rpc import quic_listener
 from predastore.rpc.quic_core import Address, client_configuration
 from predastore.rpc.quic_gate import VERSIONS, Admitted, Gate, LongHeader, long_header

@@ -29,8 +29,8 @@ from rpc_world import (
     succeeds,
 )
 
-from predastore.errors import PeerRefused
-from predastore.limits import RPC_CONNECTION_WINDOW_BYTES, RPC_STREAMS_MAX
+from predastore.base.errors import PeerRefused
+from predastore.base.limits import RPC_CONNECTION_WINDOW_BYTES, RPC_STREAMS_MAX
 from predastore.rpc import quic_calls, quic_gate, self_signed
 from predastore.rpc.framing import decode_response
 from predastore.rpc.quic import CANCELLED, REFUSED

@@ -20,7 +20,7 @@ from rpc_world import (
     server,
 )
 
-from predastore.errors import (
+from predastore.base.errors import (
     DeadlineExceeded,
     NotLeader,
     PeerRefused,

@@ -23,7 +23,7 @@ from rpc_world import (
     succeeds,
 )
 
-from predastore.errors import DeadlineExceeded, Overloaded, PeerRefused, PeerUnreachable
+from predastore.base.errors import DeadlineExceeded, Overloaded, PeerRefused, PeerUnreachable
 from predastore.rpc import Endpoint, peers, quic_client, quic_core, quic_socket
 from support.waiting import eventually_async
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rpc_world import run
 
-from predastore.limits import (
+from predastore.base.limits import (
     RPC_SEND_BUFFER_BYTES_MAX,
     RPC_SEND_BUFFER_BYTES_MIN,
     RPC_SEND_SLICE_BYTES,

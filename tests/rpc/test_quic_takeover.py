@@ -23,7 +23,7 @@ from rpc_world import (
 )
 
 from predastore._fast import quic
-from predastore.errors import PeerUnreachable
+from predastore.base.errors import PeerUnreachable
 from predastore.rpc import quic_socket, quic_takeover
 from predastore.rpc.framing import decode_response
 from predastore.rpc.quic_core import (

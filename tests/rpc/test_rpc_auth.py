@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from predastore.errors import PeerRefused
+from predastore.base.errors import PeerRefused
 from predastore.rpc.auth import Caller, Challenge, Hello, Listener, Proof
 
 KEY = b"k" * 32

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import pytest
 from rpc_world import WORLDS, run
 
-from predastore import tracing
+from predastore.base import tracing
 
 _place: ContextVar[str] = ContextVar("place", default="")
 

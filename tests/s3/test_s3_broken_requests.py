@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from botocore.client import BaseClient
 
-from predastore.limits import MIB
+from predastore.base.limits import MIB
 from reference import chunked
 from support.garbage import Garbage
 from support.s3raw import SIGNED_CHUNKS, UNSIGNED, Raw, request_bytes

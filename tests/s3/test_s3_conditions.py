@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predastore.backend.interface import ALWAYS, Condition
-from predastore.errors import S3Error
+from predastore.base.errors import S3Error
 from predastore.httpd.message import Headers
 from predastore.s3.conditions import (
     COPY_SOURCE,
@@ -21,6 +20,7 @@ from predastore.s3.conditions import (
     write_condition,
 )
 from predastore.s3.dates import http_date, iso8601, parse_date
+from predastore.storage.interface import ALWAYS, Condition
 
 MODIFIED_MS = 1_700_000_000_789
 LATER_THAN_NOW = http_date(int((time.time() + 3600) * 1000))

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from predastore.backend.records import ObjectRecord, UploadRecord
-from predastore.errors import HttpError, Overloaded, S3Error
+from predastore.base.errors import HttpError, Overloaded, S3Error
+from predastore.base.limits import S3_XML_BYTES_MAX, S3_XML_FREE_BYTES, S3_XML_TREES_MAX
 from predastore.httpd.message import Body, BytesBody, Headers, Request
-from predastore.limits import S3_XML_BYTES_MAX, S3_XML_FREE_BYTES, S3_XML_TREES_MAX
 from predastore.s3 import documents as documents_module
 from predastore.s3.context import Context, Services
 from predastore.s3.documents import Documents
 from predastore.s3.ops import complete_multipart_upload, delete_objects
 from predastore.s3.tokens import Tokens
+from predastore.storage.records import ObjectRecord, UploadRecord
 from support.waiting import eventually_async
 
 LARGE = S3_XML_BYTES_MAX // 4
@@ -53,7 +53,7 @@ async def cancelled(*tasks: asyncio.Task[bytes]) -> None:
 
 @pytest.mark.parametrize("length", [LARGE, None])
 def test_large_bodies_share_a_budget(length: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("predastore.backend.buffers.BACKEND_BUFFER_WAIT_MS_MAX", 1)
+    monkeypatch.setattr("predastore.storage.buffers.BACKEND_BUFFER_WAIT_MS_MAX", 1)
 
     async def main() -> None:
         documents = Documents()
@@ -69,8 +69,8 @@ def test_large_bodies_share_a_budget(length: int | None, monkeypatch: pytest.Mon
 
 
 def test_a_client_that_stalls_loses_its_share_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("predastore.backend.buffers.BACKEND_IDLE_MS_MAX", 0)
-    monkeypatch.setattr("predastore.backend.buffers.BACKEND_IDLE_CHECK_MS", 1)
+    monkeypatch.setattr("predastore.storage.buffers.BACKEND_IDLE_MS_MAX", 0)
+    monkeypatch.setattr("predastore.storage.buffers.BACKEND_IDLE_CHECK_MS", 1)
 
     async def main() -> None:
         documents = Documents()

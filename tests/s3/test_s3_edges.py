@@ -13,7 +13,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
-from predastore.limits import MIB, S3_USER_METADATA_BYTES_MAX
+from predastore.base.limits import MIB, S3_USER_METADATA_BYTES_MAX
 from predastore.s3.dates import http_date
 from support.s3raw import Answer, Raw
 from support.s3refusals import refused

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import predastore
-from predastore import errors
-from predastore.errors import BodyMismatch, HttpError, PredastoreError, S3Error
-from predastore.limits import S3_DETAIL_CHARS_MAX
+from predastore.base import errors
+from predastore.base.errors import BodyMismatch, HttpError, PredastoreError, S3Error
+from predastore.base.limits import S3_DETAIL_CHARS_MAX
 from predastore.s3.errors import TABLE, error_response, message_of, not_implemented, translate
 
 

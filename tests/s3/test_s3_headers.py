@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from predastore import limits
-from predastore.errors import S3Error
+from predastore.base import limits
+from predastore.base.errors import S3Error
 from predastore.httpd.message import Headers
 from predastore.s3.headers import (
     DEFAULT_CONTENT_TYPE,

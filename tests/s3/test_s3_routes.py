@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from predastore.errors import S3Error
+from predastore.base.errors import S3Error
 from predastore.httpd.message import Headers
 from predastore.s3.routes import (
     BUCKET,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predastore import limits
-from predastore.errors import S3Error
+from predastore.base import limits
+from predastore.base.errors import S3Error
 from predastore.s3.target import (
     Target,
     check_version,

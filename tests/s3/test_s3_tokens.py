@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predastore.errors import S3Error
+from predastore.base.errors import S3Error
 from predastore.s3.tokens import Tokens
 
 TOKENS = Tokens(b"key")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predastore import limits
-from predastore.errors import S3Error
+from predastore.base import limits
+from predastore.base.errors import S3Error
 from predastore.s3.xml_read import Element, parse
 from predastore.s3.xml_write import NAMESPACE, document, escape, optional, owner, tag
 

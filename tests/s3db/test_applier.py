@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from predastore.errors import NodeFull, StoreFailed
+from predastore.base.errors import NodeFull, StoreFailed
 from predastore.s3db import commands
 from predastore.s3db.commands import DeletePrefix, Put
 from predastore.s3db.raft import applier as applier_module

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from predastore import fs
 from predastore._fast.crc import crc32c
-from predastore.errors import CorruptData, NodeFull, StoreFailed, UnsupportedFormat
+from predastore.base import fs
+from predastore.base.errors import CorruptData, NodeFull, StoreFailed, UnsupportedFormat
 from predastore.s3db import checkpoint, commands
 from predastore.s3db.checkpoint import Checkpoints, Pending
 from predastore.s3db.commands import Delete, DeletePrefix, Put

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from predastore.errors import (
+from predastore.base.errors import (
     DeadlineExceeded,
     LevelTooLow,
     NodeFull,
@@ -24,7 +24,7 @@ from predastore.errors import (
     TooLarge,
     anew,
 )
-from predastore.limits import DB_VALUE_BYTES_MAX, LIST_BYTES_MAX
+from predastore.base.limits import DB_VALUE_BYTES_MAX, LIST_BYTES_MAX
 from predastore.s3db import client as client_module
 from predastore.s3db import commands, service
 from predastore.s3db.client import Client

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from predastore.errors import FormatError
-from predastore.limits import (
+from predastore.base.errors import FormatError
+from predastore.base.limits import (
     CLOCK_SLEW_MS_MAX,
     CLOCK_SLEW_PPM,
     CLOCK_TICK_MS,

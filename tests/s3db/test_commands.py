@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predastore.errors import FormatError, TooLarge, UnsupportedFormat
-from predastore.limits import COMMIT_BYTES_MAX, COMMIT_OPS_MAX, DB_KEY_BYTES_MAX, DB_VALUE_BYTES_MAX
+from predastore.base.errors import FormatError, TooLarge, UnsupportedFormat
+from predastore.base.limits import (
+    COMMIT_BYTES_MAX,
+    COMMIT_OPS_MAX,
+    DB_KEY_BYTES_MAX,
+    DB_VALUE_BYTES_MAX,
+)
 from predastore.s3db import commands
 from predastore.s3db.commands import (
     Absent,

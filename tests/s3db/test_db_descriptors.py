@@ -12,8 +12,8 @@ from typing import Any
 import lmdb
 import pytest
 
-from predastore import fs
-from predastore.errors import NodeFull, StoreFailed
+from predastore.base import fs
+from predastore.base.errors import NodeFull, StoreFailed
 from predastore.s3db import backup, commands, environment
 from predastore.s3db.commands import Put
 from predastore.s3db.raft.disk import OsDisk

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from predastore.errors import (
+from predastore.base.errors import (
     CorruptData,
     FormatError,
     MemberFailed,
@@ -29,7 +29,7 @@ from predastore.errors import (
     TooLarge,
     UnsupportedFormat,
 )
-from predastore.limits import COMMIT_BYTES_MAX, MIB, RAFT_RESERVE_BYTES, TABLES_MAX
+from predastore.base.limits import COMMIT_BYTES_MAX, MIB, RAFT_RESERVE_BYTES, TABLES_MAX
 from predastore.s3db import apply, checkpoint, commands, environment
 from predastore.s3db.commands import (
     Absent,

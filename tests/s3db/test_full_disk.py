@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from predastore.errors import NodeFull, PredastoreError, StoreFailed
+from predastore.base.errors import NodeFull, PredastoreError, StoreFailed
 from predastore.s3db.member import Member
 from predastore.s3db.raft import room
 from predastore.s3db.raft.state import Role

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predastore.errors import StartupError
+from predastore.base.errors import StartupError
 from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.frames import FRAME_BYTES, HEADER_BYTES
 from predastore.s3db.raft.journal import Journal

@@ -11,7 +11,7 @@ import lmdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predastore.limits import DB_KEY_BYTES_MAX
+from predastore.base.limits import DB_KEY_BYTES_MAX
 from predastore.s3db import keys
 
 # Lengths about every place where a key is cut, of bytes that sort below, at and above others.

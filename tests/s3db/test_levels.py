@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from predastore.errors import LevelTooLow, MemberFailed, PredastoreError, UnsupportedFormat
-from predastore.limits import MIB
+from predastore.base.errors import LevelTooLow, MemberFailed, PredastoreError, UnsupportedFormat
+from predastore.base.limits import MIB
 from predastore.s3db import commands, levels
 from predastore.s3db.client import Client
 from predastore.s3db.commands import Applied, Put

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import uvloop
 
-from predastore.errors import (
+from predastore.base.errors import (
     NoLeader,
     NotLeader,
     OutcomeUnknown,
@@ -25,7 +25,7 @@ from predastore.errors import (
     StartupError,
     TooLarge,
 )
-from predastore.limits import RAFT_COMMAND_BYTES_MAX
+from predastore.base.limits import RAFT_COMMAND_BYTES_MAX
 from predastore.rpc import CallContext, Endpoint, self_signed
 from predastore.s3db.commands import Absent, Batch, Put, encode
 from predastore.s3db.member import Member

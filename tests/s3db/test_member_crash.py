@@ -15,7 +15,7 @@ import lmdb
 import pytest
 import uvloop
 
-from predastore.errors import NoLeader, StartupError, StoreFailed
+from predastore.base.errors import NoLeader, StartupError, StoreFailed
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db.checkpoint import Checkpoints
 from predastore.s3db.commands import Batch, Delete, Put, encode

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from predastore.errors import NoLeader, PreconditionFailed, StartupError
-from predastore.limits import MIB
+from predastore.base.errors import NoLeader, PreconditionFailed, StartupError
+from predastore.base.limits import MIB
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db import commands, identity, service
 from predastore.s3db.client import Client

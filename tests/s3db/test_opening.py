@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from predastore.errors import CorruptData, StartupError, UnsupportedFormat
+from predastore.base.errors import CorruptData, StartupError, UnsupportedFormat
 from predastore.s3db import commands
 from predastore.s3db.commands import Delete, Put
 from predastore.s3db.opening import open_tables

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predastore.errors import (
+from predastore.base.errors import (
     FormatError,
     LevelTooLow,
     MemberFailed,
@@ -28,7 +28,7 @@ from predastore.errors import (
     StoreFailed,
     TooLarge,
 )
-from predastore.limits import (
+from predastore.base.limits import (
     DB_KEY_BYTES_MAX,
     DB_VALUE_BYTES_MAX,
     MIB,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from predastore.errors import MemberFailed, NoLeader, NotLeader, Overloaded
+from predastore.base.errors import MemberFailed, NoLeader, NotLeader, Overloaded
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.membership import Change, is_majority, majority_value
 from predastore.s3db.raft.messages import (

@@ -12,7 +12,7 @@ from pysyncobj.config import FAIL_REASON
 from pysyncobj.syncobj import _RAFT_STATE, SyncObj
 from pysyncobj.version import VERSION
 
-from predastore.errors import NoLeader, NotLeader, OutcomeUnknown, Overloaded
+from predastore.base.errors import NoLeader, NotLeader, OutcomeUnknown, Overloaded
 from predastore.s3db import shell
 from predastore.s3db.raft.messages import TimeoutNow
 from predastore.s3db.raft.state import Role

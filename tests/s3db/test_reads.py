@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from predastore.errors import NoLeader, NotLeader
+from predastore.base.errors import NoLeader, NotLeader
 from predastore.s3db.raft.reads import Reads, while_it_leads
 from support.garbage import Garbage, fails
 

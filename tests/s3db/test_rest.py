@@ -26,10 +26,10 @@ from botocore.credentials import Credentials
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from predastore.errors import FormatError
+from predastore.auth.sigv4 import Credential, Verified, Verifier
+from predastore.base.errors import FormatError
+from predastore.base.limits import DB_KEY_BYTES_MAX, DB_VALUE_BYTES_MAX, LIST_ROWS_MAX
 from predastore.httpd.message import BytesBody, Headers, Request
-from predastore.httpd.sigv4 import Credential, Verified, Verifier
-from predastore.limits import DB_KEY_BYTES_MAX, DB_VALUE_BYTES_MAX, LIST_ROWS_MAX
 from predastore.rpc import self_signed
 from predastore.s3db import backup, percent, rest, rest_replays
 from predastore.s3db.procedures import NO_PROCEDURES, Procedures

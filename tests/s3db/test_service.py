@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from predastore.errors import (
+from predastore.base.errors import (
     FormatError,
     LevelTooLow,
     NoLeader,
@@ -17,7 +17,7 @@ from predastore.errors import (
     PreconditionFailed,
     TooLarge,
 )
-from predastore.limits import DB_VALUE_BYTES_MAX, LIST_BYTES_MAX, READ_KEYS_MAX
+from predastore.base.limits import DB_VALUE_BYTES_MAX, LIST_BYTES_MAX, READ_KEYS_MAX
 from predastore.s3db import commands, service
 from predastore.s3db.commands import Absent, Applied, Keep, Page, Put
 from support.databases import Database, database

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from predastore.errors import FormatError, PreconditionFailed
-from predastore.limits import CLOCK_SLEW_MS_MAX
+from predastore.base.errors import FormatError, PreconditionFailed
+from predastore.base.limits import CLOCK_SLEW_MS_MAX
 from predastore.s3db import clock, commands, service, timekeeping
 from predastore.s3db.clock import Clocks
 from predastore.s3db.raft.state import Timing

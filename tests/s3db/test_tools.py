@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from predastore.errors import CorruptData, StartupError, UnsupportedFormat
+from predastore.base.errors import CorruptData, StartupError, UnsupportedFormat
 from predastore.s3db import backup, commands, identity, inspection
 from predastore.s3db.commands import Put
 from predastore.s3db.raft.disk import OsDisk

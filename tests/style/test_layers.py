@@ -9,148 +9,35 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "predastore"
 
-# Layers from the ground up, as docs/DESIGN.md has them. A part may import from its own part and
-# from every part of an earlier line; parts of one line do not know each other, but for the pairs
-# in BESIDE.
+# Layers from the ground up, as docs/DESIGN.md has them. A package may import from itself and from
+# every package of an earlier line; those of one line do not know each other.
 LAYERS = (
     ("_fast",),
-    (
-        "errors",
-        "limits",
-        "config",
-        "metrics",
-        "tracing",
-        "syscalls",
-        "failpoints",
-        "threads",
-        "fs",
-        "lmdbfile",
-        "sealing",
-    ),
+    ("base",),
     ("coding",),
     ("httpd", "rpc"),
+    ("auth",),
     ("node", "s3db", "gossip"),
-    ("backend",),
+    ("storage",),
+    ("catalog",),
+    ("jobs",),
     ("s3",),
-    (
-        *(
-            "advice",
-            "logs",
-            "credentials",
-            "certificates",
-            "roles",
-            "daemon",
-            "banner",
-            "looplag",
-            "memory",
-            "descriptors",
-        ),
-        *(
-            "flags",
-            "reload",
-            "edited",
-            "watchdog",
-            "accesslog",
-            "telemetry",
-            "discovery",
-            "wiring",
-            "gauges",
-            "monitoring",
-            "readiness",
-            "joining",
-            "rivals",
-            "authority",
-            "cluster_tls",
-            "tls",
-        ),
-        *("host", "commands", "cli", "testing", "__main__"),
-    ),
+    ("process",),
+    ("testing", "__main__"),
 )
-BESIDE = {
-    "config": {"errors", "limits"},
-    "syscalls": {"errors", "limits"},
-    "failpoints": set(),
-    "threads": set(),
-    "fs": {"errors", "limits"},
-    "lmdbfile": {"errors"},
-    "errors": set(),
-    "metrics": {"limits"},
-    "tracing": set(),
-    "limits": set(),
-    "advice": set(),
-    "logs": set(),
-    "credentials": set(),
-    "reload": set(),
-    "edited": {"reload"},
-    "readiness": set(),
-    "accesslog": {"logs", "reload"},
-    "gauges": {"wiring"},
-    "monitoring": set(),
-    "telemetry": set(),
-    "watchdog": {"daemon"},
-    "certificates": {"authority"},
-    "roles": set(),
-    "daemon": set(),
-    "descriptors": {"roles"},
-    "looplag": set(),
-    "memory": set(),
-    "banner": {"roles"},
-    "flags": set(),
-    "joining": set(),
-    "sealing": {"errors"},
-    "authority": set(),
-    "cluster_tls": {"authority", "certificates"},
-    "tls": {"certificates", "cluster_tls", "roles"},
-    "rivals": {"roles"},
-    "discovery": {"roles", "joining", "rivals"},
-    "wiring": {
-        *("credentials", "certificates", "roles", "daemon"),
-        *("reload", "edited", "watchdog", "accesslog", "telemetry"),
-        *("discovery", "readiness", "rivals", "descriptors"),
-        *("tls", "cluster_tls"),
-    },
-    "host": {
-        "advice",
-        "wiring",
-        "descriptors",
-        "credentials",
-        "joining",
-        "certificates",
-        "logs",
-        "roles",
-        "daemon",
-        "banner",
-        "looplag",
-        "memory",
-        "reload",
-        "edited",
-        "watchdog",
-        "gauges",
-        "monitoring",
-        "telemetry",
-    },
-    "testing": {"flags"},
-    "commands": {
-        "advice",
-        "flags",
-        "credentials",
-        "certificates",
-        "daemon",
-        "roles",
-        "discovery",
-        "joining",
-        "logs",
-        *("authority", "cluster_tls"),
-    },
-    "cli": {"host", "commands", "flags"},
-    "__main__": {"cli"},
+# The order within a package: a module imports from its own line and from earlier ones; what has no
+# line is before all of them.
+INNER = {
+    "base": (("config", "syscalls", "fs", "lmdbfile", "metrics", "sealing"),),
+    "process": (("wiring", "gauges"), ("host", "commands"), ("cli",)),
 }
 LINE = {part: number for number, line in enumerate(LAYERS) for part in line}
 
 
-def part_of(module: str) -> str:
-    """`coding` of `predastore.coding.erasure`; "" for the package itself."""
-    return [*module.split("."), ""][1]
+def parts_of(module: str) -> tuple[str, str]:
+    """`coding` and `erasure` of `predastore.coding.erasure`; "" where there is none."""
+    _, package, inner, *_ = [*module.split("."), "", ""]
+    return package, inner
 
 
 def imports(file: Path) -> set[str]:
@@ -160,19 +47,22 @@ def imports(file: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            if node.module == "predastore":
-                found |= {f"predastore.{alias.name}" for alias in node.names}
-            elif node.module:
-                found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return {name for name in found if name.split(".")[0] == "predastore"}
 
 
 def allowed(importer: str, imported: str) -> bool:
-    if imported in (importer, "") or imported.startswith("__"):
+    (package, inner), (other, other_inner) = parts_of(importer), parts_of(imported)
+    if other == "" or other.startswith("__"):
         return True
-    if LINE[imported] == LINE[importer]:
-        return imported in BESIDE.get(importer, set())
-    return LINE[imported] < LINE[importer]
+    if other != package:
+        return LINE[other] < LINE[package]
+    return inner_line(package, other_inner) <= inner_line(package, inner)
+
+
+def inner_line(package: str, module: str) -> int:
+    lines = [number for number, line in enumerate(INNER.get(package, ())) if module in line]
+    return lines[0] if lines else -1
 
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -180,12 +70,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda f: str(f.relative_to(PACKAGE)))
 def test_imports_point_up_the_table(file: Path) -> None:
-    importer = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if importer == "__init__":
+    importer = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+    package, _ = parts_of(importer)
+    if package == "__init__":
         return
-    assert importer in LINE, f"{importer} has no line in the layer table"
-    wrong = {name for name in imports(file) if not allowed(importer, part_of(name))}
-    assert not wrong
+    assert package in LINE, f"{package} has no line in the layer table"
+    assert not {name for name in imports(file) if not allowed(importer, name)}
+
+
+def test_the_top_level_holds_packages_only() -> None:
+    files = {each.name for each in PACKAGE.iterdir() if each.is_file()}
+    assert files - {"commit", "licenses.txt"} == {"__init__.py", "__main__.py", "py.typed"}
 
 
 def test_the_kernels_import_nothing_of_ours() -> None:
@@ -200,19 +95,23 @@ def test_the_kernels_import_nothing_of_ours() -> None:
 @pytest.mark.parametrize(
     ("importer", "imported", "fine"),
     [
-        ("s3", "backend", True),
-        ("backend", "s3", False),
-        ("node", "s3db", False),
-        ("httpd", "rpc", False),
-        ("s3db", "httpd", True),
-        ("coding", "_fast", True),
-        ("_fast", "errors", False),
-        ("cli", "host", True),
-        ("host", "cli", False),
+        ("s3.routes", "catalog.objects", True),
+        ("catalog.objects", "s3.routes", False),
+        ("storage.filesystem", "catalog.adoption", False),
+        ("node.store", "s3db.store", False),
+        ("httpd.server", "rpc.endpoint", False),
+        ("s3db.rest", "httpd.message", True),
+        ("coding.erasure", "_fast.crc", True),
+        ("_fast.crc", "base.errors", False),
+        ("base.fs", "base.errors", True),
+        ("base.errors", "base.fs", False),
+        ("process.cli", "process.host", True),
+        ("process.host", "process.cli", False),
+        ("process.reload", "process.wiring", False),
     ],
 )
 def test_the_table_tells_right_from_wrong(importer: str, imported: str, fine: bool) -> None:
-    assert allowed(importer, imported) is fine
+    assert allowed(f"predastore.{importer}", f"predastore.{imported}") is fine
 
 
 def test_kernels_are_named_in_setup() -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from predastore.limits import MIB
+from predastore.base.limits import MIB
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db import service
 from predastore.s3db.client import Client

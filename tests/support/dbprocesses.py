@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from predastore import config, credentials
-from predastore.errors import PredastoreError
-from predastore.httpd.sigv4 import Credential
+from predastore.auth.sigv4 import Credential
+from predastore.base import config
+from predastore.base.errors import PredastoreError
+from predastore.process import credentials
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db.api import Api
 from predastore.s3db.client import Client

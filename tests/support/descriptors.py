@@ -6,7 +6,7 @@ import contextlib
 import resource
 from collections.abc import Iterator
 
-from predastore import fs
+from predastore.base import fs
 
 
 @contextlib.contextmanager

@@ -21,16 +21,13 @@ from botocore import UNSIGNED as NO_SIGNATURE
 from botocore.client import BaseClient
 from botocore.config import Config
 
-from predastore.backend.distributed import DistributedStore
-from predastore.backend.filesystem import FilesystemStore
-from predastore.backend.objects import Objects
-from predastore.backend.state import DistributedState, LocalState
+from predastore.auth.sigv4 import Credential, Verifier
+from predastore.base.config.policy import Policy, Rule
+from predastore.base.limits import BLOCK_BYTES_DEFAULT
+from predastore.catalog.objects import Objects
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
-from predastore.config.policy import Policy, Rule
 from predastore.httpd.server import Server
-from predastore.httpd.sigv4 import Credential, Verifier
-from predastore.limits import BLOCK_BYTES_DEFAULT
 from predastore.node import server as node_server
 from predastore.node.client import NodeClient
 from predastore.node.store import Store as NodeStore
@@ -38,8 +35,11 @@ from predastore.rpc import Endpoint, self_signed
 from predastore.s3.server import S3Service
 from predastore.s3db import service as db_service
 from predastore.s3db.client import Client
+from predastore.s3db.global_state import DistributedState, LocalState
 from predastore.s3db.member import Member
 from predastore.s3db.store import Store as DbStore
+from predastore.storage.distributed import DistributedStore
+from predastore.storage.filesystem import FilesystemStore
 from support.s3raw import Signer
 
 T = TypeVar("T")

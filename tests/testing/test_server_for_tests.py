@@ -16,7 +16,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from predastore.errors import StartupError
+from predastore.base.errors import StartupError
 from predastore.testing import S3Server, running
 from predastore.testing import server as testing_server
 from support.waiting import eventually

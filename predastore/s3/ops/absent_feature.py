@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from predastore.errors import S3Error
+from predastore.base.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3.access import Need
 from predastore.s3.context import Context, Operation

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 
-from predastore import limits
-from predastore.backend.interface import CompletedPart, Condition
-from predastore.backend.permits import Permit
-from predastore.backend.records import ObjectRecord, UploadRecord
-from predastore.errors import S3Error
+from predastore.base import limits
+from predastore.base.errors import S3Error
+from predastore.catalog.permits import Permit
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
 from predastore.s3.context import Context
@@ -20,6 +18,8 @@ from predastore.s3.listing import url_encode
 from predastore.s3.target import host_bucket
 from predastore.s3.xml_read import Element
 from predastore.s3.xml_write import tag, xml_response
+from predastore.storage.interface import CompletedPart, Condition
+from predastore.storage.records import ObjectRecord, UploadRecord
 
 _NUMBER_DIGITS_MAX = 5
 _BY_ELEMENT = {element: name for name, element in checksums.ELEMENTS.items()}

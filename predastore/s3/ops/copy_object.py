@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from predastore import limits
-from predastore.backend.interface import Attributes, Condition, Expectation
-from predastore.backend.permits import Permit
-from predastore.backend.records import ObjectRecord
-from predastore.errors import ObjectReplaced, S3Error
+from predastore.base import limits
+from predastore.base.errors import ObjectReplaced, S3Error
+from predastore.catalog.permits import Permit
 from predastore.httpd.message import Response
 from predastore.s3 import checksums, conditions
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.target import CopySource, parse_copy_source
 from predastore.s3.xml_write import xml_response
+from predastore.storage.interface import Attributes, Condition, Expectation
+from predastore.storage.records import ObjectRecord
 
 _REDIRECT = "x-amz-website-redirect-location"
 _CHANGES = (_REDIRECT, "x-amz-checksum-algorithm", "x-amz-storage-class")

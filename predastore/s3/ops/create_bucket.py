@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from predastore import limits
-from predastore.errors import S3Error
+from predastore.base import limits
+from predastore.base.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3.context import Context
 from predastore.s3.errors import not_implemented

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from predastore import limits
-from predastore.backend.interface import Condition
-from predastore.backend.permits import Permit
-from predastore.errors import PredastoreError, S3Error, anew
+from predastore.base import limits
+from predastore.base.errors import PredastoreError, S3Error, anew
+from predastore.catalog.permits import Permit
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
 from predastore.s3.access import GET_OBJECT, OF_A_VERSION
@@ -16,6 +15,7 @@ from predastore.s3.errors import message_of, not_implemented, translate
 from predastore.s3.target import check_key
 from predastore.s3.xml_read import Element
 from predastore.s3.xml_write import optional, tag, xml_response
+from predastore.storage.interface import Condition
 
 _DENIED: Final = S3Error("AccessDenied")
 

@@ -6,8 +6,8 @@ and its bytes are gone already, the record is read again: the answer is always o
 
 from __future__ import annotations
 
-from predastore import limits
-from predastore.errors import ObjectReplaced, S3Error
+from predastore.base import limits
+from predastore.base.errors import ObjectReplaced, S3Error
 from predastore.httpd.message import Response
 from predastore.s3.context import Context
 from predastore.s3.representation import represent

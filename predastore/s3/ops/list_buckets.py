@@ -3,8 +3,8 @@ which its policy allows that."""
 
 from __future__ import annotations
 
-from predastore import limits
-from predastore.errors import S3Error
+from predastore.base import limits
+from predastore.base.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601

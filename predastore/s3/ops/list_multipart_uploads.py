@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from predastore import limits
-from predastore.backend.records import UploadRecord
+from predastore.base import limits
 from predastore.httpd.message import Response
 from predastore.s3 import listing
 from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.xml_write import optional, owner, tag, xml_response
+from predastore.storage.records import UploadRecord
 
 
 def _upload(upload: UploadRecord, encode: Callable[[str], str]) -> str:

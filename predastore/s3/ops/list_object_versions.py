@@ -3,7 +3,7 @@ only one, the latest, called "null"."""
 
 from __future__ import annotations
 
-from predastore.errors import S3Error
+from predastore.base.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import listing
 from predastore.s3.access import Need

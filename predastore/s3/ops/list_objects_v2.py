@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from predastore.backend.interface import Listing
-from predastore.errors import S3Error
+from predastore.base.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import listing
 from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.listing import Parameters
 from predastore.s3.xml_write import optional, tag, xml_response
+from predastore.storage.interface import Listing
 
 _SCOPE = "objects"
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from predastore import limits
-from predastore.backend.records import PartRecord
+from predastore.base import limits
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.listing import storage_class
 from predastore.s3.xml_write import optional, owner, tag, xml_response
+from predastore.storage.records import PartRecord
 
 
 def _part(part: PartRecord) -> str:

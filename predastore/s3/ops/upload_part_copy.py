@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from predastore import limits
-from predastore.backend.permits import Permit
-from predastore.backend.records import ObjectRecord, PartRecord, UploadRecord
-from predastore.errors import ObjectReplaced, S3Error
+from predastore.base import limits
+from predastore.base.errors import ObjectReplaced, S3Error
+from predastore.catalog.permits import Permit
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
 from predastore.s3.context import Context
@@ -14,6 +13,7 @@ from predastore.s3.ops.copy_object import check_source
 from predastore.s3.ranges import Span, parse_copy_range
 from predastore.s3.target import CopySource, parse_copy_source
 from predastore.s3.xml_write import xml_response
+from predastore.storage.records import ObjectRecord, PartRecord, UploadRecord
 
 
 def _span(ctx: Context, record: ObjectRecord) -> Span:

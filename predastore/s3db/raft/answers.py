@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from predastore.limits import RAFT_STEP_HOLD_MS
+from predastore.base.limits import RAFT_STEP_HOLD_MS
 from predastore.s3db.raft.messages import Append, Message, PreVote, SnapshotChunk, Vote
 
 _ASKING: Final = Append | SnapshotChunk | Vote | PreVote

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from predastore.errors import NodeFull
-from predastore.limits import (
+from predastore.base.errors import NodeFull
+from predastore.base.limits import (
     RAFT_APPLY_AT_ONCE_BYTES,
     RAFT_APPLY_AT_ONCE_ENTRIES,
     RAFT_APPLY_FULL_RETRY_MS,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
-from predastore.limits import RAFT_WAITERS_LOOK_MIN
+from predastore.base.limits import RAFT_WAITERS_LOOK_MIN
 from predastore.s3db.raft.messages import Entry
 
 Callback = Callable[[Any, int], None]  # (outcome, pysyncobj's fail reason)

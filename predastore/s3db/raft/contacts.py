@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from predastore.limits import RAFT_LINKS_MAX
+from predastore.base.limits import RAFT_LINKS_MAX
 from predastore.rpc import Later, Reply
 from predastore.s3db.raft.links import Caller, Link, StepReply, StepRequest
 from predastore.s3db.raft.messages import ENCODER, Address, Message

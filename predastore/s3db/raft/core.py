@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar
 
-from predastore.errors import MemberFailed, NotLeader
+from predastore.base.errors import MemberFailed, NotLeader
 from predastore.s3db.raft.leadership import Leadership
 from predastore.s3db.raft.membership import Change, is_majority
 from predastore.s3db.raft.messages import (

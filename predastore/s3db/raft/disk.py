@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from predastore import fs
-from predastore.limits import JOURNAL_SMALL_BYTES, JOURNAL_ZERO_AHEAD_BYTES
+from predastore.base import fs
+from predastore.base.limits import JOURNAL_SMALL_BYTES, JOURNAL_ZERO_AHEAD_BYTES
 
 _ZEROS: Final = bytes(JOURNAL_ZERO_AHEAD_BYTES)
 

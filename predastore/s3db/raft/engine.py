@@ -26,7 +26,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from predastore.errors import MemberFailed, NodeFull, NoLeader, NotLeader, PredastoreError, anew
+from predastore.base.errors import (
+    MemberFailed,
+    NodeFull,
+    NoLeader,
+    NotLeader,
+    PredastoreError,
+    anew,
+)
 from predastore.s3db import shell
 from predastore.s3db.levels import Levels
 from predastore.s3db.raft.applier import Applier

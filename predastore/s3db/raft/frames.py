@@ -37,8 +37,8 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from predastore._fast.crc import crc32c
-from predastore.errors import CorruptData, UnsupportedFormat
-from predastore.limits import JOURNAL_FRAME_BYTES_MAX
+from predastore.base.errors import CorruptData, UnsupportedFormat
+from predastore.base.limits import JOURNAL_FRAME_BYTES_MAX
 from predastore.s3db.raft.messages import (
     CONFIGURATION,
     Entry,

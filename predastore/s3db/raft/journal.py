@@ -26,9 +26,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from predastore import metrics
-from predastore.errors import FormatError, StartupError
-from predastore.limits import JOURNAL_SEGMENT_BYTES_MAX
+from predastore.base import metrics
+from predastore.base.errors import FormatError, StartupError
+from predastore.base.limits import JOURNAL_SEGMENT_BYTES_MAX
 from predastore.s3db.raft.disk import AppendFile, Disk, OsAppendFile
 from predastore.s3db.raft.frames import (
     FRAME_BYTES,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Sequence
 
-from predastore.errors import NoLeader, Overloaded
+from predastore.base.errors import NoLeader, Overloaded
 from predastore.s3db.raft.membership import Change, changed, is_majority, majority_value
 from predastore.s3db.raft.messages import (
     COMMAND,

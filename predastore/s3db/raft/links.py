@@ -16,8 +16,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from predastore.errors import PredastoreError
-from predastore.limits import (
+from predastore.base.errors import PredastoreError
+from predastore.base.limits import (
     RAFT_STEP_BYTES_MAX,
     RAFT_STEP_CALLS_MAX,
     RAFT_STEP_MESSAGES_MAX,

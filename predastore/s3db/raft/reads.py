@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import msgspec
 
-from predastore.errors import NoLeader, PredastoreError, anew
-from predastore.limits import RAFT_READ_LOOK_MS, RAFT_READ_RETRY_MS
-from predastore.threads import within
+from predastore.base.errors import NoLeader, PredastoreError, anew
+from predastore.base.limits import RAFT_READ_LOOK_MS, RAFT_READ_RETRY_MS
+from predastore.base.threads import within
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from predastore.errors import StartupError
+from predastore.base.errors import StartupError
 from predastore.s3db.raft.journal import Journal
 from predastore.s3db.raft.log import Log
 from predastore.s3db.raft.messages import Configuration, Marker, Truncate

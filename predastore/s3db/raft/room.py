@@ -18,8 +18,8 @@ from typing import Final
 
 import msgspec
 
-from predastore.errors import NodeFull
-from predastore.limits import RAFT_FULL_TRANSFER_MS, RAFT_RESERVE_BYTES, RAFT_ROOM_CHECK_MS
+from predastore.base.errors import NodeFull
+from predastore.base.limits import RAFT_FULL_TRANSFER_MS, RAFT_RESERVE_BYTES, RAFT_ROOM_CHECK_MS
 from predastore.s3db.environment import free_bytes_of
 from predastore.s3db.raft.messages import COMMAND, Append, Message, SnapshotChunk
 

@@ -18,10 +18,10 @@ from typing import Protocol
 
 import msgspec
 
-from predastore import fs
 from predastore._fast.crc import crc32c
-from predastore.errors import FormatError, NodeFull
-from predastore.limits import RAFT_SNAPSHOT_CHUNK_BYTES
+from predastore.base import fs
+from predastore.base.errors import FormatError, NodeFull
+from predastore.base.limits import RAFT_SNAPSHOT_CHUNK_BYTES
 from predastore.s3db.raft.assembly import Assembly
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.disk import OsDisk

@@ -17,8 +17,8 @@ import enum
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from predastore import limits
-from predastore.errors import MemberFailed
+from predastore.base import limits
+from predastore.base.errors import MemberFailed
 from predastore.s3db.raft.log import Log
 from predastore.s3db.raft.membership import Membership
 from predastore.s3db.raft.messages import (

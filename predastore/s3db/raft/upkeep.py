@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from predastore.limits import (
+from predastore.base.limits import (
     RAFT_CHECKPOINT_MS,
     RAFT_LOG_CUT_BYTES,
     RAFT_LOG_KEPT_BYTES,

@@ -9,7 +9,7 @@ from typing import Final
 from aioquic.quic.configuration import QuicConfiguration
 
 from predastore._fast.quic import BATCH_BYTES, DATA, RESET, STOP, Engine
-from predastore.limits import RPC_BATCHES_MAX
+from predastore.base.limits import RPC_BATCHES_MAX
 from predastore.rpc.quic_core import READY, Core
 from predastore.rpc.quic_takeover import EngineCore
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from predastore.errors import MemberFailed
+from predastore.base.errors import MemberFailed
 from predastore.s3db import clock
 from predastore.s3db.clock import ClusterTime, Tick
 from predastore.s3db.raft.messages import COMMAND, Entry

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from predastore._fast.crc import crc32c
-from predastore.errors import LevelTooLow, NoLeader, NotLeader, Overloaded, PredastoreError
+from predastore.base.errors import LevelTooLow, NoLeader, NotLeader, Overloaded, PredastoreError
 from predastore.s3db import clock, levels
 from predastore.s3db.clock import ClusterClock, Moment
 from predastore.s3db.levels import Levels

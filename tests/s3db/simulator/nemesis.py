@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from predastore.errors import LevelTooLow, NoLeader, Overloaded
+from predastore.base.errors import LevelTooLow, NoLeader, Overloaded
 from predastore.s3db import clock, levels
 from predastore.s3db.raft.membership import Change
 

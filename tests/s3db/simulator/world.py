@@ -15,8 +15,8 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from predastore.errors import PredastoreError
-from predastore.limits import CLOCK_SLEW_PPM
+from predastore.base.errors import PredastoreError
+from predastore.base.limits import CLOCK_SLEW_PPM
 from predastore.s3db.clock import ClusterTime, Tick
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.driver import Driver

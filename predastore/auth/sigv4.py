@@ -1,0 +1,312 @@
+"""Who sent this request: AWS Signature Version 4, verified.
+
+`Verifier.verify` decides, in this order, whether the claim is well formed, is meant for this
+service and region, is fresh, names a known key, covers every header that can change what the
+request does (Host and x-amz-*), and is signed with that key's secret. Then it sees to the body,
+by x-amz-content-sha256:
+
+    64 hex digits          `Verified.payload_sha256`: whoever reads the body compares it
+    UNSIGNED-PAYLOAD       nothing is promised
+    STREAMING-...          request.body is replaced by one that decodes and verifies aws-chunked
+
+A request without Authorization and without X-Amz-Signature is anonymous; its payload header, if
+any, is heeded all the same. Every refusal is a SignatureError with the code that S3 uses.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hmac import compare_digest
+from typing import Final, NamedTuple, NoReturn
+
+from predastore._fast import sigv4 as kernel
+from predastore.auth import presigned_v2
+from predastore.auth.authorization import Claim, parse_claim
+from predastore.base.config import Policy
+from predastore.base.errors import SignatureError
+from predastore.base.limits import SIGV4_KEYS_CACHED_MAX, SIGV4_SKEW_S
+from predastore.httpd.chunked import AwsChunkedBody, ChunkSigning, declared_trailers
+from predastore.httpd.message import Buffer, Request
+
+UNSIGNED: Final = "UNSIGNED-PAYLOAD"
+EMPTY_SHA256: Final = kernel.sha256(b"")
+
+_DEFAULT_PORTS: Final = (b"443", b"80")
+
+# x-amz-content-sha256 -> (the chunks are signed, a trailer may follow)
+_STREAMING: Final = {
+    "STREAMING-UNSIGNED-PAYLOAD-TRAILER": (False, True),
+    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD": (True, False),
+    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER": (True, True),
+}
+
+
+@lru_cache(maxsize=SIGV4_KEYS_CACHED_MAX)
+def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """The key of a credential scope; `date` is YYYYMMDD."""
+    return kernel.signing_key(secret.encode(), date.encode(), region.encode(), service.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """`policy`: what it may do of what its account may; None: all of it."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    account_id: str
+    policy: Policy | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is something that the account may do, and this credential may not."""
+        return self.policy is not None and not self.policy.is_everything
+
+
+class Verified(NamedTuple):
+    """`credential` is None for an anonymous request.
+
+    `payload_sha256`: what the body's digest must be; None: unsigned, or verified by the body.
+    """
+
+    credential: Credential | None
+    payload_sha256: bytes | None
+    presigned: bool = False
+
+
+def verify_payload(data: Buffer, payload_sha256: bytes | None) -> None:
+    """SignatureError XAmzContentSHA256Mismatch where `data` is not the body that was signed
+    (`Verified.payload_sha256`)."""
+    if payload_sha256 is not None and not compare_digest(kernel.sha256(data), payload_sha256):
+        _refuse_digest()
+
+
+def _refuse_digest() -> NoReturn:
+    raise SignatureError(
+        "XAmzContentSHA256Mismatch",
+        "The provided 'x-amz-content-sha256' header does not match what was computed.",
+    )
+
+
+def _refuse_token() -> NoReturn:
+    raise SignatureError("InvalidToken", "There are no temporary credentials here.")
+
+
+def _as_signed(headers: list[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
+    """The header as it came, and with what else Host may have said when it was signed: clients,
+    and proxies on the way, write the default port or leave it out."""
+    yield headers
+    host = next((value for name, value in headers if name == b"host"), b"")
+    name, colon, port = host.rpartition(b":")
+    others: list[bytes] = []
+    if colon and port in _DEFAULT_PORTS:
+        others = [name]
+    elif host and not (colon and port.isdigit()):
+        others = [host + b":" + default for default in _DEFAULT_PORTS]
+    for other in others:
+        yield [(name, other if name == b"host" else value) for name, value in headers]
+
+
+class Verifier:
+    """Verifies requests to one service in one region; `lookup` finds a credential by key id."""
+
+    def __init__(
+        self,
+        lookup: Callable[[str], Credential | None],
+        *,
+        region: str,
+        service: str = "s3",
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._lookup = lookup
+        self._region = region
+        self._service = service
+        self._now = now
+
+    def verify(self, request: Request, host_bucket: str = "") -> Verified:
+        """Who sent `request`; SignatureError where that is not proven.
+
+        `host_bucket`: the bucket that the Host header names, in virtual-host style.
+        """
+        if self._service == "s3" and presigned_v2.is_claimed(request):
+            return self._verify_v2(request, host_bucket)
+        claim = parse_claim(request)
+        if claim is None:
+            payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
+            return Verified(None, self._open_body(request, payload, None))
+        self._check_scope(claim)
+        self._check_time(claim)
+        credential = self._credential(claim.scope.access_key_id)
+        self._check_coverage(claim, request)
+        payload = self._payload(claim, request)
+        scope = claim.scope
+        key = signing_key(credential.secret_access_key, scope.date, self._region, self._service)
+        self._check_signature(claim, request, key, payload)
+        signing = ChunkSigning(key, claim.stamp, claim.scope.text, claim.signature)
+        digest = self._open_body(request, payload, signing)
+        return Verified(credential, digest, claim.presigned)
+
+    def _verify_v2(self, request: Request, host_bucket: str) -> Verified:
+        claim = presigned_v2.Claim(request, host_bucket)
+        claim.check_time(self._now())
+        credential = self._credential(claim.access_key_id)
+        if "x-amz-security-token" in claim.fields or "x-amz-security-token" in request.headers:
+            _refuse_token()
+        claim.check_signature(credential.secret_access_key)
+        payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
+        payload = claim.fields.get("x-amz-content-sha256", payload)
+        return Verified(credential, self._open_body(request, payload, None), presigned=True)
+
+    # --- the claim
+
+    def _credential(self, access_key_id: str) -> Credential:
+        credential = self._lookup(access_key_id)
+        if credential is None:
+            raise SignatureError(
+                "InvalidAccessKeyId",
+                "The AWS Access Key Id you provided does not exist in our records.",
+                AWSAccessKeyId=access_key_id,
+            )
+        return credential
+
+    def _check_scope(self, claim: Claim) -> None:
+        scope = claim.scope
+        if scope.region != self._region:
+            why = f"the region '{scope.region}' is wrong; expecting '{self._region}'"
+        elif scope.service != self._service:
+            why = f"incorrect service '{scope.service}'; this endpoint is '{self._service}'"
+        elif scope.date.encode() != claim.stamp[:8]:
+            why = f"the credential date '{scope.date}' is not that of x-amz-date"
+        else:
+            return
+        if claim.presigned:
+            message = f"Error parsing the X-Amz-Credential parameter; {why}"
+            raise SignatureError("AuthorizationQueryParametersError", message, Region=self._region)
+        message = f"The authorization header is malformed; {why}"
+        raise SignatureError("AuthorizationHeaderMalformed", message, Region=self._region)
+
+    def _check_time(self, claim: Claim) -> None:
+        now_s = self._now()
+        age_s = now_s - claim.time_s
+        if claim.expires_s is None:
+            if abs(age_s) > SIGV4_SKEW_S:
+                raise SignatureError(
+                    "RequestTimeTooSkewed",
+                    "The difference between the request time and the current time is too large.",
+                    RequestTime=claim.stamp.decode(),
+                    ServerTime=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_s)),
+                    MaxAllowedSkewMilliseconds=str(SIGV4_SKEW_S * 1000),
+                )
+        elif age_s < -SIGV4_SKEW_S:
+            raise SignatureError("AccessDenied", "Request is not valid yet")
+        elif age_s > claim.expires_s:
+            raise SignatureError("AccessDenied", "Request has expired")
+
+    def _check_coverage(self, claim: Claim, request: Request) -> None:
+        if request.headers.get("x-amz-security-token") or b"X-Amz-Security-Token" in (
+            request.raw_query
+        ):
+            _refuse_token()
+        name = kernel.unsigned_header(request.headers.raw, claim.signed)
+        if name is not None:
+            raise SignatureError(
+                "AccessDenied",
+                "There were headers present in the request which were not signed",
+                HeadersNotSigned=name.decode("latin-1"),
+            )
+
+    def _payload(self, claim: Claim, request: Request) -> str:
+        """What stands for the payload in the canonical request."""
+        header = request.headers.get("x-amz-content-sha256")
+        if claim.presigned:
+            return claim.payload or header or UNSIGNED
+        if header is None:
+            raise SignatureError(
+                "InvalidRequest", "Missing required header for this request: x-amz-content-sha256"
+            )
+        return header
+
+    def _check_signature(self, claim: Claim, request: Request, key: bytes, payload: str) -> None:
+        for headers in _as_signed(request.headers.raw):
+            try:
+                signature = kernel.request_signature(
+                    key,
+                    claim.stamp,
+                    claim.scope.text,
+                    request.method.encode("latin-1"),
+                    request.raw_path,
+                    request.raw_query,
+                    headers,
+                    claim.signed,
+                    payload.encode("latin-1"),
+                    claim.presigned,
+                )
+            except ValueError as error:
+                code = "AuthorizationHeaderMalformed"
+                if claim.presigned:
+                    code = "AuthorizationQueryParametersError"
+                raise SignatureError(code, f"SignedHeaders can not be used: {error}") from None
+            if compare_digest(signature, claim.signature):
+                return
+        raise SignatureError(
+            "SignatureDoesNotMatch",
+            "The request signature we calculated does not match the signature you provided. "
+            "Check your key and signing method.",
+            AWSAccessKeyId=claim.scope.access_key_id,
+        )
+
+    # --- the body
+
+    def _open_body(
+        self, request: Request, payload: str, signing: ChunkSigning | None
+    ) -> bytes | None:
+        """Makes request.body what `payload` says; the digest that is to be compared, if any."""
+        if payload == UNSIGNED:
+            return None
+        streaming = _STREAMING.get(payload)
+        if streaming is not None:
+            self._open_streaming(request, streaming, signing)
+            return None
+        if payload.startswith("STREAMING-AWS4-ECDSA"):
+            raise SignatureError("NotImplemented", "SigV4A (ECDSA) signatures are not supported.")
+        digest = _parse_digest(payload)
+        if request.body.length == 0 and digest != EMPTY_SHA256:
+            _refuse_digest()
+        return digest
+
+    @staticmethod
+    def _open_streaming(
+        request: Request, streaming: tuple[bool, bool], signing: ChunkSigning | None
+    ) -> None:
+        signed, trailer = streaming
+        if signed and signing is None:
+            raise SignatureError("AccessDenied", "An anonymous request can not have signed chunks.")
+        length = request.headers.get("x-amz-decoded-content-length")
+        if length is None:
+            raise SignatureError(
+                "MissingContentLength", "You must provide the x-amz-decoded-content-length header."
+            )
+        if not (length.isascii() and length.isdigit()) or len(length) > 18:
+            raise SignatureError("InvalidArgument", "x-amz-decoded-content-length is not a number.")
+        request.body = AwsChunkedBody(
+            request.body,
+            int(length),
+            signing if signed else None,
+            declared_trailers(request.headers) if trailer else None,
+        )
+        request.has_length = True
+
+
+def _parse_digest(payload: str) -> bytes:
+    if len(payload) == 64:
+        try:
+            return bytes.fromhex(payload)
+        except ValueError:
+            pass
+    raise SignatureError(
+        "InvalidArgument",
+        "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, one of the STREAMING- values, "
+        "or a valid sha256 value.",
+    )

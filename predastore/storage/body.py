@@ -1,0 +1,37 @@
+"""Taking a body of a declared size from its source: BodyMismatch("length") for any other size."""
+
+from __future__ import annotations
+
+from predastore.base.errors import BodyMismatch
+from predastore.base.limits import BACKEND_FIRST_READ_BYTES
+from predastore.storage.buffers import Budget, Client
+from predastore.storage.interface import Source
+
+
+async def first_bytes(source: Source) -> bytes:
+    """The beginning of a body that is not empty.
+
+    Large bodies are begun with this, and get their share of the memory budget after it: a client
+    that sends a head and then nothing takes none.
+    """
+    buffer = bytearray(BACKEND_FIRST_READ_BYTES)
+    count = await source.readinto(memoryview(buffer))
+    if count == 0:
+        raise BodyMismatch("the body is empty", "length")
+    return bytes(memoryview(buffer)[:count])
+
+
+async def fill(source: Source, view: memoryview, filled: int, budget: Budget) -> None:
+    """Fills `view`, which is a share of `budget`, from `filled` on."""
+    client = Client(budget)
+    while filled < len(view):
+        count = await client.readinto(source, view[filled:])
+        if count == 0:
+            raise BodyMismatch("the body ended before its declared length", "length")
+        filled += count
+
+
+async def expect_end(source: Source) -> None:
+    """The body's end, at which what verifies it has been verified."""
+    if await source.readinto(memoryview(bytearray(1))):
+        raise BodyMismatch("the body is longer than its declared length", "length")

@@ -1,0 +1,350 @@
+"""catalog.permits: who may write is right at the commit, whatever was remembered before it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from predastore.base.errors import S3Error
+from predastore.catalog import permits
+from predastore.catalog.permits import Judge, Permit, Permits
+from predastore.s3db.commands import Delete, Put, batch
+from predastore.storage import records
+from predastore.storage.interface import CompletedPart, Condition
+from predastore.storage.records import (
+    BUCKETS,
+    OBJECTS,
+    PARTS,
+    UPLOADS,
+    BucketRecord,
+    ObjectRecord,
+    UploadRecord,
+)
+from support.backends import BACKENDS, OWNER, BytesSource, Harness, StalledSource, run
+from support.interleaving import interleaved
+from support.waiting import eventually_async
+
+ALICE, BOB = OWNER.owner, "000000000002"
+KEY = records.bucket_key("bucket")
+
+
+def owned_by(account: str) -> Judge:
+    def judge(found: BucketRecord | None) -> None:
+        if found is None:
+            raise S3Error("NoSuchBucket")
+        if found.owner != account:
+            raise S3Error("AccessDenied")
+
+    return judge
+
+
+async def code_of(work: Awaitable[Any]) -> str:
+    with pytest.raises(S3Error) as caught:
+        await work
+    return caught.value.s3_code
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    return lambda: BACKENDS[request.param](tmp_path)
+
+
+async def remake(at: Harness, owner: str) -> None:
+    """As another process would: nothing here hears of it."""
+    record = BucketRecord(
+        "bucket", owner, "us-east-1", records.now_ms(), id=records.new_bucket_id()
+    )
+    await at.state.commit(batch(Delete(BUCKETS, KEY)))
+    await at.state.commit(batch(Put(BUCKETS, KEY, records.encode(record))))
+
+
+async def remove(at: Harness) -> None:
+    await at.state.commit(batch(Delete(BUCKETS, KEY)))
+
+
+async def interrupted_put(at: Harness, meanwhile: Awaitable[None]) -> None:
+    """A PUT by Alice, during whose body something happens to the bucket."""
+    permit = await at.objects.permit("bucket", owned_by(ALICE))
+    source = StalledSource(b"x" * 100_000)
+    putting = asyncio.ensure_future(
+        at.objects.put("bucket", "k", source, 100_000, OWNER, permit=permit)
+    )
+    await source.stalled.wait()
+    await meanwhile
+    source.proceed.set()
+    await putting
+
+
+async def holds_nothing(at: Harness) -> bool:
+    _, record = await at.objects.lookup("bucket", "k")
+    if at.nodes is not None:
+        nodes = at.nodes
+        await eventually_async(lambda: nodes.shard_count == 0)
+    return record is None and not await at.keys()
+
+
+def test_a_bucket_deleted_under_a_put_takes_nothing(backend: Any) -> None:
+    async def test() -> None:
+        async with backend() as at:
+            assert await code_of(interrupted_put(at, remove(at))) == "NoSuchBucket"
+            assert await holds_nothing(at)
+
+    run(test())
+
+
+def test_a_bucket_remade_by_another_account_under_a_put_takes_nothing(backend: Any) -> None:
+    async def test() -> None:
+        async with backend() as at:
+            assert await code_of(interrupted_put(at, remake(at, BOB))) == "AccessDenied"
+            assert await holds_nothing(at)
+
+    run(test())
+
+
+def test_a_bucket_remade_by_the_same_account_takes_the_put(backend: Any) -> None:
+    async def test() -> None:
+        async with backend() as at:
+            await interrupted_put(at, remake(at, ALICE))
+            assert await at.get("k") == b"x" * 100_000
+
+    run(test())
+
+
+@dataclass
+class Judged:
+    """A change, ready to be made by Alice: what it is of lies there, and her permit was given."""
+
+    at: Harness
+    permit: Permit
+    source: ObjectRecord  # of "k"
+    upload: UploadRecord
+    part: CompletedPart
+
+    @classmethod
+    async def ready(cls, at: Harness, *, is_empty: bool) -> Judged:
+        source = await at.put("k", b"old")
+        if is_empty:
+            await at.objects.delete("bucket", "k")
+        upload = await at.objects.create_upload("bucket", "u", OWNER)
+        part = await at.objects.put_part(upload, 1, BytesSource(b"part"), 4)
+        permit = await at.objects.permit("bucket", owned_by(ALICE))
+        return cls(at, permit, source, upload, CompletedPart(1, part.etag))
+
+    async def stored(self) -> list[Mapping[bytes, bytes]]:
+        return [await self.at.table(name) for name in (BUCKETS, OBJECTS, UPLOADS, PARTS)]
+
+
+def put(judged: Judged, condition: Condition) -> Awaitable[Any]:
+    body = BytesSource(b"new")
+    return judged.at.objects.put(
+        *("bucket", "k", body, 3, OWNER), condition=condition, permit=judged.permit
+    )
+
+
+async def copy_part(judged: Judged) -> None:
+    async with await judged.at.objects.open_source(judged.source, 0, 3) as body:
+        await judged.at.objects.put_part(judged.upload, 2, body, 3, permit=judged.permit)
+
+
+CHANGES: dict[str, Callable[[Judged], Awaitable[Any]]] = {
+    "put": lambda j: put(j, Condition()),
+    "put in place of one": lambda j: put(j, Condition(if_match=j.source.etag)),
+    "put in place of any": lambda j: put(j, Condition(if_match="*")),
+    "put but in place of one": lambda j: put(j, Condition(if_none_match="0")),
+    "delete": lambda j: j.at.objects.delete("bucket", "k", permit=j.permit),
+    "delete one": lambda j: j.at.objects.delete(
+        "bucket", "k", Condition(if_match=j.source.etag), permit=j.permit
+    ),
+    "delete many": lambda j: j.at.objects.delete_many("bucket", ["k"], permit=j.permit),
+    "delete bucket": lambda j: j.at.objects.delete_bucket("bucket", permit=j.permit),
+    "copy": lambda j: j.at.copy(j.source, "copy", permit=j.permit),
+    "create upload": lambda j: j.at.objects.create_upload("bucket", "k", OWNER, permit=j.permit),
+    "put part": lambda j: j.at.objects.put_part(
+        j.upload, 1, BytesSource(b"new"), 3, permit=j.permit
+    ),
+    "copy part": copy_part,
+    "complete": lambda j: j.at.objects.complete(j.upload, [j.part], permit=j.permit),
+    "complete in place of none": lambda j: j.at.objects.complete(
+        j.upload, [j.part], Condition(if_none_match="*"), permit=j.permit
+    ),
+    "abort": lambda j: j.at.objects.abort(j.upload, permit=j.permit),
+}  # fmt: skip
+OF_UPLOADS = {"put part", "copy part", "complete", "complete in place of none", "abort"}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_judged_by_the_bucket_that_is_there(backend: Any, change: str) -> None:
+    async def test() -> None:
+        async with backend() as at:
+            judged = await Judged.ready(at, is_empty=change == "delete bucket")
+            await remake(at, BOB)
+            before = await judged.stored()
+            assert await code_of(CHANGES[change](judged)) == "AccessDenied"
+            assert await judged.stored() == before
+            await remove(at)
+            before = await judged.stored()
+            assert await code_of(CHANGES[change](judged)) == "NoSuchBucket"
+            assert await judged.stored() == before
+
+    run(test())
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("owner", [ALICE, BOB])
+def test_a_bucket_made_anew_at_any_step_of_a_change_is_another(
+    backend: Any, change: str, owner: str
+) -> None:
+    """Before each call that it makes to the state: what is changed then is the old bucket, or
+    nothing, or what its owner may change in the new one."""
+
+    async def step(at: Harness, number: int) -> bool:
+        await remake(at, ALICE)
+        judged = await Judged.ready(at, is_empty=change == "delete bucket")
+        after: list[Any] = []
+
+        async def meanwhile() -> None:
+            await remake(at, owner)
+            after.extend(await judged.stored())
+
+        seen = await interleaved(at.state, number, lambda: CHANGES[change](judged), meanwhile)
+        if not seen.had_committed and (owner == BOB or change in OF_UPLOADS):
+            assert isinstance(seen.result, S3Error)
+            assert seen.result.s3_code == ("AccessDenied" if owner == BOB else "NoSuchUpload")
+            assert await judged.stored() == after
+        else:
+            assert not isinstance(seen.result, Exception)
+        return seen.was_reached
+
+    async def test() -> None:
+        async with backend() as at:
+            number = 0
+            while await step(at, number):
+                number += 1
+            assert number, "it made no call"
+
+    run(test())
+
+
+@pytest.mark.parametrize("owner", [ALICE, BOB])
+def test_a_list_is_of_the_bucket_that_was_judged(backend: Any, owner: str) -> None:
+    """Whatever happens at any step of it."""
+
+    async def step(at: Harness, number: int) -> bool:
+        await remake(at, ALICE)
+        await at.put("alices", b"")
+        await at.objects.delete("bucket", "anew")
+        permit = await at.objects.permit("bucket", owned_by(ALICE))
+
+        async def meanwhile() -> None:
+            await at.objects.delete("bucket", "alices")
+            await remake(at, owner)
+            await at.put("anew", b"")
+
+        async def listing() -> Any:
+            return (await at.objects.list("bucket", permit=permit)).entries
+
+        seen = await interleaved(at.state, number, listing, meanwhile)
+        if not seen.was_reached:
+            assert [key for key, _ in seen.result] == ["alices"]
+        elif owner == BOB:
+            assert isinstance(seen.result, S3Error)
+            assert seen.result.s3_code == "AccessDenied"
+        else:
+            assert [key for key, _ in seen.result] == ["anew"]
+        return seen.was_reached
+
+    async def test() -> None:
+        async with backend() as at:
+            number = 0
+            while await step(at, number):
+                number += 1
+            assert number == 2
+
+    run(test())
+
+
+@pytest.mark.parametrize("change", ["put in place of one", "put but in place of one", "delete one"])
+def test_a_condition_tells_nothing_of_anothers_bucket(backend: Any, change: str) -> None:
+    async def test() -> None:
+        async with backend() as at:
+            for number in range(3):
+                await remake(at, ALICE)
+                judged = await Judged.ready(at, is_empty=False)
+
+                async def meanwhile() -> None:
+                    await at.objects.delete("bucket", "k")
+                    await remake(at, BOB)
+
+                async def changing(judged: Judged = judged) -> Any:
+                    return await CHANGES[change](judged)
+
+                seen = await interleaved(at.state, number, changing, meanwhile)
+                if not seen.had_committed:
+                    assert isinstance(seen.result, S3Error)
+                    assert seen.result.s3_code == "AccessDenied"
+
+    run(test())
+
+
+def test_what_is_remembered_never_refuses(backend: Any) -> None:
+    async def test() -> None:
+        async with backend() as at:
+            await at.objects.permit("bucket", owned_by(ALICE))  # is remembered now
+            await remake(at, BOB)
+            permit = await at.objects.permit("bucket", owned_by(BOB))
+            await at.put("k", b"bob's", permit=permit)
+            assert await code_of(at.objects.permit("bucket", owned_by(ALICE))) == "AccessDenied"
+            await remove(at)
+            assert await code_of(at.objects.permit("bucket", owned_by(ALICE))) == "NoSuchBucket"
+
+    run(test())
+
+
+class CountingState:
+    """One bucket, and how often it was read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    async def get(self, table: str, key: bytes) -> bytes | None:
+        assert table == BUCKETS
+        self.reads += 1
+        return records.encode(BucketRecord(key.decode(), ALICE, "us-east-1", 1))
+
+
+def test_a_record_is_read_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        state: Any = CountingState()
+        asked = Permits(state)
+        for _ in range(10):
+            await asked.ask("bucket", owned_by(ALICE))
+        assert state.reads == 1
+        asked.forget("bucket")
+        await asked.ask("bucket", owned_by(ALICE))
+        assert state.reads == 2
+        monkeypatch.setattr(permits, "BACKEND_BUCKET_SEEN_MS", 0)
+        for _ in range(10):
+            await asked.ask("other", owned_by(ALICE))
+        assert state.reads == 12
+
+    run(test())
+
+
+def test_few_records_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(permits, "BACKEND_BUCKETS_SEEN_MAX", 3)
+
+    async def test() -> None:
+        state: Any = CountingState()
+        asked = Permits(state)
+        for number in range(20):
+            await asked.ask(f"bucket{number}", owned_by(ALICE))
+        assert len(asked._seen) == 3
+        await asked.ask("bucket19", owned_by(ALICE))
+        assert state.reads == 20
+
+    run(test())

@@ -1,0 +1,305 @@
+"""Objects over either byte store, and shard nodes that fail as they are told to."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from predastore._fast.crc import crc32c
+from predastore.base.errors import (
+    CorruptData,
+    DeadlineExceeded,
+    NodeFull,
+    PeerUnreachable,
+    ShardCorrupt,
+    ShardNotFound,
+)
+from predastore.catalog.adoption import Adopted, Adoption
+from predastore.catalog.objects import Objects
+from predastore.coding.erasure import Code
+from predastore.coding.placement import Ring, RingNode
+from predastore.node.messages import NodeStatus
+from predastore.node.shard import ShardRef
+from predastore.s3db.global_state import LocalState
+from predastore.storage.distributed import DistributedStore
+from predastore.storage.filesystem import FilesystemStore
+from predastore.storage.interface import Attributes
+from predastore.storage.records import FileExtent, ObjectRecord
+
+OWNER = Attributes(owner="000000000001")
+KIB = 1024
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+def some_bytes(count: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(count)
+
+
+class BytesSource:
+    """A body that comes in pieces of at most `piece` bytes; `fail` is raised at its end."""
+
+    def __init__(self, data: bytes, piece: int = 1 << 20, fail: Exception | None = None) -> None:
+        self._rest = memoryview(data)
+        self._piece = piece
+        self._fail = fail
+
+    async def readinto(self, buffer: memoryview) -> int:
+        await asyncio.sleep(0)
+        if not self._rest and self._fail is not None:
+            raise self._fail
+        count = min(len(buffer), self._piece, len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+class StalledSource:
+    """A body of which `data` comes (up to `stalls_at`), then nothing until `proceed` is set, then
+    the rest and its end."""
+
+    def __init__(self, data: bytes, stalls_at: int | None = None) -> None:
+        self._source = BytesSource(data)
+        self._left = len(data) if stalls_at is None else stalls_at
+        self.stalled = asyncio.Event()
+        self.proceed = asyncio.Event()
+
+    async def readinto(self, buffer: memoryview) -> int:
+        if not self._left:
+            self.stalled.set()
+            await self.proceed.wait()
+            return await self._source.readinto(buffer)
+        count = await self._source.readinto(buffer[: self._left])
+        self._left -= count
+        return count
+
+
+@dataclass
+class FakeNode:
+    """`down`: refuses; `hangs`: never answers; `full`: takes no writes; `calls`: names in order."""
+
+    down: bool = False
+    hangs: bool = False
+    full: bool = False
+    shards: dict[bytes, dict[int, tuple[bytes, int]]] = field(default_factory=dict)
+    pending: dict[bytes, dict[int, tuple[bytes, int]]] = field(default_factory=dict)
+    corrupt: set[tuple[bytes, int]] = field(default_factory=set)
+    calls: list[str] = field(default_factory=list)
+
+
+class FakeNodes:
+    """node.client.NodeClient's interface over nodes in memory."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self.nodes = {node: FakeNode() for node in ids}
+        self.timeout_s: float | None = None  # in place of the callers' deadlines
+        self.in_flight_bytes_max = 0
+
+    def __getitem__(self, node: int) -> FakeNode:
+        return self.nodes[node]
+
+    async def _enter(self, node: int, call: str, timeout_ms: int, *, writes: bool) -> FakeNode:
+        target = self.nodes[node]
+        target.calls.append(call)
+        await asyncio.sleep(0)
+        if target.down:
+            raise PeerUnreachable(f"node {node} is down")
+        if target.hangs:
+            try:
+                async with asyncio.timeout(self.timeout_s or timeout_ms / 1000):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                raise DeadlineExceeded(f"node {node} hangs") from None
+        if target.full and writes:
+            raise NodeFull(f"node {node} is full")
+        return target
+
+    async def put(self, node: int, ref: ShardRef, block: Any, crc: int, *, timeout_ms: int) -> None:
+        target = await self._enter(node, "put", timeout_ms, writes=True)
+        target.shards[ref.key()] = {0: _checked(block, crc)}
+
+    async def append(
+        self, node: int, ref: ShardRef, stripe: int, block: Any, crc: int, *, timeout_ms: int
+    ) -> None:
+        target = await self._enter(node, "append", timeout_ms, writes=True)
+        blocks = target.pending.setdefault(ref.key(), {})
+        assert stripe == len(blocks), "blocks come in order"
+        blocks[stripe] = _checked(block, crc)
+
+    async def commit(
+        self, node: int, ref: ShardRef, block_count: int, byte_count: int, *, timeout_ms: int
+    ) -> None:
+        target = await self._enter(node, "commit", timeout_ms, writes=True)
+        blocks = target.pending.pop(ref.key())
+        assert len(blocks) == block_count
+        assert sum(len(block) for block, _ in blocks.values()) == byte_count
+        target.shards[ref.key()] = blocks
+
+    async def read(
+        self, node: int, ref: ShardRef, stripe: int, offset: int, length: int, *, timeout_ms: int
+    ) -> memoryview:
+        target = await self._enter(node, "read", timeout_ms, writes=False)
+        shard = target.shards.get(ref.key())
+        if shard is None or stripe not in shard:
+            raise ShardNotFound(f"node {node} does not have it")
+        if (ref.key(), stripe) in target.corrupt:
+            raise ShardCorrupt(f"node {node}: bad CRC")
+        block = shard[stripe][0]
+        assert 0 < length <= len(block) - offset
+        return memoryview(block)[offset : offset + length]
+
+    async def delete(self, node: int, refs: Sequence[ShardRef], *, timeout_ms: int) -> None:
+        target = await self._enter(node, "delete", timeout_ms, writes=False)
+        for ref in refs:
+            target.shards.pop(ref.key(), None)
+            target.pending.pop(ref.key(), None)
+
+    async def abort(self, node: int, ref: ShardRef, *, timeout_ms: int) -> None:
+        target = await self._enter(node, "abort", timeout_ms, writes=False)
+        target.pending.pop(ref.key(), None)
+
+    async def status(self, node: int, *, timeout_ms: int) -> NodeStatus:
+        target = await self._enter(node, "status", timeout_ms, writes=False)
+        free_bytes = 0 if target.full else 1
+        return NodeStatus(node, 0, free_bytes, 0, len(target.shards))
+
+    # --- faults and looks -----------------------------------------------------------------
+
+    def lose(self, node: int) -> None:
+        """The node comes back with an empty disk."""
+        self.nodes[node].shards.clear()
+
+    def rot(self, node: int, stripe: int | None = None) -> None:
+        """Blocks of a node (of one stripe, or all) no longer have their CRC."""
+        target = self.nodes[node]
+        for key, blocks in target.shards.items():
+            target.corrupt |= {(key, each) for each in blocks if stripe in (None, each)}
+
+    @property
+    def shard_count(self) -> int:
+        return sum(len(node.shards) + len(node.pending) for node in self.nodes.values())
+
+    def calls(self, name: str) -> int:
+        return sum(node.calls.count(name) for node in self.nodes.values())
+
+
+def _checked(block: Any, crc: int) -> tuple[bytes, int]:
+    data = bytes(block)
+    if crc32c(data) != crc:
+        raise CorruptData("damaged on the way")
+    return data, crc
+
+
+@dataclass
+class Harness:
+    """`nodes` is None for the filesystem."""
+
+    objects: Objects
+    state: LocalState
+    store: Any
+    base: Path
+    nodes: FakeNodes | None = None
+
+    async def adopt(self, bucket: str, owner: str) -> Adopted:
+        return await Adoption(self.store, self.state).adopt(bucket, owner)
+
+    async def put(self, key: str, data: bytes, bucket: str = "bucket", **more: Any) -> ObjectRecord:
+        return await self.objects.put(
+            bucket, key, BytesSource(data), len(data), more.pop("attributes", OWNER), **more
+        )
+
+    async def copy(
+        self, source: ObjectRecord, key: str, attributes: Attributes = OWNER, **more: Any
+    ) -> ObjectRecord:
+        async with await self.objects.open_source(source, 0, source.size) as body:
+            return await self.objects.put("bucket", key, body, source.size, attributes, **more)
+
+    async def get(
+        self, key: str, start: int = 0, end: int | None = None, bucket: str = "bucket"
+    ) -> bytes:
+        _, record = await self.objects.lookup(bucket, key)
+        assert record is not None, f"{key} is not there"
+        return await self.read(record, start, record.size if end is None else end)
+
+    async def read(self, record: ObjectRecord, start: int, end: int) -> bytes:
+        stream = await self.objects.open_read(record, start, end)
+        return b"".join([bytes(buffer) async for buffer in stream])
+
+    async def keys(self, **more: Any) -> list[str]:
+        return [key for key, _ in (await self.objects.list("bucket", **more)).entries]
+
+    async def table(self, name: str, prefix: bytes = b"") -> Mapping[bytes, bytes]:
+        return dict(await self.state.scan(name, prefix, b"", 10_000))
+
+
+@asynccontextmanager
+async def distributed(
+    base: Path,
+    code: tuple[int, int] = (3, 2),
+    node_count: int = 6,
+    block_bytes: int = 4 * KIB,
+    grace_s: float = 0.0,
+    nodes: FakeNodes | None = None,
+    write_shards: int = 0,
+) -> AsyncIterator[Harness]:
+    ids = range(1, node_count + 1)
+    nodes = nodes or FakeNodes(ids)
+    state = LocalState(base / "state")
+    ring = Ring([RingNode(node, f"host{node}") for node in ids])
+    store = DistributedStore(
+        nodes, ring, Code(*code), block_bytes, write_shards=write_shards, grace_s=grace_s
+    )
+    async with _opened(Harness(Objects(state, store), state, store, base, nodes)) as harness:
+        yield harness
+
+
+@asynccontextmanager
+async def filesystem(
+    base: Path, pathnames: Mapping[str, Path] | None = None
+) -> AsyncIterator[Harness]:
+    state = LocalState(base / ".predastore" / "state")
+    try:
+        store = await FilesystemStore.open(base, state, pathnames)
+    except BaseException:
+        await state.close()
+        raise
+    async with _opened(Harness(Objects(state, store), state, store, base)) as harness:
+        yield harness
+
+
+@asynccontextmanager
+async def _opened(harness: Harness) -> AsyncIterator[Harness]:
+    harness.objects.start()
+    try:
+        await harness.objects.create_bucket("bucket", "000000000001", "us-east-1")
+        yield harness
+    finally:
+        await harness.objects.close()
+        await harness.store.close()
+        await harness.state.close()
+
+
+class SlowPublication:
+    """Holds back the first publication until `proceed` is set."""
+
+    def __init__(self, at: Harness) -> None:
+        self.reached, self.proceed = asyncio.Event(), asyncio.Event()
+        publish = at.store.publication.publish
+
+        async def held_back(extent: FileExtent) -> None:
+            at.store.publication.publish = publish
+            self.reached.set()
+            await self.proceed.wait()
+            await publish(extent)
+
+        at.store.publication.publish = held_back
+
+
+BACKENDS = {"distributed": distributed, "filesystem": filesystem}
