@@ -479,3 +479,9 @@ READY_CHECK_MS: Final = 2_000  # how old the answer of /-/health/ready may be
 READY_WRITES_MS_MAX: Final = 1_500  # to find out whether writes can be done; then they can not
 READY_LOG_MS: Final = 5_000  # start-up: how often it is said that none answers yet
 POOL_THREADS: Final = 4  # coding and hashing; they hold no GIL, and two cores are typical
+
+# --- catalog --------------------------------------------------------------------------------------
+
+PLACEMENT_PAGE_EXTENTS: Final = 256  # a row of 30 KiB with 5 nodes an extent
+COMPLETED_KEPT_MS: Final = 24 * 60 * 60 * 1000  # completing an upload again is told the same
+LISTED_BYTES_MAX: Final = 384 * KIB  # of an answer with versions

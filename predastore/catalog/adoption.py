@@ -173,7 +173,7 @@ class Adoption:
 
 def _record(path: str, owner: str, scan: _Scan) -> ObjectRecord:
     bucket, _, key = path.partition("/")
-    write_id = records.new_id()
+    write_id = extents.new_id()
     inode = scan.before.st_ino
     return ObjectRecord(
         bucket=bucket,

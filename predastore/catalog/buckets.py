@@ -1,83 +1,124 @@
-"""Operations on buckets."""
+"""Operations on buckets and their documents."""
 
 from __future__ import annotations
 
-from predastore.base.errors import NodeFull, PreconditionFailed, S3Error
+import os
+from typing import Final
+
+from predastore.base.errors import NodeFull
 from predastore.base.limits import BACKEND_SCAN_PAGE_MAX
+from predastore.catalog import keys, refusals
 from predastore.catalog.core import Core
+from predastore.catalog.keys import BUCKETS, DOCUMENTS
 from predastore.catalog.permits import Judge, Permit
-from predastore.s3db.commands import Absent, Delete, NoPrefix, Op, Put, batch
-from predastore.storage import records
-from predastore.storage.records import BUCKETS, OBJECTS, PARTS, BucketRecord, GarbageRecord
+from predastore.catalog.procedures.arguments import (
+    ChangeBucket,
+    CreateBucket,
+    DeleteBucket,
+    Nothing,
+    Reason,
+)
+from predastore.catalog.rows import BucketRow, DefaultRetention, Versioning
+from predastore.storage import extents
+from predastore.storage.formats import decode
+
+TAGS: Final = "tags"  # a kind of document
 
 
 class Buckets(Core):
-    """Part of `Objects`."""
+    """Part of `Catalog`."""
 
-    async def create_bucket(self, name: str, owner: str, region: str, public: bool = False) -> bool:
-        """True: created. False: there is one of this name, whoever's; `bucket` has it."""
+    async def create_bucket(
+        self, name: str, owner: str, region: str, *, public: bool = False, is_locked: bool = False
+    ) -> bool:
+        """True: created. False: there is one of this name, whoever's; `bucket` has it. One with
+        object lock is versioned."""
         try:
             await self._store.check_room()
         except NodeFull:
             if await self.bucket(name) is None:
                 raise
             return False
-        key = records.bucket_key(name)
-        record = BucketRecord(
-            name, owner, region, records.now_ms(), public, records.new_bucket_id()
+        row = BucketRow(
+            name,
+            _new_id(),
+            owner,
+            region,
+            extents.now_ms(),
+            public,
+            versioning=Versioning.ENABLED if is_locked else Versioning.NEVER,
+            is_locked=is_locked,
         )
-        try:
-            await self._state.commit(
-                batch(Put(BUCKETS, key, records.encode(record)), checks=(Absent(BUCKETS, key),))
-            )
-        except PreconditionFailed:
+        applied = await self._state.call("bucket.create", CreateBucket(row).encode())
+        if refusals.reason_of(applied.answer) is Reason.BUCKET_EXISTS:
             return False
+        refusals.read(Nothing, applied.answer)
+        self._permits.forget(name)
         return True
 
     async def delete_bucket(self, name: str, *, permit: Permit | None = None) -> None:
-        """S3Error NoSuchBucket, what the permit's judge raises; BucketNotEmpty: it has objects.
-
-        Uploads in progress go with it: nobody finds them from now on, and the collector ends them.
-        """
-        await self._to_the_end(self._delete_bucket(name, permit))
-
-    async def _delete_bucket(self, name: str, permit: Permit | None) -> None:
-        garbage: list[tuple[bytes, bytes]] = []  # (key, value), the last one that was committed
-
-        def ops(bucket: BucketRecord) -> tuple[Op, ...]:
-            uploads = records.uploads_prefix(name, bucket.id)
-            where = records.deleted_key(bucket.id.hex().encode(), records.new_id())
-            garbage.append((where, records.encode(GarbageRecord((), "", uploads))))
-            return (Delete(BUCKETS, records.bucket_key(name)), Put(PARTS, *garbage[-1]))
-
+        """NoSuchBucket, what the permit's judge raises; BucketNotEmpty: it has objects, versions or
+        delete markers. Uploads in progress go with it: nobody finds them from now on."""
         held = await self._permit(name, permit)
+
+        def arguments(now: Permit) -> DeleteBucket:
+            return DeleteBucket(now.held, extents.now_ms())
+
         try:
-            await self._commit_in_bucket(held, ops, (NoPrefix(OBJECTS, records.arn_prefix(name)),))
-        except PreconditionFailed as failed:
-            raise S3Error("BucketNotEmpty", BucketName=name) from failed
+            await self._to_the_end(self._call("bucket.delete", held, arguments, Nothing))
         finally:
             self._permits.forget(name)
-        await self._collector.retire(PARTS, garbage[-1:])
 
-    async def bucket(self, name: str) -> BucketRecord | None:
-        """The bucket's record, or None."""
-        stored = await self._state.get(BUCKETS, records.bucket_key(name))
-        return None if stored is None else records.decode(BucketRecord, stored)
+    async def change_bucket(
+        self,
+        permit: Permit,
+        *,
+        versioning: Versioning | None = None,
+        is_locked: bool | None = None,
+        retention: DefaultRetention | None = None,
+        document: tuple[str, bytes | None] | None = None,
+    ) -> None:
+        """Changes what is not None; `retention` of NONE, and a document of None, remove what there
+        is. BucketLocked where object lock does not allow it."""
+
+        def arguments(now: Permit) -> ChangeBucket:
+            return ChangeBucket(now.held, versioning, is_locked, retention, document)
+
+        try:
+            await self._to_the_end(self._call("bucket.change", permit, arguments, Nothing))
+        finally:
+            self._permits.forget(permit.row.name)
+
+    async def bucket(self, name: str) -> BucketRow | None:
+        """The bucket's row, or None."""
+        stored = await self._state.get(BUCKETS, keys.bucket(name))
+        return None if stored is None else decode(BucketRow, stored)
+
+    async def document(self, bucket: BucketRow, kind: str) -> bytes | None:
+        """A document of a bucket just read, or None."""
+        return await self._state.get(DOCUMENTS, keys.document(bucket.id, kind))
 
     async def permit(self, name: str, judge: Judge) -> Permit:
-        """Leave to write to the bucket, for the operations that take one; what `judge` raises."""
+        """Leave to do something to the bucket, for the operations that take one; what `judge`
+        raises."""
         return await self._permits.ask(name, judge)
 
-    async def buckets(self, owner: str | None = None) -> list[BucketRecord]:
+    async def buckets(self, owner: str | None = None) -> list[BucketRow]:
         """The buckets of an account, or of all, by name."""
-        found: list[BucketRecord] = []
+        found: list[BucketRow] = []
         after = b""
         while True:
             page = await self._state.list(BUCKETS, b"", b"", after, BACKEND_SCAN_PAGE_MAX)
             for _, stored in page.entries:
-                record = records.decode(BucketRecord, stored)
-                if owner is None or record.owner == owner:
-                    found.append(record)
+                row = decode(BucketRow, stored)
+                if owner is None or row.owner == owner:
+                    found.append(row)
             if not page.truncated:
                 return found
             after = page.next
+
+
+def _new_id() -> bytes:
+    """Random, but for a first bit with which no bucket's name begins."""
+    first, *rest = os.urandom(extents.ID_BYTES)
+    return bytes([first | 0x80, *rest])

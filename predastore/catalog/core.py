@@ -1,11 +1,10 @@
-"""What all operations share: commits with conditions, and what follows a commit.
+"""What all operations of the catalog share: calls of procedures, and what follows one.
 
-A commit that changes what is in a bucket checks that the bucket is still the one that the request
-was permitted to change, then what the operation demands, then the client's condition. A
-condition that compares an ETag is decided on the record as it is read, and committed under the
-check that the record is still the same; when it is not, it is read and decided anew.
+A procedure checks that the bucket is still as it was when the request was given its permit; where
+it is not, the permit is asked for again, and the procedure called anew. All else that a request
+demands is decided in the procedure.
 
-Once a body is durable, the commit and what follows it run to their end even if the request is
+Once a body is durable, the call and what follows it run to their end even if the request is
 cancelled: what is committed is always published, and what is certainly not is discarded. After
 OutcomeUnknown the bytes stay, as the commit may have happened.
 """
@@ -14,71 +13,89 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
 
 from predastore.base.errors import (
     BodyMismatch,
+    CatalogError,
+    Contended,
     NodeFull,
     NoLeader,
     NotLeader,
     Overloaded,
     PreconditionFailed,
     PredastoreError,
-    S3Error,
+    ProcedureFailed,
     TooLarge,
 )
 from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX
-from predastore.catalog.collector import Collector
+from predastore.catalog import refusals
 from predastore.catalog.fence import Fence
+from predastore.catalog.keys import BUCKETS
 from predastore.catalog.permits import Permit, Permits, anybody
+from predastore.catalog.procedures.arguments import Arguments, Reason
 from predastore.catalog.readers import Readers
 from predastore.catalog.repair_queue import RepairQueue
+from predastore.catalog.rows import Checksum
+from predastore.catalog.values import Expectation
 from predastore.coding.checksum import Digests
-from predastore.s3db.commands import Absent, Applied, Check, Equals, Exists, Op, batch
+from predastore.s3db.commands import Applied, Check, Exists, batch
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
-from predastore.storage.interface import ByteStore, Condition, Expectation, Written
-from predastore.storage.records import (
-    BUCKETS,
-    OBJECTS,
-    BucketRecord,
-    Checksum,
-    ObjectRecord,
-)
+from predastore.storage.interface import ByteStore, Written
 
+S = TypeVar("S", bound=msgspec.Struct)
 T = TypeVar("T")
 
 _NO_BUCKET: Final = b"-"  # a name that no bucket can have
 
 NOTHING_DONE: Final = (
-    *(PreconditionFailed, NoLeader, NotLeader, TooLarge, S3Error),
-    *(Overloaded, NodeFull),
+    *(PreconditionFailed, NoLeader, NotLeader, TooLarge, CatalogError, BodyMismatch),
+    *(Overloaded, NodeFull, ProcedureFailed),
 )
+
+logger = logging.getLogger(__name__)
+
+
+class Collector(Protocol):
+    """Works off what is due. With no grace time, what was let go of is collected on return."""
+
+    async def retire(self, names: Sequence[bytes]) -> None:
+        """Takes note of names that a procedure has let go of; does not raise."""
+        ...
 
 
 class Core:
     """`state` and `store` belong to the caller, who closes them after this."""
 
-    def __init__(self, state: GlobalState, store: ByteStore) -> None:
+    def __init__(
+        self,
+        state: GlobalState,
+        store: ByteStore,
+        collector: Collector,
+        readers: Readers,
+        *,
+        inline_max: int = 0,
+    ) -> None:
+        """`inline_max`: a body of up to so many bytes lies in the metadata."""
+        self._inline_max = inline_max
+        self._grace_ms = int(store.grace_s * 1000)
         self._state = state
         self._store = store
         self._permits = Permits(state)
-        self._readers = Readers()
-        self._collector = Collector(state, store, self._readers)
+        self._readers = readers
+        self._collector = collector
         self._repairs = RepairQueue(state)
         self._fence = Fence(state)
         self._tasks: set[asyncio.Task[Any]] = set()
-
-    def start(self) -> None:
-        """Begins background work: what earlier runs left behind is collected."""
-        self._collector.start()
 
     async def close(self) -> None:
         """Waits for commits under way, and ends background work."""
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await self._collector.close()
         await self._repairs.close()
 
     async def write_obstacle(self) -> str:
@@ -101,98 +118,39 @@ class Core:
         """As `ByteStore.held_bytes`."""
         return self._store.held_bytes()
 
-    # --- commits --------------------------------------------------------------------------
+    # --- calls ----------------------------------------------------------------------------
 
     async def _permit(self, bucket: str, permit: Permit | None) -> Permit:
         """`permit`; where there is none, one for anybody. NoSuchBucket."""
         return await self._permits.ask(bucket, anybody) if permit is None else permit
 
-    async def _read_permitted(self, permit: Permit, table: str, key: bytes) -> bytes | None:
-        """A value as of a moment at which the bucket was the one that the permit is for; what the
-        permit's judge raises."""
-        place = (BUCKETS, records.bucket_key(permit.record.name))
-        for _ in range(BACKEND_CONDITION_TRIES_MAX):
-            bucket, stored = await self._state.read((place, (table, key)))
-            if bucket == permit.stored:
-                return stored
-            permit = await self._permits.renew(permit)
-        raise S3Error("ConditionalRequestConflict")
-
-    async def _commit_in_bucket(
+    async def _call(
         self,
+        name: str,
         permit: Permit,
-        ops: Callable[[BucketRecord], Sequence[Op]],
-        checks: Sequence[Check] = (),
-    ) -> Applied:
-        """A commit of the ops for the bucket's record; NoSuchBucket, or what the permit's judge
-        raises. A failure of `checks` is raised as PreconditionFailed with `check` counted from 0 in
-        `checks`."""
+        arguments: Callable[[Permit], Arguments],
+        kind: type[S],
+        checks: tuple[Check, ...] = (),
+    ) -> S:
+        """Calls a procedure with the arguments for a permit. What it refuses is raised as the
+        CatalogError that it means; what the permit's judge raises. A failure of `checks` is raised
+        as PreconditionFailed."""
         for _ in range(BACKEND_CONDITION_TRIES_MAX):
-            try:
-                return await self._state.commit(
-                    batch(
-                        *ops(permit.record),
-                        checks=(permit.check, *checks),
-                        request_id=records.new_id(),
-                    )
-                )
-            except PreconditionFailed as failed:
-                if failed.check > 0:
-                    raise PreconditionFailed(str(failed), failed.check - 1) from failed
+            applied: Applied = await self._state.call(name, arguments(permit).encode(), checks)
+            if refusals.reason_of(applied.answer) is not Reason.BUCKET_CHANGED:
+                return refusals.read(kind, applied.answer)
             permit = await self._permits.renew(permit)
-        raise S3Error("ConditionalRequestConflict")
+        raise Contended
 
-    async def _commit_object(
-        self,
-        permit: Permit,
-        key: str,
-        ops: Sequence[Op],
-        condition: Condition,
-        checks: Sequence[Check] = (),
-    ) -> Applied:
-        """`_commit_in_bucket` about one object, under the client's condition."""
-        hash_ = records.object_hash(permit.record.name, key)
-        for _ in range(BACKEND_CONDITION_TRIES_MAX):
-            guard = await self._guard(permit, hash_, condition)
-            try:
-                return await self._commit_in_bucket(permit, lambda _: ops, (*checks, *guard))
-            except PreconditionFailed as failed:
-                if failed.check < len(checks):
-                    raise
-                if not _compares(condition):
-                    raise S3Error("PreconditionFailed", Condition=_which(condition)) from failed
-        raise S3Error("ConditionalRequestConflict")
-
-    async def _fenced(
-        self, written: Written, commit: Callable[[Check], Awaitable[Applied]]
-    ) -> Applied:
-        """`commit`, whose first check is the one that it is given: nothing of `written` can have
-        been taken for an orphan. S3Error if it may have been."""
+    async def _fenced(self, written: Written, call: Callable[[Check], Awaitable[S]]) -> S:
+        """`call`, which is given the check that nothing of `written` can have been taken for an
+        orphan. WriteTooOld if it may have been."""
         for _ in range(BACKEND_CONDITION_TRIES_MAX):
             try:
-                return await commit(self._fence.check)
-            except PreconditionFailed as failed:
-                if failed.check:
-                    raise
+                return await call(self._fence.check)
+            except PreconditionFailed:
                 await self._fence.renew(written.began_ms)
-        raise S3Error("ConditionalRequestConflict")
-
-    async def _guard(self, permit: Permit, hash_: bytes, condition: Condition) -> tuple[Check, ...]:
-        """The checks that make `condition` exact at the commit; S3Error when it fails now, in the
-        bucket that the permit is for."""
-        if not condition:
-            return ()
-        if not _compares(condition):
-            return (Absent(OBJECTS, hash_),)
-        stored = await self._read_permitted(permit, OBJECTS, hash_)
-        if stored is None:
-            if condition.if_match is not None:
-                raise S3Error("NoSuchKey")
-            return (Absent(OBJECTS, hash_),)
-        etag = records.decode(ObjectRecord, stored).etag
-        if condition.if_match not in (None, "*", etag) or condition.if_none_match in ("*", etag):
-            raise S3Error("PreconditionFailed", Condition=_which(condition))
-        return (Equals(OBJECTS, hash_, stored),)
+        raise Contended
 
     # --- after the body -------------------------------------------------------------------
 
@@ -217,7 +175,7 @@ class Core:
             await self._store.discard((written.extent,))
 
     async def _verified(
-        self, written: Written, digests: Digests, expectation: Expectation
+        self, written: Written | None, digests: Digests, expectation: Expectation
     ) -> dict[str, bytes]:
         """All digests of the body; a mismatch drops what was written."""
         values = digests.all()
@@ -226,7 +184,8 @@ class Core:
             if expectation.late is not None:
                 _verify(values, expectation.late())
         except BaseException:
-            await self._store.discard((written.extent,))
+            if written is not None:
+                await self._store.discard((written.extent,))
             raise
         return values
 
@@ -245,12 +204,3 @@ def _verify(values: Mapping[str, bytes], expected: Mapping[str, bytes]) -> None:
     for name, digest in expected.items():
         if not hmac.compare_digest(values[name], digest):
             raise BodyMismatch(f"the body's {name} is not the one that was declared", name)
-
-
-def _compares(condition: Condition) -> bool:
-    """Whether the record has to be read to decide the condition."""
-    return condition.if_match is not None or condition.if_none_match not in (None, "*")
-
-
-def _which(condition: Condition) -> str:
-    return "If-Match" if condition.if_match is not None else "If-None-Match"

@@ -13,16 +13,16 @@ from typing import Final
 
 import msgspec
 
-from predastore.base.errors import S3Error
+from predastore.base.errors import WriteTooOld
+from predastore.catalog.keys import HEALING
 from predastore.s3db.commands import Absent, Check, Equals
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
-from predastore.storage.records import HEALING
+from predastore.storage.formats import decode
 
 HORIZON_KEY: Final = b"horizon"
 
 
-class HorizonRecord(msgspec.Struct, frozen=True, array_like=True, tag="h"):
+class HorizonRecord(msgspec.Struct, frozen=True, array_like=True):
     """No record may begin to name a shard that may have been committed before `before_ms`: such
     as are not named by then are being deleted. `pass_id`: of the pass that set it."""
 
@@ -45,13 +45,10 @@ class Fence:
         return Equals(HEALING, HORIZON_KEY, self._known)
 
     async def renew(self, began_ms: int) -> None:
-        """After the check failed. S3Error if shards committed since `began_ms` may be gone."""
+        """After the check failed. WriteTooOld if shards committed since `began_ms` may be gone."""
         self._known = await self._state.get(HEALING, HORIZON_KEY)
         if self._known is None:
             return
-        horizon = records.decode(HorizonRecord, self._known)
+        horizon = decode(HorizonRecord, self._known)
         if began_ms < horizon.before_ms:
-            raise S3Error(
-                "ServiceUnavailable",
-                "The write stood still for so long that its data was given up. Please try again.",
-            )
+            raise WriteTooOld("the write stood still for so long that its data was given up")

@@ -1,13 +1,12 @@
 """Leave to change what is in a bucket, which holds until the commit.
 
-Who may write is decided on the bucket's record before a body is taken, and it must still be so when
-the write takes effect: the bucket may be deleted meanwhile, and made again by another account. So a
-`Permit` keeps the record, as it was stored, that it was given for, and the commit checks that the
-bucket still has this very record. Where it has not, the record is read and judged anew. As it has
-the bucket's id, a bucket that was made anew under the same name is told from the one before.
+Who may write is decided on the bucket's row before a body is taken, and it must still be so when
+the write takes effect: the bucket may be deleted meanwhile, and made again by another account, or
+its rules may change. So a `Permit` names the bucket's id and generation, and each procedure checks
+that they are still these. Where they are not, the row is read and judged anew.
 
-As the commit would find out, the record may be one that was read a moment ago, which spares a round
-trip for each request. Such a record can only allow: before anything is refused, it is read anew.
+As the commit would find out, the row may be one that was read a moment ago, which spares a round
+trip for each request. Such a row can only allow: before anything is refused, it is read anew.
 """
 
 from __future__ import annotations
@@ -18,72 +17,61 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from predastore.base.errors import S3Error
+from predastore.base.errors import NoSuchBucket, PredastoreError
 from predastore.base.limits import BACKEND_BUCKET_SEEN_MS, BACKEND_BUCKETS_SEEN_MAX
-from predastore.s3db.commands import Equals
+from predastore.catalog import keys
+from predastore.catalog.keys import BUCKETS
+from predastore.catalog.procedures.arguments import Held
+from predastore.catalog.rows import BucketRow
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
-from predastore.storage.records import BUCKETS, BucketRecord, UploadRecord
+from predastore.storage.formats import decode
 
-# Raises S3Error unless the request may write to the bucket; None: there is no such bucket.
-Judge: TypeAlias = Callable[[BucketRecord | None], object]
+# Raises unless the request may do it in the bucket; None: there is no such bucket.
+Judge: TypeAlias = Callable[[BucketRow | None], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """`record`: the bucket's, which `judge` was content with; `stored`: as it is stored."""
+    """`row`: the bucket's, which `judge` was content with."""
 
-    record: BucketRecord
-    stored: bytes
+    row: BucketRow
     judge: Judge
 
     @property
-    def check(self) -> Equals:
-        """What a commit under this permit has to check."""
-        return Equals(BUCKETS, records.bucket_key(self.record.name), self.stored)
-
-    def of_upload(self, upload: UploadRecord) -> Permit:
-        """The same, for what belongs to `upload`: it is NoSuchUpload in a bucket of the same name
-        that is not the one in which the upload began."""
-
-        def judge(found: BucketRecord | None) -> None:
-            self.judge(found)
-            if found is not None and found.id != upload.bucket_id:
-                raise S3Error("NoSuchUpload", UploadId=upload.upload_id)
-
-        return Permit(self.record, self.stored, judge)
+    def held(self) -> Held:
+        """What a procedure has to check."""
+        return Held(self.row.name, self.row.id, self.row.generation)
 
 
-def anybody(_: BucketRecord | None) -> None:
+def anybody(_: BucketRow | None) -> None:
     """The judge for whoever may write to any bucket that is there."""
 
 
 class Permits:
-    """Gives permits, and remembers the records of buckets for a moment."""
+    """Gives permits, and remembers the rows of buckets for a moment."""
 
     def __init__(self, state: GlobalState) -> None:
         self._state = state
-        # name -> (loop time until which it is used, the record, as it is stored)
-        self._seen: dict[str, tuple[float, BucketRecord, bytes]] = {}
+        self._seen: dict[str, tuple[float, BucketRow]] = {}  # name -> until when it is used, row
 
     async def ask(self, bucket: str, judge: Judge) -> Permit:
-        """A permit, or what `judge` raises."""
+        """A permit, or what `judge` raises; NoSuchBucket."""
         seen = self._seen.get(bucket)
         if seen is not None and _now_s() < seen[0]:
-            with suppress(S3Error):
+            with suppress(PredastoreError):
                 judge(seen[1])
-                return Permit(seen[1], seen[2], judge)
+                return Permit(seen[1], judge)
         return await self._ask_anew(bucket, judge)
 
     async def renew(self, permit: Permit) -> Permit:
-        """After a commit found another record, or none."""
-        return await self._ask_anew(permit.record.name, permit.judge)
+        """After a procedure found another bucket, another generation, or none."""
+        return await self._ask_anew(permit.row.name, permit.judge)
 
-    async def is_valid(self, permit: Permit) -> bool:
-        """Whether the bucket has the record that the permit was given for; as no other bucket ever
-        has it, it had it all the time."""
-        check = permit.check
-        return await self._state.get(check.table, check.key) == permit.stored
+    def is_valid(self, permit: Permit, row: BucketRow | None) -> bool:
+        """Whether the row is that of the permit's bucket, in its generation."""
+        return (
+            row is not None and row.id == permit.row.id and row.generation == permit.row.generation
+        )
 
     def forget(self, bucket: str) -> None:
         """It was changed just now."""
@@ -92,16 +80,16 @@ class Permits:
     async def _ask_anew(self, bucket: str, judge: Judge) -> Permit:
         self._seen.pop(bucket, None)
         until_s = _now_s() + BACKEND_BUCKET_SEEN_MS / 1000
-        stored = await self._state.get(BUCKETS, records.bucket_key(bucket))
+        stored = await self._state.get(BUCKETS, keys.bucket(bucket))
         if stored is None:
             judge(None)
-            raise S3Error("NoSuchBucket", BucketName=bucket)
-        record = records.decode(BucketRecord, stored)
-        judge(record)
+            raise NoSuchBucket(BucketName=bucket)
+        row = decode(BucketRow, stored)
+        judge(row)
         while len(self._seen) >= BACKEND_BUCKETS_SEEN_MAX:
             del self._seen[next(iter(self._seen))]
-        self._seen[bucket] = (until_s, record, stored)
-        return Permit(record, stored, judge)
+        self._seen[bucket] = (until_s, row)
+        return Permit(row, judge)
 
 
 def _now_s() -> float:

@@ -1,8 +1,8 @@
 """What readers need, so that nothing is taken from under them.
 
 A reader looks a key up, and then opens what its record names. From before the one until after the
-other it *looks* at the key: what the key named meanwhile stays where its record says. What it then
-reads it *holds*, extent by extent, until its end.
+other it *looks* at the key: what the key named meanwhile stays where its row says. What it then
+reads, a layout, it *holds* until its end.
 
 A byte store with a grace time keeps all that is replaced for longer than a look takes; in one
 without, what is replaced goes once those who looked before have it in hand. They never wait for a
@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-
-from predastore.storage.records import Extent
 
 
 class Look:
@@ -44,11 +42,11 @@ class Look:
 
 
 class Readers:
-    """Of one process; keys are named by their object hash."""
+    """Of one process; keys are named "<bucket>/<key>"."""
 
     def __init__(self) -> None:
-        self._held: Counter[bytes] = Counter()  # write ids
-        self._looks: dict[bytes, dict[int, Look]] = {}
+        self._held: Counter[bytes] = Counter()  # layouts
+        self._looks: dict[str, dict[int, Look]] = {}
         self._number = 0
 
     @property
@@ -57,40 +55,38 @@ class Readers:
         return self._number
 
     @contextmanager
-    def looking(self, hash_: bytes) -> Iterator[Look]:
+    def looking(self, name: str) -> Iterator[Look]:
         """Around a look-up, and the opening of what it found."""
         self._number += 1
-        looks = self._looks.setdefault(hash_, {})
+        looks = self._looks.setdefault(name, {})
         look = Look(self._number, looks)
         try:
             yield look
         finally:
             look.end()
-            if not looks and self._looks.get(hash_) is looks:
-                del self._looks[hash_]
+            if not looks and self._looks.get(name) is looks:
+                del self._looks[name]
 
     @contextmanager
-    def holding(self, extents: Sequence[Extent]) -> Iterator[None]:
-        """Around reading them."""
-        ids = [extent.write_id for extent in extents]
-        self._held.update(ids)
+    def holding(self, layout: bytes) -> Iterator[None]:
+        """Around reading it."""
+        self._held[layout] += 1
         try:
             yield
         finally:
-            for write_id in ids:
-                self._held[write_id] -= 1
-                if not self._held[write_id]:
-                    del self._held[write_id]
+            self._held[layout] -= 1
+            if not self._held[layout]:
+                del self._held[layout]
 
-    def hold(self, extents: Sequence[Extent]) -> bool:
-        """Whether somebody reads one of them."""
-        return any(extent.write_id in self._held for extent in extents)
+    def hold(self, layout: bytes) -> bool:
+        """Whether somebody reads it."""
+        return layout in self._held
 
-    def look_at(self, hash_: bytes, now: int) -> bool:
+    def look_at(self, name: str, now: int) -> bool:
         """Whether somebody looks at the key since `now` or before."""
-        return any(number <= now for number in self._looks.get(hash_, ()))
+        return any(number <= now for number in self._looks.get(name, ()))
 
-    async def have_passed(self, hash_: bytes) -> None:
+    async def have_passed(self, name: str) -> None:
         """Waits for those who look at the key now."""
-        for look in [*self._looks.get(hash_, {}).values()]:
+        for look in [*self._looks.get(name, {}).values()]:
             await look.ended()

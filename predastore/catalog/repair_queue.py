@@ -13,10 +13,13 @@ import logging
 from predastore.base import metrics
 from predastore.base.errors import PredastoreError
 from predastore.base.limits import REPAIR_BATCH_MAX, REPAIR_NOTED_MAX, REPAIR_WAITING_MAX
-from predastore.catalog.commit_ops import repair_ops
-from predastore.s3db.commands import batch
+from predastore.catalog import keys
+from predastore.catalog.keys import REPAIR
+from predastore.catalog.rows import RepairRow
+from predastore.s3db.commands import Put, batch
 from predastore.s3db.global_state import GlobalState
-from predastore.storage.records import ShardExtent
+from predastore.storage.extents import ShardExtent, now_ms
+from predastore.storage.formats import encode
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ _WAITING = metrics.gauge(
     "predastore_repairs_unwritten", "Extents that wait to be written to the repair table."
 ).child()
 
-_Name = tuple[str, str, ShardExtent]
+_Name = tuple[bytes, str, str, ShardExtent]
 
 
 class RepairQueue:
@@ -39,8 +42,8 @@ class RepairQueue:
         self._waiting: dict[_Name, frozenset[int]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def note(self, bucket: str, key: str, extent: ShardExtent, shard: int) -> None:
-        """Shard `shard` of `extent` is missing from its node, or corrupt there."""
+    def note(self, layout: bytes, bucket: str, key: str, extent: ShardExtent, shard: int) -> None:
+        """Shard `shard` of an extent of `layout` is missing from its node, or corrupt there."""
         known = self._noted.get(extent.write_id, frozenset())
         if shard in known or len(self._waiting) >= REPAIR_WAITING_MAX:
             return
@@ -48,7 +51,7 @@ class RepairQueue:
             del self._noted[next(iter(self._noted))]
         shards = known | {shard}
         self._noted[extent.write_id] = shards
-        self._waiting[bucket, key, extent] = shards
+        self._waiting[layout, bucket, key, extent] = shards
         _WAITING.value = len(self._waiting)
         _FOUND.child(str(extent.nodes[shard])).value += 1
         logger.warning(
@@ -69,11 +72,16 @@ class RepairQueue:
             for name, _ in taken:
                 del self._waiting[name]
             _WAITING.value = len(self._waiting)
-            ops = [op for name, shards in taken for op in repair_ops(*name, sorted(shards))]
+            ops = [_note(*name, shards) for name, shards in taken]
             try:
                 await self._state.commit(batch(*ops))
             except PredastoreError as error:
                 logger.warning("the repair table was not written", extra={"error": str(error)})
-                for (_, _, extent), _ in taken:
+                for (_, _, _, extent), _ in taken:
                     self._noted.pop(extent.write_id, None)
         self._task = None
+
+
+def _note(layout: bytes, bucket: str, key: str, extent: ShardExtent, shards: frozenset[int]) -> Put:
+    row = RepairRow(bucket, key, extent, tuple(sorted(shards)), now_ms())
+    return Put(REPAIR, keys.repair(layout, extent.write_id), encode(row))

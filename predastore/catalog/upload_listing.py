@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from predastore.storage import records
-from predastore.storage.interface import UploadListing
-from predastore.storage.records import UploadRecord
+from predastore.catalog import keys
+from predastore.catalog.rows import UploadRow
+from predastore.catalog.values import UploadListing
+from predastore.storage.formats import decode
 
 _BEYOND = b"\xff"
-_ID_SUFFIX_BYTES = 1 + records.UPLOAD_ID_CHARS  # \0 and the upload id
+_ID_SUFFIX_BYTES = 1 + keys.UPLOAD_ID_CHARS  # \0 and the upload id
 
 
 class UploadWalk:
@@ -25,7 +26,7 @@ class UploadWalk:
         self._prefix = prefix.encode()
         self._delimiter = delimiter.encode()
         self._limit = limit
-        self._uploads: list[UploadRecord] = []
+        self._uploads: list[UploadRow] = []
         self._prefixes: list[bytes] = []
         self._next_key = b""
         self._next_upload_id = ""
@@ -58,7 +59,7 @@ class UploadWalk:
             key = table_key[len(self._base) : -_ID_SUFFIX_BYTES]
             common = self._common_prefix(key)
             if common is None:
-                upload = records.decode(UploadRecord, stored)
+                upload = decode(UploadRow, stored)
                 self._uploads.append(upload)
                 self._next_key, self._next_upload_id = key, upload.upload_id
                 below = None

@@ -1,66 +1,62 @@
-"""Multipart uploads: parts are written like objects; completing only commits a new record.
+"""Multipart uploads: parts are written like objects; completing copies no bytes.
 
-An upload belongs to the bucket in which it began, by that bucket's id: every commit checks that
-this is still the bucket of the name. In one that was made anew under it there is no such upload.
-
-Every part's commit writes the upload's touch value anew. Completing reads that value, then the
-parts, and commits under the check that the value is still the same: so the parts that it read
-are all there are. What is wrong with them is told only while the value is the same, too: of two
-that complete an upload, or complete and abort it, the later finds no upload, and not half of its
-parts. Aborting is one small commit: the upload record goes, and a garbage entry lets the collector
-find the parts, which nobody can reach any more.
+An upload belongs to the bucket in which it began, by that bucket's id: in one that was made anew
+under its name there is no such upload. What an upload needs is decided in the procedures
+(procedures/uploads.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import msgspec
-
-from predastore.base.errors import BodyMismatch, PreconditionFailed, PredastoreError, S3Error
-from predastore.base.limits import (
-    BACKEND_CONDITION_TRIES_MAX,
-    BACKEND_PARTS_PAGE_MAX,
-    BACKEND_SCAN_PAGE_MAX,
+from predastore.base.errors import Contended, NoSuchUpload, PredastoreError
+from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX, BACKEND_SCAN_PAGE_MAX
+from predastore.catalog import keys, refusals
+from predastore.catalog.core import algorithms, checksums_of
+from predastore.catalog.keys import BUCKETS, COMPLETED, PARTS, UPLOADS
+from predastore.catalog.permits import Permit
+from predastore.catalog.procedures.arguments import (
+    NO_CONDITION,
+    AbortUpload,
+    Completed,
+    CompletedPart,
+    CompleteUpload,
+    Condition,
+    CreateUpload,
+    Nothing,
+    PutPart,
+    WastedParts,
 )
-from predastore.catalog.assembly import Assembly, check_expected, complete_ops
-from predastore.catalog.commit_ops import abort_ops, missing_ops
-from predastore.catalog.core import Core, algorithms, checksums_of
-from predastore.catalog.permits import Permit, anybody
+from predastore.catalog.rows import BucketRow, Checksum, CompletedRow, PartRow, UploadRow
 from predastore.catalog.upload_listing import UploadWalk
-from predastore.coding.checksum import Digests
-from predastore.s3db.commands import Applied, Check, Equals, Exists, Keep, Op, Put
-from predastore.storage import records
-from predastore.storage.interface import (
-    ALWAYS,
+from predastore.catalog.values import (
     NO_EXPECTATION,
     Attributes,
-    CompletedPart,
-    Condition,
     Expectation,
     PartListing,
-    Place,
-    Source,
+    Stored,
     UploadListing,
-    Written,
 )
-from predastore.storage.records import (
-    BUCKETS,
-    OBJECTS,
-    PARTS,
-    UPLOADS,
-    BucketRecord,
-    ObjectRecord,
-    PartRecord,
-    UploadRecord,
-)
-
-_UPLOAD_ID_CHARACTERS: Final = frozenset("0123456789abcdef")
+from predastore.catalog.writes import Writes, shown_id
+from predastore.coding.checksum import Digests
+from predastore.s3db.commands import Check
+from predastore.storage import extents
+from predastore.storage.formats import decode
+from predastore.storage.interface import Place, Source, Written
 
 
-class Uploads(Core):
-    """Part of `Objects`."""
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload in progress, and the permit for its bucket under which it was found."""
+
+    permit: Permit
+    row: UploadRow
+
+
+class Uploads(Writes):
+    """Part of `Catalog`."""
 
     async def create_upload(
         self,
@@ -71,162 +67,135 @@ class Uploads(Core):
         checksum_type: str = "",
         *,
         permit: Permit | None = None,
-    ) -> UploadRecord:
+    ) -> UploadRow:
         """Begins an upload. `checksum_type`: COMPOSITE or FULL_OBJECT, with an algorithm."""
-        upload = UploadRecord(
+        row = UploadRow(
             bucket=bucket,
             key=key,
-            upload_id=records.new_id().hex(),
+            upload_id=extents.new_id().hex(),
             owner=attributes.owner,
-            created_ms=records.now_ms(),
+            created_ms=extents.now_ms(),
             content_type=attributes.content_type,
             headers=dict(attributes.headers),
             user=dict(attributes.user),
             checksum_algorithm=checksum_algorithm,
             checksum_type=checksum_type,
             storage_class=attributes.storage_class,
+            tags=attributes.tags,
+            retention=attributes.retention,
+            legal_hold=attributes.legal_hold,
         )
-
-        def ops(within: BucketRecord) -> tuple[Op, ...]:
-            nonlocal upload
-            upload = msgspec.structs.replace(upload, bucket_id=within.id)
-            return (
-                Put(UPLOADS, records.key_of_upload(upload), records.encode(upload)),
-                Put(PARTS, records.touch_key(upload.upload_id), records.new_id()),
-            )
-
         await self._store.check_room()
-        await self._commit_in_bucket(await self._permit(bucket, permit), ops)
-        return upload
+        held = await self._permit(bucket, permit)
+        await self._call("upload.create", held, lambda now: CreateUpload(now.held, row), Nothing)
+        return row
 
     async def upload(
         self, bucket: str, key: str, upload_id: str, *, permit: Permit | None = None
-    ) -> UploadRecord:
-        """An upload in progress; S3Error NoSuchUpload, NoSuchBucket, what the permit's judge
-        raises."""
-        is_id = len(upload_id) == records.UPLOAD_ID_CHARS
-        is_id = is_id and _UPLOAD_ID_CHARACTERS.issuperset(upload_id)
+    ) -> Upload:
+        """An upload in progress; NoSuchUpload, NoSuchBucket, what the permit's judge raises."""
         held = await self._permit(bucket, permit)
         for _ in range(BACKEND_CONDITION_TRIES_MAX):
-            wanted = [(BUCKETS, records.bucket_key(bucket))]
-            if is_id:
-                place = records.upload_key(bucket, held.record.id, key, upload_id)
-                wanted.append((UPLOADS, place))
+            wanted = [(BUCKETS, keys.bucket(bucket))]
+            if keys.is_upload_id(upload_id):
+                wanted.append((UPLOADS, keys.upload(held.row.id, key, upload_id)))
             stored_bucket, *found = await self._state.read(wanted)
-            if stored_bucket == held.stored:
+            row = decode(BucketRow, stored_bucket) if stored_bucket else None
+            if self._permits.is_valid(held, row):
                 if found and found[0] is not None:
-                    return records.decode(UploadRecord, found[0])
-                raise S3Error("NoSuchUpload", UploadId=upload_id)
+                    return Upload(held, decode(UploadRow, found[0]))
+                raise NoSuchUpload(UploadId=upload_id)
             held = await self._permits.renew(held)
-        raise S3Error("ConditionalRequestConflict")
+        raise Contended
 
     async def completed(
         self, bucket: str, key: str, upload_id: str, *, permit: Permit | None = None
-    ) -> ObjectRecord:
-        """The object that an upload has made, if it is still there; else S3Error NoSuchUpload, or
-        what the permit's judge raises."""
-        judge = anybody if permit is None else permit.judge
-        stored_bucket, stored = await self._state.read(
-            (
-                (BUCKETS, records.bucket_key(bucket)),
-                (OBJECTS, records.object_hash(bucket, key)),
-            )
-        )
-        judge(None if stored_bucket is None else records.decode(BucketRecord, stored_bucket))
-        if stored_bucket is None:
-            raise S3Error("NoSuchBucket", BucketName=bucket)
-        if stored is not None and upload_id:
-            record = records.decode(ObjectRecord, stored)
-            if record.upload_id == upload_id:
-                return record
-        raise S3Error("NoSuchUpload", UploadId=upload_id)
-
-    async def _upload_permit(self, upload: UploadRecord, permit: Permit | None) -> Permit:
-        """A permit for the bucket in which the upload began, and for no other of its name."""
-        held = (await self._permit(upload.bucket, permit)).of_upload(upload)
-        if held.record.id != upload.bucket_id:
-            held = await self._permits.renew(held)
-        return held
+    ) -> Stored:
+        """What an upload that was completed not long ago has made; NoSuchUpload, or what the
+        permit's judge raises."""
+        held = await self._permit(bucket, permit)
+        if keys.is_upload_id(upload_id):
+            name = keys.upload_name(held.row.id, upload_id)
+            stored = await self._state.get(COMPLETED, name)
+            row = decode(CompletedRow, stored) if stored else None
+            if row is not None and row.key == key:
+                return _stored(held, refusals.read(Completed, row.answer))
+        raise NoSuchUpload(UploadId=upload_id)
 
     # --- parts ----------------------------------------------------------------------------
 
     async def put_part(
         self,
-        upload: UploadRecord,
+        upload: Upload,
         number: int,
         source: Source,
         size: int,
         expectation: Expectation = NO_EXPECTATION,
-        *,
-        permit: Permit | None = None,
-    ) -> PartRecord:
-        """Stores a part, in place of an earlier one of that number; raises what `put` does.
+    ) -> PartRow:
+        """Stores a part, in place of an earlier one of that number; raises what `put` does, and
+        NoSuchUpload.
 
         The upload's checksum algorithm is computed and stored even if not asked for.
         """
-        compute = expectation.compute | {upload.checksum_algorithm}
-        digests = Digests(algorithms(expectation, upload.checksum_algorithm))
-        place = Place(upload.bucket, upload.key, upload.upload_id, number)
-        written = await self._store.write(place, records.new_id(), source, size, digests)
+        row, bucket_id = upload.row, upload.permit.row.id
+        compute = expectation.compute | {row.checksum_algorithm}
+        digests = Digests(algorithms(expectation, row.checksum_algorithm))
+        place = Place(
+            layout=keys.layout(row.bucket, row.key, bytes.fromhex(row.upload_id)),
+            name=keys.part_hash(row.upload_id, number),
+            bucket=row.bucket,
+            key=row.key,
+            part=keys.part(bucket_id, row.upload_id, number),
+        )
+        written = await self._store.write(place, extents.new_id(), source, size, digests)
         values = await self._verified(written, digests, expectation)
-        part = PartRecord(
+        part = PartRow(
             number=number,
             extent=written.extent,
             size=size,
             etag=values["md5"].hex(),
-            modified_ms=records.now_ms(),
+            modified_ms=extents.now_ms(),
             checksums=checksums_of(values, frozenset(compute)),
         )
-        await self._to_the_end(self._finish_part(upload, part, written, permit))
+        await self._to_the_end(self._finish_part(upload, part, written))
         return part
 
-    async def _finish_part(
-        self, upload: UploadRecord, part: PartRecord, written: Written, permit: Permit | None
-    ) -> None:
-        where = records.part_key(upload.upload_id, part.number)
-        ops = (
-            Keep(PARTS, where, records.deleted_key(where, records.new_id())),
-            Put(PARTS, where, records.encode(part)),
-            Put(PARTS, records.touch_key(upload.upload_id), records.new_id()),
-            *missing_ops(upload.bucket, upload.key, written, where.decode()),
-        )
+    async def _finish_part(self, upload: Upload, part: PartRow, written: Written) -> None:
+        key, upload_id = upload.row.key, upload.row.upload_id
 
-        async def commit(fence: Check) -> Applied:
-            held = await self._upload_permit(upload, permit)
-            checks = (fence, Exists(UPLOADS, records.key_of_upload(upload)))
-            return await self._commit_in_bucket(held, lambda _: ops, checks)
+        def arguments(now: Permit) -> PutPart:
+            return PutPart(
+                *(now.held, key, upload_id, part),
+                *(extents.now_ms(), self._grace_ms, written.missing),
+            )
+
+        async def call(fence: Check) -> WastedParts:
+            return await self._call("upload.part", upload.permit, arguments, WastedParts, (fence,))
 
         try:
-            applied = await self._fenced(written, commit)
-        except PreconditionFailed as error:
-            await self._discard_unless_unknown(written, error)
-            raise S3Error("NoSuchUpload", UploadId=upload.upload_id) from error
+            answer = await self._fenced(written, call)
         except PredastoreError as error:
             await self._discard_unless_unknown(written, error)
             raise
         await self._store.publish(written.extent)
-        await self._collector.retire(PARTS, applied.kept)
+        await self._collector.retire(answer.wasted)
 
-    async def list_parts(
-        self, upload: UploadRecord, after: int = 0, limit: int = 1000
-    ) -> PartListing:
+    async def list_parts(self, upload: Upload, after: int = 0, limit: int = 1000) -> PartListing:
         """Parts with numbers above `after`, in order."""
-        prefix = records.parts_prefix(upload.upload_id)
-        parts: list[PartRecord] = []
-        position = records.part_key(upload.upload_id, after)
+        prefix = keys.parts(upload.permit.row.id, upload.row.upload_id)
+        position = keys.part(upload.permit.row.id, upload.row.upload_id, after)
+        parts: list[PartRow] = []
         truncated = limit > 0
         while truncated and len(parts) < limit:
             page = await self._state.list(PARTS, prefix, b"", position, limit - len(parts))
-            parts.extend(records.decode(PartRecord, stored) for _, stored in page.entries)
+            parts.extend(decode(PartRow, stored) for _, stored in page.entries)
             truncated = page.truncated
             position = page.next or position
         return PartListing(parts, truncated, parts[-1].number if parts else after)
 
-    # --- listing --------------------------------------------------------------------------
-
     async def list_uploads(
         self,
-        bucket: BucketRecord,
+        bucket: BucketRow,
         prefix: str = "",
         delimiter: str = "",
         key_marker: str = "",
@@ -234,7 +203,7 @@ class Uploads(Core):
         limit: int = 1000,
     ) -> UploadListing:
         """Uploads in progress by key, then by age, and common prefixes, after the markers."""
-        base = records.uploads_prefix(bucket.name, bucket.id)
+        base = keys.documents(bucket.id)
         walk = UploadWalk(base, prefix, delimiter, limit)
         position = walk.start(key_marker, upload_id_marker)
         while not walk.full:
@@ -250,80 +219,58 @@ class Uploads(Core):
 
     async def complete(
         self,
-        upload: UploadRecord,
+        upload: Upload,
         parts: Sequence[CompletedPart],
-        condition: Condition = ALWAYS,
+        condition: Condition = NO_CONDITION,
         *,
         expected_checksums: Mapping[str, bytes] | None = None,
         expected_size: int | None = None,
-        permit: Permit | None = None,
-    ) -> ObjectRecord:
-        """Makes the object of the named parts; no bytes are copied. Other parts are dropped.
+    ) -> Stored:
+        """Makes the object of the named parts, which are in ascending order; no bytes are copied.
+        Other parts are dropped.
 
-        `expected_checksums`: of the whole object, raw. S3Error InvalidPart, InvalidPartOrder,
-        EntityTooSmall, EntityTooLarge, InvalidRequest (size), NoSuchUpload, PreconditionFailed,
-        what the permit's judge raises; BodyMismatch for a checksum.
+        `expected_checksums`: of the whole object, raw. InvalidPart, PartTooSmall, ObjectTooLarge,
+        SizeDiffers, NoSuchUpload, ConditionFailed, NoSuchKey, what the permit's judge raises;
+        BodyMismatch for a checksum.
         """
+        row = upload.row
+        expected = tuple(Checksum(*each) for each in sorted((expected_checksums or {}).items()))
+        random = os.urandom(keys.RANDOM_BYTES)
 
-        async def assembled() -> tuple[ObjectRecord, bool]:
-            record, has_others = await self._assembled(upload, parts)
-            check_expected(record, expected_checksums or {}, expected_size)
-            return record, has_others
+        def arguments(now: Permit) -> CompleteUpload:
+            return CompleteUpload(
+                *(now.held, row.key, row.upload_id, random, tuple(parts)),
+                *(extents.now_ms(), self._grace_ms, condition, expected_size, expected),
+            )
 
-        return await self._to_the_end(self._complete(upload, assembled, condition, permit))
+        async def work() -> Stored:
+            answer = await self._call("upload.complete", upload.permit, arguments, Completed)
+            await self._collector.retire(answer.added.wasted)
+            return _stored(upload.permit, answer)
 
-    async def _complete(
-        self,
-        upload: UploadRecord,
-        assembled: Callable[[], Awaitable[tuple[ObjectRecord, bool]]],
-        condition: Condition,
-        permit: Permit | None,
-    ) -> ObjectRecord:
-        held = await self._upload_permit(upload, permit)
-        touched = (PARTS, records.touch_key(upload.upload_id))
-        for _ in range(BACKEND_CONDITION_TRIES_MAX):
-            touch = await self._state.get(*touched)
-            if touch is None:
-                raise S3Error("NoSuchUpload", UploadId=upload.upload_id)
-            checks = (Exists(UPLOADS, records.key_of_upload(upload)), Equals(*touched, touch))
-            try:
-                record, has_others = await assembled()
-                ops, leftovers = complete_ops(upload, record, has_others=has_others)
-                applied = await self._commit_object(held, upload.key, ops, condition, checks)
-            except PreconditionFailed:
-                continue  # the upload has ended, or a part came in between
-            except (S3Error, BodyMismatch):
-                if await self._state.get(*touched) == touch:
-                    raise
-                continue  # it was judged by what is no longer so
-            await self._collector.retire(OBJECTS, applied.kept)
-            await self._collector.retire(PARTS, leftovers)
-            return record
-        raise S3Error("ConditionalRequestConflict")
+        return await self._to_the_end(work())
 
-    async def _assembled(
-        self, upload: UploadRecord, wanted: Sequence[CompletedPart]
-    ) -> tuple[ObjectRecord, bool]:
-        """The object of the wanted parts, and whether there are others."""
-        assembly = Assembly(upload, wanted)
-        prefix, after, truncated = records.parts_prefix(upload.upload_id), b"", True
-        while truncated:
-            page = await self._state.list(PARTS, prefix, b"", after, BACKEND_PARTS_PAGE_MAX)
-            assembly.take(page.entries)
-            truncated, after = page.truncated, page.next
-        return assembly.record(), assembly.has_others
+    async def abort(self, upload: Upload) -> None:
+        """Ends the upload and lets its parts go; NoSuchUpload, what the permit's judge raises."""
+        row = upload.row
 
-    async def abort(self, upload: UploadRecord, *, permit: Permit | None = None) -> None:
-        """Ends the upload and lets its parts go; S3Error NoSuchUpload, what the permit's judge
-        raises."""
-        await self._to_the_end(self._abort(upload, permit))
+        def arguments(now: Permit) -> AbortUpload:
+            return AbortUpload(now.held, row.key, row.upload_id, extents.now_ms(), self._grace_ms)
 
-    async def _abort(self, upload: UploadRecord, permit: Permit | None) -> None:
-        key = records.key_of_upload(upload)
-        ops, garbage = abort_ops(key, upload.upload_id)
-        held = await self._upload_permit(upload, permit)
-        try:
-            await self._commit_in_bucket(held, lambda _: ops, (Exists(UPLOADS, key),))
-        except PreconditionFailed as failed:
-            raise S3Error("NoSuchUpload", UploadId=upload.upload_id) from failed
-        await self._collector.retire(PARTS, (garbage,))
+        async def work() -> None:
+            await self._call("upload.abort", upload.permit, arguments, Nothing)
+            name = keys.upload_name(upload.permit.row.id, row.upload_id)
+            await self._collector.retire((name,))
+
+        await self._to_the_end(work())
+
+
+def _stored(permit: Permit, answer: Completed) -> Stored:
+    summary = answer.summary
+    return Stored(
+        summary.etag,
+        summary.modified_ms,
+        summary.size,
+        answer.checksums,
+        shown_id(permit, answer.added),
+    )

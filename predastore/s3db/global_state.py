@@ -37,13 +37,16 @@ class GlobalState(Protocol):
     """The calls of both. `list`: entries and common prefixes greater than `after`, at most
     `limit` of both, and fewer where a bound on bytes is met: go on while `truncated`. `level`: of
     the procedures that may be called, now. `spare_bytes`: that records may take of a disk which the
-    state has already; 0 where it has none of this process."""
+    state has already; 0 where it has none of this process. `takes_inline`: bodies may lie in it."""
 
     @property
     def level(self) -> int: ...
 
     @property
     def spare_bytes(self) -> int: ...
+
+    @property
+    def takes_inline(self) -> bool: ...
 
     async def get(self, table: str, key: bytes) -> bytes | None: ...
     async def set(self, table: str, key: bytes, value: bytes) -> None: ...
@@ -90,6 +93,10 @@ class LocalState:
     @property
     def spare_bytes(self) -> int:
         return self._spare_bytes
+
+    @property
+    def takes_inline(self) -> bool:
+        return False
 
     @property
     def level(self) -> int:
@@ -217,6 +224,10 @@ class DistributedState:
     @property
     def spare_bytes(self) -> int:
         return 0
+
+    @property
+    def takes_inline(self) -> bool:
+        return not self._client.is_crowded
 
     @property
     def level(self) -> int:

@@ -15,10 +15,9 @@ from predastore.base.limits import BACKEND_GRACE_S
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
 from predastore.node.shard import ShardRef
-from predastore.storage import records
 from predastore.storage.cluster import Buffer, Cluster, Nodes
+from predastore.storage.extents import HASH_BYTES, MISSING, Extent, ShardExtent
 from predastore.storage.interface import Damaged, DigestSink, Opened, Place, Source, Written
-from predastore.storage.records import MISSING, Extent, ShardExtent
 from predastore.storage.stripe_reader import StripeReader
 from predastore.storage.stripe_writer import StripeWriter
 
@@ -48,7 +47,7 @@ class DistributedStore:
         self._cluster = Cluster(nodes, ring, code, block_bytes, write_shards)
         self._cluster.set_ring(ring, draining)
         self._grace_s = grace_s
-        ring.place(bytes(records.HASH_BYTES), code.shards)  # builds its table now
+        ring.place(bytes(HASH_BYTES), code.shards)  # builds its table now
 
     @property
     def cluster(self) -> Cluster:
@@ -64,6 +63,10 @@ class DistributedStore:
         self._cluster.set_ring(ring, draining, removed)
 
     @property
+    def shares(self) -> bool:
+        return True
+
+    @property
     def grace_s(self) -> float:
         return self._grace_s
 
@@ -71,19 +74,14 @@ class DistributedStore:
         self, place: Place, write_id: bytes, source: Source, size: int, digests: DigestSink
     ) -> Written:
         cluster = self._cluster
-        shard_hash = (
-            records.part_hash(place.upload_id, place.number)
-            if place.upload_id
-            else records.object_hash(place.bucket, place.key)
-        )
-        writer = StripeWriter(cluster, shard_hash, write_id, size)
+        writer = StripeWriter(cluster, place.name, write_id, size)
         try:
             await writer.write(source, digests)
         except BaseException:
             writer.abandon()
             raise
         extent = ShardExtent(
-            shard_hash=shard_hash,
+            shard_hash=place.name,
             write_id=write_id,
             k=cluster.code.k,
             m=cluster.code.m,
@@ -110,7 +108,7 @@ class DistributedStore:
         return StripeReader(self._cluster, _sharded(extent), damaged).read(start, end)
 
     async def publish(self, extent: Extent) -> None:
-        """Nothing to do: shards are found by their record."""
+        """Nothing to do: shards are found by their extent."""
 
     async def discard(self, extents: Sequence[Extent]) -> None:
         self._cluster.drop_later(
@@ -160,7 +158,7 @@ def ready_ring(nodes: Sequence[RingNode], code: Code) -> Ring:
     """A ring whose table is built, which takes some tens of milliseconds; ValueError for fewer
     nodes than an object has shards."""
     ring = Ring(nodes)
-    ring.place(bytes(records.HASH_BYTES), code.shards)
+    ring.place(bytes(HASH_BYTES), code.shards)
     return ring
 
 

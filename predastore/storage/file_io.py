@@ -13,8 +13,8 @@ from predastore.base.errors import NodeFull, ObjectUnreadable, Overloaded, Store
 from predastore.base.limits import FILE_WRITEBACK_BYTES
 from predastore.base.syscalls import start_writeback
 from predastore.storage.beneath import Beneath
+from predastore.storage.extents import FileExtent
 from predastore.storage.interface import DigestSink
-from predastore.storage.records import FileExtent
 from predastore.storage.room import Room
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)

@@ -14,10 +14,10 @@ from predastore.base.limits import FILE_BLOCKS_AHEAD
 from predastore.base.threads import until_done
 from predastore.storage.beneath import Beneath
 from predastore.storage.buffers import Budget, Pool
+from predastore.storage.extents import FileExtent
 from predastore.storage.file_io import read_block
 from predastore.storage.interface import Buffer, Opened
 from predastore.storage.publication import Publication
-from predastore.storage.records import FileExtent
 
 
 class FileReader:

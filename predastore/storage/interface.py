@@ -1,16 +1,16 @@
-"""What callers of `Objects` hand in and get back, and the seam to where bytes lie.
+"""The seam to where bytes lie: what a ByteStore is handed and gives back.
 
-Everything here is neutral of HTTP and S3's XML. Digests are raw bytes under the names of
-coding.checksum ("md5", "sha256", "crc32c"...). Ranges are half open: [start, end).
+Neutral of objects and versions: bytes are written for a layout, and named by extents from then on.
+Ranges are half open: [start, end).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from predastore.storage.records import Extent, PartRecord, ShardExtent, Summary, UploadRecord
+from predastore.storage.extents import Extent, ShardExtent
 
 Buffer = bytes | bytearray | memoryview
 
@@ -24,99 +24,18 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Attributes:
-    """What a client says about an object. `headers`: Cache-Control, Content-Disposition,
-    Content-Encoding, Content-Language, Expires and the like, lower-case names. `user`: the
-    x-amz-meta-* without that prefix, lower-case names. `owner`: account id. `storage_class`: ""
-    for STANDARD."""
-
-    owner: str
-    content_type: str = "binary/octet-stream"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    user: Mapping[str, str] = field(default_factory=dict)
-    storage_class: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """Digests of a body.
-
-    `digests`: verified, known beforehand (Content-MD5, x-amz-content-sha256, x-amz-checksum-*).
-    `compute`: stored with the object; an algorithm whose value the client gave is in both.
-    `late`: asked after the end of the body, for values that came in trailers; verified, and
-    their algorithms must be in `compute`. A digest that differs is BodyMismatch(what=name).
-    MD5 is always computed, for the ETag; it is not stored as a checksum unless in `compute`.
-    """
-
-    digests: Mapping[str, bytes] = field(default_factory=dict)
-    compute: frozenset[str] = frozenset()
-    late: Callable[[], Mapping[str, bytes]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Conditions of a write or delete, decided atomically at its commit. Each is an ETag
-    without quotes, "*", or None."""
-
-    if_match: str | None = None
-    if_none_match: str | None = None
-
-    def __bool__(self) -> bool:
-        return self.if_match is not None or self.if_none_match is not None
-
-
-NO_EXPECTATION = Expectation()
-ALWAYS = Condition()
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A page of objects. `next` is what to give as `after` for the next one."""
-
-    entries: list[tuple[str, Summary]]
-    prefixes: list[str]
-    truncated: bool
-    next: str
-
-
-@dataclass(frozen=True, slots=True)
-class PartListing:
-    """A page of an upload's parts. `next` is the number to give as `after`."""
-
-    parts: list[PartRecord]
-    truncated: bool
-    next: int
-
-
-@dataclass(frozen=True, slots=True)
-class UploadListing:
-    """A page of a bucket's uploads in progress, by key, then by age. `next_key` and
-    `next_upload_id` are the markers of the next page."""
-
-    uploads: list[UploadRecord]
-    prefixes: list[str]
-    truncated: bool
-    next_key: str
-    next_upload_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class CompletedPart:
-    """A part as the client names it on completing. `checksums`: those that it gave."""
-
-    number: int
-    etag: str
-    checksums: Mapping[str, bytes] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Place:
-    """What bytes are written for: an object, or (`upload_id` not "") a part of an upload."""
+    """What bytes are written for. `layout`: the one that they will be in. `name`: 32 bytes, of the
+    shards on their nodes, and their place on the ring. `bucket`, `key`: of the object. `part`: the
+    key of its row, if they are a part's. `is_plain`: a plain file may have them, at the path of its
+    key; not in a bucket that has versions."""
 
+    layout: bytes
+    name: bytes
     bucket: str
     key: str
-    upload_id: str = ""
-    number: int = 0
+    part: bytes = b""
+    is_plain: bool = False
 
 
 class DigestSink(Protocol):
@@ -146,6 +65,11 @@ Opened = Callable[[], None]
 
 class ByteStore(Protocol):
     """Where bytes lie: `distributed` or `filesystem`."""
+
+    @property
+    def shares(self) -> bool:
+        """Whether one extent may be named by several versions."""
+        ...
 
     @property
     def grace_s(self) -> float:

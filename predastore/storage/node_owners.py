@@ -17,7 +17,7 @@ import msgspec
 from predastore.base.errors import PreconditionFailed
 from predastore.s3db.commands import Absent, Check, Equals, Put, batch
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
+from predastore.storage.formats import decode, encode
 from predastore.storage.ring_table import NODES
 
 OWNER_PREFIX: Final = b"owner/"
@@ -47,16 +47,14 @@ class Owners:
     async def read(self, nodes: Sequence[int]) -> list[Owner | None]:
         """Of each node; None: it has never had one."""
         stored = await self._state.read([(NODES, owner_key(node)) for node in nodes])
-        return [
-            None if one is None else Owner(records.decode(OwnerRecord, one), one) for one in stored
-        ]
+        return [None if one is None else Owner(decode(OwnerRecord, one), one) for one in stored]
 
     async def take(self, node: int, new: OwnerRecord, old: Owner | None) -> bool:
         """Puts `new` in the place of `old`. False: somebody was quicker."""
         key = owner_key(node)
         check: Check = Absent(NODES, key) if old is None else Equals(NODES, key, old.stored)
         try:
-            put = Put(NODES, key, records.encode(new))
+            put = Put(NODES, key, encode(new))
             await self._state.commit(batch(put, checks=(check,)))
         except PreconditionFailed:
             return False

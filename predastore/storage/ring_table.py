@@ -34,7 +34,7 @@ from predastore.base.limits import RING_CHANGE_TRIES_MAX
 from predastore.coding.placement import RingNode
 from predastore.s3db.commands import Absent, Check, Equals, Put, batch
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
+from predastore.storage.formats import decode, encode
 
 NODES: Final = "nodes"
 RING_KEY: Final = b"ring"
@@ -201,7 +201,7 @@ class RingStore:
     async def read(self) -> RingTable | None:
         """None before it is founded."""
         stored = await self._state.get(NODES, RING_KEY)
-        return None if stored is None else records.decode(RingTable, stored)
+        return None if stored is None else decode(RingTable, stored)
 
     async def change(self, change: Change, founding: Sequence[NodeRow] = ()) -> RingTable:
         """The table after `change`; where there is none yet it is founded with `founding` first.
@@ -214,7 +214,7 @@ class RingStore:
                 table = RingTable(0, tuple(sorted(founding, key=lambda row: row.id)))
             else:
                 check = Equals(NODES, RING_KEY, stored)
-                table = records.decode(RingTable, stored)
+                table = decode(RingTable, stored)
             changed = change(by_id((*table.nodes, *table.removed)))
             rows = [changed[id_] for id_ in sorted(changed)]
             new = RingTable(
@@ -226,7 +226,7 @@ class RingStore:
                 return table
             self._check(table, new)
             try:
-                put = Put(NODES, RING_KEY, records.encode(new))
+                put = Put(NODES, RING_KEY, encode(new))
                 await self._state.commit(batch(put, checks=(check,)))
             except PreconditionFailed:
                 continue

@@ -30,8 +30,8 @@ from predastore.coding import erasure
 from predastore.coding.erasure import Code, Slice
 from predastore.node.shard import ShardRef
 from predastore.storage.cluster import NODE_ERRORS, Buffer, Cluster, ended
+from predastore.storage.extents import ShardExtent
 from predastore.storage.interface import Damaged
-from predastore.storage.records import ShardExtent
 
 
 class StripeReader:

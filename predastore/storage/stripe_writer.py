@@ -37,8 +37,8 @@ from predastore.coding import erasure
 from predastore.node.shard import ShardRef
 from predastore.storage.body import expect_end, fill, first_bytes
 from predastore.storage.cluster import NODE_ERRORS, Cluster, ended
+from predastore.storage.extents import MISSING, now_ms
 from predastore.storage.interface import DigestSink, Source
-from predastore.storage.records import MISSING, now_ms
 from predastore.storage.stripe_restore import restore
 
 

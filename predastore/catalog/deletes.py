@@ -1,0 +1,130 @@
+"""Deleting versions, and changing what stands beside their bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
+from predastore.base.errors import NoSuchVersion, PredastoreError, TooLarge
+from predastore.base.failpoints import failpoint
+from predastore.catalog import keys, refusals
+from predastore.catalog.core import Core
+from predastore.catalog.permits import Permit
+from predastore.catalog.procedures.arguments import (
+    NO_CONDITION,
+    AmendObject,
+    Condition,
+    DeleteObjects,
+    Deletion,
+    Deletions,
+    Doomed,
+    Nothing,
+)
+from predastore.catalog.reads import parsed
+from predastore.catalog.rows import Retention, Tags
+from predastore.catalog.values import Deleted, Wanted
+from predastore.storage import extents
+
+
+class Deletes(Core):
+    """Part of `Catalog`."""
+
+    async def amend(
+        self,
+        bucket: str,
+        key: str,
+        version_id: str = "",
+        *,
+        tags: Tags | None = None,
+        retention: Retention | None = None,
+        legal_hold: bool | None = None,
+        bypass: bool = False,
+        permit: Permit | None = None,
+    ) -> None:
+        """Changes what stands beside a version's bytes; what is None stays. NoSuchKey,
+        NoSuchVersion, IsDeleteMarker, ObjectLocked."""
+        held = await self._permit(bucket, permit)
+        version = parsed(version_id)
+
+        def arguments(now: Permit) -> AmendObject:
+            return AmendObject(now.held, key, version, tags, retention, legal_hold, bypass)
+
+        await self._to_the_end(self._call("object.amend", held, arguments, Nothing))
+
+    async def delete(
+        self,
+        bucket: str,
+        key: str,
+        version_id: str = "",
+        condition: Condition = NO_CONDITION,
+        *,
+        bypass: bool = False,
+        permit: Permit | None = None,
+    ) -> Deleted:
+        """Removes a version, or (no id) what is current, by a delete marker where the bucket has
+        versions. NoSuchBucket, ConditionFailed, NoSuchKey, ObjectLocked."""
+        wanted = Wanted(key, version_id, condition.if_match)
+        outcome = (await self.delete_many(bucket, (wanted,), bypass=bypass, permit=permit))[0]
+        if isinstance(outcome, PredastoreError):
+            raise outcome
+        return outcome
+
+    async def delete_many(
+        self,
+        bucket: str,
+        wanted: Sequence[Wanted],
+        *,
+        bypass: bool = False,
+        permit: Permit | None = None,
+    ) -> list[Deleted | PredastoreError]:
+        """In one commit, or in several where that would be too much for one; of each what was done,
+        or why it was not. NoSuchBucket."""
+        held = await self._permit(bucket, permit)
+        return await self._to_the_end(self._delete_many(held, wanted, bypass=bypass))
+
+    async def _delete_many(
+        self, held: Permit, wanted: Sequence[Wanted], *, bypass: bool
+    ) -> list[Deleted | PredastoreError]:
+        outcomes: list[Deleted | PredastoreError] = []
+        doomed: dict[int, Doomed] = {}  # by their place among what is wanted
+        for number, each in enumerate(wanted):
+            outcomes.append(NoSuchVersion(VersionId=each.version_id))
+            with suppress(NoSuchVersion):
+                version = parsed(each.version_id)
+                random = os.urandom(keys.RANDOM_BYTES)
+                doomed[number] = Doomed(each.key, random, version, Condition(each.if_match))
+        if doomed:
+            done = await self._delete_doomed(held, tuple(doomed.values()), bypass=bypass)
+            for number, outcome in zip(doomed, done, strict=True):
+                outcomes[number] = outcome
+        return outcomes
+
+    async def _delete_doomed(
+        self, held: Permit, doomed: tuple[Doomed, ...], *, bypass: bool
+    ) -> list[Deleted | PredastoreError]:
+        def arguments(now: Permit) -> DeleteObjects:
+            return DeleteObjects(now.held, doomed, extents.now_ms(), self._grace_ms, bypass)
+
+        try:
+            answer = await self._call("object.delete", held, arguments, Deletions)
+        except TooLarge as error:
+            if len(doomed) == 1:
+                return [error]
+            half = len(doomed) // 2
+            first = await self._delete_doomed(held, doomed[:half], bypass=bypass)
+            return first + await self._delete_doomed(held, doomed[half:], bypass=bypass)
+        failpoint("delete.committed")
+        await self._collector.retire([name for each in answer.deletions for name in each.wasted])
+        return [_outcome(held, each) for each in answer.deletions]
+
+
+def _outcome(held: Permit, deletion: Deletion) -> Deleted | PredastoreError:
+    if deletion.reason:
+        return refusals.error_of(deletion.reason)
+    if not deletion.existed and not deletion.is_marker:
+        return Deleted()
+    name = ""
+    if held.row.versioning or deletion.order:
+        name = keys.version_id(deletion.order, deletion.random, is_null=deletion.is_null)
+    return Deleted(deletion.existed, deletion.is_marker, name)

@@ -1,0 +1,82 @@
+"""The procedures about buckets: create, delete, change."""
+
+from __future__ import annotations
+
+import msgspec
+
+from predastore.catalog import keys
+from predastore.catalog.keys import BUCKETS, DOCUMENTS, UPLOADS, VERSIONS
+from predastore.catalog.procedures import layouts
+from predastore.catalog.procedures.arguments import (
+    NO_DEFAULT,
+    NOTHING,
+    ChangeBucket,
+    CreateBucket,
+    DeleteBucket,
+    Reason,
+    refuse,
+)
+from predastore.catalog.procedures.judging import held_bucket
+from predastore.catalog.rows import BucketRow, GarbageRow, Versioning, Waste
+from predastore.s3db.procedures import View
+from predastore.storage.formats import encode, rewritten, unpack
+
+
+def create(view: View, arguments: bytes) -> bytes:
+    """`CreateBucket` to nothing; BUCKET_EXISTS, whoever's it is."""
+    row = unpack(CreateBucket, arguments).row
+    place = keys.bucket(row.name)
+    if view.get(BUCKETS, place) is not None:
+        raise refuse(Reason.BUCKET_EXISTS)
+    view.put(BUCKETS, place, encode(row))
+    return NOTHING
+
+
+def delete(view: View, arguments: bytes) -> bytes:
+    """`DeleteBucket` to nothing; BUCKET_NOT_EMPTY where it has a version, or a delete marker.
+    Its uploads in progress are left to who works off what is due."""
+    args = unpack(DeleteBucket, arguments)
+    bucket = held_bucket(view, args.held)
+    if view.first(VERSIONS, keys.documents(bucket.id)) is not None:
+        raise refuse(Reason.BUCKET_NOT_EMPTY)
+    view.delete(BUCKETS, keys.bucket(bucket.name))
+    if view.first(UPLOADS, keys.documents(bucket.id)) is not None:
+        layouts.owe(view, GarbageRow(Waste.BUCKET, bucket.id), args.now_ms)
+    view.delete_prefix(DOCUMENTS, keys.documents(bucket.id))
+    return NOTHING
+
+
+def change(view: View, arguments: bytes) -> bytes:
+    """`ChangeBucket` to nothing. BUCKET_LOCKED, where a bucket that has lock is to be
+    suspended, or to have none any more, or where one that is not versioned is to have it."""
+    args = unpack(ChangeBucket, arguments)
+    bucket = held_bucket(view, args.held)
+    new = msgspec.structs.replace(bucket, generation=bucket.generation + 1)
+    if args.versioning is not None:
+        new = msgspec.structs.replace(new, versioning=args.versioning)
+    if args.is_locked is not None:
+        new = msgspec.structs.replace(new, is_locked=args.is_locked)
+    if args.retention is not None:
+        given = None if args.retention == NO_DEFAULT else args.retention
+        new = msgspec.structs.replace(new, retention=given)
+    _check_change(bucket, new)
+    stored = view.get(BUCKETS, keys.bucket(bucket.name))
+    assert stored is not None
+    view.put(BUCKETS, keys.bucket(bucket.name), rewritten(stored, new))
+    if args.document is not None:
+        kind, value = args.document
+        if value is None:
+            view.delete(DOCUMENTS, keys.document(bucket.id, kind))
+        else:
+            view.put(DOCUMENTS, keys.document(bucket.id, kind), value)
+    return NOTHING
+
+
+def _check_change(old: BucketRow, new: BucketRow) -> None:
+    is_versioned = new.versioning is Versioning.ENABLED
+    forgets = old.versioning is not Versioning.NEVER and new.versioning is Versioning.NEVER
+    unlocks = old.is_locked and not new.is_locked
+    if forgets or unlocks or (new.is_locked and not is_versioned):
+        raise refuse(Reason.BUCKET_LOCKED)
+    if new.retention is not None and not new.is_locked:
+        raise refuse(Reason.BUCKET_LOCKED)

@@ -1,0 +1,80 @@
+"""What procedures check before they change anything, each check by its name."""
+
+from __future__ import annotations
+
+from predastore.catalog import keys
+from predastore.catalog.keys import BUCKETS
+from predastore.catalog.procedures.arguments import (
+    NO_CONDITION,
+    Condition,
+    Held,
+    Reason,
+    refuse,
+)
+from predastore.catalog.procedures.chain import Chain, Version
+from predastore.catalog.rows import BucketRow, LockMode, Retention, VersionRow
+from predastore.s3db.procedures import View
+from predastore.storage.formats import decode
+
+
+def held_bucket(view: View, held: Held) -> BucketRow:
+    """The bucket, which is as it was when the caller was given its permit; BUCKET_CHANGED."""
+    stored = view.get(BUCKETS, keys.bucket(held.name))
+    if stored is not None:
+        row = decode(BucketRow, stored)
+        if row.id == held.id and row.generation == held.generation:
+            return row
+    raise refuse(Reason.BUCKET_CHANGED)
+
+
+def holds(condition: Condition, etag: str | None) -> bool:
+    """Whether a condition holds of what is current; None: there is no object, or it was deleted."""
+    if condition.if_match is not None and (etag is None or condition.if_match not in ("*", etag)):
+        return False
+    return etag is None or condition.if_none_match not in ("*", etag)
+
+
+def which(condition: Condition) -> str:
+    """The header field that a condition came in."""
+    return "If-Match" if condition.if_match is not None else "If-None-Match"
+
+
+def failure_of(condition: Condition, version: Version | None) -> Reason:
+    """Why the condition does not hold of a version, or DONE. A delete marker is as none."""
+    etag = version.row.summary.etag if version is not None and version.is_object else None
+    if holds(condition, etag):
+        return Reason.DONE
+    return Reason.NO_SUCH_KEY if etag is None else Reason.CONDITION_FAILED
+
+
+def check_condition(condition: Condition, chain: Chain) -> None:
+    """NO_SUCH_KEY or CONDITION_FAILED, with the `Condition` that fails."""
+    if condition == NO_CONDITION:
+        return
+    reason = failure_of(condition, chain.newest())
+    if reason:
+        raise refuse(reason, Condition=which(condition))
+
+
+def is_kept(row: VersionRow, time_ms: int, *, bypass: bool) -> bool:
+    """Whether a version may not be removed at this cluster time."""
+    if row.legal_hold:
+        return True
+    if row.retention.until_ms <= time_ms:
+        return False
+    return row.retention.mode is LockMode.COMPLIANCE or (
+        row.retention.mode is LockMode.GOVERNANCE and not bypass
+    )
+
+
+def may_become(old: Retention, new: Retention, time_ms: int, *, bypass: bool) -> bool:
+    """Whether a version's retention may be changed so: it is over, or grows in its mode; or it is
+    one of GOVERNANCE, and the caller may bypass that."""
+    if old.mode is LockMode.NONE or old.until_ms <= time_ms:
+        return True
+    if new.mode is old.mode and new.until_ms >= old.until_ms:
+        return True
+    if old.mode is LockMode.COMPLIANCE:
+        return False
+    is_stronger = new.mode is LockMode.COMPLIANCE and new.until_ms >= old.until_ms
+    return bypass or is_stronger
