@@ -255,12 +255,12 @@ class Host:
     async def _answers(self) -> bool:
         """Whether metadata can be read now: a leader is known, and a majority with it."""
         parts = self._parts
-        if parts.objects is None:
+        if parts.catalog is None:
             return True
         if parts.discovery is not None and not parts.discovery.is_current:
             return False
         try:
-            await parts.objects.bucket("-")
+            await parts.catalog.bucket("-")
         except PredastoreError:
             return False
         return True
@@ -268,13 +268,13 @@ class Host:
     async def _make_buckets(self) -> bool:
         """Makes the buckets of the file where they are absent; False when to try again."""
         parts = self._parts
-        if parts.objects is None:
+        if parts.catalog is None:
             return True
         try:
             for bucket in parts.settings.buckets:
                 owner = owner_of(bucket, parts.keys.auth)
-                await parts.objects.create_bucket(
-                    bucket.name, owner, parts.settings.region, bucket.public
+                await parts.catalog.create_bucket(
+                    bucket.name, owner, parts.settings.region, public=bucket.public
                 )
                 if bucket.pathname is not None:
                     await self._adopt(bucket.name)
@@ -286,8 +286,8 @@ class Host:
     async def _adopt(self, bucket: str) -> None:
         """Makes objects of the files that lie in the bucket's own directory already."""
         parts = self._parts
-        assert parts.objects is not None
-        found = await parts.objects.bucket(bucket)
+        assert parts.catalog is not None
+        found = await parts.catalog.bucket(bucket)
         if found is None or parts.adoption is None:
             return
         adopted = await parts.adoption.adopt(bucket, found.owner)

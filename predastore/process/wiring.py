@@ -28,11 +28,15 @@ from predastore.base.errors import (
     StartupError,
 )
 from predastore.catalog.adoption import Adoption
-from predastore.catalog.objects import Objects
+from predastore.catalog.catalog import Catalog
+from predastore.catalog.files import Files
+from predastore.catalog.procedures import PROCEDURES
+from predastore.catalog.readers import Readers
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring
 from predastore.httpd.message import Done, Handler
 from predastore.httpd.server import Server
+from predastore.jobs.garbage import Garbage
 from predastore.jobs.healing.healer import Healing
 from predastore.node import server as node_server
 from predastore.node.client import NodeClient
@@ -71,7 +75,7 @@ class Parts:
         # Resolved with the reason, or that is raised, should a part be unable to go on.
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.auth = settings.auth  # [[auth]] as it is in force
-        self.objects: Objects | None = None
+        self.catalog: Catalog | None = None
         self.store: DistributedStore | FilesystemStore | None = None
         self.adoption: Adoption | None = None  # where objects are plain files
         self.nodes: list[RunningNode] = []
@@ -153,7 +157,7 @@ class Parts:
     async def _open_filesystem(self, stack: contextlib.AsyncExitStack) -> None:
         base_path = self.settings.base_path
         try:
-            state = LocalState(base_path / ".predastore" / "state")
+            state = LocalState(base_path / ".predastore" / "state", PROCEDURES)
         except CorruptData as error:
             raise StartupError(
                 f"{error}. It holds the records of all buckets and objects: put it back from a "
@@ -165,9 +169,9 @@ class Parts:
         pathnames = {row.name: row.pathname for row in rows if row.pathname is not None}
         self.tls.keep(None)
         stack.push_async_callback(self.tls.close)
-        store = await FilesystemStore.open(base_path, state, pathnames)
+        store = await FilesystemStore.open(base_path, state, Files(state), pathnames)
         self.adoption = Adoption(store, state)
-        await self._open_objects(stack, state, store)
+        await self._open_catalog(stack, state, store)
 
     async def _open_cluster(self, stack: contextlib.AsyncExitStack) -> None:
         settings, key = self.settings, self.keys.cluster
@@ -225,7 +229,7 @@ class Parts:
     async def _open_member(
         self, stack: contextlib.AsyncExitStack, endpoint: Endpoint, row: Db
     ) -> None:
-        store = open_tables(row.path, row.id)
+        store = open_tables(row.path, row.id, PROCEDURES)
         stack.callback(store.close)
         self.probes.append(lambda: asyncio.to_thread(store.get, "buckets", b"-"))
         member = await Member.open(
@@ -287,7 +291,7 @@ class Parts:
             write_shards=settings.rs.write_shards,
             draining=table.going(),
         )
-        await self._open_objects(stack, state, store)
+        await self._open_catalog(stack, state, store)
         self.healing = healing = Healing(state, store, endpoint.name)
         stack.push_async_callback(healing.close)
 
@@ -315,7 +319,7 @@ class Parts:
         process that stores none."""
         return await self._writes.obstacle() if self._writes is not None else ""
 
-    async def _open_objects(
+    async def _open_catalog(
         self,
         stack: contextlib.AsyncExitStack,
         state: GlobalState,
@@ -323,20 +327,30 @@ class Parts:
     ) -> None:
         self.store = store
         stack.push_async_callback(store.close)
-        self.objects = Objects(state, store)
-        self.objects.start()
-        stack.push_async_callback(self.objects.close)
-        self._writes = Writes(self.objects.write_obstacle)
+        readers = Readers()
+        self.garbage = Garbage(state, store, readers, self._collects)
+        stack.push_async_callback(self.garbage.close)
+        inline_max = self.settings.rs.inline_max
+        self.catalog = Catalog(state, store, self.garbage, readers, inline_max=inline_max)
+        stack.push_async_callback(self.catalog.close)
+        self.garbage.start()
+        self._writes = Writes(self.catalog.write_obstacle)
         stack.push_async_callback(self._writes.close)
+
+    def _collects(self) -> bool:
+        """Whether it is this process that works off what is due: whoever heals, in a cluster."""
+        if self.settings.backend == "filesystem":
+            return True
+        return self.healing is not None and self.healing.is_working
 
     async def _open_s3(self, stack: contextlib.AsyncExitStack) -> None:
         settings, served = self.settings, self.tls.served
-        assert self.objects is not None
+        assert self.catalog is not None
         assert served is not None or not settings.tls
         verifier = Verifier(self._known.find, region=settings.region, service="s3")
         listener = daemon.inherited()
         handler = S3Service(
-            self.objects,
+            self.catalog,
             verifier,
             region=settings.region,
             token_key=credentials.token_key(self.keys.cluster),

@@ -1,4 +1,4 @@
-"""Objects over either byte store, and shard nodes that fail as they are told to."""
+"""The catalog over either byte store, and shard nodes that fail as they are told to."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from predastore.base.errors import (
     ShardNotFound,
 )
 from predastore.catalog.adoption import Adopted, Adoption
-from predastore.catalog.objects import Objects
+from predastore.catalog.catalog import Catalog
+from predastore.catalog.files import Files
+from predastore.catalog.procedures import PROCEDURES
+from predastore.catalog.readers import Readers
+from predastore.catalog.values import Attributes, ObjectVersion, Stored
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
+from predastore.jobs.garbage import Garbage
 from predastore.node.messages import NodeStatus
 from predastore.node.shard import ShardRef
 from predastore.s3db.global_state import LocalState
 from predastore.storage.distributed import DistributedStore
 from predastore.storage.filesystem import FilesystemStore
-from predastore.storage.interface import Attributes
-from predastore.storage.records import FileExtent, ObjectRecord
+from predastore.storage.extents import FileExtent
 
 OWNER = Attributes(owner="000000000001")
 KIB = 1024
@@ -201,7 +205,8 @@ def _checked(block: Any, crc: int) -> tuple[bytes, int]:
 class Harness:
     """`nodes` is None for the filesystem."""
 
-    objects: Objects
+    catalog: Catalog
+    garbage: Garbage
     state: LocalState
     store: Any
     base: Path
@@ -210,30 +215,42 @@ class Harness:
     async def adopt(self, bucket: str, owner: str) -> Adopted:
         return await Adoption(self.store, self.state).adopt(bucket, owner)
 
-    async def put(self, key: str, data: bytes, bucket: str = "bucket", **more: Any) -> ObjectRecord:
-        return await self.objects.put(
+    async def put(self, key: str, data: bytes, bucket: str = "bucket", **more: Any) -> Stored:
+        return await self.catalog.put(
             bucket, key, BytesSource(data), len(data), more.pop("attributes", OWNER), **more
         )
 
     async def copy(
-        self, source: ObjectRecord, key: str, attributes: Attributes = OWNER, **more: Any
-    ) -> ObjectRecord:
-        async with await self.objects.open_source(source, 0, source.size) as body:
-            return await self.objects.put("bucket", key, body, source.size, attributes, **more)
+        self, source: ObjectVersion, key: str, attributes: Attributes = OWNER, **more: Any
+    ) -> Stored:
+        """Byte by byte, also where a copy could share them."""
+        async with await self.catalog.open_source(source, 0, source.size) as body:
+            return await self.catalog.put("bucket", key, body, source.size, attributes, **more)
+
+    async def find(
+        self, key: str, bucket: str = "bucket", version_id: str = ""
+    ) -> ObjectVersion | None:
+        return (await self.catalog.find(bucket, key, version_id)).version
+
+    async def found(
+        self, key: str, bucket: str = "bucket", version_id: str = ""
+    ) -> ObjectVersion:
+        version = await self.find(key, bucket, version_id)
+        assert version is not None, f"{key} is not there"
+        return version
 
     async def get(
         self, key: str, start: int = 0, end: int | None = None, bucket: str = "bucket"
     ) -> bytes:
-        _, record = await self.objects.lookup(bucket, key)
-        assert record is not None, f"{key} is not there"
-        return await self.read(record, start, record.size if end is None else end)
+        version = await self.found(key, bucket)
+        return await self.read(version, start, version.size if end is None else end)
 
-    async def read(self, record: ObjectRecord, start: int, end: int) -> bytes:
-        stream = await self.objects.open_read(record, start, end)
+    async def read(self, version: ObjectVersion, start: int, end: int) -> bytes:
+        stream = await self.catalog.open_read(version, start, end)
         return b"".join([bytes(buffer) async for buffer in stream])
 
     async def keys(self, **more: Any) -> list[str]:
-        return [key for key, _ in (await self.objects.list("bucket", **more)).entries]
+        return [key for key, _ in (await self.catalog.list("bucket", **more)).entries]
 
     async def table(self, name: str, prefix: bytes = b"") -> Mapping[bytes, bytes]:
         return dict(await self.state.scan(name, prefix, b"", 10_000))
@@ -248,15 +265,16 @@ async def distributed(
     grace_s: float = 0.0,
     nodes: FakeNodes | None = None,
     write_shards: int = 0,
+    inline_max: int = 0,
 ) -> AsyncIterator[Harness]:
     ids = range(1, node_count + 1)
     nodes = nodes or FakeNodes(ids)
-    state = LocalState(base / "state")
+    state = LocalState(base / "state", PROCEDURES)
     ring = Ring([RingNode(node, f"host{node}") for node in ids])
     store = DistributedStore(
         nodes, ring, Code(*code), block_bytes, write_shards=write_shards, grace_s=grace_s
     )
-    async with _opened(Harness(Objects(state, store), state, store, base, nodes)) as harness:
+    async with _opened(state, store, base, nodes, inline_max) as harness:
         yield harness
 
 
@@ -264,24 +282,31 @@ async def distributed(
 async def filesystem(
     base: Path, pathnames: Mapping[str, Path] | None = None
 ) -> AsyncIterator[Harness]:
-    state = LocalState(base / ".predastore" / "state")
+    state = LocalState(base / ".predastore" / "state", PROCEDURES)
     try:
-        store = await FilesystemStore.open(base, state, pathnames)
+        store = await FilesystemStore.open(base, state, Files(state), pathnames)
     except BaseException:
         await state.close()
         raise
-    async with _opened(Harness(Objects(state, store), state, store, base)) as harness:
+    async with _opened(state, store, base, None, 0) as harness:
         yield harness
 
 
 @asynccontextmanager
-async def _opened(harness: Harness) -> AsyncIterator[Harness]:
-    harness.objects.start()
+async def _opened(
+    state: LocalState, store: Any, base: Path, nodes: FakeNodes | None, inline_max: int
+) -> AsyncIterator[Harness]:
+    readers = Readers()
+    garbage = Garbage(state, store, readers)
+    catalog = Catalog(state, store, garbage, readers, inline_max=inline_max)
+    harness = Harness(catalog, garbage, state, store, base, nodes)
+    garbage.start()
     try:
-        await harness.objects.create_bucket("bucket", "000000000001", "us-east-1")
+        await harness.catalog.create_bucket("bucket", "000000000001", "us-east-1")
         yield harness
     finally:
-        await harness.objects.close()
+        await harness.catalog.close()
+        await harness.garbage.close()
         await harness.store.close()
         await harness.state.close()
 
