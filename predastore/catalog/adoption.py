@@ -1,14 +1,16 @@
 """Files that lie in a bucket's own directory already become its objects.
 
 So a directory of plain files, of the original's or anybody's, is served once `pathname` names it.
-Each file that no record speaks of is read once, for its ETag and the CRCs of its blocks, and gets a
-record; the file stays where it is. A key that is written meanwhile keeps what was written. What can
+Each file whose key has no object is read once, for its ETag and the CRCs of its blocks, and is put
+as one; the file stays where it is. A key that is written meanwhile keeps what was written. What can
 not be a plain object is passed over: links and devices, names that are not UTF-8, files that can
-not be read or change while they are.
+not be read or change while they are. A bucket that has versions takes no files: theirs lie
+elsewhere, and what lies at the path of a key may be an old version of it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import mimetypes
@@ -18,25 +20,32 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
 
+import msgspec
+
 from predastore._fast.crc import crc32c
-from predastore.base.errors import PreconditionFailed
+from predastore.base.errors import TooLarge
 from predastore.base.limits import (
     ADOPTED_AT_ONCE,
     ADOPTED_READ_BYTES,
+    BACKEND_CONDITION_TRIES_MAX,
     FILE_BLOCK_BYTES,
     S3_KEY_BYTES_MAX,
 )
-from predastore.catalog.commit_ops import object_ops
-from predastore.s3db.commands import Absent, Check, Equals, batch
+from predastore.catalog import keys, refusals
+from predastore.catalog.keys import BUCKETS, VERSIONS
+from predastore.catalog.procedures.arguments import Condition, Content, Held, PutObject, Reason
+from predastore.catalog.rows import BucketRow, Detail, Kind, Summary
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
+from predastore.storage import extents
+from predastore.storage.extents import FileExtent
 from predastore.storage.file_io import CRC_BYTES
 from predastore.storage.filesystem import FilesystemStore
+from predastore.storage.formats import decode, pack
 from predastore.storage.plain_names import OWN_DIRECTORY
-from predastore.storage.records import BUCKETS, OBJECTS, FileExtent, ObjectRecord
 from predastore.storage.room import OBSTACLE
 
 _TYPE: Final = "binary/octet-stream"
+_NEW: Final = Condition(if_none_match="*")
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +55,18 @@ class Adopted(NamedTuple):
 
     taken: int
     passed_over: int
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A file that was read, and what is to be known of it as an object."""
+
+    extent: FileExtent
+    summary: Summary
+
+    @property
+    def key(self) -> str:
+        return self.extent.path.partition("/")[2]
 
 
 @dataclass
@@ -81,7 +102,7 @@ class _Scan:
 
 
 class Adoption:
-    """Of files that lie in `store`; `state`: where its records are."""
+    """Of files that lie in `store`; `state`: where the rows are."""
 
     def __init__(self, store: FilesystemStore, state: GlobalState) -> None:
         self._files = store.files
@@ -89,30 +110,36 @@ class Adoption:
         self._state = state
         self._naming = store.naming
         self._in_thread = store.in_thread
+        self._grace_ms = int(store.grace_s * 1000)
 
     async def adopt(self, bucket: str, owner: str) -> Adopted:
         """Makes objects of the files that lie in the bucket's own directory, if it has one, and are
-        none yet, as long as the bucket that is there stays there."""
+        none yet, as long as the bucket that is there stays there, and has no versions."""
         if bucket not in self._naming.roots:
             return Adopted(0, 0)
         taken = passed_over = 0
-        place = (BUCKETS, records.bucket_key(bucket))
-        stored = await self._state.get(*place)
-        if stored is None:
+        there = await self._bucket(bucket)
+        if there is None:
             return Adopted(0, 0)
-        there = Equals(*place, stored)
         paths = self._files.walk(bucket, OWN_DIRECTORY)
         while some := await self._in_thread(_some, paths):
             good = [path for path in some if self._can_be_plain(path)]
-            new = await self._unknown(good)
+            new = await self._unknown(there, good)
             disk = await self._in_thread(self._files.disk_of, OWN_DIRECTORY)
             if new and self._room.left_bytes(disk) < 1:
                 self._say(new[0], f"{OBSTACLE}; the next start with room goes on with it")
                 return Adopted(taken, passed_over + len(new))
-            made = [record for path in new if (record := await self._record(path, owner))]
-            passed_over += len(some) - len(good) + len(new) - len(made)
-            taken += await self._commit(bucket, made, there)
+            read = [each for path in new if (each := await self._read(path, owner))]
+            put = await self._put(there, read)
+            taken += put.taken
+            passed_over += len(some) - len(good) + len(new) - len(read) + put.passed_over
         return Adopted(taken, passed_over)
+
+    async def _bucket(self, name: str) -> BucketRow | None:
+        """The row of a bucket that takes files."""
+        stored = await self._state.get(BUCKETS, keys.bucket(name))
+        row = None if stored is None else decode(BucketRow, stored)
+        return None if row is None or row.versioning else row
 
     def _can_be_plain(self, path: str) -> bool:
         bucket, _, key = path.partition("/")
@@ -122,15 +149,16 @@ class Adoption:
             return False
         return is_short and self._naming.plain_path(bucket, key) == path
 
-    async def _unknown(self, paths: Sequence[str]) -> list[str]:
-        """Those that no record speaks of."""
+    async def _unknown(self, bucket: BucketRow, paths: Sequence[str]) -> list[str]:
+        """Those whose keys have no object."""
         if not paths:
             return []
-        found = await self._state.read([(OBJECTS, _hash_of(path)) for path in paths])
+        objects = (keys.version(bucket.id, path.partition("/")[2], 0) for path in paths)
+        found = await self._state.read([(VERSIONS, each) for each in objects])
         return [path for path, stored in zip(paths, found, strict=True) if stored is None]
 
-    async def _record(self, path: str, owner: str) -> ObjectRecord | None:
-        """The record of the object that the file becomes; None where it can not."""
+    async def _read(self, path: str, owner: str) -> _Read | None:
+        """A file that can become an object; None: it can not."""
         try:
             scan = await self._in_thread(self._begin, path, undo=_close)
             try:
@@ -145,60 +173,71 @@ class Adoption:
         if not is_whole:
             self._say(path, "it changed while it was read")
             return None
-        return _record(path, owner, scan)
+        return _read(path, owner, scan)
 
     def _begin(self, path: str) -> _Scan:
         descriptor = self._files.open(path)
         return _Scan(descriptor, os.fstat(descriptor))
 
-    async def _commit(self, bucket: str, made: Sequence[ObjectRecord], there: Check) -> int:
-        """How many of these became objects: all at once, or one by one where a key of them was
-        written meanwhile; none where `there` does not hold."""
-        if not made:
-            return 0
-        absent = [Absent(OBJECTS, _hash_of(f"{bucket}/{record.key}")) for record in made]
-        ops = [op for record in made for op in object_ops(record)]
+    async def _put(self, bucket: BucketRow, read: Sequence[_Read]) -> Adopted:
+        """Makes objects of these, but where the key was written meanwhile; of none where the bucket
+        was deleted, or has versions now."""
+        taken, passed_over, left = 0, 0, [*read]
+        for _ in range(BACKEND_CONDITION_TRIES_MAX):
+            calls = (self._put_one(bucket, each) for each in left)  # their commits share a sync
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            taken += outcomes.count(Reason.DONE)
+            passed_over += outcomes.count(Reason.TOO_LARGE)
+            left = [
+                each
+                for each, outcome in zip(left, outcomes, strict=True)
+                if outcome is Reason.BUCKET_CHANGED
+            ]
+            now = await self._bucket(bucket.name) if left else None
+            if now is None or now.id != bucket.id:
+                break
+            bucket = now
+        return Adopted(taken, passed_over)
+
+    async def _put_one(self, bucket: BucketRow, read: _Read) -> Reason:
+        layout = keys.layout(bucket.name, read.key, read.extent.write_id)
+        detail = Detail(mimetypes.guess_type(read.key)[0] or _TYPE)
+        arguments = PutObject(
+            held=Held(bucket.name, bucket.id, bucket.generation),
+            key=read.key,
+            random=os.urandom(keys.RANDOM_BYTES),
+            content=Content(Kind.PLACED, layout, extents=(read.extent,)),
+            summary=read.summary,
+            detail=msgspec.Raw(pack(detail)),
+            now_ms=extents.now_ms(),
+            grace_ms=self._grace_ms,
+            condition=_NEW,
+        )
         try:
-            await self._state.commit(batch(*ops, checks=(there, *absent)))
-        except PreconditionFailed as failed:
-            if failed.check == 0 or len(made) == 1:
-                return 0
-            return sum([await self._commit(bucket, [record], there) for record in made])
-        return len(made)
+            applied = await self._state.call("object.put", arguments.encode())
+        except TooLarge as error:
+            self._say(read.extent.path, str(error))
+            return Reason.TOO_LARGE
+        return refusals.reason_of(applied.answer)
 
     @staticmethod
     def _say(path: str, why: str) -> None:
         _log.warning("a file became no object", extra={"path": path, "error": why})
 
 
-def _record(path: str, owner: str, scan: _Scan) -> ObjectRecord:
-    bucket, _, key = path.partition("/")
-    write_id = extents.new_id()
+def _read(path: str, owner: str, scan: _Scan) -> _Read:
+    size, write_id = scan.position, extents.new_id()
     inode = scan.before.st_ino
-    return ObjectRecord(
-        bucket=bucket,
-        key=key,
-        write_id=write_id,
-        extents=(
-            FileExtent(path, write_id, scan.position, FILE_BLOCK_BYTES, bytes(scan.crcs), inode),
-        ),
-        size=scan.position,
-        etag=scan.md5.hexdigest(),
-        modified_ms=scan.before.st_mtime_ns // 1_000_000,
-        owner=owner,
-        content_type=mimetypes.guess_type(key)[0] or _TYPE,
-        headers={},
-        user={},
-    )
+    extent = FileExtent(path, write_id, size, FILE_BLOCK_BYTES, bytes(scan.crcs), inode)
+    modified_ms = scan.before.st_mtime_ns // 1_000_000
+    return _Read(extent, Summary(size, scan.md5.hexdigest(), modified_ms, owner))
 
 
 def _some(paths: Iterator[str]) -> list[str]:
     return list(islice(paths, ADOPTED_AT_ONCE))
-
-
-def _hash_of(path: str) -> bytes:
-    bucket, _, key = path.partition("/")
-    return records.object_hash(bucket, key)
 
 
 def _close(scan: _Scan) -> None:

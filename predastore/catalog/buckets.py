@@ -60,12 +60,19 @@ class Buckets(Core):
         """NoSuchBucket, what the permit's judge raises; BucketNotEmpty: it has objects, versions or
         delete markers. Uploads in progress go with it: nobody finds them from now on."""
         held = await self._permit(name, permit)
+        deleted = b""
 
         def arguments(now: Permit) -> DeleteBucket:
+            nonlocal deleted
+            deleted = now.row.id
             return DeleteBucket(now.held, extents.now_ms())
 
+        async def work() -> None:
+            await self._call("bucket.delete", held, arguments, Nothing)
+            await self._collector.retire((deleted,))
+
         try:
-            await self._to_the_end(self._call("bucket.delete", held, arguments, Nothing))
+            await self._to_the_end(work())
         finally:
             self._permits.forget(name)
 

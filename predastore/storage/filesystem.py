@@ -1,7 +1,8 @@
 """FilesystemStore: objects as plain files under <base_path>/<bucket>/.
 
-    <base_path>/<bucket>/<key>                 an object, where its key can be a path
-    <base_path>/.predastore/objects/<id>       one whose key can not (plain_names)
+    <base_path>/<bucket>/<key>                 an object, where its key can be a path (plain_names)
+                                               and it was put before its bucket had versions
+    <base_path>/.predastore/objects/<id>       any other version of an object
     <base_path>/.predastore/parts/<id>         a part of a multipart upload. Completing copies no
                                                bytes: the object goes on referring to its parts
     <base_path>/.predastore/tmp/<id>-...       bytes before their commit, or just after it
@@ -10,12 +11,12 @@
 A bucket may have a directory of its own (`pathnames`): it stands for <base_path>/<bucket>, and has
 a .predastore of its own, with tmp, parts and objects.
 
-Bytes go to tmp and are synced; the commit; then the file is moved to its path. The record has a
+Bytes go to tmp and are synced; the commit; then the file is moved to its path. The extent has a
 CRC for each block, and every block is checked when it is read. In between, and after a crash in
-between, the record refers to bytes that are still in tmp: this process knows of them, and the
-next one puts them where they belong before it serves anything. What is in tmp without a record
-is removed. A plain path is given to the version that the state names at that moment, under a
-lock, so that two writers of one key can not leave the older bytes.
+between, rows refer to bytes that are still in tmp: this process knows of them, and the next one
+puts them where they belong before it serves anything. What is in tmp and no row refers to is
+removed. A plain path is given to the version that has it at that moment, under a lock, so that two
+writers of one key can not leave the older bytes.
 
 This process is the only one on its base path. Symbolic links are never followed (beneath).
 """
@@ -44,22 +45,34 @@ from predastore.s3db.global_state import GlobalState
 from predastore.storage.beneath import Beneath
 from predastore.storage.body import expect_end, fill, first_bytes
 from predastore.storage.buffers import Budget, Pool
+from predastore.storage.extents import Extent, FileExtent
 from predastore.storage.file_io import FileWriter, disk_errors
 from predastore.storage.file_reader import FileReader
-from predastore.storage.interface import Buffer, Damaged, DigestSink, Opened, Place, Source, Written
+from predastore.storage.interface import (
+    Buffer,
+    Damaged,
+    DigestSink,
+    Opened,
+    Place,
+    Placements,
+    Source,
+    Written,
+)
 from predastore.storage.pathnames import names_below, settled
 from predastore.storage.plain_names import OBJECTS, OWN_DIRECTORY, PARTS, TMP, Naming
 from predastore.storage.publication import Publication
-from predastore.storage.records import Extent, FileExtent
 from predastore.storage.room import OBSTACLE, Room
 from predastore.storage.shared_sync import SharedSync
 
 
 class FilesystemStore:
-    """Made by `open`; `state` is the one that the records are in. `files`, `naming`, `room` and
-    `in_thread`: of what lies here, also for who makes objects of files (catalog/adoption.py)."""
+    """Made by `open`; `state` is where the rows are, on the same disk, and `placements` what they
+    say. `files`, `naming`, `room` and `in_thread`: of what lies here, also for who makes objects of
+    files (catalog/adoption.py)."""
 
-    def __init__(self, files: Beneath, state: GlobalState, naming: Naming) -> None:
+    def __init__(
+        self, files: Beneath, state: GlobalState, placements: Placements, naming: Naming
+    ) -> None:
         self.files = files
         self._threads = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="files")
         self.in_thread = partial(in_thread, self._threads)
@@ -72,28 +85,37 @@ class FilesystemStore:
             for tmp in naming.all_of(TMP)
         }
         self.naming = naming
-        self.publication = Publication(files, state, self.in_thread, naming)
+        self.publication = Publication(files, placements, self.in_thread, naming)
         self._reader = FileReader(
             files, self.publication, self.in_thread, self._read_budget, self._pool
         )
 
     @classmethod
     async def open(
-        cls, base_path: Path, state: GlobalState, pathnames: Mapping[str, Path] | None = None
+        cls,
+        base_path: Path,
+        state: GlobalState,
+        placements: Placements,
+        pathnames: Mapping[str, Path] | None = None,
     ) -> FilesystemStore:
         """Makes the directories, and finishes what a crash left half done. `pathnames`: of buckets
         whose files lie elsewhere; StartupError where they do not."""
-        roots = await settled(base_path, pathnames or {}, state)
+        roots = await settled(base_path, pathnames or {}, placements)
         files, naming = await asyncio.get_running_loop().run_in_executor(
             None, _prepare, base_path, roots
         )
-        store = cls(files, state, naming)
+        store = cls(files, state, placements, naming)
         try:
             await store.publication.recover()
         except BaseException:
             await store.close()
             raise
         return store
+
+    @property
+    def shares(self) -> bool:
+        """A file has one path, and goes with the one version that names it."""
+        return False
 
     @property
     def grace_s(self) -> float:
@@ -135,7 +157,7 @@ class FilesystemStore:
         return Written(FileExtent(chosen, write_id, size, FILE_BLOCK_BYTES, crcs, inode))
 
     async def _create(self, path: str, write_id: bytes, size: int) -> int:
-        """The descriptor of a new file, where so many bytes have room, and their record has."""
+        """The descriptor of a new file, where so many bytes have room, and their rows have."""
 
         def create() -> int:
             self.room.check(self.files.disk_of(OWN_DIRECTORY), 0)

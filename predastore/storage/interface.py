@@ -55,6 +55,27 @@ class Written:
     began_ms: int = 0
 
 
+class Placements(Protocol):
+    """What the rows above say of bytes, as of now: for a store that has to know whose a file is."""
+
+    async def placed(self, layout: bytes) -> Sequence[Extent]:
+        """The extents of a layout that a version names; none of any other."""
+        ...
+
+    async def part(self, key: bytes) -> Extent | None:
+        """The extent of a part that has a row under this key (`Place.part`)."""
+        ...
+
+    async def plain(self, bucket: str, key: str) -> Sequence[Extent]:
+        """The extents of the one version of a key that may have the plain path: the one that was
+        put before the bucket of this name had versions."""
+        ...
+
+    async def has_anything(self, bucket: str) -> bool:
+        """Whether a bucket of this name has versions, or uploads in progress."""
+        ...
+
+
 # Told of each shard (extent, index) that a read found missing or bad on its node.
 Damaged = Callable[[ShardExtent, int], None]
 

@@ -5,7 +5,7 @@ What was in force is kept, so that a change of the configuration loses sight of 
     <base_path>/.predastore/pathnames.json      {"format": 1, "buckets": {bucket: absolute path}}
 
 A bucket whose row, or pathname, went goes on lying where it lies. One that is to lie elsewhere has
-to be moved there first: a directory that holds what the records speak of has a .predastore in it,
+to be moved there first: a directory that holds what rows speak of has a .predastore in it,
 and a start is refused where there is none (it was not moved, or its disk is not mounted).
 """
 
@@ -21,10 +21,8 @@ from typing import Final
 
 from predastore.base import fs
 from predastore.base.errors import OtherVersion, StartupError
-from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
+from predastore.storage.interface import Placements
 from predastore.storage.plain_names import OWN_DIRECTORY, TAKEN
-from predastore.storage.records import BUCKETS, OBJECTS, UPLOADS, BucketRecord
 
 FILE: Final = "pathnames.json"
 _FORMAT: Final = 1
@@ -33,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 async def settled(
-    base_path: Path, wanted: Mapping[str, Path], state: GlobalState
+    base_path: Path, wanted: Mapping[str, Path], placements: Placements
 ) -> dict[str, Path]:
     """The directories in force; StartupError where what is there does not lie in them."""
     file = base_path / OWN_DIRECTORY / FILE
@@ -42,7 +40,7 @@ async def settled(
     if not found:
         return {}
     names = names_below(base_path, found)
-    in_use = [name for name in {*found, *names} if await _has_something(name, state)]
+    in_use = [name for name in {*found, *names} if await placements.has_anything(name)]
     await asyncio.to_thread(_check, base_path, before, found, in_use)
     for bucket in found.keys() - wanted.keys():
         extra = {"bucket": bucket, "path": str(found[bucket])}
@@ -75,20 +73,10 @@ def _merged(
     }
 
 
-async def _has_something(bucket: str, state: GlobalState) -> bool:
-    if await state.list_keys(OBJECTS, records.arn_prefix(bucket), 1):
-        return True
-    stored = await state.get(BUCKETS, records.bucket_key(bucket))
-    if stored is None:
-        return False
-    record = records.decode(BucketRecord, stored)
-    return bool(await state.list_keys(UPLOADS, records.uploads_prefix(bucket, record.id), 1))
-
-
 def _check(
     base_path: Path, before: Mapping[str, Path], found: Mapping[str, Path], in_use: list[str]
 ) -> None:
-    """What the records speak of lies there, and nothing else of ours."""
+    """What rows speak of lies there, and nothing else of ours."""
     _check_apart(_real(base_path), found, in_use)
     for bucket, path in found.items():
         if bucket not in in_use:

@@ -1,14 +1,15 @@
 """Where a file is on its way from tmp to its path, and off it again.
 
-A file in tmp is named for the record that will refer to it, so that after a crash it is known
-which record to look at:
+A file in tmp is named for the rows that will refer to it, so that after a crash it is known which
+ones to look at:
 
-    <write id>-o-<object hash>                              an object
-    <write id>-p-<upload id>-<part number>-<object hash>    a part, or by now part of the object
+    <write id>-o-<layout>                       of a version
+    <write id>-p-<layout>-<key of the part>     of a part, or by now of the version made of it
 
-(ids and hashes in hex). Whether a plain path belongs to a version is decided by the state, under
-the path's lock: only the version that the object's record names is moved there, and only what no
-record names is removed from there.
+(all in hex). Only a version that was put before its bucket had versions has a plain path, so a key
+has one at most. Whose the path is, is asked for under the path's lock: a file is moved there only
+while its layout is one that a version names, and removed from there only where the version that may
+have the path has another file.
 """
 
 from __future__ import annotations
@@ -16,24 +17,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from predastore.base.errors import PredastoreError, is_exhausted
 from predastore.base.limits import EXHAUSTED_PAUSE_S, EXHAUSTED_PUBLISH_S, FILE_LOCKS
-from predastore.s3db.global_state import GlobalState
-from predastore.storage import plain_names, records
+from predastore.storage import plain_names
 from predastore.storage.beneath import Beneath
+from predastore.storage.extents import HASH_BYTES, Extent, FileExtent
 from predastore.storage.file_io import looks_like
-from predastore.storage.interface import Place
+from predastore.storage.interface import Place, Placements
 from predastore.storage.plain_names import Naming, Reservations, is_plain
-from predastore.storage.records import (
-    OBJECTS,
-    PARTS,
-    Extent,
-    FileExtent,
-    ObjectRecord,
-    PartRecord,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +38,10 @@ class Publication:
     """`in_thread` runs a blocking function."""
 
     def __init__(
-        self, files: Beneath, state: GlobalState, in_thread: InThread, naming: Naming
+        self, files: Beneath, placements: Placements, in_thread: InThread, naming: Naming
     ) -> None:
         self._files = files
-        self._state = state
+        self._placements = placements
         self._in_thread = in_thread
         self._naming = naming
         self._reservations = Reservations()
@@ -60,7 +54,7 @@ class Publication:
     def begin(self, place: Place, write_id: bytes) -> str:
         """The path in tmp for a write."""
         tmp = self._naming.own(place.bucket, plain_names.TMP)
-        path = f"{tmp}/{_tmp_name(place, write_id)}"
+        path = f"{tmp}/{_Tmp(write_id, place.layout, place.part).name}"
         self._in_tmp[write_id] = path
         return path
 
@@ -70,9 +64,9 @@ class Publication:
 
     async def choose(self, place: Place, write_id: bytes) -> str:
         """The path that the file is to have; a plain one is reserved until it is published."""
-        if place.upload_id:
+        if place.part:
             return f"{self._naming.own(place.bucket, plain_names.PARTS)}/{write_id.hex()}"
-        path = self._naming.plain_path(place.bucket, place.key)
+        path = self._naming.plain_path(place.bucket, place.key) if place.is_plain else None
         if path is not None and self._reserve(write_id, path):
             if await self._in_thread(self._files.is_free, path):
                 return path
@@ -91,7 +85,7 @@ class Publication:
             if source is None:
                 return
             try:
-                if not await self._is_current(extent):
+                if not await self._is_current(extent, source):
                     return
                 await self._patiently(self._files.move, source, extent.path)
             except (OSError, PredastoreError) as error:
@@ -166,43 +160,35 @@ class Publication:
         await self.publish(extent)
 
     async def _committed(self, name: str) -> FileExtent | None:
-        """The extent of the record that refers to a file in tmp."""
-        write_id, _, rest = name.partition("-")
-        hash_ = rest.rpartition("-")[2]
+        """The extent of the row that refers to a file in tmp."""
         try:
-            wanted = bytes.fromhex(write_id)
-            found = await self._extents(bytes.fromhex(hash_))
-            if rest.startswith("p-"):
-                _, upload_id, number, _ = rest.split("-")
-                found += await self._part_extents(upload_id, int(number))
+            tmp = _Tmp.parsed(name)
         except ValueError:
             return None
+        found: list[Extent | None] = [*await self._placements.placed(tmp.layout)]
+        if tmp.part:
+            found.append(await self._placements.part(tmp.part))
         for extent in found:
-            if isinstance(extent, FileExtent) and extent.write_id == wanted:
+            if isinstance(extent, FileExtent) and extent.write_id == tmp.write_id:
                 return extent
         return None
 
-    # --- what the state says --------------------------------------------------------------
+    # --- whose a plain path is --------------------------------------------------------------
 
-    async def _is_current(self, extent: FileExtent) -> bool:
+    async def _is_current(self, extent: FileExtent, source: str) -> bool:
+        """Whether the file, which is in tmp, may be moved to its path."""
         if not is_plain(extent.path):
             return True
-        extents = await self._extents(_hash_of(extent.path))
+        layout = _Tmp.parsed(source.rpartition("/")[2]).layout
+        extents = await self._placements.placed(layout)
         return any(each.write_id == extent.write_id for each in extents)
 
     async def _is_taken(self, path: str) -> bool:
-        """Whether the file at a plain path is that of the version that the record names."""
-        extents = await self._extents(_hash_of(path))
+        """Whether the file at a plain path is that of the version which may have the path."""
+        bucket, _, key = path.partition("/")
+        extents = await self._placements.plain(bucket, key)
         files = (each for each in extents if isinstance(each, FileExtent))
         return any(each.path == path and each.write_id not in self._in_tmp for each in files)
-
-    async def _extents(self, hash_: bytes) -> list[Extent]:
-        stored = await self._state.get(OBJECTS, hash_)
-        return [] if stored is None else [*records.decode(ObjectRecord, stored).extents]
-
-    async def _part_extents(self, upload_id: str, number: int) -> list[Extent]:
-        stored = await self._state.get(PARTS, records.part_key(upload_id, number))
-        return [] if stored is None else [records.decode(PartRecord, stored).extent]
 
     def _lock(self, path: str) -> asyncio.Lock:
         return self._locks[hash(path) % len(self._locks)]
@@ -219,14 +205,25 @@ class Publication:
             self._reservations.release(path)
 
 
-def _hash_of(path: str) -> bytes:
-    """The object hash of the key that a plain path is of."""
-    bucket, _, key = path.partition("/")
-    return records.object_hash(bucket, key)
+@dataclass(frozen=True)
+class _Tmp:
+    """What the name of a file in tmp says. `part`: as in a Place."""
 
+    write_id: bytes
+    layout: bytes
+    part: bytes = b""
 
-def _tmp_name(place: Place, write_id: bytes) -> str:
-    hash_ = records.object_hash(place.bucket, place.key).hex()
-    if place.upload_id:
-        return f"{write_id.hex()}-p-{place.upload_id}-{place.number}-{hash_}"
-    return f"{write_id.hex()}-o-{hash_}"
+    @property
+    def name(self) -> str:
+        if self.part:
+            return f"{self.write_id.hex()}-p-{self.layout.hex()}-{self.part.hex()}"
+        return f"{self.write_id.hex()}-o-{self.layout.hex()}"
+
+    @classmethod
+    def parsed(cls, name: str) -> _Tmp:
+        """ValueError for a name that is none."""
+        write_id, _, layout, *rest = name.split("-")
+        tmp = cls(bytes.fromhex(write_id), bytes.fromhex(layout), bytes.fromhex("-".join(rest)))
+        if tmp.name != name or len(tmp.layout) != HASH_BYTES:
+            raise ValueError(f"no file of ours has this name: {name!r}")
+        return tmp

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from predastore.base.errors import ObjectUnreadable
-from predastore.storage import file_reader, plain_names, records
+from predastore.catalog import keys
+from predastore.catalog.procedures.arguments import CompletedPart
+from predastore.storage import file_reader, plain_names
 from predastore.storage.beneath import Beneath
+from predastore.storage.extents import FileExtent
 from predastore.storage.file_io import FileWriter
-from predastore.storage.interface import CompletedPart
 from predastore.storage.plain_names import plain_path
-from predastore.storage.records import FileExtent
 from support.backends import (
-    OWNER,
     BytesSource,
     Harness,
     SlowPublication,
@@ -83,10 +83,18 @@ class Crash(BaseException):
     """The process ends here."""
 
 
-def path_of(record: records.ObjectRecord) -> str:
-    (extent,) = record.extents
+async def path_of(at: Harness, key: str) -> str:
+    version = await at.found(key)
+    assert version.placement is not None
+    (extent,) = version.placement.extents
     assert isinstance(extent, FileExtent)
     return extent.path
+
+
+async def put_at(at: Harness, key: str, data: bytes) -> str:
+    """Puts an object, and the path that it has."""
+    await at.put(key, data)
+    return await path_of(at, key)
 
 
 def files_below(base: Path) -> set[str]:
@@ -144,13 +152,13 @@ def test_a_file_is_closed_when_nobody_reads_it_any_more(
 ) -> None:
     async def main() -> None:
         async with filesystem(tmp_path) as at:
-            record = await at.put("k", some_bytes(3 * MIB))
+            await at.put("k", some_bytes(3 * MIB))
             await at.get("k")
+            placement = (await at.found("k")).placement
+            assert placement is not None
             before = descriptors()
             gate = Gate(monkeypatch, file_reader, "read_block", after=False, which=1)
-            stream = at.store.read(
-                record.extents[0], 0, record.size, ignored, ignored, certain=True
-            )
+            stream = at.store.read(placement.extents[0], 0, 3 * MIB, ignored, ignored, certain=True)
             await anext(stream)
             closing = asyncio.ensure_future(stream.aclose())
             await gate.leave(closing)
@@ -190,7 +198,7 @@ def test_an_object_is_a_plain_file(tmp_path: Path) -> None:
             assert (tmp_path / "bucket" / "photos" / "2026" / "a b.jpg").read_bytes() == data
             await at.put("empty", b"")
             assert (tmp_path / "bucket" / "empty").read_bytes() == b""
-            await at.objects.delete("bucket", "photos/2026/a b.jpg")
+            await at.catalog.delete("bucket", "photos/2026/a b.jpg")
             assert files_below(tmp_path) == {"bucket/empty"}
             assert not (tmp_path / "bucket" / "photos").exists(), "empty directories go"
 
@@ -225,10 +233,10 @@ def test_a_bucket_named_like_something_of_ours_has_no_plain_files(tmp_path: Path
         (tmp_path / "tls").mkdir()
         (tmp_path / "tls" / "key.pem").write_bytes(b"private")
         async with filesystem(tmp_path) as at:
-            await at.objects.create_bucket("tls", "me", "eu")
+            await at.catalog.create_bucket("tls", "me", "eu")
             await at.put("key.pem", b"mine", bucket="tls")
             assert await at.get("key.pem", bucket="tls") == b"mine"
-            await at.objects.delete("tls", "key.pem")
+            await at.catalog.delete("tls", "key.pem")
             assert (tmp_path / "tls" / "key.pem").read_bytes() == b"private"
 
     run(main())
@@ -244,16 +252,16 @@ def test_a_deep_key_makes_no_directories_and_one_that_did_is_found(
             before.setattr(plain_names, "FILE_SEGMENTS_MAX", 1000)
             async with filesystem(tmp_path) as at:
                 for name in (old, f"{old}2"):
-                    assert path_of(await at.put(name, b"old")) == f"bucket/{name}"
+                    assert await put_at(at, name, b"old") == f"bucket/{name}"
         async with filesystem(tmp_path) as at:
             assert await at.get(old) == b"old"
-            assert path_of(await at.put(key, b"1")).startswith(".predastore/objects/")
+            assert (await put_at(at, key, b"1")).startswith(".predastore/objects/")
             assert await at.get(key) == b"1"
-            assert path_of(await at.put(old, b"2")).startswith(".predastore/objects/")
+            assert (await put_at(at, old, b"2")).startswith(".predastore/objects/")
             assert await at.get(old) == b"2"
             assert not (tmp_path / "bucket" / old).exists()
             for name in (old, f"{old}2", key):
-                await at.objects.delete("bucket", name)
+                await at.catalog.delete("bucket", name)
             assert files_below(tmp_path) == set()
             assert not (tmp_path / "bucket" / "old").exists()
 
@@ -266,12 +274,12 @@ def test_of_two_keys_that_can_not_both_be_files_the_first_is(
 ) -> None:
     async def main() -> None:
         async with filesystem(tmp_path) as at:
-            assert path_of(await at.put(first, b"1")) == f"bucket/{first}"
-            assert path_of(await at.put(second, b"2")).startswith(".predastore/objects/")
+            assert await put_at(at, first, b"1") == f"bucket/{first}"
+            assert (await put_at(at, second, b"2")).startswith(".predastore/objects/")
             assert (await at.get(first), await at.get(second)) == (b"1", b"2")
-            await at.objects.delete("bucket", first)
+            await at.catalog.delete("bucket", first)
             assert await at.get(second) == b"2"
-            assert path_of(await at.put(second, b"3")) == f"bucket/{second}"
+            assert await put_at(at, second, b"3") == f"bucket/{second}"
             assert files_below(tmp_path) == {f"bucket/{second}"}
 
     run(main())
@@ -284,7 +292,7 @@ def test_of_two_such_keys_written_at_once_both_are_kept(tmp_path: Path) -> None:
             await asyncio.gather(*(at.put(key, key.encode()) for key in keys))
             for key in keys:
                 assert await at.get(key) == key.encode()
-            await asyncio.gather(*(at.objects.delete("bucket", key) for key in keys))
+            await asyncio.gather(*(at.catalog.delete("bucket", key) for key in keys))
             assert files_below(tmp_path) == set()
 
     run(main())
@@ -296,9 +304,8 @@ def test_a_version_that_is_published_late_does_not_take_the_path(tmp_path: Path)
             slow = SlowPublication(at)
             first = asyncio.ensure_future(at.put("k", b"first"))
             await slow.reached.wait()
-            _, record = await at.objects.lookup("bucket", "k")
-            assert record is not None
-            reader = await at.objects.open_read(record, 0, 5)  # it is committed, and still in tmp
+            version = await at.found("k")
+            reader = await at.catalog.open_read(version, 0, 5)  # it is committed, and still in tmp
             await at.put("k", b"newer")
             slow.proceed.set()
             await first
@@ -310,7 +317,7 @@ def test_a_version_that_is_published_late_does_not_take_the_path(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "a/b"), ("a/b", "a")])
-def test_a_path_is_taken_from_the_moment_that_its_record_names_it(
+def test_a_path_is_taken_from_the_moment_that_a_version_names_it(
     tmp_path: Path, first: str, second: str
 ) -> None:
     async def main() -> None:
@@ -318,9 +325,10 @@ def test_a_path_is_taken_from_the_moment_that_its_record_names_it(
             slow = SlowPublication(at)
             early = asyncio.ensure_future(at.put(first, b"1"))
             await slow.reached.wait()
-            assert path_of(await at.put(second, b"2")).startswith(".predastore/objects/")
+            assert (await put_at(at, second, b"2")).startswith(".predastore/objects/")
             slow.proceed.set()
-            assert path_of(await early) == f"bucket/{first}"
+            await early
+            assert await path_of(at, first) == f"bucket/{first}"
             assert (await at.get(first), await at.get(second)) == (b"1", b"2")
             assert (tmp_path / "bucket" / first).read_bytes() == b"1"
 
@@ -338,17 +346,17 @@ def test_symbolic_links_are_never_followed(tmp_path: Path) -> None:
             (base / "bucket" / "link").symlink_to(outside)
             (base / "bucket" / "file").symlink_to(outside / "secret")
             for key in ("link/secret", "link/new", "file"):
-                record = await at.put(key, b"mine")
-                assert path_of(record).startswith(".predastore/objects/")
+                assert (await put_at(at, key, b"mine")).startswith(".predastore/objects/")
                 assert await at.get(key) == b"mine"
             # a link that is put in the place of a stored object's directory, or file
-            record = await at.put("dir/secret", b"stored")
+            await at.put("dir/secret", b"stored")
+            version = await at.found("dir/secret")
             (base / "bucket" / "dir" / "secret").unlink()
             (base / "bucket" / "dir").rmdir()
             (base / "bucket" / "dir").symlink_to(outside)
             with pytest.raises(ObjectUnreadable):
-                await at.objects.open_read(record, 0, 6)
-            await at.objects.delete("bucket", "dir/secret")
+                await at.catalog.open_read(version, 0, 6)
+            await at.catalog.delete("bucket", "dir/secret")
             assert (outside / "secret").read_bytes() == b"secret"
             assert [*outside.iterdir()] == [outside / "secret"]
 
@@ -377,8 +385,8 @@ def test_a_file_that_was_tampered_with_is_never_served(tmp_path: Path, change: s
             got: list[bytes] = []
 
             async def read() -> None:
-                _, record = await at.objects.lookup("bucket", "k")
-                async for buffer in await at.objects.open_read(record, 0, len(data)):
+                version = await at.found("k")
+                async for buffer in await at.catalog.open_read(version, 0, len(data)):
                     got.append(bytes(buffer))
 
             with pytest.raises(ObjectUnreadable):
@@ -397,7 +405,7 @@ def test_a_base_path_restored_from_a_copy_serves_its_objects(tmp_path: Path) -> 
         (tmp_path / "copy").rename(path)
         async with filesystem(tmp_path) as at:
             assert await at.get("k") == b"data"
-            await at.objects.delete("bucket", "k")
+            await at.catalog.delete("bucket", "k")
             assert files_below(tmp_path) == set()
 
     run(main())
@@ -409,7 +417,7 @@ def test_deleting_leaves_a_foreign_file_in_its_place(tmp_path: Path) -> None:
             await at.put("k", b"data")
             (tmp_path / "bucket" / "k").unlink()
             (tmp_path / "bucket" / "k").write_bytes(b"not ours")
-            await at.objects.delete("bucket", "k")
+            await at.catalog.delete("bucket", "k")
             assert (tmp_path / "bucket" / "k").read_bytes() == b"not ours"
 
     run(main())
@@ -421,6 +429,7 @@ def test_deleting_leaves_a_foreign_file_in_its_place(tmp_path: Path) -> None:
 async def crash_at(base: Path, where: str, work: Callable[[Harness], Any]) -> None:
     """Runs `work` up to a point where the process dies: the store's threads do nothing more."""
     async with filesystem(base) as at:
+        await at.garbage.close()
         publication = at.store.publication
         files = at.store.files
 
@@ -431,7 +440,7 @@ async def crash_at(base: Path, where: str, work: Callable[[Harness], Any]) -> No
             raise Crash
 
         if where == "before the commit":
-            at.state.commit = dies_async
+            at.state.call = dies_async
         elif where == "before the move":
             publication.publish = dies_async
         elif where == "after the move":
@@ -443,12 +452,12 @@ async def crash_at(base: Path, where: str, work: Callable[[Harness], Any]) -> No
 
             files.move = moves_and_dies
         elif where == "before the release":
-            at.objects._collector.retire = dies_async
+            at.garbage.retire = dies_async
         publication.forget = dies_async  # a dead process cleans up nothing
         files.remove = dies
         with pytest.raises(Crash):
             await work(at)
-        at.objects._tasks.clear()
+        at.catalog._tasks.clear()
 
 
 CRASHES = ["before the commit", "before the move", "after the move", "before the release"]
@@ -467,14 +476,14 @@ def test_after_a_crash_in_a_put_the_committed_version_is_there(
         await crash_at(tmp_path, where, lambda at: at.put(key, b"new bytes."))
         async with filesystem(tmp_path) as at:
             expected = before if where == "before the commit" else b"new bytes."
-            await eventually_async(lambda: not at.objects._collector.waiting_count)
-            _, record = await at.objects.lookup("bucket", key)
+            await eventually_async(lambda: not at.garbage.waiting_count)
             if expected is None:
-                assert record is None
+                assert await at.find(key) is None
                 assert files_below(tmp_path) == set()
             else:
                 assert await at.get(key) == expected
-                await eventually_async(lambda: files_below(tmp_path) == {path_of(record)})
+                path = await path_of(at, key)
+                await eventually_async(lambda: files_below(tmp_path) == {path})
 
     run(main())
 
@@ -484,7 +493,7 @@ def test_after_a_crash_in_a_delete_the_file_is_removed(tmp_path: Path) -> None:
         async with filesystem(tmp_path) as at:
             await at.put("dir/k", b"data")
         await crash_at(
-            tmp_path, "before the release", lambda at: at.objects.delete("bucket", "dir/k")
+            tmp_path, "before the release", lambda at: at.catalog.delete("bucket", "dir/k")
         )
         assert files_below(tmp_path) == {"bucket/dir/k"}
         async with filesystem(tmp_path):
@@ -502,23 +511,25 @@ def test_a_part_left_in_tmp_is_found_by_its_upload_or_object(
         made: list[Any] = []
 
         async def work(at: Harness) -> None:
-            upload = await at.objects.create_upload("bucket", "k", OWNER)
+            upload = await at.begin("k")
             made.append(upload)
-            await at.objects.put_part(upload, 1, BytesSource(data), 4)
+            await at.catalog.put_part(upload, 1, BytesSource(data), 4)
 
         await crash_at(tmp_path, "before the move", work)
         if completed:  # by a client that asked for the list of parts: only the state changes
             async with filesystem(tmp_path) as at:
-                (part,) = (await at.objects.list_parts(made[0])).parts
+                (part,) = (await at.catalog.list_parts(made[0])).parts
                 stored = tmp_path / part.extent.path
-                name = f"{part.extent.write_id.hex()}-p-{made[0].upload_id}-1-"
-                name += records.object_hash("bucket", "k").hex()
-                await at.objects.complete(made[0], [CompletedPart(1, part.etag)])
+                bucket, upload = made[0].permit.row, made[0].row
+                layout = keys.layout("bucket", "k", bytes.fromhex(upload.upload_id))
+                name = f"{part.extent.write_id.hex()}-p-{layout.hex()}-"
+                name += keys.part(bucket.id, upload.upload_id, 1).hex()
+                await at.catalog.complete(made[0], [CompletedPart(1, part.etag)])
             stored.rename(tmp_path / ".predastore" / "tmp" / name)
         async with filesystem(tmp_path) as at:
             if not completed:
-                (part,) = (await at.objects.list_parts(made[0])).parts
-                await at.objects.complete(made[0], [CompletedPart(1, part.etag)])
+                (part,) = (await at.catalog.list_parts(made[0])).parts
+                await at.catalog.complete(made[0], [CompletedPart(1, part.etag)])
             assert await at.get("k") == data
 
     run(main())
@@ -528,7 +539,8 @@ def test_foreign_files_in_tmp_are_removed_at_start(tmp_path: Path) -> None:
     async def main() -> None:
         async with filesystem(tmp_path):
             pass
-        for name in ("x", "00-o-zz", f"{'0' * 32}-p-{'0' * 32}-1-{'0' * 64}"):
+        whole = f"{'0' * 32}-p-{'0' * 64}-{'0' * 110}"
+        for name in ("x", "00-o-zz", "00-o-00", whole, f"{whole}-0"):
             (tmp_path / ".predastore" / "tmp" / name).write_bytes(b"?")
         async with filesystem(tmp_path):
             assert files_below(tmp_path) == set()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
-from predastore.base.errors import OtherVersion, S3Error, StartupError
+from predastore.base.errors import NoSuchBucket, OtherVersion, StartupError
 from predastore.base.limits import S3_PART_BYTES_MIN
 from predastore.catalog.adoption import Adopted
-from predastore.storage import records
-from predastore.storage.interface import CompletedPart
+from predastore.catalog.keys import OBJECTS, VERSIONS
+from predastore.catalog.permits import anybody
+from predastore.catalog.procedures.arguments import CompletedPart
+from predastore.catalog.rows import Versioning
 from predastore.storage.pathnames import FILE
 from predastore.storage.room import Room
 from support.backends import OWNER, BytesSource, Harness, filesystem, run, some_bytes
@@ -49,13 +54,13 @@ def base_files(base: Path) -> set[str]:
 
 async def upload(at: Harness, key: str) -> bytes:
     """An object of two parts."""
-    made = await at.objects.create_upload("bucket", key, OWNER)
+    made = await at.begin(key)
     data = some_bytes(S3_PART_BYTES_MIN + 5)
     parts = []
     for number, piece in enumerate((data[:S3_PART_BYTES_MIN], data[S3_PART_BYTES_MIN:]), 1):
-        part = await at.objects.put_part(made, number, BytesSource(piece), len(piece))
+        part = await at.catalog.put_part(made, number, BytesSource(piece), len(piece))
         parts.append(CompletedPart(number, part.etag))
-    await at.objects.complete(made, parts)
+    await at.catalog.complete(made, parts)
     return data
 
 
@@ -68,7 +73,7 @@ def test_all_bytes_of_a_bucket_lie_in_its_directory(tmp_path: Path, there: Path)
             await at.put("dir/plain", plain)
             await at.put("odd//key", odd)
             both = await upload(at, "both")
-            await at.objects.create_bucket("other", "1", "r")
+            await at.catalog.create_bucket("other", "1", "r")
             await at.put("k", b"elsewhere", bucket="other")
         assert (there / "dir/plain").read_bytes() == plain
         assert {name.partition("/")[0] for name in files(there)} == {"dir", ".predastore"}
@@ -78,7 +83,7 @@ def test_all_bytes_of_a_bucket_lie_in_its_directory(tmp_path: Path, there: Path)
             assert await at.get("odd//key") == odd
             assert await at.get("both") == both
             for key in ("dir/plain", "odd//key", "both"):
-                await at.objects.delete("bucket", key)
+                await at.catalog.delete("bucket", key)
             await eventually_async(lambda: files(there) == set())
             assert sorted(os.listdir(there)) == [".predastore"]  # dir went with its last file
 
@@ -98,7 +103,7 @@ def test_what_a_crash_left_half_done_is_finished_there(tmp_path: Path, there: Pa
             at.store.publication.forget = dies
             with pytest.raises(Crash):
                 await at.put("k", b"committed")
-            at.objects._tasks.clear()
+            at.catalog._tasks.clear()
         [left] = files(there)
         assert left.startswith(".predastore/tmp/")
         (there / ".predastore/tmp/00-o-00").write_bytes(b"of no record")
@@ -152,7 +157,7 @@ def test_a_directory_that_was_moved_is_found_and_one_that_was_not_is_missed(tmp_
 def test_a_bucket_with_no_more_than_an_upload_in_progress_is_in_use(tmp_path: Path) -> None:
     async def main() -> None:
         async with filesystem(tmp_path / "base", {"bucket": tmp_path / "old"}) as at:
-            await at.objects.create_upload("bucket", "k", OWNER)
+            await at.catalog.create_upload("bucket", "k", OWNER)
         with pytest.raises(StartupError, match="move the directory"):
             async with filesystem(tmp_path / "base", {"bucket": tmp_path / "new"}):
                 pass
@@ -185,8 +190,8 @@ def test_an_empty_bucket_may_lie_anywhere(tmp_path: Path) -> None:
             async with filesystem(tmp_path / "base", {"bucket": tmp_path / name}) as at:
                 await at.put("k", b"data")
                 assert files(tmp_path / name) == {"k"}
-                await at.objects.delete("bucket", "k")
-                await eventually_async(lambda: not at.objects._collector.waiting_count)
+                await at.catalog.delete("bucket", "k")
+                await eventually_async(lambda: not at.garbage.waiting_count)
 
     run(main())
 
@@ -221,7 +226,7 @@ def test_a_directory_with_files_of_others_is_refused(
     async def main() -> None:
         base = tmp_path / "base"
         async with filesystem(base) as at:
-            await at.objects.create_bucket("taken", "1", "r")
+            await at.catalog.create_bucket("taken", "1", "r")
             await at.put("deep/k", b"of the other bucket", bucket="taken")
         (base / "a").mkdir()
         (base / "link").symlink_to(base / "a")
@@ -237,7 +242,7 @@ def test_a_directory_with_files_of_others_is_refused(
 def test_a_bucket_named_like_such_a_directory_has_no_plain_files(tmp_path: Path) -> None:
     async def main() -> None:
         async with filesystem(tmp_path, {"bucket": tmp_path / "shared/deep"}) as at:
-            await at.objects.create_bucket("shared", "1", "r")
+            await at.catalog.create_bucket("shared", "1", "r")
             await at.put("k", b"one")
             await at.put("deep/k", b"two", bucket="shared")
             assert await at.get("k") == b"one"
@@ -265,14 +270,13 @@ def test_files_that_lie_there_become_objects_and_stay_where_they_are(
             assert await at.keys() == sorted(bodies)
             for key, body in bodies.items():
                 assert await at.get(key) == body
-            _, record = await at.objects.lookup("bucket", "a.txt")
-            assert record is not None
-            assert (record.owner, record.content_type) == ("1", "text/plain")
-            assert record.etag == hashlib.md5(b"text").hexdigest()
-            assert record.modified_ms == 1_000_000_000_000
+            found = await at.found("a.txt")
+            assert (found.owner, found.detail.content_type) == ("1", "text/plain")
+            assert found.etag == hashlib.md5(b"text").hexdigest()
+            assert found.modified_ms == 1_000_000_000_000
             assert await at.adopt("bucket", "1") == Adopted(0, 0)
             await at.put("a.txt", b"new")
-            await at.objects.delete("bucket", "dir/sub/b")
+            await at.catalog.delete("bucket", "dir/sub/b")
             await eventually_async(lambda: files(there) == {"a.txt", "empty"})
             assert (there / "a.txt").read_bytes() == b"new"
         async with filesystem(tmp_path / "base", {"bucket": there}) as at:
@@ -336,6 +340,23 @@ def test_files_for_whose_records_there_is_no_room_wait_for_it(
     run(main())
 
 
+def late(at: Harness, work: Coroutine[Any, Any, object]) -> None:
+    """Does `work` once all of a bucket's files are read, and before any of them is an object."""
+    call, is_work = at.state.call, ContextVar("is_work", default=False)
+    context = copy_context()
+    context.run(is_work.set, True)
+    task: asyncio.Task[object] | None = None
+
+    async def after(*arguments: Any) -> Any:
+        nonlocal task
+        if not is_work.get():
+            task = task or asyncio.create_task(work, context=context)
+            await task
+        return await call(*arguments)
+
+    at.state.call = after
+
+
 def test_a_key_that_is_written_meanwhile_keeps_what_was_written(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()
@@ -344,14 +365,7 @@ def test_a_key_that_is_written_meanwhile_keeps_what_was_written(tmp_path: Path) 
 
     async def main() -> None:
         async with filesystem(tmp_path / "base", {"bucket": there}) as at:
-            commit = at.state.commit
-
-            async def late(batch: object) -> object:
-                at.state.commit = commit
-                await at.put("a", b"new")
-                return await commit(batch)
-
-            at.state.commit = late
+            late(at, at.put("a", b"new"))
             assert await at.adopt("bucket", "1") == Adopted(1, 0)
             assert await at.get("a") == b"new"
             assert await at.get("b") == b"old"
@@ -383,6 +397,59 @@ def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_start(
     run(main())
 
 
+def test_a_bucket_that_is_changed_meanwhile_gets_its_files(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "k").write_bytes(b"data")
+
+    async def main() -> None:
+        async with filesystem(tmp_path / "base", {"bucket": there}) as at:
+            permit = await at.catalog.permit("bucket", anybody)
+            late(at, at.catalog.change_bucket(permit, document=("tags", b"new")))
+            assert await at.adopt("bucket", "1") == Adopted(1, 0)
+            assert await at.get("k") == b"data"
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_bucket_that_has_versions_takes_no_files(tmp_path: Path, *, is_late: bool) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "k").write_bytes(b"data")
+
+    async def main() -> None:
+        async with filesystem(tmp_path / "base", {"bucket": there}) as at:
+            permit = await at.catalog.permit("bucket", anybody)
+            change = at.catalog.change_bucket(permit, versioning=Versioning.ENABLED)
+            if is_late:
+                late(at, change)
+            else:
+                await change
+            assert await at.adopt("bucket", "1") == Adopted(0, 0)
+            assert await at.keys() == []
+            await at.put("k", b"new")
+            await at.catalog.delete("bucket", "k", (await at.found("k")).version_id)
+            assert files(there) == {"k"}
+            assert (there / "k").read_bytes() == b"data"
+
+    run(main())
+
+
+def test_a_bucket_whose_objects_are_all_deleted_by_markers_is_in_use(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with filesystem(tmp_path / "base", {"bucket": tmp_path / "old"}) as at:
+            permit = await at.catalog.permit("bucket", anybody)
+            await at.catalog.change_bucket(permit, versioning=Versioning.ENABLED)
+            await at.put("k", b"data")
+            await at.catalog.delete("bucket", "k")
+        with pytest.raises(StartupError, match="move the directory"):
+            async with filesystem(tmp_path / "base", {"bucket": tmp_path / "new"}):
+                pass
+
+    run(main())
+
+
 def test_files_of_a_bucket_that_has_gone_are_nobodys(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()
@@ -390,10 +457,10 @@ def test_files_of_a_bucket_that_has_gone_are_nobodys(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with filesystem(tmp_path / "base", {"bucket": there}) as at:
-            await at.objects.delete_bucket("bucket")
+            await at.catalog.delete_bucket("bucket")
             assert await at.adopt("bucket", "1") == Adopted(0, 0)
-            assert await at.table(records.OBJECTS) == {}
-            with pytest.raises(S3Error):
+            assert await at.table(OBJECTS) == await at.table(VERSIONS) == {}
+            with pytest.raises(NoSuchBucket):
                 await at.put("k", b"x")
 
     run(main())
@@ -409,15 +476,12 @@ def test_a_bucket_that_is_made_anew_meanwhile_gets_no_files_of_the_one_before(
 
     async def main() -> None:
         async with filesystem(tmp_path / "base", {"bucket": there}) as at:
-            commit = at.state.commit
 
-            async def late(batch: object) -> object:
-                at.state.commit = commit
-                await at.objects.delete_bucket("bucket")
-                await at.objects.create_bucket("bucket", "another", "us-east-1")
-                return await commit(batch)
+            async def anew() -> None:
+                await at.catalog.delete_bucket("bucket")
+                await at.catalog.create_bucket("bucket", "another", "us-east-1")
 
-            at.state.commit = late
+            late(at, anew())
             assert await at.adopt("bucket", OWNER.owner) == Adopted(0, 0)
             assert await at.keys() == []
 

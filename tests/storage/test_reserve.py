@@ -16,16 +16,17 @@ import pytest
 
 from predastore.base.errors import NodeFull
 from predastore.base.limits import FILE_RESERVE_BYTES_MAX, FILE_RESERVE_BYTES_MIN, GIB, MIB
+from predastore.catalog.keys import OBJECTS, PARTS, UPLOADS
+from predastore.catalog.procedures.arguments import CompletedPart
+from predastore.catalog.values import Attributes, Deleted, Wanted
 from predastore.s3db.commands import Delete, Put, batch
 from predastore.s3db.global_state import LocalState
 from predastore.storage import room
-from predastore.storage.interface import Attributes, CompletedPart
-from predastore.storage.records import OBJECTS, PARTS, UPLOADS
 from predastore.storage.room import OBSTACLE, Room
 from support.backends import OWNER, BytesSource, Harness, filesystem, run, some_bytes
 from support.waiting import eventually_async
 
-VERBOSE = Attributes("1", "text/plain", {}, {"about": "x" * 1500})  # records are most of it
+VERBOSE = Attributes("1", "text/plain", user={"about": "x" * 1500})  # records are most of it
 
 
 @pytest.fixture
@@ -67,24 +68,24 @@ async def until_full(put: Callable[[int], Awaitable[Any]], at_once: int = 16) ->
 
 async def refuses_more(at: Harness, upload: Any) -> None:
     """Whatever adds something."""
-    objects = at.objects
+    catalog = at.catalog
     for adding in (
         at.put("more", b""),
         at.put("more", b"more"),
-        objects.create_upload("bucket", "more", OWNER),
-        objects.put_part(upload, 2, BytesSource(b""), 0),
-        objects.create_bucket("more", OWNER.owner, "us-east-1"),
+        catalog.create_upload("bucket", "more", OWNER),
+        catalog.put_part(upload, 2, BytesSource(b""), 0),
+        catalog.create_bucket("more", OWNER.owner, "us-east-1"),
     ):
         with pytest.raises(NodeFull):
             await adding
-    assert await objects.write_obstacle() == OBSTACLE
+    assert await catalog.write_obstacle() == OBSTACLE
 
 
 def test_a_disk_that_puts_have_filled_is_emptied_by_deletes(disk: Path) -> None:
     async def main() -> None:
         async with filesystem(disk) as at:
-            upload = await at.objects.create_upload("bucket", "upload", OWNER)
-            part = await at.objects.put_part(upload, 1, BytesSource(b"part"), 4)
+            upload = await at.begin("upload")
+            part = await at.catalog.put_part(upload, 1, BytesSource(b"part"), 4)
             large = await until_full(lambda n: at.put(f"large-{n}", some_bytes(MIB, n)))
             small = await until_full(lambda n: at.put(f"small-{n}", some_bytes(5000, n)))
             await until_full(lambda n: at.put(f"empty-{n}", b""))
@@ -94,16 +95,16 @@ def test_a_disk_that_puts_have_filled_is_emptied_by_deletes(disk: Path) -> None:
             await refuses_more(at, upload)
         async with filesystem(disk) as at:  # it starts on a full disk, too
             await refuses_more(at, upload)
-            assert not await at.objects.create_bucket("bucket", OWNER.owner, "us-east-1")
-            await at.objects.complete(upload, [CompletedPart(1, part.etag)])
+            assert not await at.catalog.create_bucket("bucket", OWNER.owner, "us-east-1")
+            await at.catalog.complete(upload, [CompletedPart(1, part.etag)])
             keys = await at.keys(limit=100_000)
             for key in keys:
                 if key.startswith("large"):
                     assert await at.get(key) == some_bytes(MIB, int(key.partition("-")[2]))
-                await at.objects.delete("bucket", key)
+                await at.catalog.delete("bucket", key)
             assert await at.keys() == []
             assert free_bytes(disk) > FILE_RESERVE_BYTES_MIN + 15 * MIB
-            assert await at.objects.write_obstacle() == ""
+            assert await at.catalog.write_obstacle() == ""
             for number in range(large // 2):
                 await at.put(f"again-{number}", some_bytes(MIB, number))
 
@@ -124,9 +125,10 @@ def test_a_disk_that_records_have_filled_is_emptied_and_filled_again(disk: Path)
                 )
                 keys = await at.keys(limit=100_000)
                 for start in range(0, len(keys), 1000):
-                    deleted = await at.objects.delete_many("bucket", keys[start : start + 1000])
-                    assert not any(deleted.values())
-                await eventually_async(lambda: not at.objects._collector.waiting_count)
+                    wanted = [Wanted(key) for key in keys[start : start + 1000]]
+                    deleted = await at.catalog.delete_many("bucket", wanted)
+                    assert all(isinstance(each, Deleted) for each in deleted), deleted
+                await eventually_async(lambda: not at.garbage.waiting_count)
             assert min(counts) > 500
             assert counts[2] > counts[1] // 2
 
@@ -141,18 +143,18 @@ def test_a_disk_that_uploads_have_filled_is_emptied(disk: Path, end: str) -> Non
             begun: list[Any] = []
 
             async def begin(number: int) -> None:
-                begun.append(await at.objects.create_upload("bucket", f"k{number}", VERBOSE))
+                begun.append(await at.begin(f"k{number}", VERBOSE))
 
             assert await until_full(begin, 64) > 500
             if end == "abort":
                 for upload in begun:
-                    await at.objects.abort(upload)
+                    await at.catalog.abort(upload)
             else:
-                await at.objects.delete_bucket("bucket")
-            await eventually_async(lambda: not at.objects._collector.waiting_count)
+                await at.catalog.delete_bucket("bucket")
+            await eventually_async(lambda: not at.garbage.waiting_count)
             assert not await at.table(UPLOADS)
             assert not await at.table(PARTS)
-            await at.objects.create_bucket("bucket", OWNER.owner, "us-east-1")
+            await at.catalog.create_bucket("bucket", OWNER.owner, "us-east-1")
             await at.put("again", b"x" * 1000)
 
     run(main())

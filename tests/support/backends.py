@@ -24,6 +24,7 @@ from predastore.catalog.catalog import Catalog
 from predastore.catalog.files import Files
 from predastore.catalog.procedures import PROCEDURES
 from predastore.catalog.readers import Readers
+from predastore.catalog.uploads import Upload
 from predastore.catalog.values import Attributes, ObjectVersion, Stored
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
@@ -219,6 +220,11 @@ class Harness:
         return await self.catalog.put(
             bucket, key, BytesSource(data), len(data), more.pop("attributes", OWNER), **more
         )
+
+    async def begin(self, key: str, attributes: Attributes = OWNER) -> Upload:
+        """A multipart upload."""
+        row = await self.catalog.create_upload("bucket", key, attributes)
+        return await self.catalog.upload("bucket", key, row.upload_id)
 
     async def copy(
         self, source: ObjectVersion, key: str, attributes: Attributes = OWNER, **more: Any
