@@ -214,11 +214,12 @@ class Waste(enum.IntEnum):
 class GarbageRow(msgspec.Struct, frozen=True, array_like=True):
     """Of the table `due`. `name`: of a LAYOUT its hash, of an EXTENT its write id, of an UPLOAD and
     of a COMPLETED its bucket's id and its own, as `keys.upload_name` has them, of a BUCKET its id.
-    `pages`: how many a LAYOUT has."""
+    `pages`: how many a LAYOUT has. `tries`: how often it could not be done."""
 
     waste: Waste
     name: bytes
     pages: int = 0
+    tries: int = 0
 
 
 class RepairRow(msgspec.Struct, frozen=True, array_like=True):

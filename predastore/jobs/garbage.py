@@ -1,369 +1,321 @@
-"""Lets go of bytes that nothing refers to any more, and then of the entries that tell of them.
+"""`Garbage`: works off what is due, in order of time.
 
-A commit that replaces or removes a record leaves it under a `deleted:` key of the same table. The
-entry is due once this process has known of it for the byte store's grace time, so that readers
-on other gateways that began before the commit can finish; readers in this process hold their
-extents as long as they need. An entry goes when every node has let go of its extents; until then it
-is tried again, less and less often. What other processes left behind is found by scanning at the
-start and now and then; to collect an entry twice does no harm.
+What nothing refers to any more has a row in `due`, under the time at which its bytes may go:
+readers on other gateways that began before it was let go of have ended by then. The rows are taken
+from the front of the table, some at a time; what is due is never looked for. A row goes when every
+node has let go of its bytes. One that can not go yet is put back with a later time, later each
+time: so nothing is held up, and nothing has to be remembered.
 
-Memory is bounded: records are read again when they are due, and entries beyond COLLECTOR_BYTES_MAX
-are left to a scan, which comes as soon as there is room for them. What takes long or fails is
-worked off apart from the rest.
+In a cluster one process does this, the one that heals. If two do, for a moment, it does no harm:
+to let go of bytes twice is to let go of them once.
+
+A store without a grace time (plain files) has no other gateways: there `retire` lets go of bytes at
+once, unless a reader of this process needs them; the rows are left to the background.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
-from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
-from predastore.base.errors import NoLeader, PredastoreError
+import msgspec
+
+from predastore.base import metrics
+from predastore.base.errors import PreconditionFailed, PredastoreError
 from predastore.base.failpoints import failpoint
 from predastore.base.limits import (
-    COLLECTOR_ALONE_MAX,
-    COLLECTOR_BATCH_MAX,
-    COLLECTOR_BYTES_MAX,
-    COLLECTOR_ENTRY_BYTES,
-    COLLECTOR_EXTENTS_MAX,
-    COLLECTOR_RETRY_S_MAX,
-    COLLECTOR_RETRY_S_MIN,
-    COLLECTOR_SCAN_S,
-    COLLECTOR_SMALL_BYTES,
+    BACKEND_PARTS_PAGE_MAX,
+    BACKEND_UPLOADS_PAGE_MAX,
+    GARBAGE_BATCH_MAX,
+    GARBAGE_EXTENTS_MAX,
+    GARBAGE_LOOKS_MAX,
+    GARBAGE_READ_ROWS,
+    GARBAGE_RETRY_S_MAX,
+    GARBAGE_RETRY_S_MIN,
+    GARBAGE_WAIT_S_MAX,
 )
+from predastore.catalog import keys
+from predastore.catalog.keys import COMPLETED, DUE, OBJECTS, PARTS, UPLOADS
 from predastore.catalog.readers import Readers
-from predastore.catalog.upload_garbage import end_uploads, release_parts
-from predastore.s3db.commands import Batch, Delete, DeletePrefix, Op, batch
+from predastore.catalog.rows import GarbageRow, PartRow, PlacementRow, Waste
+from predastore.s3db.commands import Delete, Equals, Op, Put, batch
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
+from predastore.storage.extents import Extent, now_ms
+from predastore.storage.formats import decode, encode
 from predastore.storage.interface import ByteStore
-from predastore.storage.records import OBJECTS, PARTS, Extent, GarbageRecord
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_COLLECTED = metrics.counter(
+    "predastore_garbage_collected_total", "Layouts and parts of which the bytes were let go."
+).child()
+_POSTPONED = metrics.counter(
+    "predastore_garbage_postponed_total", "Times that a node did not let go, or a reader was there."
+).child()
 
+
+@dataclass
 class _Entry:
-    """A `deleted:` entry that waits until `due` (loop time). `is_small`: its record. `alone`: it is
-    worked off so, as it is many extents or could not be let go of together with others. `ended`:
-    its record, where that tells of uploads that have ended. `looks`: who looks at its key since
-    then, or before, needs its extents."""
+    """A row of `due`, and, of a LAYOUT or EXTENT, the pages that it is about."""
 
-    __slots__ = ("alone", "due", "ended", "is_small", "key", "looks", "retry_s", "table")
-
-    def __init__(self, table: str, key: bytes, stored: bytes, due: float, looks: int) -> None:
-        self.table = table
-        self.looks = looks
-        self.key = key
-        self.is_small = len(stored) <= COLLECTOR_SMALL_BYTES
-        self.due = due
-        self.ended: GarbageRecord | None = None
-        self.alone = False
-        self.retry_s = COLLECTOR_RETRY_S_MIN
+    key: bytes
+    row: GarbageRow
+    pages: list[PlacementRow] = field(default_factory=list)
 
     @property
-    def name(self) -> tuple[str, bytes]:
-        return self.table, self.key
+    def extents(self) -> list[Extent]:
+        return [extent for page in self.pages for extent in page.extents]
 
     @property
-    def bytes_kept(self) -> int:
-        return COLLECTOR_ENTRY_BYTES + len(self.key)
-
-    def __lt__(self, other: _Entry) -> bool:
-        return self.due < other.due
+    def places(self) -> list[bytes]:
+        """The keys of its pages."""
+        return [keys.deleted(self.row.name, number) for number in range(max(1, self.row.pages))]
 
 
-class _Garbage(NamedTuple):
-    """What an entry lets go of; None if that can not be read now."""
-
-    entry: _Entry
-    extents: tuple[Extent, ...] | None
-
-
-class Collector:
-    """`retire` what a commit kept; a background task, begun by `start` or then, does the rest."""
+class Garbage:
+    """`start` it, `close` it before the store. `is_mine`: whether this process works off what is
+    due."""
 
     def __init__(
         self,
         state: GlobalState,
         store: ByteStore,
         readers: Readers,
-        *,
-        scan_s: float = COLLECTOR_SCAN_S,
+        is_mine: Callable[[], bool] = lambda: True,
     ) -> None:
         self._state = state
         self._store = store
         self._readers = readers
-        self._scan_s = scan_s
-        self._waiting: list[_Entry] = []  # heaps, these and
-        self._alone: list[_Entry] = []
-        self._known: set[tuple[str, bytes]] = set()
-        self._known_bytes = 0
-        self._has_refused = False  # there are entries that there was no room for
-        self._tables = (OBJECTS, PARTS)
+        self._is_mine = is_mine
+        self._looks: dict[bytes, int] = {}  # of names that readers needed: who looked by then
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._closed = False
 
     def start(self) -> None:
-        """Begins to collect, and to look for what earlier runs left."""
-        if self._task is None and not self._closed:
+        """Begins to work off what is due."""
+        if self._task is None:
             self._task = asyncio.ensure_future(self._run())
 
     async def close(self) -> None:
-        """What waits is found again by the scan at the next start."""
-        self._closed = True
+        """What waits is found again at the next start."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
-    @property
-    def waiting_count(self) -> int:
-        """Entries known and not yet collected."""
-        return len(self._known)
-
-    async def retire(self, table: str, kept: Sequence[tuple[bytes, bytes]]) -> None:
-        """Takes note of the entries (key, stored record) that a commit left in `table`.
-
-        With no grace time their bytes are gone on return, if they could be; does not raise.
-        """
-        if not kept:
+    async def retire(self, names: Sequence[bytes]) -> None:
+        """Takes note of names that a procedure has let go of; with no grace time their bytes are
+        gone on return, if they could be. Does not raise."""
+        if not names or self._store.grace_s:
             return
-        entries = self._entries(table, kept)
-        if self._store.grace_s == 0:
-            try:
-                async for taken in self._batches(_given(entries, kept), at_once=True):
-                    await self._release(taken)
-            except PredastoreError as error:
-                logger.warning("garbage collection will go on later", extra={"error": str(error)})
-        self._add(entries)
+        try:
+            for some in _slices(names, GARBAGE_READ_ROWS):
+                await self._let_go_at_once(some)
+        except PredastoreError as error:
+            logger.warning("garbage is let go of later", extra={"error": str(error)})
+        self._wake.set()
 
-    def _entries(self, table: str, found: Sequence[tuple[bytes, bytes]]) -> list[_Entry]:
-        due, looks = asyncio.get_running_loop().time() + self._store.grace_s, self._readers.now
-        return [_Entry(table, key, stored, due, looks) for key, stored in found]
+    async def _let_go_at_once(self, names: Sequence[bytes]) -> None:
+        looks = self._readers.now
+        entries = [_Entry(b"", GarbageRow(Waste.LAYOUT, name)) for name in names]
+        await self._read(entries)
+        for entry in entries:
+            if entry.pages and entry.pages[0].pages:
+                entry.row = msgspec.structs.replace(entry.row, pages=len(entry.pages[0].pages))
+                await self._read([entry])
+        free = []
+        for entry in entries:
+            if self._is_needed(entry, looks):
+                self._remember(entry.row.name, looks)
+            else:
+                free += entry.extents
+        if free:
+            await self._store.release(free)
+
+    def _remember(self, name: bytes, looks: int) -> None:
+        while len(self._looks) >= GARBAGE_LOOKS_MAX:
+            del self._looks[next(iter(self._looks))]
+        self._looks[name] = looks
+
+    def _is_needed(self, entry: _Entry, looks: int) -> bool:
+        """Whether readers of this process still need it: some read it, or looked at its key by the
+        time that `looks` tells of."""
+        if self._readers.hold(entry.row.name):
+            return True
+        if self._store.grace_s or entry.row.waste is not Waste.LAYOUT:
+            return False
+        return any(
+            self._readers.look_at(f"{page.bucket}/{page.key}", looks) for page in entry.pages[:1]
+        )
 
     # --- background -----------------------------------------------------------------------
 
-    def _add(self, entries: Sequence[_Entry]) -> bool:
-        """False: there is no room for all of them."""
-        fits = True
-        for entry in entries:
-            if entry.name in self._known:
-                continue
-            if self._known_bytes + entry.bytes_kept > COLLECTOR_BYTES_MAX:
-                fits = False
-                continue
-            self._known.add(entry.name)
-            self._known_bytes += entry.bytes_kept
-            self._push(entry)
-        self._has_refused = self._has_refused or not fits
-        self.start()
-        self._wake.set()
-        return fits
-
-    def _push(self, entry: _Entry) -> None:
-        heapq.heappush(self._alone if entry.alone else self._waiting, entry)
-
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        next_scan = loop.time()
         while True:
             self._wake.clear()
+            pause_s = GARBAGE_WAIT_S_MAX
             try:
-                if self._has_room_again() or loop.time() >= next_scan:
-                    next_scan = loop.time() + COLLECTOR_RETRY_S_MIN  # if it fails
-                    await self._scan()
-                    next_scan = loop.time() + self._scan_s
-                await self._collect(_due(self._waiting, loop.time(), COLLECTOR_BATCH_MAX))
-                for _ in range(COLLECTOR_ALONE_MAX):
-                    await self._collect(_due(self._alone, loop.time(), 1))
+                if self._is_mine():
+                    pause_s = await self._pass()
             except PredastoreError as error:
                 logger.warning("garbage collection will go on later", extra={"error": str(error)})
+                pause_s = GARBAGE_RETRY_S_MIN
             except Exception:
                 logger.exception("garbage collection failed; it will go on later")
-            dues = [heap[0].due for heap in (self._waiting, self._alone) if heap]
-            if not self._has_room_again():
-                await self._wait(min((next_scan, *dues)) - loop.time())
+            if pause_s > 0:
+                try:
+                    async with asyncio.timeout(pause_s):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
 
-    def _has_room_again(self) -> bool:
-        return self._has_refused and self._known_bytes < COLLECTOR_BYTES_MAX // 2
-
-    async def _wait(self, seconds: float) -> None:
-        if seconds > 0:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._wake.wait()
-            except TimeoutError:
-                return
-
-    async def _scan(self) -> None:
-        """Adds the entries that other processes, or an earlier one, left behind, or that there was
-        no room for."""
-        self._has_refused = False
-        self._tables = self._tables[::-1]  # that one may be full of them is no matter to the other
-        for table in self._tables:
-            after, truncated = b"", True
-            while truncated:
-                page = await self._state.list(
-                    table, records.DELETED_PREFIX, b"", after, COLLECTOR_BATCH_MAX
-                )
-                if not self._add(self._entries(table, page.entries)):
-                    return
-                truncated, after = page.truncated, page.next
+    async def _pass(self) -> float:
+        """Works off some of what is due; in how many seconds there may be more."""
+        page = await self._state.list(DUE, b"", b"", b"", GARBAGE_BATCH_MAX)
+        until = keys.due_until(now_ms())
+        entries = [
+            _Entry(key, decode(GarbageRow, stored)) for key, stored in page.entries if key < until
+        ]
+        placed = [e for e in entries if e.row.waste in (Waste.LAYOUT, Waste.EXTENT)]
+        await self._collect(placed)
+        for entry in entries:
+            if entry.row.waste is Waste.UPLOAD:
+                await self._end(entry, is_done=await self._let_go_of_parts(entry.row.name))
+            elif entry.row.waste is Waste.BUCKET:
+                await self._end_uploads(entry.row.name)
+                await self._end(entry, is_done=True)
+            elif entry.row.waste is Waste.COMPLETED:
+                await self._end(entry, is_done=True)
+        if len(entries) == len(page.entries):
+            return 0.0 if entries else GARBAGE_WAIT_S_MAX
+        left_ms = keys.due_ms_of(page.entries[len(entries)][0]) - now_ms()
+        return min(max(0.05, left_ms / 1000), GARBAGE_WAIT_S_MAX)
 
     async def _collect(self, entries: Sequence[_Entry]) -> None:
-        """Releases the bytes of `entries`; those that are not free of them come up again."""
-        left = dict.fromkeys(entries)
-        try:
-            async for taken in self._batches(self._read(entries)):
-                done = await self._collect_batch(taken)
-                for entry, _ in taken:
-                    del left[entry]
-                self._settle([entry for entry, _ in taken], done)
-        finally:
-            self._settle([*left], ())
+        for some in _slices(entries, GARBAGE_READ_ROWS):
+            await self._read(some)
+            for few in _by_extents(some):
+                done = await self._release(few)
+                failpoint("collector.released")
+                await self._settle(few, done)
 
-    async def _batches(
-        self, read: AsyncIterator[tuple[_Entry, bytes | None]], *, at_once: bool = False
-    ) -> AsyncIterator[list[_Garbage]]:
-        """Entries and their records, parted into what is worked off together. `at_once`: an upload
-        too, instead of alone and later."""
-        taken: list[_Garbage] = []
-        count = 0
-        async for entry, stored in read:
-            garbage = _Garbage(entry, _extents(entry, stored, at_once=at_once))
-            taken.append(garbage)
-            count += len(garbage.extents or ())
-            if count >= COLLECTOR_EXTENTS_MAX:
-                yield taken
-                taken, count = [], 0
-        if taken:
-            yield taken
-
-    async def _read(self, entries: Sequence[_Entry]) -> AsyncIterator[tuple[_Entry, bytes | None]]:
-        """Each with its record; None where another process has collected it."""
-        small = [entry for entry in entries if entry.is_small]
-        read = await self._state.read([entry.name for entry in small]) if small else []
-        records_read = dict(zip(small, read, strict=True))
+    async def _read(self, entries: Sequence[_Entry]) -> None:
+        """Their pages; none where another process has collected them."""
+        places = [(entry, place) for entry in entries for place in entry.places]
         for entry in entries:
-            if entry.is_small:
-                yield entry, records_read[entry]
-            else:
-                yield entry, await self._state.get(*entry.name)
+            entry.pages = []
+        for some in _slices(places, GARBAGE_READ_ROWS):
+            read = await self._state.read([(OBJECTS, place) for _, place in some])
+            for (entry, _), stored in zip(some, read, strict=True):
+                if stored is not None:
+                    entry.pages.append(decode(PlacementRow, stored))
 
-    async def _collect_batch(self, taken: Sequence[_Garbage]) -> list[_Entry]:
-        """The entries that are gone now: none where that fails. Raises only what the next batch
-        would meet, too."""
-        try:
-            done = await self._release(taken)
-            failpoint("collector.released")
-            if done:
-                await self._state.commit(_removal(done))
-        except NoLeader:
-            raise
-        except PredastoreError as error:
-            logger.warning("garbage collection will go on later", extra={"error": str(error)})
-        except Exception:
-            logger.exception("garbage collection failed; it will go on later")
-        else:
-            return done
-        for entry, _ in taken:
-            entry.alone = True
-        return []
-
-    def _settle(self, entries: Sequence[_Entry], done: Sequence[_Entry]) -> None:
-        now = asyncio.get_running_loop().time()
-        finished = set(done)
-        for entry in entries:
-            if entry in finished:
-                self._known.discard(entry.name)
-                self._known_bytes -= entry.bytes_kept
-                continue
-            entry.due = now + entry.retry_s
-            entry.retry_s = max(
-                COLLECTOR_RETRY_S_MIN, min(2 * entry.retry_s, COLLECTOR_RETRY_S_MAX)
-            )
-            self._push(entry)
-
-    async def _release(self, taken: Sequence[_Garbage]) -> list[_Entry]:
-        """The entries whose bytes are gone from everywhere now."""
-        wanted = [
-            (entry, extents)
-            for entry, extents in taken
-            if extents is not None and not self._is_needed(entry, extents)
+    async def _release(self, entries: Sequence[_Entry]) -> list[_Entry]:
+        """Those whose bytes are gone from everywhere now."""
+        free = [
+            entry
+            for entry in entries
+            if not self._is_needed(entry, self._looks.get(entry.row.name, self._readers.now))
         ]
-        every = [each for _, extents in wanted for each in extents]
+        every = [extent for entry in free for extent in entry.extents]
         gone = await self._store.release(every) if every else []
-        done: list[_Entry] = []
-        start = 0
-        for entry, extents in wanted:
-            end = start + len(extents)
-            if all(gone[start:end]) and await self._has_ended(entry):
+        done, start = [], 0
+        for entry in free:
+            end = start + len(entry.extents)
+            if all(gone[start:end]):
                 done.append(entry)
             start = end
         return done
 
-    def _is_needed(self, entry: _Entry, extents: Sequence[Extent]) -> bool:
-        """Whether readers of this process still need what an entry lets go of."""
-        if self._readers.hold(extents):
-            return True
-        if self._store.grace_s or entry.table != OBJECTS:
+    async def _settle(self, entries: Sequence[_Entry], done: Sequence[_Entry]) -> None:
+        """Removes the rows of what is done, and puts those of the others back for later."""
+        ops: list[Op] = []
+        finished = {entry.key for entry in done}
+        for entry in entries:
+            if entry.key in finished:
+                self._looks.pop(entry.row.name, None)
+                ops += (Delete(OBJECTS, place) for place in entry.places)
+                ops.append(Delete(DUE, entry.key))
+            else:
+                ops += _postponed(entry)
+        _COLLECTED.value += len(finished)
+        _POSTPONED.value += len(entries) - len(finished)
+        if ops:
+            await self._state.commit(batch(*ops))
+
+    async def _end(self, entry: _Entry, *, is_done: bool) -> None:
+        ops: tuple[Op, ...] = (Delete(DUE, entry.key),) if is_done else _postponed(entry)
+        if entry.row.waste is Waste.COMPLETED:
+            ops = (Delete(COMPLETED, entry.row.name), *ops)
+        await self._state.commit(batch(*ops))
+
+    # --- uploads --------------------------------------------------------------------------
+
+    async def _let_go_of_parts(self, name: bytes) -> bool:
+        """Of all that are stored under an upload that has ended; whether all are gone."""
+        after, truncated, all_gone = b"", True, True
+        while truncated:
+            page = await self._state.list(PARTS, name + b"/", b"", after, BACKEND_PARTS_PAGE_MAX)
+            truncated, after = page.truncated, page.next
+            extents = [decode(PartRow, stored).extent for _, stored in page.entries]
+            gone = await self._store.release(extents) if extents else []
+            failpoint("collector.released")
+            done = [row for row, is_gone in zip(page.entries, gone, strict=True) if is_gone]
+            all_gone = all_gone and len(done) == len(extents)
+            if done and not await self._forget_parts(done):
+                all_gone = False  # healing has moved one meanwhile
+        return all_gone
+
+    async def _forget_parts(self, rows: Sequence[tuple[bytes, bytes]]) -> bool:
+        checks = tuple(Equals(PARTS, key, stored) for key, stored in rows)
+        try:
+            await self._state.commit(batch(*(Delete(PARTS, key) for key, _ in rows), checks=checks))
+        except PreconditionFailed:
             return False
-        return self._readers.look_at(records.hash_of_deleted(entry.key), entry.looks)
+        return True
 
-    async def _has_ended(self, entry: _Entry) -> bool:
-        """Whether nothing is left of the uploads that an entry tells of, if it does."""
-        if entry.ended is None:
-            return True
-        if not entry.ended.uploads:
-            return await release_parts(self._state, self._store, entry.ended.upload_id)
-        garbage = await end_uploads(self._state, entry.ended.uploads)
-        self._add(self._entries(PARTS, garbage))
-        entry.retry_s = 0  # there may be more of them
-        return not garbage
-
-
-def _extents(entry: _Entry, stored: bytes | None, *, at_once: bool) -> tuple[Extent, ...] | None:
-    """What the entry lets go of, apart from what has `ended`. None: it can not be read now, which
-    is logged, or it tells of uploads, and is to come up alone."""
-    if stored is None:
-        return ()
-    try:
-        deleted = records.decode_deleted(stored)
-    except PredastoreError as error:
-        logger.warning(
-            "a deleted entry can not be read",
-            extra={"table": entry.table, "key": entry.key.hex(), "error": str(error)},
-        )
-        return None
-    if isinstance(deleted, GarbageRecord) and (deleted.upload_id or deleted.uploads):
-        is_turn = entry.alone or (at_once and not deleted.uploads)
-        entry.ended, entry.alone = deleted, True
-        return deleted.extents if is_turn else None
-    return records.extents_of(deleted)
+    async def _end_uploads(self, bucket_id: bytes) -> None:
+        """Ends all uploads of a bucket that was deleted."""
+        prefix, truncated = keys.documents(bucket_id), True
+        while truncated:
+            page = await self._state.list(UPLOADS, prefix, b"", b"", BACKEND_UPLOADS_PAGE_MAX)
+            truncated = page.truncated
+            ops: list[Op] = []
+            for key, _ in page.entries:
+                name = keys.upload_name(bucket_id, key[-keys.UPLOAD_ID_CHARS :].decode())
+                row = GarbageRow(Waste.UPLOAD, name)
+                ops.append(Delete(UPLOADS, key))
+                ops.append(Put(DUE, keys.due(now_ms(), row.waste, name), encode(row)))
+            if ops:
+                await self._state.commit(batch(*ops))
 
 
-async def _given(
-    entries: Sequence[_Entry], kept: Sequence[tuple[bytes, bytes]]
-) -> AsyncIterator[tuple[_Entry, bytes | None]]:
-    for entry, (_, stored) in zip(entries, kept, strict=True):
-        yield entry, stored
+def _postponed(entry: _Entry) -> tuple[Op, ...]:
+    """Puts a row back for later; the longer, the more often that was done."""
+    row = msgspec.structs.replace(entry.row, tries=entry.row.tries + 1)
+    pause_s = min(GARBAGE_RETRY_S_MIN * 2 ** min(entry.row.tries, 30), GARBAGE_RETRY_S_MAX)
+    later = keys.due(now_ms() + int(pause_s * 1000), row.waste, row.name)
+    return (Delete(DUE, entry.key), Put(DUE, later, encode(row)))
 
 
-def _due(heap: list[_Entry], now: float, count: int) -> list[_Entry]:
-    """Takes out at most so many whose time has come."""
+def _slices(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _by_extents(entries: Sequence[_Entry]) -> Iterable[list[_Entry]]:
+    """Parts of the entries with no more extents than are let go of at once."""
     taken: list[_Entry] = []
-    while heap and heap[0].due <= now and len(taken) < count:
-        taken.append(heapq.heappop(heap))
-    return taken
-
-
-def _removal(done: Sequence[_Entry]) -> Batch:
-    """The commit that removes entries, and the parts of uploads that they tell of."""
-    ops: list[Op] = []
-    for entry in done:
-        ops.append(Delete(entry.table, entry.key))
-        if entry.ended is not None and entry.ended.upload_id:
-            ops.append(DeletePrefix(PARTS, records.parts_prefix(entry.ended.upload_id)))
-    return batch(*ops)
+    count = 0
+    for entry in entries:
+        if taken and count + len(entry.extents) > GARBAGE_EXTENTS_MAX:
+            yield taken
+            taken, count = [], 0
+        taken.append(entry)
+        count += len(entry.extents)
+    if taken:
+        yield taken

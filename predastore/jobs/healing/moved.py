@@ -15,7 +15,7 @@ import msgspec
 
 from predastore.base.errors import PreconditionFailed, ShardNotFound
 from predastore.base.failpoints import failpoint
-from predastore.base.limits import COLLECTOR_BATCH_MAX
+from predastore.base.limits import GARBAGE_BATCH_MAX
 from predastore.jobs.healing.context import Context
 from predastore.jobs.healing.records import MOVED_PREFIX, MovedRecord, moved_key
 from predastore.node.shard import ShardRef
@@ -29,7 +29,7 @@ async def release(context: Context) -> int:
     """Deletes the shards whose time has come from the nodes that answer; how many wait still."""
     waiting, after, truncated = 0, b"", True
     while truncated:
-        page = await context.state.list(HEALING, MOVED_PREFIX, b"", after, COLLECTOR_BATCH_MAX)
+        page = await context.state.list(HEALING, MOVED_PREFIX, b"", after, GARBAGE_BATCH_MAX)
         truncated, after = page.truncated, page.next or after
         due: dict[int, list[tuple[bytes, bytes, MovedRecord]]] = {}
         for key, stored in page.entries:
