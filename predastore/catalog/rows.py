@@ -150,15 +150,16 @@ class VersionRow(msgspec.Struct, frozen=True, array_like=True):
 
 class PlacementRow(msgspec.Struct, frozen=True, array_like=True):
     """A page of a layout: its extents in their order, and of each which part of an upload it is;
-    `parts` is empty for what was put whole. `bucket` and `key`: of what the layout was written for.
-    `pages`, on the first page where there are several: of each its first byte and first part
-    number."""
+    `parts` is empty for what was put whole, and `md5` is its digest then. `bucket` and `key`: of
+    what the layout was written for. `pages`, on the first page where there are several: of each its
+    first byte and first part number."""
 
     bucket: str
     key: str
     extents: tuple[Extent, ...]
     parts: tuple[PartSize, ...] = ()
     pages: tuple[tuple[int, int], ...] = ()
+    md5: bytes = b""
 
 
 class UploadRow(msgspec.Struct, frozen=True, array_like=True):

@@ -32,7 +32,8 @@ from predastore.process.authority import Authority
 from predastore.process.certificates import Held, TlsFiles
 from predastore.s3db.commands import Absent, Check, Equals, Put, batch
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
+from predastore.storage.extents import now_ms
+from predastore.storage.formats import decode, encode
 
 CLUSTER: Final = "cluster"
 AUTHORITY_KEY: Final = b"tls/authority"
@@ -69,7 +70,7 @@ def sealed(held: Held, cluster_key: bytes) -> AuthorityRecord:
         sealed_key=seal(cluster_key, _PURPOSE, key, bound_to=chain[0]),
         previous=tuple(authority.der(one) for one in held.previous),
         cross=tuple(authority.der(one) for one in held.cross),
-        since_ms=records.now_ms(),
+        since_ms=now_ms(),
     )
 
 
@@ -186,7 +187,7 @@ class Authorities:
             if before is None
             else Equals(CLUSTER, AUTHORITY_KEY, before)
         )
-        put = Put(CLUSTER, AUTHORITY_KEY, records.encode(sealed(held, self._cluster_key)))
+        put = Put(CLUSTER, AUTHORITY_KEY, encode(sealed(held, self._cluster_key)))
         try:
             await self._state.commit(batch(put, checks=(check,)))
         except PreconditionFailed:
@@ -195,7 +196,7 @@ class Authorities:
 
 
 def _decoded(stored: bytes) -> AuthorityRecord:
-    return records.decode(AuthorityRecord, stored)
+    return decode(AuthorityRecord, stored)
 
 
 def _busy() -> Overloaded:

@@ -34,8 +34,8 @@ from predastore.gossip.agent import VIEW
 from predastore.gossip.messages import View, Viewed
 from predastore.process.roles import Roles
 from predastore.rpc import Endpoint, self_signed
+from predastore.storage.extents import now_ms
 from predastore.storage.node_owners import Owner, OwnerRecord, Owners
-from predastore.storage.records import now_ms
 from predastore.storage.ring_table import NodeRow
 
 _log = logging.getLogger(__name__)

@@ -101,7 +101,7 @@ class Changes(Chain):
         if replaced is not None:
             self._drop(replaced)
         if content is not None:  # before what shares its layout goes
-            layouts.place(self._view, self.bucket.name, self.key, content, row.summary.modified_ms)
+            layouts.place(self._view, self.bucket.name, self.key, content, row.summary)
             layouts.share(self._view, content, self.bucket.id, order, row.random)
         self._view.put(VERSIONS, keys.version(self.bucket.id, self.key, order), encode(row))
         if row.is_null and order:

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from predastore.catalog import keys
 from predastore.catalog.keys import DUE, INLINE, OBJECTS, REFS, REPAIR
 from predastore.catalog.procedures.arguments import Content, Reason, refuse
-from predastore.catalog.rows import GarbageRow, Kind, PlacementRow, RepairRow, VersionRow, Waste
+from predastore.catalog.rows import (
+    GarbageRow,
+    Kind,
+    PlacementRow,
+    RepairRow,
+    Summary,
+    VersionRow,
+    Waste,
+)
 from predastore.s3db.procedures import View
 from predastore.storage.extents import Extent, ShardExtent
 from predastore.storage.formats import decode, encode
@@ -33,12 +41,13 @@ class Leavings:
         return taken
 
 
-def place(view: View, bucket_name: str, key: str, content: Content, now_ms: int) -> None:
+def place(view: View, bucket_name: str, key: str, content: Content, summary: Summary) -> None:
     """Stores where the bytes of a new version are; those of a shared layout are there."""
     if content.kind is Kind.INLINE:
         view.put(INLINE, content.layout, content.crc.to_bytes(4, "big") + content.body)
     elif content.kind is Kind.PLACED and content.shared_with is None:
-        row = PlacementRow(bucket_name, key, content.extents)
+        row = PlacementRow(bucket_name, key, content.extents, md5=bytes.fromhex(summary.etag))
+        now_ms = summary.modified_ms
         view.put(OBJECTS, content.layout, encode(row))
         note(view, content.layout, bucket_name, key, content.extents[0], content.missing, now_ms)
 

@@ -12,6 +12,7 @@ from predastore.base.limits import (
     HEALING_JOB_MS_MAX,
     HEALING_SOUGHT_MAX,
 )
+from predastore.catalog.keys import HEALING, PARTS, REPAIR
 from predastore.jobs.healing.claims import Claims, name_of
 from predastore.jobs.healing.holders import Holder, find
 from predastore.jobs.healing.lease import Lease
@@ -21,10 +22,11 @@ from predastore.jobs.healing.watch import Watch
 from predastore.node.shard import ShardRef
 from predastore.s3db.commands import Check, Delete, Equals, Op, Put, batch
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
+from predastore.storage import extents
 from predastore.storage.buffers import Budget
 from predastore.storage.cluster import Cluster
-from predastore.storage.records import HEALING, PARTS, REPAIR, ShardExtent
+from predastore.storage.extents import ShardExtent
+from predastore.storage.formats import encode
 
 
 @dataclass
@@ -96,12 +98,12 @@ class Context:
         `back`, the entries (key, value) of those that it takes back. False: the record or such an
         entry has changed, or the lease is lost, or the work since `began_ms` took too long for
         shards that no record names; then nothing has changed."""
-        if records.now_ms() - began_ms > HEALING_JOB_MS_MAX:
+        if extents.now_ms() - began_ms > HEALING_JOB_MS_MAX:
             return False
         checks, ops = holder.replaced_by(new)
         for each in left:
             where = moved_key(each.shard_hash, each.write_id, each.index, each.node)
-            ops.append(Put(HEALING, where, records.encode(each)))
+            ops.append(Put(HEALING, where, encode(each)))
         for key, value in back:
             checks.append(Equals(HEALING, key, value))
             ops.append(Delete(HEALING, key))
@@ -115,13 +117,14 @@ class Context:
         job makes too, or an upload that is complete may name, is left to the daily pass."""
         if not self.lease.is_held:
             return  # whoever has it now may be making the same
-        part = holder.key.decode() if holder.table == PARTS else ""
+        part = holder.key if holder.table == PARTS else b""
+        layout = extent.shard_hash if part else holder.layout
         names = {
             name_of(extent.write_id, shard, node): (shard, node) for shard, node in made.items()
         }
         mine = self.claims.of_one(names)
         with self.claims.deleting(mine):
-            found = await find(self.state, holder.key, part)
+            found = await find(self.state, layout, part)
             if part and not found:
                 return
             named = {

@@ -25,6 +25,7 @@ from predastore.base.limits import (
     HEALING_END_S,
     LEASE_GIVE_UP_S_MAX,
 )
+from predastore.catalog.keys import HEALING
 from predastore.jobs.healing import moved
 from predastore.jobs.healing.context import Context
 from predastore.jobs.healing.lease import Lease
@@ -37,9 +38,9 @@ from predastore.jobs.healing.throttle import Throttle
 from predastore.jobs.healing.watch import Watch
 from predastore.s3db.commands import Op, Put
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
+from predastore.storage import extents
 from predastore.storage.distributed import DistributedStore
-from predastore.storage.records import HEALING
+from predastore.storage.formats import decode, encode
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ class Healing:
         if self._context.lease.is_held and self._recalled:
             return self._progress()
         stored = await self._state.get(HEALING, PROGRESS_KEY)
-        return None if stored is None else records.decode(ProgressRecord, stored)
+        return None if stored is None else decode(ProgressRecord, stored)
 
     # --- who works ------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class Healing:
         self._context.watch.recall(())
         stored = await self._state.get(HEALING, PROGRESS_KEY)
         if stored is not None:
-            before = records.decode(ProgressRecord, stored)
+            before = decode(ProgressRecord, stored)
             self._context.watch.recall(before.seen)
             self._passes.recall(before.seen)
             self._context.counts.last_pass_ms = before.last_pass_ms
@@ -186,7 +187,7 @@ class Healing:
         await self._context.lease.beat(*([self._put_progress()] if self._recalled else []))
 
     def _put_progress(self) -> Op:
-        return Put(HEALING, PROGRESS_KEY, records.encode(self._progress()))
+        return Put(HEALING, PROGRESS_KEY, encode(self._progress()))
 
     async def _strand(self, name: str, step: Callable[[], Awaitable[bool]]) -> None:
         """Repeats `step`; after one that had nothing to do, or failed, there is a pause."""
@@ -251,7 +252,7 @@ class Healing:
             walking, percent = "moves", self._rebalance.percent
         return ProgressRecord(
             process=self._process,
-            at_ms=records.now_ms(),
+            at_ms=extents.now_ms(),
             objects_left=counts.objects_left,
             shards_left=counts.shards_left,
             bytes_left=counts.bytes_left,

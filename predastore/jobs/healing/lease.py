@@ -16,11 +16,12 @@ from collections.abc import Sequence
 
 from predastore.base.errors import PreconditionFailed
 from predastore.base.limits import LEASE_EXPIRY_MS
+from predastore.catalog.keys import HEALING
 from predastore.jobs.healing.records import BEAT_KEY, LEASE_KEY, LeaseRecord
 from predastore.s3db.commands import Absent, Check, Delete, Equals, Op, Put, batch
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
-from predastore.storage.records import HEALING
+from predastore.storage import extents
+from predastore.storage.formats import encode
 
 
 class Lease:
@@ -63,7 +64,7 @@ class Lease:
         return await self._take(lease, beat, now)
 
     async def _keep(self, now: float, news: Sequence[Op]) -> bool:
-        beat = Put(HEALING, BEAT_KEY, records.new_id())
+        beat = Put(HEALING, BEAT_KEY, extents.new_id())
         try:
             await self._state.commit(batch(beat, *news, checks=(self.check,)))
         except PreconditionFailed:
@@ -73,9 +74,9 @@ class Lease:
         return True
 
     async def _take(self, lease: bytes | None, beat: bytes | None, now: float) -> bool:
-        record = LeaseRecord(records.new_id(), self._process, records.now_ms())
-        mine = records.encode(record)
-        ops = (Put(HEALING, LEASE_KEY, mine), Put(HEALING, BEAT_KEY, records.new_id()))
+        record = LeaseRecord(extents.new_id(), self._process, extents.now_ms())
+        mine = encode(record)
+        ops = (Put(HEALING, LEASE_KEY, mine), Put(HEALING, BEAT_KEY, extents.new_id()))
         checks = (_same(LEASE_KEY, lease), _same(BEAT_KEY, beat))
         try:
             await self._state.commit(batch(*ops, checks=checks))

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Container
 
 from predastore.base.limits import HEALING_CALL_TIMEOUT_MS, NODE_PAGE_SHARDS_MAX
 from predastore.node.messages import ShardRow
-from predastore.storage import records
+from predastore.storage import extents
 from predastore.storage.cluster import Nodes
 
 
@@ -45,7 +45,7 @@ class Listing:
         page = await self._nodes.shards(
             self._node, self._after, NODE_PAGE_SHARDS_MAX, timeout_ms=HEALING_CALL_TIMEOUT_MS
         )
-        self.clock_off_ms = page.now_ms - records.now_ms() if page.now_ms else 0
+        self.clock_off_ms = page.now_ms - extents.now_ms() if page.now_ms else 0
         self._rows.extend(page.rows)
         self._more = page.more and bool(page.rows)
         if page.rows:

@@ -16,13 +16,15 @@ import msgspec
 from predastore.base.errors import PreconditionFailed, ShardNotFound
 from predastore.base.failpoints import failpoint
 from predastore.base.limits import GARBAGE_BATCH_MAX
+from predastore.catalog.keys import HEALING
 from predastore.jobs.healing.context import Context
 from predastore.jobs.healing.records import MOVED_PREFIX, MovedRecord, moved_key
 from predastore.node.shard import ShardRef
 from predastore.s3db.commands import Delete, Equals, Put, batch
-from predastore.storage import records
+from predastore.storage import extents
 from predastore.storage.cluster import NODE_ERRORS
-from predastore.storage.records import HEALING, ShardExtent
+from predastore.storage.extents import ShardExtent
+from predastore.storage.formats import decode, encode
 
 
 async def release(context: Context) -> int:
@@ -33,8 +35,8 @@ async def release(context: Context) -> int:
         truncated, after = page.truncated, page.next or after
         due: dict[int, list[tuple[bytes, bytes, MovedRecord]]] = {}
         for key, stored in page.entries:
-            moved = records.decode(MovedRecord, stored)
-            if records.now_ms() - moved.moved_ms < context.grace_s * 1000:
+            moved = decode(MovedRecord, stored)
+            if extents.now_ms() - moved.moved_ms < context.grace_s * 1000:
                 waiting += 1
                 continue
             due.setdefault(moved.node, []).append((key, stored, moved))
@@ -50,7 +52,7 @@ async def _let_go(
 ) -> int:
     """Marks the entries (key, value) of shards, and has `node` delete them; how many it did."""
     marks = [
-        Put(HEALING, key, records.encode(msgspec.structs.replace(moved, moved_ms=0)))
+        Put(HEALING, key, encode(msgspec.structs.replace(moved, moved_ms=0)))
         for key, _, moved in shards
     ]
     still = (Equals(HEALING, key, value) for key, value, _ in shards)
@@ -90,7 +92,7 @@ async def can_be_taken_back(
 ) -> bool:
     """Whether `node`, which is still to let go of the shard by the entry of this value, was not
     told to yet, and has it with no block that is bad."""
-    if not records.decode(MovedRecord, value).moved_ms:
+    if not decode(MovedRecord, value).moved_ms:
         return False
     try:
         return not await context.bad_stripes(node, context.ref(extent, shard))

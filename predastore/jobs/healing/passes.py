@@ -26,6 +26,7 @@ from predastore.base.limits import (
     NODE_IDS_MAX,
     REPAIR_NOTES_PER_PASS_MAX,
 )
+from predastore.catalog.keys import HEALING
 from predastore.jobs.healing import scrubbed
 from predastore.jobs.healing.context import Context
 from predastore.jobs.healing.pace import Pace
@@ -41,8 +42,8 @@ from predastore.jobs.healing.records import (
     node_key,
 )
 from predastore.s3db.commands import Op, Put, batch
-from predastore.storage import records
-from predastore.storage.records import HEALING
+from predastore.storage import extents
+from predastore.storage.formats import decode, encode
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class Passes:
         state = self._context.state
         self._restored = await state.get(HEALING, RESTORED_KEY) or b""
         found = {
-            int(key.removeprefix(NODE_PREFIX)): records.decode(NodeRecord, value)
+            int(key.removeprefix(NODE_PREFIX)): decode(NodeRecord, value)
             for key, value in await state.scan(HEALING, NODE_PREFIX, b"", NODE_IDS_MAX)
         }
         return {node: one.store_id for node, one in found.items() if one.restored == self._restored}
@@ -188,7 +189,7 @@ class Passes:
         )
 
     def _is_due(self) -> bool:
-        since_ms = records.now_ms() - self._context.counts.last_pass_ms
+        since_ms = extents.now_ms() - self._context.counts.last_pass_ms
         return since_ms >= self._pace.period_s * 1000
 
     async def _run(self, reasons: Reasons) -> None:
@@ -234,9 +235,9 @@ class Passes:
     async def _note_checked(self, store_ids: Mapping[int, str]) -> None:
         """All that these nodes should hold has been looked for, and all that names those that
         left. What is said of healing goes along: it was not known before."""
-        now = records.now_ms()
+        now = extents.now_ms()
         ops: list[Op] = [
-            Put(HEALING, node_key(node), records.encode(NodeRecord(store_id, now, self._restored)))
+            Put(HEALING, node_key(node), encode(NodeRecord(store_id, now, self._restored)))
             for node, store_id in store_ids.items()
         ]
         if ops:

@@ -15,21 +15,17 @@ from typing import NamedTuple
 
 from predastore.base.errors import ShardNotFound
 from predastore.base.limits import HEALING_ASKED_AT_ONCE
+from predastore.catalog import keys
+from predastore.catalog.keys import OBJECTS, REPAIR
+from predastore.catalog.rows import PlacementRow, RepairRow
 from predastore.jobs.healing import targets
 from predastore.jobs.healing.context import Context
 from predastore.jobs.healing.holders import Holder
 from predastore.jobs.healing.listing import Listing
 from predastore.s3db.commands import Op, Put
-from predastore.storage import records
 from predastore.storage.cluster import NODE_ERRORS
-from predastore.storage.records import (
-    MISSING,
-    OBJECTS,
-    REPAIR,
-    ObjectRecord,
-    RepairRecord,
-    ShardExtent,
-)
+from predastore.storage.extents import MISSING, ShardExtent, now_ms
+from predastore.storage.formats import encode
 
 
 class ShardName(NamedTuple):
@@ -155,11 +151,11 @@ class Presence:
 def note_op(fault: Fault) -> Op:
     """Puts it on the repair table."""
     holder, extent = fault.holder, fault.extent
-    record = holder.record
-    if isinstance(record, ObjectRecord):
-        note = RepairRecord(record.bucket, record.key, extent, fault.shards, records.now_ms())
-        key = records.repair_key(holder.key, extent.write_id)
+    row = holder.row
+    if isinstance(row, PlacementRow):
+        note = RepairRow(row.bucket, row.key, extent, fault.shards, now_ms())
+        key = keys.repair(holder.layout, extent.write_id)
     else:
-        note = RepairRecord("", "", extent, fault.shards, records.now_ms(), holder.key.decode())
-        key = records.repair_key(extent.shard_hash, extent.write_id)
-    return Put(REPAIR, key, records.encode(note))
+        note = RepairRow("", "", extent, fault.shards, now_ms(), holder.key)
+        key = keys.repair(extent.shard_hash, extent.write_id)
+    return Put(REPAIR, key, encode(note))

@@ -25,6 +25,7 @@ from predastore.base.limits import (
     HEALING_LATE_PAUSE_S_MAX,
     HEALING_WALK_PAUSE_S_MAX,
 )
+from predastore.catalog.keys import HEALING
 from predastore.coding.placement import Ring, RingNode
 from predastore.jobs.healing import moved, targets
 from predastore.jobs.healing.claims import Job as Claimed
@@ -33,8 +34,9 @@ from predastore.jobs.healing.holders import WALKED, Holder, walk
 from predastore.jobs.healing.rebuild import Rebuild
 from predastore.jobs.healing.records import RING_KEY, MovedRecord, RingRecord
 from predastore.s3db.commands import Put, batch
-from predastore.storage import records
-from predastore.storage.records import HEALING, ShardExtent
+from predastore.storage import extents
+from predastore.storage.extents import ShardExtent
+from predastore.storage.formats import decode, encode
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ class Rebalance:
         """Whether the shards may lie elsewhere than the ring wants them."""
         async with self._storing:
             stored = await self._context.state.get(HEALING, RING_KEY)
-            self.progress = None if stored is None else records.decode(RingRecord, stored)
+            self.progress = None if stored is None else decode(RingRecord, stored)
         if self.progress is None or self.progress.digest != self.ring_digest:
             self._after_s, self._pause_s, self._seems_late = 0.0, self._pause_s_min, False
             await self._begin()
@@ -127,11 +129,11 @@ class Rebalance:
 
     async def _begin(self) -> None:
         ring = self.ring_digest
-        await self._store(RingRecord(ring, WALKED[0], b"", False, 0, 0, 0, records.now_ms()))
+        await self._store(RingRecord(ring, WALKED[0], b"", False, 0, 0, 0, extents.now_ms()))
 
     async def _store(self, progress: RingRecord, walk_number: int | None = None) -> None:
         """Of a walk, unless another has been begun; None: begins one."""
-        put = Put(HEALING, RING_KEY, records.encode(progress))
+        put = Put(HEALING, RING_KEY, encode(progress))
         async with self._storing:
             if walk_number is None:
                 self._walk_number += 1
@@ -151,7 +153,7 @@ class Rebalance:
         if self.is_settled and self.progress is not None:
             progress = self.progress
             told = {"shards": progress.moved_shards, "bytes": progress.moved_bytes}
-            told["seconds"] = (records.now_ms() - progress.begun_ms) // 1000
+            told["seconds"] = (extents.now_ms() - progress.begun_ms) // 1000
             logger.info("all shards are where the ring wants them", extra=told)
 
     async def _walk(self) -> None:
@@ -248,7 +250,7 @@ class _Move:
 
     async def _some(self, todo: Sequence[tuple[int, ShardExtent, dict[int, int]]]) -> bool:
         """False: the record has changed."""
-        began_ms = records.now_ms()
+        began_ms = extents.now_ms()
         changed: dict[int, ShardExtent] = {}
         made: dict[int, dict[int, int]] = {}
         left: list[MovedRecord] = []
@@ -264,7 +266,7 @@ class _Move:
                 left.append(
                     MovedRecord(
                         *(extent.shard_hash, extent.write_id, shard, extent.nodes[shard]),
-                        moved_ms=records.now_ms(),
+                        moved_ms=extents.now_ms(),
                     )
                 )
             back += there.values()

@@ -21,8 +21,8 @@ from predastore.coding import erasure
 from predastore.coding.erasure import Code
 from predastore.jobs.healing.context import Context
 from predastore.storage.cluster import NODE_ERRORS, Buffer
+from predastore.storage.extents import MISSING, ShardExtent
 from predastore.storage.interface import Damaged
-from predastore.storage.records import MISSING, ShardExtent
 
 
 class Rebuild:

@@ -27,6 +27,7 @@ from predastore.base.limits import (
     REPAIR_NOTES_PER_PASS_MAX,
 )
 from predastore.catalog.fence import HORIZON_KEY, HorizonRecord
+from predastore.catalog.keys import HEALING
 from predastore.jobs.healing.claims import name_of
 from predastore.jobs.healing.context import Context
 from predastore.jobs.healing.holders import WALKED, walk, walk_deleted
@@ -37,9 +38,9 @@ from predastore.jobs.healing.sieve import Sieve
 from predastore.node.messages import ShardRow
 from predastore.node.shard import ShardRef
 from predastore.s3db.commands import Op, Put, batch
-from predastore.storage import records
 from predastore.storage.cluster import NODE_ERRORS
-from predastore.storage.records import HEALING, MISSING, Extent, ShardExtent
+from predastore.storage.extents import MISSING, Extent, ShardExtent, new_id, now_ms
+from predastore.storage.formats import decode, encode
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Pass:
 
     async def _run(self) -> bool:
         clock = asyncio.get_running_loop().time
-        began_s, before_ms = clock(), records.now_ms() - self._orphan_age_ms
+        began_s, before_ms = clock(), now_ms() - self._orphan_age_ms
         for table in WALKED:
             async for holders, behind in walk(self._context.state, table):
                 if not self._context.lease.is_held:
@@ -91,7 +92,7 @@ class Pass:
         if self._orphans:
             # Again: the clock may have been set back meanwhile.
             walked_ms = int((clock() - began_s) * 1000)
-            again_ms = records.now_ms() - walked_ms - self._orphan_age_ms
+            again_ms = now_ms() - walked_ms - self._orphan_age_ms
             return await self._collect(min(before_ms, again_ms))
         return True
 
@@ -128,16 +129,16 @@ class Pass:
             page = await context.state.list(HEALING, MOVED_PREFIX, b"", after, HEALING_PAGE_RECORDS)
             truncated, after = page.truncated, page.next or after
             for _, stored in page.entries:
-                moved = records.decode(MovedRecord, stored)
+                moved = decode(MovedRecord, stored)
                 self._sieve.add(name_of(moved.write_id, moved.index, moved.node))
-        horizon = HorizonRecord(before_ms, records.new_id())
-        put = Put(HEALING, HORIZON_KEY, records.encode(horizon))
+        horizon = HorizonRecord(before_ms, new_id())
+        put = Put(HEALING, HORIZON_KEY, encode(horizon))
         await context.state.commit(batch(put, checks=(context.lease.check,)))
         failpoint("healing.pass.horizon")
         for node in context.watch.nodes_up:
             if not await self._collect_from(node, before_ms - self._clock_skew_ms):
                 return False
-        context.counts.last_pass_ms = records.now_ms()
+        context.counts.last_pass_ms = now_ms()
         return True
 
     async def _collect_from(self, node: int, before_ms: int) -> bool:

@@ -1,4 +1,4 @@
-"""What is stored about healing, in the table `healing`; encoded as those of `storage.records`.
+"""What is stored about healing, in the table `healing`; encoded by `storage.formats`.
 
 key                                                        value
 lease                                                      LeaseRecord
@@ -26,7 +26,7 @@ NODE_PREFIX: Final = b"node/"
 MOVED_PREFIX: Final = b"moved/"
 
 
-class LeaseRecord(msgspec.Struct, frozen=True, array_like=True, tag="l"):
+class LeaseRecord(msgspec.Struct, frozen=True, array_like=True):
     """Who heals. `holder`: drawn anew each time the lease is taken; `process`: its name in logs."""
 
     holder: bytes
@@ -34,7 +34,7 @@ class LeaseRecord(msgspec.Struct, frozen=True, array_like=True, tag="l"):
     since_ms: int
 
 
-class NodeRecord(msgspec.Struct, frozen=True, array_like=True, tag="n"):
+class NodeRecord(msgspec.Struct, frozen=True, array_like=True):
     """`store_id`: of the node's directory, as it was when all that it should hold was looked
     for. Another one has other contents. LEFT: it had been removed for a while, and whatever still
     named it was looked for. `restored`: what was stored under that key then: records of another
@@ -45,7 +45,7 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, tag="n"):
     restored: bytes = b""
 
 
-class MovedRecord(msgspec.Struct, frozen=True, array_like=True, tag="m"):
+class MovedRecord(msgspec.Struct, frozen=True, array_like=True):
     """A shard that a record named until `moved_ms` and that `node` may let go of after the
     readers' grace time; 0: it is being told to."""
 
@@ -56,7 +56,7 @@ class MovedRecord(msgspec.Struct, frozen=True, array_like=True, tag="m"):
     moved_ms: int
 
 
-class RingRecord(msgspec.Struct, frozen=True, array_like=True, tag="w"):
+class RingRecord(msgspec.Struct, frozen=True, array_like=True):
     """How far the shards have been brought to where the ring of this `digest` wants them: the
     walk is behind `after` in `table`; `settled`: it has come to its end. `left_count`: extents that
     had to be left where they were, for a later walk. `moved_*`: since `begun_ms`."""
@@ -100,7 +100,7 @@ class UnnamedBad(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
 
 
-class ProgressRecord(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+class ProgressRecord(msgspec.Struct, frozen=True, array_like=True):
     """What the process that heals says of itself, for whoever asks.
 
     `*_left`: of the repair table. `stuck_shards`: of these, such as can not be rebuilt now.

@@ -31,17 +31,19 @@ from predastore.base.limits import (
     HEALING_RETRY_S_MAX,
     HEALING_RETRY_S_MIN,
 )
-from predastore.catalog.commit_ops import repair_ops
+from predastore.catalog.keys import REPAIR
+from predastore.catalog.rows import RepairRow
 from predastore.jobs.healing import moved, targets
 from predastore.jobs.healing.claims import Job as Claimed
 from predastore.jobs.healing.context import Context
 from predastore.jobs.healing.holders import Holder, find
 from predastore.jobs.healing.rebuild import Rebuild
 from predastore.jobs.healing.records import MovedRecord
-from predastore.s3db.commands import batch
-from predastore.storage import records
+from predastore.s3db.commands import Put, batch
+from predastore.storage import extents
 from predastore.storage.cluster import NODE_ERRORS
-from predastore.storage.records import HASH_BYTES, MISSING, REPAIR, RepairRecord, ShardExtent
+from predastore.storage.extents import HASH_BYTES, MISSING, ShardExtent, missing_of
+from predastore.storage.formats import decode, encode
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class Job:
     margin: int
     key: bytes
     stored: bytes = field(compare=False)
-    note: RepairRecord = field(compare=False)
+    note: RepairRow = field(compare=False)
 
 
 @dataclass
@@ -126,12 +128,12 @@ class Repair:
             page = await self._context.state.list(REPAIR, b"", b"", after, HEALING_PAGE_RECORDS)
             truncated, after = page.truncated, page.next or after
             for key, stored in page.entries:
-                note = records.decode(RepairRecord, stored)
+                note = decode(RepairRow, stored)
                 margin = self._margin(note)
                 endangered += margin <= 0
                 object_count += key[:HASH_BYTES] != last
                 last = key[:HASH_BYTES]
-                count = len(records.missing_of(note))
+                count = len(missing_of(note.extent, note.shards))
                 shards += count
                 shard_bytes += count * targets.bytes_of_shard(note.extent)
                 if self._postponed.get(key, (0.0,))[0] > now:
@@ -149,7 +151,7 @@ class Repair:
         counts.endangered_extents = endangered
         return sorted(job for _, job in best)
 
-    def _margin(self, note: RepairRecord) -> int:
+    def _margin(self, note: RepairRow) -> int:
         watch = self._context.watch
         left = sum(
             shard not in note.shards and node != MISSING and watch.is_up(node)
@@ -172,7 +174,7 @@ class Repair:
         else:
             self._postponed.pop(job.key, None)
             counts = self._context.counts
-            count = len(records.missing_of(job.note))
+            count = len(missing_of(job.note.extent, job.note.shards))
             counts.shards_left -= count
             counts.bytes_left -= count * targets.bytes_of_shard(job.note.extent)
             counts.objects_left = max(0, counts.objects_left - 1)
@@ -193,7 +195,7 @@ class Repair:
 
     async def _work_off(self, job: Job, claimed: Claimed) -> Outcome:
         context = self._context
-        began_ms = records.now_ms()
+        began_ms = extents.now_ms()
         found = await self._find(job)
         if found is None:
             is_of_part = bool(job.note.part and not job.note.bucket)
@@ -307,7 +309,7 @@ class Repair:
             if nodes[shard] not in (node, MISSING):
                 left.append(
                     MovedRecord(
-                        extent.shard_hash, extent.write_id, shard, nodes[shard], records.now_ms()
+                        extent.shard_hash, extent.write_id, shard, nodes[shard], extents.now_ms()
                     )
                 )
             nodes[shard] = node
@@ -325,6 +327,6 @@ class Repair:
 
     async def _note_more(self, job: Job, extent: ShardExtent, others: set[int]) -> None:
         note = job.note
-        shards = sorted(others.union(note.shards))
-        ops = repair_ops(note.bucket, note.key, extent, shards, note.part)
-        await self._context.state.commit(batch(*ops))
+        shards = tuple(sorted(others.union(note.shards)))
+        row = RepairRow(note.bucket, note.key, extent, shards, extents.now_ms(), note.part)
+        await self._context.state.commit(batch(Put(REPAIR, job.key, encode(row))))

@@ -12,14 +12,17 @@ from predastore.base.limits import (
     NODE_PAGE_SHARDS_MAX,
     REPAIR_BATCH_MAX,
 )
+from predastore.catalog import keys
+from predastore.catalog.keys import OBJECTS, REPAIR
+from predastore.catalog.rows import PlacementRow, RepairRow
 from predastore.jobs.healing.claims import name_of
 from predastore.jobs.healing.context import Context
 from predastore.jobs.healing.holders import Holder
 from predastore.jobs.healing.presence import Fault, ShardName, note_op
 from predastore.s3db.commands import batch
-from predastore.storage import records
 from predastore.storage.cluster import NODE_ERRORS, Nodes
-from predastore.storage.records import OBJECTS, REPAIR, ObjectRecord, RepairRecord, ShardExtent
+from predastore.storage.extents import ShardExtent
+from predastore.storage.formats import decode
 
 
 def digest(names: Iterable[ShardName]) -> bytes:
@@ -77,7 +80,7 @@ async def _note_some(
     rest: set[ShardName] = set()
     ops = []
     for (hash_, write_id), group in by_extent.items():
-        repair_key = records.repair_key(hash_, write_id)
+        repair_key = keys.repair(hash_, write_id)
         stored, noted = await context.state.read(((OBJECTS, hash_), (REPAIR, repair_key)))
         fault = None if stored is None else _fault(hash_, stored, group)
         if fault is None:
@@ -90,8 +93,8 @@ async def _note_some(
 
 
 def _fault(hash_: bytes, stored: bytes, group: Iterable[ShardName]) -> Fault | None:
-    record = records.decode(ObjectRecord, stored)
-    for extent in record.extents:
+    row = decode(PlacementRow, stored)
+    for extent in row.extents:
         if isinstance(extent, ShardExtent):
             shards = tuple(
                 sorted(
@@ -103,9 +106,9 @@ def _fault(hash_: bytes, stored: bytes, group: Iterable[ShardName]) -> Fault | N
                 )
             )
             if shards:
-                return Fault(Holder(OBJECTS, hash_, stored, record), extent, shards)
+                return Fault(Holder(OBJECTS, hash_, stored, row), extent, shards)
     return None
 
 
 def _says(noted: bytes, fault: Fault) -> bool:
-    return set(fault.shards) <= set(records.decode(RepairRecord, noted).shards)
+    return set(fault.shards) <= set(decode(RepairRow, noted).shards)

@@ -8,7 +8,7 @@ from predastore.coding import erasure
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring
 from predastore.jobs.healing.watch import Watch
-from predastore.storage.records import ShardExtent
+from predastore.storage.extents import ShardExtent
 
 
 def wanted_nodes(ring: Ring, extent: ShardExtent) -> list[int]:

@@ -30,6 +30,7 @@ from predastore.auth.sigv4 import Credential
 from predastore.base.config import Auth, Config, Db
 from predastore.base.errors import ConfigError, PeerRefused, PeerUnreachable, StartupError, reason
 from predastore.base.limits import RAFT_RESERVE_BYTES
+from predastore.catalog.keys import HEALING
 from predastore.jobs.healing.records import RESTORED_KEY
 from predastore.process import credentials, daemon, flags, roles
 from predastore.process.commands import OPERATIONS, db_time, operations, ownership, remote
@@ -37,8 +38,7 @@ from predastore.s3db import backup, inspection
 from predastore.s3db.api import Api
 from predastore.s3db.commands import Put, batch
 from predastore.s3db.raft.messages import Address
-from predastore.storage import records
-from predastore.storage.records import HEALING
+from predastore.storage import extents
 
 _EPILOG: Final = """\
 examples:
@@ -253,7 +253,7 @@ def _restore(settings: Config, request: Request) -> int:
             cluster_id=credentials.cluster_id(settings),
             held=daemon.held,
             # Shards that its records name may be gone: nothing counts as looked through.
-            then=batch(Put(HEALING, RESTORED_KEY, records.new_id())),
+            then=batch(Put(HEALING, RESTORED_KEY, extents.new_id())),
         )
     except OSError as error:
         raise StartupError.because(error, _restore_failed(error, path, rows)) from None

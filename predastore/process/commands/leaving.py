@@ -11,12 +11,13 @@ from typing import Any
 from predastore.base.config import losses
 from predastore.base.config.model import ACTIVE
 from predastore.base.limits import BACKEND_GRACE_S, BACKEND_SCAN_PAGE_MAX, COMMAND_NOTES_MAX
+from predastore.catalog.keys import HEALING
 from predastore.jobs.healing.records import MOVED_PREFIX, MovedRecord
 from predastore.node.messages import NodeStatus
 from predastore.process.commands import remote
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
-from predastore.storage.records import HEALING
+from predastore.storage import extents
+from predastore.storage.formats import decode
 from predastore.storage.ring_table import LEAVING, NodeRow
 
 
@@ -52,7 +53,7 @@ async def look(
 
 
 def _left_s(kept: _Kept) -> int:
-    gone_s = (records.now_ms() - kept.last_ms) / 1000
+    gone_s = (extents.now_ms() - kept.last_ms) / 1000
     return round(max(0.0, BACKEND_GRACE_S - gone_s))
 
 
@@ -62,7 +63,7 @@ async def _kept(state: GlobalState) -> dict[int, _Kept]:
     while more and count < COMMAND_NOTES_MAX:
         page = await state.list(HEALING, MOVED_PREFIX, b"", after, BACKEND_SCAN_PAGE_MAX)
         for _, stored in page.entries:
-            moved = records.decode(MovedRecord, stored)
+            moved = decode(MovedRecord, stored)
             one = found.setdefault(moved.node, _Kept())
             one.shards += 1
             one.last_ms = max(one.last_ms, moved.moved_ms)

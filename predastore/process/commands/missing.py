@@ -27,6 +27,8 @@ from predastore.base.limits import (
     HEALING_BYTES_PER_S_MAX,
     NODE_LOST_MS,
 )
+from predastore.catalog.keys import HEALING, REPAIR
+from predastore.catalog.rows import RepairRow
 from predastore.jobs.healing import scrubbed, targets
 from predastore.jobs.healing.records import (
     FAILED,
@@ -41,9 +43,9 @@ from predastore.jobs.healing.records import (
 )
 from predastore.process.commands import remote
 from predastore.s3db.global_state import GlobalState
-from predastore.storage import records
 from predastore.storage.cluster import NODE_ERRORS, Nodes
-from predastore.storage.records import HEALING, MISSING, REPAIR, RepairRecord
+from predastore.storage.extents import MISSING, missing_of
+from predastore.storage.formats import decode
 
 WELL = ("good", "full")  # the health of a node whose shards can be read
 
@@ -72,14 +74,14 @@ async def read(state: GlobalState, nodes: Sequence[int]) -> Known:
     keys = [PROGRESS_KEY, RESTORED_KEY, *map(node_key, nodes)]
     progress, restored, *stored = await state.read([(HEALING, key) for key in keys])
     found = {
-        node: records.decode(NodeRecord, value)
+        node: decode(NodeRecord, value)
         for node, value in zip(nodes, stored, strict=True)
         if value is not None
     }
     looked_through = {
         node: one.store_id for node, one in found.items() if one.restored == (restored or b"")
     }
-    healing = None if progress is None else records.decode(ProgressRecord, progress)
+    healing = None if progress is None else decode(ProgressRecord, progress)
     return Known(healing, looked_through, await _notes(state))
 
 
@@ -88,9 +90,9 @@ async def _notes(state: GlobalState) -> Notes:
     while True:
         page = await state.list(REPAIR, b"", b"", after, BACKEND_SCAN_PAGE_MAX)
         for _, stored in page.entries:
-            note = records.decode(RepairRecord, stored)
+            note = decode(RepairRow, stored)
             size = targets.bytes_of_shard(note.extent)
-            for shard in records.missing_of(note):
+            for shard in missing_of(note.extent, note.shards):
                 node = note.extent.nodes[shard]
                 found.shards[node] += 1
                 found.sizes[node] += size

@@ -16,13 +16,17 @@ from typing import Final
 
 from predastore.base.errors import ConfigError, PredastoreError, ShardNotFound
 from predastore.base.limits import COMMAND_CALL_TIMEOUT_MS
+from predastore.catalog import keys, refusals
+from predastore.catalog.keys import OBJECTS
+from predastore.catalog.procedures.questions import FindObject, Found
+from predastore.catalog.rows import Kind, PlacementRow, VersionRow
 from predastore.node.shard import ShardRef
 from predastore.process import flags
 from predastore.process.commands import OPERATIONS, operations, remote
 from predastore.process.commands.remote import Remote, say
 from predastore.process.logs import quoted
-from predastore.storage import records
-from predastore.storage.records import MISSING, OBJECTS, ObjectRecord, ShardExtent
+from predastore.storage.extents import MISSING, ShardExtent
+from predastore.storage.formats import decode
 
 _USAGE: Final = "s3d object locate s3://BUCKET/KEY [flags]"
 _DESCRIPTION: Final = "\n".join(("Where an object is.", "", "commands:", *operations("object"), ""))
@@ -88,37 +92,52 @@ def _named(url: str) -> tuple[str, str]:
 
 async def _locate(to: Remote, bucket: str, key: str, as_json: bool) -> int:
     url = quoted(f"s3://{bucket}/{key}")
-    stored = await to.state.get(OBJECTS, records.object_hash(bucket, key))
-    if stored is None:
+    asked = FindObject(bucket, key)
+    found = refusals.read(Found, await to.state.ask("object.find", asked.encode()))
+    version = decode(VersionRow, found.version) if found.version else None
+    if version is None or version.is_marker:
         raise ConfigError([f"{url}: there is no such object"])
-    record = records.decode(ObjectRecord, stored)
+    extents = await _extents(to, version, found)
     places = [
         place
-        for number, extent in enumerate(record.extents)
-        if isinstance(extent, ShardExtent)
+        for number, extent in enumerate(extents)
         for place in await _places(to, number, extent)
     ]
+    size, etag = version.summary.size, version.summary.etag
     if as_json:
         content = {
             "bucket": bucket,
             "key": key,
-            "size": record.size,
-            "etag": record.etag,
+            "size": size,
+            "etag": etag,
             "shards": [asdict(place) for place in places],
         }
         say(json.dumps(content, indent=2))
     else:
-        say(f"{url}: {record.size} bytes, ETag {record.etag}")
-        for number, extent in enumerate(record.extents):
-            if isinstance(extent, ShardExtent):
-                say(
-                    f"extent {number}: RS({extent.k},{extent.m}), {extent.size} bytes, blocks of "
-                    f"{extent.block_bytes}, shards under {extent.shard_hash.hex()[:16]} "
-                    f"{extent.write_id.hex()}"
-                )
+        say(f"{url}: {size} bytes, ETag {etag}")
+        if version.kind is Kind.INLINE:
+            say("its bytes lie in the metadata")
+        for number, extent in enumerate(extents):
+            say(
+                f"extent {number}: RS({extent.k},{extent.m}), {extent.size} bytes, blocks of "
+                f"{extent.block_bytes}, shards under {extent.shard_hash.hex()[:16]} "
+                f"{extent.write_id.hex()}"
+            )
         for line in remote.table([_HEADS, *map(_row, places)]):
             say(line)
     return 0 if all(place.health == "good" for place in places) else 1
+
+
+async def _extents(to: Remote, version: VersionRow, found: Found) -> list[ShardExtent]:
+    """Of a version, all pages of its layout."""
+    if not found.placement:
+        return []
+    pages = [decode(PlacementRow, found.placement)]
+    for number in range(1, len(pages[0].pages)):
+        stored = await to.state.get(OBJECTS, keys.page(version.layout, number))
+        if stored is not None:
+            pages.append(decode(PlacementRow, stored))
+    return [each for page in pages for each in page.extents if isinstance(each, ShardExtent)]
 
 
 def _row(place: Place) -> tuple[str, ...]:

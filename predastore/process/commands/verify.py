@@ -20,6 +20,7 @@ from typing import Final
 from predastore._fast.crc import crc32c
 from predastore.base.errors import PredastoreError, ShardCorrupt, ShardNotFound
 from predastore.base.limits import BACKEND_READ_TIMEOUT_MS, COMMAND_JOBS
+from predastore.catalog.rows import PartRow, PlacementRow
 from predastore.coding import erasure
 from predastore.coding.erasure import Code
 from predastore.jobs.healing import holders
@@ -28,8 +29,8 @@ from predastore.node.shard import ShardRef
 from predastore.process.commands import remote
 from predastore.process.commands.remote import Remote, say
 from predastore.process.logs import quoted
-from predastore.storage import records
-from predastore.storage.records import MISSING, ObjectRecord, ShardExtent
+from predastore.storage.extents import MISSING, ShardExtent
+from predastore.storage.formats import decode
 
 _LISTED_MAX: Final = 50
 
@@ -119,8 +120,8 @@ async def _verify(to: Remote, holder: Holder, counts: Counts) -> None:
         if stored is None:
             return  # deleted meanwhile
         if stored != holder.stored:
-            record = records.decode(type(holder.record), stored)
-            holder = Holder(holder.table, holder.key, stored, record)
+            row = decode(type(holder.row), stored)
+            holder = Holder(holder.table, holder.key, stored, row)
             faults, read = await _read(to, holder, counts)
     counts.objects += 1
     counts.data_bytes += read
@@ -142,10 +143,16 @@ async def _verify(to: Remote, holder: Holder, counts: Counts) -> None:
 
 
 def _name(holder: Holder) -> str:
-    record = holder.record
-    if isinstance(record, ObjectRecord):
-        return quoted(f"s3://{record.bucket}/{record.key}")
-    return f"part {quoted(holder.key.decode())} of an upload"
+    row = holder.row
+    if isinstance(row, PlacementRow):
+        return quoted(f"s3://{row.bucket}/{row.key}")
+    return f"part {row.number} of upload {holder.key[-38:-6].decode()}"
+
+
+def _md5(holder: Holder) -> str:
+    """Of all bytes that the row is about, in hex; "" where that is not known."""
+    row = holder.row
+    return row.etag if isinstance(row, PartRow) else row.md5.hex()
 
 
 async def _read(to: Remote, holder: Holder, counts: Counts) -> tuple[_Faults, int]:
@@ -161,9 +168,9 @@ async def _read(to: Remote, holder: Holder, counts: Counts) -> tuple[_Faults, in
             if data is not None:
                 digest.update(data)
                 size += len(data)
-    etag = holder.record.etag
-    if not faults.unreadable and "-" not in etag and digest.hexdigest() != etag:
-        faults.wrong = faults.wrong or f"its MD5 is {digest.hexdigest()}, and its ETag {etag}"
+    md5 = _md5(holder)
+    if not faults.unreadable and md5 and digest.hexdigest() != md5:
+        faults.wrong = faults.wrong or f"its MD5 is {digest.hexdigest()}, and was {md5}"
     return faults, size
 
 
