@@ -55,7 +55,7 @@ def test_a_put_whose_nodes_fail_in_its_middle(tmp_path: Path) -> None:
                 for each in nodes.nodes.values():
                     each.down = False
                 source = StalledSource(DATA, stalls_at=2 * STRIPE)
-                put = asyncio.ensure_future(at.objects.put("bucket", "k", source, len(DATA), OWNER))
+                put = asyncio.ensure_future(at.catalog.put("bucket", "k", source, len(DATA), OWNER))
                 await source.stalled.wait()
                 for node in (1, 2, 3):
                     nodes[node].down = True
@@ -95,7 +95,7 @@ def test_a_put_that_is_cancelled(tmp_path: Path, backend: str, at_once: bool) ->
 
             async def work() -> None:
                 source = StalledSource(data[: len(data) // 2])
-                put = asyncio.ensure_future(at.objects.put("bucket", "k", source, len(data), OWNER))
+                put = asyncio.ensure_future(at.catalog.put("bucket", "k", source, len(data), OWNER))
                 if at_once:
                     await asyncio.sleep(0)
                 else:
@@ -121,7 +121,7 @@ def test_a_file_whose_disk_fails(
                 patch.setattr(file_io.os, where, broken)
 
                 async def work() -> None:
-                    put = at.objects.put("bucket", "k", BytesSource(FILE), len(FILE), OWNER)
+                    put = at.catalog.put("bucket", "k", BytesSource(FILE), len(FILE), OWNER)
                     await fails(StoreFailed, put)
 
                 await leaves_nothing(at, work)

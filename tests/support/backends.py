@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import pytest
 
 from predastore._fast.crc import crc32c
 from predastore.base.errors import (
@@ -16,16 +18,20 @@ from predastore.base.errors import (
     DeadlineExceeded,
     NodeFull,
     PeerUnreachable,
+    PredastoreError,
     ShardCorrupt,
     ShardNotFound,
 )
+from predastore.catalog import keys
 from predastore.catalog.adoption import Adopted, Adoption
 from predastore.catalog.catalog import Catalog
 from predastore.catalog.files import Files
+from predastore.catalog.permits import Permit, anybody
 from predastore.catalog.procedures import PROCEDURES
 from predastore.catalog.readers import Readers
+from predastore.catalog.rows import GarbageRow, Versioning, Waste
 from predastore.catalog.uploads import Upload
-from predastore.catalog.values import Attributes, ObjectVersion, Stored
+from predastore.catalog.values import Attributes, Finding, ObjectVersion, Stored
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
 from predastore.jobs.garbage import Garbage
@@ -33,11 +39,15 @@ from predastore.node.messages import NodeStatus
 from predastore.node.shard import ShardRef
 from predastore.s3db.global_state import LocalState
 from predastore.storage.distributed import DistributedStore
-from predastore.storage.filesystem import FilesystemStore
 from predastore.storage.extents import FileExtent
+from predastore.storage.filesystem import FilesystemStore
+from predastore.storage.formats import decode
+from support.waiting import eventually_async
 
 OWNER = Attributes(owner="000000000001")
 KIB = 1024
+
+E = TypeVar("E", bound=PredastoreError)
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -46,6 +56,14 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 def some_bytes(count: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(count)
+
+
+async def failing(kind: type[E], work: Awaitable[Any]) -> E:
+    """The error of `work`, which is of just this kind."""
+    with pytest.raises(kind) as caught:
+        await work
+    assert type(caught.value) is kind
+    return caught.value
 
 
 class BytesSource:
@@ -204,7 +222,7 @@ def _checked(block: Any, crc: int) -> tuple[bytes, int]:
 
 @dataclass
 class Harness:
-    """`nodes` is None for the filesystem."""
+    """`nodes` is None for the filesystem, and `shards` 0: how many an extent has."""
 
     catalog: Catalog
     garbage: Garbage
@@ -212,6 +230,7 @@ class Harness:
     store: Any
     base: Path
     nodes: FakeNodes | None = None
+    shards: int = 0
 
     async def adopt(self, bucket: str, owner: str) -> Adopted:
         return await Adoption(self.store, self.state).adopt(bucket, owner)
@@ -233,22 +252,35 @@ class Harness:
         async with await self.catalog.open_source(source, 0, source.size) as body:
             return await self.catalog.put("bucket", key, body, source.size, attributes, **more)
 
+    async def permit(self, bucket: str = "bucket") -> Permit:
+        return await self.catalog.permit(bucket, anybody)
+
+    async def version(self, versioning: Versioning, bucket: str = "bucket") -> None:
+        """Enables or suspends the versions of a bucket."""
+        await self.catalog.change_bucket(await self.permit(bucket), versioning=versioning)
+
+    async def finding(self, key: str, version_id: str = "") -> Finding:
+        return await self.catalog.find("bucket", key, version_id)
+
     async def find(
         self, key: str, bucket: str = "bucket", version_id: str = ""
     ) -> ObjectVersion | None:
         return (await self.catalog.find(bucket, key, version_id)).version
 
-    async def found(
-        self, key: str, bucket: str = "bucket", version_id: str = ""
-    ) -> ObjectVersion:
+    async def found(self, key: str, bucket: str = "bucket", version_id: str = "") -> ObjectVersion:
         version = await self.find(key, bucket, version_id)
         assert version is not None, f"{key} is not there"
         return version
 
     async def get(
-        self, key: str, start: int = 0, end: int | None = None, bucket: str = "bucket"
+        self,
+        key: str,
+        start: int = 0,
+        end: int | None = None,
+        bucket: str = "bucket",
+        version_id: str = "",
     ) -> bytes:
-        version = await self.found(key, bucket)
+        version = await self.found(key, bucket, version_id)
         return await self.read(version, start, version.size if end is None else end)
 
     async def read(self, version: ObjectVersion, start: int, end: int) -> bytes:
@@ -260,6 +292,39 @@ class Harness:
 
     async def table(self, name: str, prefix: bytes = b"") -> Mapping[bytes, bytes]:
         return dict(await self.state.scan(name, prefix, b"", 10_000))
+
+    async def due(self) -> list[GarbageRow]:
+        """What waits to be worked off, but for what is remembered of completed uploads."""
+        rows = [decode(GarbageRow, stored) for stored in (await self.table(keys.DUE)).values()]
+        return [row for row in rows if row.waste is not Waste.COMPLETED]
+
+    async def no_garbage(self) -> None:
+        """All that is due has been worked off, and nothing of it is left in the tables."""
+        deadline = asyncio.get_running_loop().time() + 10
+        while await self.due():
+            assert asyncio.get_running_loop().time() < deadline, "rows of due are left"
+            await asyncio.sleep(0)
+        assert not await self.table(keys.OBJECTS, keys.DELETED)
+
+    async def holds_extents(self, count: int) -> None:
+        """So many extents lie on the nodes, or in files; those that nobody wants have gone."""
+        if self.nodes is not None:
+            nodes = self.nodes
+            await eventually_async(lambda: nodes.shard_count == count * self.shards)
+        else:
+            own = self.base / ".predastore" / "state"
+            files = (path for path in self.base.rglob("*") if path.is_file())
+            assert len([path for path in files if not path.is_relative_to(own)]) == count
+
+
+class _State(LocalState):
+    """One that takes bodies, as a cluster's does; `is_crowded`: no more of them."""
+
+    is_crowded = False
+
+    @property
+    def takes_inline(self) -> bool:
+        return not self.is_crowded
 
 
 @asynccontextmanager
@@ -275,12 +340,12 @@ async def distributed(
 ) -> AsyncIterator[Harness]:
     ids = range(1, node_count + 1)
     nodes = nodes or FakeNodes(ids)
-    state = LocalState(base / "state", PROCEDURES)
+    state = _State(base / "state", PROCEDURES)
     ring = Ring([RingNode(node, f"host{node}") for node in ids])
     store = DistributedStore(
         nodes, ring, Code(*code), block_bytes, write_shards=write_shards, grace_s=grace_s
     )
-    async with _opened(state, store, base, nodes, inline_max) as harness:
+    async with _opened(state, store, base, nodes, sum(code), inline_max) as harness:
         yield harness
 
 
@@ -294,18 +359,23 @@ async def filesystem(
     except BaseException:
         await state.close()
         raise
-    async with _opened(state, store, base, None, 0) as harness:
+    async with _opened(state, store, base, None, 0, 0) as harness:
         yield harness
 
 
 @asynccontextmanager
 async def _opened(
-    state: LocalState, store: Any, base: Path, nodes: FakeNodes | None, inline_max: int
+    state: LocalState,
+    store: Any,
+    base: Path,
+    nodes: FakeNodes | None,
+    shards: int,
+    inline_max: int,
 ) -> AsyncIterator[Harness]:
     readers = Readers()
     garbage = Garbage(state, store, readers)
     catalog = Catalog(state, store, garbage, readers, inline_max=inline_max)
-    harness = Harness(catalog, garbage, state, store, base, nodes)
+    harness = Harness(catalog, garbage, state, store, base, nodes, shards)
     garbage.start()
     try:
         await harness.catalog.create_bucket("bucket", "000000000001", "us-east-1")

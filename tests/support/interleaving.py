@@ -9,7 +9,8 @@ from typing import Any
 
 from predastore.s3db.global_state import LocalState
 
-CALLS = ("get", "read", "list", "commit")
+CALLS = ("get", "read", "list", "commit", "call", "ask")
+COMMITS = ("commit", "call")
 _IS_WATCHED: ContextVar[bool] = ContextVar("is_watched", default=False)
 
 
@@ -46,7 +47,7 @@ async def interleaved(
                     _IS_WATCHED.set(False)
                     await meanwhile()
                     _IS_WATCHED.set(True)
-                elif name == "commit" and not seen.was_reached:
+                elif name in COMMITS and not seen.was_reached:
                     seen.had_committed = True
             return await call(state, *arguments)
 

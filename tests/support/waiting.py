@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -38,6 +38,18 @@ async def eventually_async(
             return value
         if loop.time() > deadline:
             raise AssertionError(f"{what} did not hold within {within_s} s")
+        ticked = loop.create_future()
+        loop.call_later(_POLL_S, ticked.set_result, None)
+        await ticked
+
+
+async def until(probe: Callable[[], Awaitable[object]], within_s: float = 30.0) -> None:
+    """Until `probe` gives something true; its last answer is in the error."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    while not (answer := await probe()):
+        if loop.time() > deadline:
+            raise AssertionError(f"not within {within_s} s: {answer}")
         ticked = loop.create_future()
         loop.call_later(_POLL_S, ticked.set_result, None)
         await ticked
