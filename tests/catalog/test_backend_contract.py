@@ -30,7 +30,6 @@ from predastore.base.limits import COMPLETED_KEPT_MS, S3_PART_BYTES_MIN
 from predastore.catalog import keys
 from predastore.catalog.keys import COMPLETED, PARTS
 from predastore.catalog.procedures.arguments import CompletedPart, Condition
-from predastore.catalog.uploads import Upload
 from predastore.catalog.values import Attributes, Deleted, Expectation, Finding, Wanted
 from support.backends import (
     BACKENDS,
@@ -424,11 +423,6 @@ def test_a_copy_is_an_object_of_its_own(backend: Any) -> None:
     run(main())
 
 
-async def begin(at: Harness, key: str, attributes: Attributes = OWNER, *checksum: str) -> Upload:
-    row = await at.catalog.create_upload("bucket", key, attributes, *checksum)
-    return await at.catalog.upload("bucket", key, row.upload_id)
-
-
 async def put_part(at: Harness, upload: Any, number: int, data: bytes) -> CompletedPart:
     part = await at.catalog.put_part(upload, number, BytesSource(data), len(data))
     assert part.etag == hashlib.md5(data).hexdigest()
@@ -440,7 +434,7 @@ def test_parts_become_one_object_without_copying(backend: Any) -> None:
         async with backend() as at:
             catalog = at.catalog
             attributes = Attributes("me", "video/x", {}, {"a": "b"})
-            upload = await begin(at, "big", attributes)
+            upload = await at.begin("big", attributes)
             bodies = {1: some_bytes(PART, 1), 3: some_bytes(PART + 1, 3), 7: some_bytes(77, 7)}
             parts = [await put_part(at, upload, n, body) for n, body in bodies.items()]
             listed = await catalog.list_parts(upload, 0, 2)
@@ -477,7 +471,7 @@ def test_completing_again_is_told_what_the_first_was_told(backend: Any) -> None:
 
     async def main() -> None:
         async with backend() as at:
-            upload = await begin(at, "k")
+            upload = await at.begin("k")
             parts = [await put_part(at, upload, 1, b"part")]
             named = ("bucket", "k", upload.row.upload_id)
             await failing(NoSuchUpload, at.catalog.completed(*named))
@@ -502,7 +496,7 @@ def test_completing_again_is_told_what_the_first_was_told(backend: Any) -> None:
 def test_a_part_that_is_replaced_or_left_out_is_let_go(backend: Any) -> None:
     async def main() -> None:
         async with backend() as at:
-            upload = await begin(at, "k")
+            upload = await at.begin("k")
             await put_part(at, upload, 1, b"first try")
             await put_part(at, upload, 2, b"never named")
             part = await put_part(at, upload, 1, b"second try")
@@ -518,7 +512,7 @@ def test_a_part_that_is_replaced_or_left_out_is_let_go(backend: Any) -> None:
 def test_an_aborted_upload_is_gone_with_its_parts(backend: Any) -> None:
     async def main() -> None:
         async with backend() as at:
-            upload = await begin(at, "k")
+            upload = await at.begin("k")
             for number in (1, 2, 3):
                 await put_part(at, upload, number, b"part %d" % number)
             await at.catalog.abort(upload)
@@ -534,7 +528,7 @@ def test_an_aborted_upload_is_gone_with_its_parts(backend: Any) -> None:
 def test_a_wrong_list_of_parts_is_refused(backend: Any) -> None:
     async def main() -> None:
         async with backend() as at:
-            upload = await begin(at, "k")
+            upload = await at.begin("k")
             one = await put_part(at, upload, 1, b"small")
             two = await put_part(at, upload, 2, b"small too")
             complete = at.catalog.complete
@@ -554,7 +548,7 @@ def test_a_wrong_list_of_parts_is_refused(backend: Any) -> None:
 def test_a_part_that_comes_while_completing_is_not_lost_sight_of(backend: Any) -> None:
     async def main() -> None:
         async with backend() as at:
-            upload = await begin(at, "k")
+            upload = await at.begin("k")
             part = await put_part(at, upload, 1, b"first")
             call = at.state.call
 
@@ -577,7 +571,7 @@ def test_checksums_of_a_whole_follow_from_those_of_its_parts(backend: Any) -> No
         async with backend() as at:
             bodies = [some_bytes(PART, 1), some_bytes(1000, 2)]
             for algorithm, kind in [("crc32", "FULL_OBJECT"), ("sha256", "COMPOSITE")]:
-                upload = await begin(at, "k", OWNER, algorithm, kind)
+                upload = await at.begin("k", OWNER, algorithm, kind)
                 parts = [await put_part(at, upload, n + 1, body) for n, body in enumerate(bodies)]
                 wrong = {algorithm: b"\0" * 4}
                 with pytest.raises(BodyMismatch):

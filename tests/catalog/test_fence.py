@@ -10,7 +10,6 @@ import pytest
 from predastore.base.errors import WriteTooOld
 from predastore.catalog.fence import HORIZON_KEY, HorizonRecord
 from predastore.catalog.keys import HEALING
-from predastore.catalog.uploads import Upload
 from predastore.storage.extents import new_id, now_ms
 from predastore.storage.formats import encode
 from support.backends import (
@@ -32,11 +31,6 @@ async def set_horizon(at: Harness, before_ms: int) -> None:
     await at.state.set(HEALING, HORIZON_KEY, encode(record))
 
 
-async def begin(at: Harness) -> Upload:
-    row = await at.catalog.create_upload("bucket", "parts", OWNER)
-    return await at.catalog.upload("bucket", "parts", row.upload_id)
-
-
 @pytest.mark.parametrize("size", [0, SMALL, LARGE])
 def test_a_write_goes_on_where_the_horizon_lies_before_it(tmp_path: Path, size: int) -> None:
     async def main() -> None:
@@ -46,7 +40,7 @@ def test_a_write_goes_on_where_the_horizon_lies_before_it(tmp_path: Path, size: 
                 await set_horizon(at, now_ms() - 60_000)
                 await at.put(f"k{number}", some_bytes(size, number))
                 assert await at.get(f"k{number}") == some_bytes(size, number)
-            upload = await begin(at)
+            upload = await at.begin("parts")
             await set_horizon(at, now_ms() - 60_000)
             await at.catalog.put_part(upload, 1, BytesSource(b"part"), 4)
 
@@ -57,7 +51,7 @@ def test_a_write_goes_on_where_the_horizon_lies_before_it(tmp_path: Path, size: 
 def test_a_write_whose_shards_may_be_gone_is_refused(tmp_path: Path, what: str) -> None:
     async def main() -> None:
         async with distributed(tmp_path) as at:
-            upload = await begin(at)
+            upload = await at.begin("parts")
             stands_still, go_on = asyncio.Event(), asyncio.Event()
             call = at.state.call
 

@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 
 from predastore.base.limits import MIB
+from predastore.catalog.procedures.arguments import CompletedPart
+from predastore.catalog.values import ObjectVersion, Stored
 from predastore.storage.beneath import Beneath
-from predastore.storage.interface import CompletedPart
-from predastore.storage.records import ObjectRecord
 from support.backends import (
     BACKENDS,
-    OWNER,
     BytesSource,
     Harness,
     SlowPublication,
@@ -28,8 +27,7 @@ from support.backends import (
     run,
     some_bytes,
 )
-from support.healing import until
-from support.waiting import eventually_async
+from support.waiting import eventually_async, until
 
 KEY = "k"
 PART_BYTES = 5000
@@ -43,26 +41,26 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts may be, and what was still read when it was to go is looked at again soon."""
-    monkeypatch.setattr("predastore.catalog.assembly.S3_PART_BYTES_MIN", 1)
-    monkeypatch.setattr("predastore.catalog.collector.COLLECTOR_RETRY_S_MIN", 0.01)
+    monkeypatch.setattr("predastore.catalog.procedures.completion.S3_PART_BYTES_MIN", 1)
+    monkeypatch.setattr("predastore.jobs.garbage.COLLECTOR_RETRY_S_MIN", 0.01)
 
 
-async def put_whole(at: Harness, seed: int) -> ObjectRecord:
+async def put_whole(at: Harness, seed: int) -> Stored:
     return await at.put(KEY, some_bytes(MIB + seed % 1000, seed))
 
 
-async def put_parts(at: Harness, seed: int) -> ObjectRecord:
-    upload = await at.objects.create_upload("bucket", KEY, OWNER)
+async def put_parts(at: Harness, seed: int) -> Stored:
+    upload = await at.begin(KEY)
     parts = []
     for number in (1, 2, 3):
         data = some_bytes(PART_BYTES, seed + number)
-        part = await at.objects.put_part(upload, number, BytesSource(data), PART_BYTES)
+        part = await at.catalog.put_part(upload, number, BytesSource(data), PART_BYTES)
         parts.append(CompletedPart(number, part.etag))
-    return await at.objects.complete(upload, parts)
+    return await at.catalog.complete(upload, parts)
 
 
 async def delete(at: Harness, _: int) -> None:
-    await at.objects.delete("bucket", KEY)
+    await at.catalog.delete("bucket", KEY)
 
 
 KINDS: dict[str, Callable[[Harness, int], Awaitable[Any]]] = {
@@ -79,45 +77,40 @@ def test_what_was_looked_up_is_read_though_it_is_replaced_before_it_is_opened(
 ) -> None:
     async def main() -> None:
         async with backend() as at:
-            old = await KINDS[kind](at, 10)
+            await KINDS[kind](at, 10)
             expected = await at.get(KEY)
-            with at.objects.looking("bucket", KEY) as look:
-                assert (await at.objects.lookup("bucket", KEY))[1] == old
+            with at.catalog.looking("bucket", KEY) as look:
+                old = await at.found(KEY)
                 ending = asyncio.ensure_future(ENDS[end](at, 20))
                 await replaced(at, old)
                 for _ in range(200):  # as far as it comes
-                    await at.objects.lookup("bucket", KEY)
-                stream = await at.objects.open_read(old, 0, old.size, look)
+                    await at.find(KEY)
+                stream = await at.catalog.open_read(old, 0, old.size, look)
             await ending
             async with aclosing(stream):
                 assert b"".join([bytes(buffer) async for buffer in stream]) == expected
             if end != "delete":
                 assert await at.get(KEY) != expected
-                await at.objects.delete("bucket", KEY)
+                await at.catalog.delete("bucket", KEY)
             await nothing_left(at)
 
     run(main())
 
 
-async def replaced(at: Harness, old: ObjectRecord | None) -> None:
-    """The key has another record."""
+async def replaced(at: Harness, old: ObjectVersion | None) -> None:
+    """The key has another version."""
 
     async def is_another() -> bool:
-        return (await at.objects.lookup("bucket", KEY))[1] != old
+        now = await at.find(KEY)
+        return (now and now.row.random) != (old and old.row.random)
 
     await until(is_another)
 
 
 async def nothing_left(at: Harness) -> None:
     """No byte of an object lies anywhere, once nobody reads one."""
-
-    def is_empty() -> bool:
-        if at.nodes is not None:
-            return at.nodes.shard_count == 0
-        below = (path for path in at.base.rglob("*") if path.is_file())
-        return all(path.is_relative_to(at.base / ".predastore" / "state") for path in below)
-
-    await eventually_async(is_empty)
+    await at.no_garbage()
+    await at.holds_extents(0)
 
 
 class Held:
@@ -159,10 +152,10 @@ def test_what_was_deleted_before_it_has_its_path_was_stored_all_the_same(tmp_pat
     async def main() -> None:
         async with filesystem(tmp_path) as at:
             for seed in (1, 2):
-                with at.objects.looking("bucket", KEY):  # holds up the move, and not the delete
+                with at.catalog.looking("bucket", KEY):  # holds up the move, and not the delete
                     putting = asyncio.ensure_future(put_whole(at, seed))
                     await replaced(at, None)
-                    await at.objects.delete("bucket", KEY)
+                    await at.catalog.delete("bucket", KEY)
                 await putting
                 await nothing_left(at)
 
@@ -177,14 +170,13 @@ def test_what_was_replaced_before_it_had_its_path_stays_for_who_looked_it_up(
             slow = SlowPublication(at)
             first = asyncio.ensure_future(put_whole(at, 1))
             await slow.reached.wait()
-            with at.objects.looking("bucket", KEY) as look:
-                _, record = await at.objects.lookup("bucket", KEY)
-                assert record is not None
+            with at.catalog.looking("bucket", KEY) as look:
+                version = await at.found(KEY)
                 second = asyncio.ensure_future(put_whole(at, 2))
-                await replaced(at, record)
+                await replaced(at, version)
                 slow.proceed.set()
                 await first
-                stream = await at.objects.open_read(record, 0, record.size, look)
+                stream = await at.catalog.open_read(version, 0, version.size, look)
             async with aclosing(stream):
                 got = [bytes(buffer) async for buffer in stream]
             assert b"".join(got) == some_bytes(MIB + 1, 1)
@@ -208,7 +200,7 @@ def test_what_is_let_go_of_while_it_waits_for_its_path_was_stored_all_the_same(
             deleting = asyncio.ensure_future(delete(at, 0))
             for proceed in (slow.proceed, held.proceed):
                 for _ in range(50):  # as far as it comes: to its turn behind the first
-                    await at.objects.lookup("bucket", KEY)
+                    await at.find(KEY)
                 proceed.set()
             await asyncio.gather(first, second, deleting)
             await nothing_left(at)
@@ -231,7 +223,7 @@ def test_a_file_that_could_not_be_moved_leaves_none_behind_it(
                 patch.setattr(Beneath, "move", fails)
                 await put_whole(at, 2)
             assert await at.get(KEY) == some_bytes(MIB + 2, 2)
-            await at.objects.delete("bucket", KEY)
+            await at.catalog.delete("bucket", KEY)
             await nothing_left(at)
 
     run(main())
@@ -258,31 +250,31 @@ class Stress:
             await kind(self._at, seed)
 
     async def read(self) -> None:
-        objects = self._at.objects
+        catalog = self._at.catalog
         while not self._is_over:
-            with objects.looking("bucket", KEY) as look:
-                _, record = await objects.lookup("bucket", KEY)
-                if record is None:
+            with catalog.looking("bucket", KEY) as look:
+                version = await self._at.find(KEY)
+                if version is None:
                     continue
-                stream = await objects.open_read(record, 0, record.size, look)
+                stream = await catalog.open_read(version, 0, version.size, look)
             got = []
             async with aclosing(stream):
                 async for buffer in stream:
                     got.append(bytes(buffer))
                     await asyncio.sleep(0)
-            self._check(record, b"".join(got))
+            self._check(version, b"".join(got))
             self._reads_left -= 1
 
-    def _check(self, record: ObjectRecord, data: bytes) -> None:
-        assert len(data) == record.size
-        self.sizes.add(record.size)
-        if not record.parts:
-            assert hashlib.md5(data).hexdigest() == record.etag
+    def _check(self, version: ObjectVersion, data: bytes) -> None:
+        assert len(data) == version.size
+        self.sizes.add(version.size)
+        if not version.part_count:
+            assert hashlib.md5(data).hexdigest() == version.etag
             return
-        cuts = range(0, record.size, PART_BYTES)
+        cuts = range(0, version.size, PART_BYTES)
         parts = [data[cut : cut + PART_BYTES] for cut in cuts]
         joined = b"".join(hashlib.md5(part).digest() for part in parts)
-        assert record.etag == f"{hashlib.md5(joined).hexdigest()}-{len(record.parts)}"
+        assert version.etag == f"{hashlib.md5(joined).hexdigest()}-{version.part_count}"
 
 
 def test_readers_among_writers_read_whole_versions(backend: Any) -> None:
@@ -293,7 +285,7 @@ def test_readers_among_writers_read_whole_versions(backend: Any) -> None:
                 *(stress.write() for _ in range(4)), *(stress.read() for _ in range(8))
             )
             assert len(stress.sizes) > 10
-            await at.objects.delete("bucket", KEY)
+            await at.catalog.delete("bucket", KEY)
             await nothing_left(at)
 
     run(main())

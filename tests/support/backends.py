@@ -240,9 +240,9 @@ class Harness:
             bucket, key, BytesSource(data), len(data), more.pop("attributes", OWNER), **more
         )
 
-    async def begin(self, key: str, attributes: Attributes = OWNER) -> Upload:
-        """A multipart upload."""
-        row = await self.catalog.create_upload("bucket", key, attributes)
+    async def begin(self, key: str, attributes: Attributes = OWNER, *checksum: str) -> Upload:
+        """A multipart upload; `checksum`: its algorithm and type."""
+        row = await self.catalog.create_upload("bucket", key, attributes, *checksum)
         return await self.catalog.upload("bucket", key, row.upload_id)
 
     async def copy(
