@@ -18,8 +18,8 @@ from typing import Final
 
 from predastore.base.config import Policy
 from predastore.base.errors import S3Error
+from predastore.catalog.rows import BucketRow
 from predastore.httpd.message import Headers
-from predastore.storage.records import BucketRecord
 
 
 class Need(enum.Enum):
@@ -42,6 +42,8 @@ OF_A_VERSION: Final = {
     "s3:GetObjectTagging": "s3:GetObjectVersionTagging",
     "s3:DeleteObject": "s3:DeleteObjectVersion",
     "s3:DeleteObjectTagging": "s3:DeleteObjectVersionTagging",
+    "s3:GetObjectAttributes": "s3:GetObjectVersionAttributes",
+    "s3:PutObjectTagging": "s3:PutObjectVersionTagging",
 }
 
 
@@ -70,14 +72,14 @@ def check_account(account: str | None) -> str:
 
 
 def check_bucket(
-    bucket: BucketRecord | None,
+    bucket: BucketRow | None,
     name: str,
     account: str | None,
     need: Need,
     headers: Headers,
     *,
     owner_header: str = "x-amz-expected-bucket-owner",
-) -> BucketRecord:
+) -> BucketRow:
     """The bucket, if the account may do that in it and it belongs to whom the client expects."""
     if bucket is None:
         if account is None and need not in _PUBLIC:

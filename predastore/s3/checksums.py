@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from predastore.base.errors import BodyMismatch, S3Error
+from predastore.catalog.rows import Checksum, PartSize
+from predastore.catalog.values import Expectation, ObjectVersion
 from predastore.coding import checksum
 from predastore.httpd.message import Body, Headers
 from predastore.s3.errors import not_implemented
 from predastore.s3.xml_write import tag
-from predastore.storage.interface import Expectation
-from predastore.storage.records import Checksum, ObjectRecord
 
 COMPOSITE: Final = "COMPOSITE"
 FULL_OBJECT: Final = "FULL_OBJECT"
@@ -223,17 +223,16 @@ def answer_headers(checksums: Iterable[Checksum], *, with_type: bool) -> list[tu
     return fields
 
 
-def part_headers(record: ObjectRecord, number: int) -> list[tuple[str, str]]:
+def part_headers(version: ObjectVersion, part: PartSize) -> list[tuple[str, str]]:
     """The same of a part of a completed object. As with S3, parts of a composite checksum have
     their own, and those of a full object's have none, but for one that is all of the object."""
-    for part in record.parts:
-        if part.number == number and part.checksum:
-            algorithm = record.checksums[0].algorithm
-            return [
-                (FIELDS[algorithm], checksum.encode(part.checksum)),
-                ("x-amz-checksum-type", COMPOSITE),
-            ]
-    return answer_headers(record.checksums, with_type=True) if len(record.parts) == 1 else []
+    if part.checksum:
+        algorithm = version.checksums[0].algorithm
+        return [
+            (FIELDS[algorithm], checksum.encode(part.checksum)),
+            ("x-amz-checksum-type", COMPOSITE),
+        ]
+    return answer_headers(version.checksums, with_type=True) if version.part_count == 1 else []
 
 
 def answer_elements(checksums: Iterable[Checksum], *, with_type: bool) -> str:

@@ -11,10 +11,10 @@ import time
 from typing import NamedTuple
 
 from predastore.base.errors import S3Error
+from predastore.catalog.procedures.arguments import NO_CONDITION, Condition
 from predastore.httpd.message import Headers
 from predastore.s3.dates import parse_date
 from predastore.s3.errors import not_implemented
-from predastore.storage.interface import ALWAYS, Condition
 
 
 class Names(NamedTuple):
@@ -85,7 +85,7 @@ def write_condition(headers: Headers) -> Condition:
                 f"{name} asks for a write on the condition of a time", header=name
             )
     if wanted is None and unwanted is None:
-        return ALWAYS
+        return NO_CONDITION
     if unwanted is not None and (wanted is not None or unwanted.strip() != "*"):
         raise not_implemented(
             "If-None-Match asks for a write on another condition than *", header="If-None-Match"

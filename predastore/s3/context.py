@@ -1,7 +1,7 @@
 """One request on its way through an operation: what it asks for, who asks, and what serves it.
 
 An operation is `async def run(ctx: Context) -> Response`. It asks the context for its bucket
-(which is where access is decided), reads its parameters, calls `Objects`, and shapes the answer;
+(which is where access is decided), reads its parameters, calls `Catalog`, and shapes the answer;
 what goes wrong is raised.
 """
 
@@ -16,8 +16,11 @@ from predastore.auth.sigv4 import verify_payload
 from predastore.base import limits
 from predastore.base.config import Policy
 from predastore.base.errors import S3Error
-from predastore.catalog.objects import Objects
+from predastore.catalog.catalog import Catalog
 from predastore.catalog.permits import Permit
+from predastore.catalog.procedures.arguments import Condition
+from predastore.catalog.rows import BucketRow
+from predastore.catalog.values import Attributes, Expectation, Finding, ObjectVersion
 from predastore.httpd.message import Headers, Request, Response
 from predastore.s3 import checksums
 from predastore.s3.access import (
@@ -35,8 +38,7 @@ from predastore.s3.documents import Documents
 from predastore.s3.headers import parse_metadata
 from predastore.s3.target import CopySource
 from predastore.s3.tokens import Tokens
-from predastore.storage.interface import Attributes, Condition, Expectation
-from predastore.storage.records import BucketRecord, ObjectRecord
+from predastore.s3.versions import check_version_id, is_marker, marker_fields
 
 _INT_DIGITS_MAX: Final = 10  # of a count in a query; more can not be one
 
@@ -45,7 +47,7 @@ _INT_DIGITS_MAX: Final = 10  # of a count in a query; more can not be one
 class Services:
     """What operations share; the same for all requests."""
 
-    objects: Objects
+    catalog: Catalog
     region: str
     tokens: Tokens
     domains: tuple[str, ...] = ()
@@ -70,8 +72,8 @@ class Context:
     payload_sha256: bytes | None = None
 
     @property
-    def objects(self) -> Objects:
-        return self.services.objects
+    def catalog(self) -> Catalog:
+        return self.services.catalog
 
     @property
     def headers(self) -> Headers:
@@ -91,55 +93,75 @@ class Context:
             check_policy(self.policy, GET_OBJECT, self.bucket_name)
         return condition
 
-    def absent(self, bucket: str, key: str) -> S3Error:
-        """What to raise where there is no such key: only who may list is told so."""
+    def absent(self, bucket: str, key: str, found: Finding, version_id: str = "") -> S3Error:
+        """What to raise where there is no such object: only who may list is told so."""
         if not self.may(LIST_BUCKET, bucket):
             return S3Error("AccessDenied")
-        return S3Error("NoSuchKey", Key=key)
+        if version_id:
+            return S3Error("NoSuchVersion", Key=key, VersionId=version_id)
+        fields = marker_fields(found.marker) if found.marker is not None else ()
+        return S3Error("NoSuchKey", headers=dict(fields), Key=key)
 
     def signer(self) -> str:
         """The account that signed; AccessDenied for an anonymous request."""
         return check_account(self.account)
 
-    async def bucket(self, need: Need) -> BucketRecord:
+    async def bucket(self, need: Need) -> BucketRow:
         """The bucket, if this request may do that in it."""
-        found = await self.objects.bucket(self.bucket_name)
+        found = await self.catalog.bucket(self.bucket_name)
         return check_bucket(found, self.bucket_name, self.account, need, self.headers)
 
     async def permit(self, need: Need = Need.WRITE) -> Permit:
         """Leave to do that to the bucket: to be given to what does it, which checks it again."""
 
-        def judge(found: BucketRecord | None) -> None:
+        def judge(found: BucketRow | None) -> None:
             check_bucket(found, self.bucket_name, self.account, need, self.headers)
 
-        return await self.objects.permit(self.bucket_name, judge)
+        return await self.catalog.permit(self.bucket_name, judge)
 
-    async def object(self, need: Need = Need.READ) -> ObjectRecord:
-        """The object, if this request may do that; one round trip, with its bucket. NoSuchKey."""
-        bucket, record = await self.objects.lookup(self.bucket_name, self.key)
-        check_bucket(bucket, self.bucket_name, self.account, need, self.headers)
-        if record is None:
-            raise self.absent(self.bucket_name, self.key)
-        return record
+    async def object(self, need: Need = Need.READ, *, needs_bytes: bool = False) -> ObjectVersion:
+        """The version that is named, or the current one, if this request may do that; one round
+        trip, with its bucket. NoSuchKey, NoSuchVersion, MethodNotAllowed for a delete marker.
+        `needs_bytes`: they, or its parts, will be read."""
+        wanted = self.version_id
+        found = await self.catalog.find(self.bucket_name, self.key, wanted, needs_bytes=needs_bytes)
+        check_bucket(found.bucket, self.bucket_name, self.account, need, self.headers)
+        if found.version is not None:
+            return found.version
+        if wanted and found.marker is not None:
+            raise is_marker(found.marker, self.request.method)
+        raise self.absent(self.bucket_name, self.key, found, wanted)
 
-    async def copy_source(self, source: CopySource) -> ObjectRecord:
+    async def copy_source(self, source: CopySource) -> ObjectVersion:
         """The object that a copy reads, with its bucket's own access check."""
         action = OF_A_VERSION[GET_OBJECT] if source.version else GET_OBJECT
         check_policy(self.policy, action, source.bucket)
-        bucket, record = await self.objects.lookup(source.bucket, source.key)
+        found = await self.catalog.find(source.bucket, source.key, source.version)
         check_bucket(
-            bucket,
+            found.bucket,
             source.bucket,
             self.account,
             Need.READ,
             self.headers,
             owner_header="x-amz-source-expected-bucket-owner",
         )
-        if record is None:
-            raise self.absent(source.bucket, source.key)
-        return record
+        if found.version is not None:
+            return found.version
+        if source.version and found.marker is not None:
+            raise S3Error(
+                "InvalidRequest",
+                "The source of a copy request may not specifically refer to a delete marker by "
+                "version id.",
+            )
+        raise self.absent(source.bucket, source.key, found, source.version)
 
     # --- parameters ---------------------------------------------------------------------------
+
+    @property
+    def version_id(self) -> str:
+        """The version that the request names, or ""; InvalidArgument for what can be none."""
+        named = self.query.get("versionId")
+        return "" if named is None else check_version_id(named)
 
     def count(self, name: str, default: int, most: int) -> int:
         """A non-negative number of the query, at most `most`."""

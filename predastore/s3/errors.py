@@ -13,7 +13,7 @@ import re
 from typing import Final
 
 from predastore.base import errors
-from predastore.base.errors import HttpError, PredastoreError, S3Error
+from predastore.base.errors import CatalogError, HttpError, PredastoreError, S3Error
 from predastore.base.limits import S3_DETAIL_CHARS_MAX
 from predastore.httpd.message import Response
 from predastore.s3.xml_write import DECLARATION, tag
@@ -39,7 +39,12 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     "ConditionalRequestConflict": (409, "A conflicting operation happened; try again."),
     "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed size"),
     "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
+    "BadRequest": (400, "Bad Request"),
     "IllegalLocationConstraintException": (400, "The location constraint is not this region."),
+    "IllegalVersioningConfigurationException": (
+        400,
+        "The Versioning element must be specified",
+    ),
     "IncompleteBody": (
         400,
         "You did not provide the number of bytes specified by the Content-Length HTTP header",
@@ -48,6 +53,10 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     "InvalidAccessKeyId": (403, "The access key ID you provided does not exist in our records."),
     "InvalidArgument": (400, "Invalid Argument"),
     "InvalidBucketName": (400, "The specified bucket is not valid."),
+    "InvalidBucketState": (
+        409,
+        "The request is not valid with the current state of the bucket.",
+    ),
     "InvalidDigest": (400, "The Content-MD5 you specified was invalid."),
     "InvalidLocationConstraint": (400, "The specified location-constraint is not valid"),
     "InvalidPart": (
@@ -62,7 +71,9 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     ),
     "InvalidRange": (416, "The requested range is not satisfiable"),
     "InvalidRequest": (400, "Invalid Request"),
+    "InvalidRetentionPeriod": (400, "The retention period specified is invalid."),
     "InvalidStorageClass": (400, "The storage class you specified is not valid"),
+    "InvalidTag": (400, "The tag provided was not a valid tag."),
     "InvalidToken": (400, "The provided token is malformed or otherwise invalid."),
     "InvalidURI": (400, "Couldn't parse the specified URI."),
     "KeyTooLongError": (400, "Your key is too long"),
@@ -84,6 +95,10 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     "NoSuchCORSConfiguration": (404, "The CORS configuration does not exist"),
     "NoSuchKey": (404, "The specified key does not exist."),
     "NoSuchLifecycleConfiguration": (404, "The lifecycle configuration does not exist"),
+    "NoSuchObjectLockConfiguration": (
+        404,
+        "The specified object does not have a ObjectLock configuration",
+    ),
     "NoSuchPublicAccessBlockConfiguration": (
         404,
         "The public access block configuration was not found",
@@ -141,7 +156,31 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     ),
 }
 
-# What each error of the layers below is in S3's terms; the first class that fits, in this order.
+# What each kind of CatalogError is; its details are told beside it.
+_OF_CATALOG: Final[dict[type[CatalogError], tuple[str, str]]] = {
+    errors.NoSuchBucket: ("NoSuchBucket", ""),
+    errors.BucketNotEmpty: ("BucketNotEmpty", ""),
+    errors.NoSuchKey: ("NoSuchKey", ""),
+    errors.NoSuchVersion: ("NoSuchVersion", ""),
+    errors.IsDeleteMarker: ("MethodNotAllowed", ""),
+    errors.ConditionFailed: ("PreconditionFailed", ""),
+    errors.Contended: ("ConditionalRequestConflict", ""),
+    errors.ObjectLocked: (
+        "AccessDenied",
+        "Access Denied because object protected by object lock.",
+    ),
+    errors.BucketLocked: ("InvalidBucketState", ""),
+    errors.LayoutGone: ("SlowDown", "The source is being replaced faster than it can be read."),
+    errors.WriteTooOld: ("ServiceUnavailable", "The write stood still for too long."),
+    errors.NoSuchUpload: ("NoSuchUpload", ""),
+    errors.InvalidPart: ("InvalidPart", ""),
+    errors.PartTooSmall: ("EntityTooSmall", ""),
+    errors.ObjectTooLarge: ("EntityTooLarge", ""),
+    errors.SizeDiffers: ("InvalidRequest", "The parts do not have the declared size."),
+}
+_OF_MARKER: Final = {"x-amz-delete-marker": "true", "Allow": "DELETE"}
+
+# What each other error of the layers below is; the first class that fits, in this order.
 _UNAVAILABLE: Final = "The service can not reach enough of its nodes. Please try again."
 _LOWER: Final[tuple[tuple[type[PredastoreError], str, str], ...]] = (
     (errors.OutcomeUnknown, "InternalError", "The request may or may not have taken effect."),
@@ -195,6 +234,10 @@ def translate(error: PredastoreError) -> S3Error:
         return _mismatch(error)
     if isinstance(error, HttpError):
         return S3Error(_HTTP.get(error.status, "InvalidRequest"), str(error))
+    if isinstance(error, CatalogError) and type(error) in _OF_CATALOG:
+        code, message = _OF_CATALOG[type(error)]
+        headers = _OF_MARKER if isinstance(error, errors.IsDeleteMarker) else None
+        return S3Error(code, message, headers=headers, **error.details)
     for cls, code, message in _LOWER:
         if isinstance(error, cls):
             return S3Error(code, message)

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from predastore.base import limits
 from predastore.base.errors import S3Error
+from predastore.catalog.rows import Summary, UploadRow
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.xml_write import escape, is_exact, owner, tag
-from predastore.storage.records import Summary, UploadRecord
 
 
 class Parameters(NamedTuple):
@@ -65,7 +65,7 @@ def max_keys(ctx: Context) -> int:
     return ctx.count("max-keys", limits.S3_PAGE_MAX, limits.S3_PAGE_MAX)
 
 
-def storage_class(about: Summary | UploadRecord) -> str:
+def storage_class(about: Summary | UploadRow) -> str:
     """The class that the client wanted; it is kept and shown, and changes nothing."""
     return about.storage_class or "STANDARD"
 

@@ -42,7 +42,7 @@ from predastore.base.errors import (
     S3Error,
     is_exhausted,
 )
-from predastore.catalog.objects import Objects
+from predastore.catalog.catalog import Catalog
 from predastore.httpd.message import Request, Response
 from predastore.s3 import accounting
 from predastore.s3.access import check_policy
@@ -101,7 +101,7 @@ class S3Service:
 
     def __init__(
         self,
-        objects: Objects,
+        catalog: Catalog,
         verifier: Verifier,
         *,
         region: str,
@@ -112,7 +112,7 @@ class S3Service:
         operator: Callable[[], str] = _nobody,
         host_id: str = "",
     ) -> None:
-        self._services = Services(objects, region, Tokens(token_key), domains)
+        self._services = Services(catalog, region, Tokens(token_key), domains)
         self._verifier = verifier
         self._ready = ready
         self._write_obstacle = write_obstacle

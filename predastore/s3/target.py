@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from predastore.base import limits
 from predastore.base.errors import S3Error
+from predastore.s3.versions import check_version_id
 
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 
@@ -25,7 +26,7 @@ class Target(NamedTuple):
 
 
 class CopySource(NamedTuple):
-    """`version`: "null" where the client named it, else ""."""
+    """`version`: the id that the client named, or ""."""
 
     bucket: str
     key: str
@@ -108,21 +109,15 @@ def parse_query(raw_query: bytes) -> dict[str, str]:
 
 
 def parse_copy_source(value: str) -> CopySource:
-    """The object that x-amz-copy-source names: [/]bucket/key[?versionId=null], encoded."""
-    raw = value.encode("latin-1")
-    path, question, query = raw.partition(b"?")
+    """The object that x-amz-copy-source names: [/]bucket/key[?versionId=id], encoded."""
+    path, question, query = value.encode("latin-1").partition(b"?")
+    version = ""
     if question:
-        version = parse_query(query)
-        if version.keys() != {"versionId"}:
+        named = parse_query(query)
+        if named.keys() != {"versionId"}:
             raise S3Error("InvalidArgument", "Invalid copy source object key")
-        check_version(version["versionId"])
+        version = check_version_id(named["versionId"])
     bucket, _, key = percent_decode(path).removeprefix("/").partition("/")
     if not bucket or not key:
         raise S3Error("InvalidArgument", "Copy Source must mention the source bucket and key")
-    return CopySource(bucket, check_key(key), "null" if question else "")
-
-
-def check_version(version: str) -> None:
-    """Buckets are never versioned here, so the only version there is is called "null"."""
-    if version != "null":
-        raise S3Error("NoSuchVersion", VersionId=version)
+    return CopySource(bucket, check_key(key), version)

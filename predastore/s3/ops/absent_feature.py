@@ -7,7 +7,6 @@ from predastore.httpd.message import Response
 from predastore.s3.access import Need
 from predastore.s3.context import Context, Operation
 from predastore.s3.features import Absent
-from predastore.s3.target import check_version
 from predastore.s3.xml_write import xml_response
 
 
@@ -16,8 +15,6 @@ def answers(feature: Absent) -> Operation:
     named, are known to be there and the requester's."""
 
     async def run(ctx: Context) -> Response:
-        if "versionId" in ctx.query:
-            check_version(ctx.query["versionId"])
         await ctx.bucket(Need.WRITE)
         if ctx.key:
             await ctx.object()

@@ -1,25 +1,28 @@
 """CompleteMultipartUpload: POST /bucket/key?uploadId=id. One commit; no bytes are copied.
 
-A client whose answer was lost asks again: if the object there is the one that this upload made,
-the answer is the same again.
+A client whose answer was lost asks again: what an upload has made is remembered for a day, and the
+answer is the same again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 from predastore.base import limits
-from predastore.base.errors import S3Error
+from predastore.base.errors import NoSuchUpload, S3Error
 from predastore.catalog.permits import Permit
+from predastore.catalog.procedures.arguments import CompletedPart, Condition
+from predastore.catalog.rows import Checksum, UploadRow
+from predastore.catalog.values import Stored
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
 from predastore.s3.context import Context
 from predastore.s3.listing import url_encode
 from predastore.s3.target import host_bucket
+from predastore.s3.versions import stored_fields
 from predastore.s3.xml_read import Element
 from predastore.s3.xml_write import tag, xml_response
-from predastore.storage.interface import CompletedPart, Condition
-from predastore.storage.records import ObjectRecord, UploadRecord
 
 _NUMBER_DIGITS_MAX = 5
 _BY_ELEMENT = {element: name for name, element in checksums.ELEMENTS.items()}
@@ -36,11 +39,11 @@ def _part(element: Element) -> CompletedPart:
         raise S3Error("InvalidArgument", "PartNumber must be >= 1 and <= 10000")
     if not etag:
         raise S3Error("MalformedXML")
-    digests = {
-        _BY_ELEMENT[element_name]: checksums.parse_digest(_BY_ELEMENT[element_name], text)
+    digests = tuple(
+        Checksum(algorithm, checksums.parse_digest(algorithm, text))
         for element_name, text in fields.items()
-        if element_name in _BY_ELEMENT
-    }
+        if (algorithm := _BY_ELEMENT.get(element_name))
+    )
     return CompletedPart(int(number), etag, digests)
 
 
@@ -64,7 +67,7 @@ async def _wanted(ctx: Context, data: bytes) -> list[CompletedPart]:
         return await _parts(document)
 
 
-def _expected(ctx: Context, upload: UploadRecord, part_count: int) -> dict[str, bytes]:
+def _expected(ctx: Context, upload: UploadRow, part_count: int) -> dict[str, bytes]:
     """The whole object's checksum, if the request gives it, raw."""
     kind = ctx.headers.get("x-amz-checksum-type", "").upper()
     if kind and kind != (upload.checksum_type or checksums.FULL_OBJECT):
@@ -96,22 +99,21 @@ def _expected_size(ctx: Context) -> int | None:
 
 async def _complete(
     ctx: Context, permit: Permit, parts: list[CompletedPart], condition: Condition
-) -> ObjectRecord:
+) -> Stored:
     where = (ctx.bucket_name, ctx.key, ctx.query["uploadId"])
     try:
-        upload = await ctx.objects.upload(*where, permit=permit)
-        return await ctx.objects.complete(
+        upload = await ctx.catalog.upload(*where, permit=permit)
+        if any(after.number <= before.number for before, after in pairwise(parts)):
+            raise S3Error("InvalidPartOrder")
+        return await ctx.catalog.complete(
             upload,
             parts,
             condition,
-            expected_checksums=_expected(ctx, upload, len(parts)),
+            expected_checksums=_expected(ctx, upload.row, len(parts)),
             expected_size=_expected_size(ctx),
-            permit=permit,
         )
-    except S3Error as error:
-        if error.s3_code != "NoSuchUpload":
-            raise
-        return await ctx.objects.completed(*where, permit=permit)
+    except NoSuchUpload:
+        return await ctx.catalog.completed(*where, permit=permit)
 
 
 def _location(ctx: Context) -> str:
@@ -130,14 +132,15 @@ async def run(ctx: Context) -> Response:
         ctx.document(limits.S3_COMPLETE_XML_BYTES_MAX, checksum_is_bodys=False) as data,
         ctx.services.documents.assembly(data),
     ):
-        record = await _complete(ctx, permit, await _wanted(ctx, data), condition)
+        stored = await _complete(ctx, permit, await _wanted(ctx, data), condition)
     return xml_response(
         "CompleteMultipartUploadResult",
         (
             tag("Location", _location(ctx)),
             tag("Bucket", ctx.bucket_name),
             tag("Key", ctx.key),
-            f"<ETag>&quot;{record.etag}&quot;</ETag>",
-            checksums.answer_elements(record.checksums, with_type=True),
+            f"<ETag>&quot;{stored.etag}&quot;</ETag>",
+            checksums.answer_elements(stored.checksums, with_type=True),
         ),
+        stored_fields(stored),
     )

@@ -1,26 +1,33 @@
-"""CopyObject: PUT /bucket/key with x-amz-copy-source. Read and written here, not by the client."""
+"""CopyObject: PUT /bucket/key with x-amz-copy-source.
+
+Where the store lets versions share their bytes, none is moved: the copy has the source's ETag, its
+checksums and its parts. Else, or where another checksum is asked for, it is read and written here.
+"""
 
 from __future__ import annotations
 
 from predastore.base import limits
-from predastore.base.errors import ObjectReplaced, S3Error
+from predastore.base.errors import LayoutGone, ObjectReplaced, S3Error
 from predastore.catalog.permits import Permit
+from predastore.catalog.procedures.arguments import Condition
+from predastore.catalog.values import Attributes, Expectation, ObjectVersion, Stored
 from predastore.httpd.message import Response
 from predastore.s3 import checksums, conditions
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.target import CopySource, parse_copy_source
+from predastore.s3.versions import SOURCE_VERSION_ID, read_fields, stored_fields
 from predastore.s3.xml_write import xml_response
-from predastore.storage.interface import Attributes, Condition, Expectation
-from predastore.storage.records import ObjectRecord
 
 _REDIRECT = "x-amz-website-redirect-location"
 _CHANGES = (_REDIRECT, "x-amz-checksum-algorithm", "x-amz-storage-class")
 
 
-def check_source(ctx: Context, record: ObjectRecord) -> None:
+def check_source(ctx: Context, version: ObjectVersion) -> None:
     """The conditions on the source, and its size; shared with UploadPartCopy."""
-    failed = conditions.failed(ctx.headers, conditions.COPY_SOURCE, record.etag, record.modified_ms)
+    failed = conditions.failed(
+        ctx.headers, conditions.COPY_SOURCE, version.etag, version.modified_ms
+    )
     if failed:
         raise S3Error("PreconditionFailed", Condition=conditions.shown(failed))
 
@@ -37,28 +44,31 @@ def _replaces_metadata(ctx: Context) -> bool:
     return directive == "REPLACE"
 
 
-def _attributes(ctx: Context, record: ObjectRecord, *, replace: bool) -> Attributes:
+def _attributes(ctx: Context, version: ObjectVersion, *, replace: bool) -> Attributes:
     """The metadata of the copy. A redirect is never copied: it is the request's or none."""
     said = ctx.attributes()
     if replace:
         return said
-    kept = {name: value for name, value in record.headers.items() if name != _REDIRECT}
+    detail = version.detail
+    kept = {name: value for name, value in detail.headers.items() if name != _REDIRECT}
     if _REDIRECT in said.headers:
         kept[_REDIRECT] = said.headers[_REDIRECT]
-    return Attributes(said.owner, record.content_type, kept, record.user, said.storage_class)
+    return Attributes(said.owner, detail.content_type, kept, detail.user, said.storage_class)
 
 
-def _algorithms(ctx: Context, record: ObjectRecord) -> frozenset[str]:
+def _algorithms(ctx: Context, version: ObjectVersion) -> frozenset[str]:
     """What to compute of the copy: the algorithm asked for, else those of the source."""
     wanted = checksums.parse_copy_algorithm(ctx.headers)
     if wanted:
         return frozenset({wanted})
-    return frozenset(one.algorithm for one in record.checksums)
+    return frozenset(one.algorithm for one in version.checksums)
 
 
-def _check_changes_something(ctx: Context, source: CopySource, *, replace: bool) -> None:
-    """A copy of an object onto itself has to change what is said about it."""
-    onto_itself = (source.bucket, source.key) == (ctx.bucket_name, ctx.key)
+def _check_changes_something(ctx: Context, version: ObjectVersion, *, replace: bool) -> None:
+    """A copy of an object onto itself has to change what is said about it, or to bring an older
+    version back."""
+    where = (version.bucket.name, version.key)
+    onto_itself = version.is_newest and where == (ctx.bucket_name, ctx.key)
     changed = replace or any(ctx.headers.get(name) for name in _CHANGES)
     if onto_itself and not changed:
         raise S3Error(
@@ -71,31 +81,35 @@ def _check_changes_something(ctx: Context, source: CopySource, *, replace: bool)
 
 async def _copy(
     ctx: Context, source: CopySource, condition: Condition, permit: Permit, *, replace: bool
-) -> ObjectRecord:
-    """ObjectReplaced: the source was, before it could be read."""
-    with ctx.objects.looking(source.bucket, source.key) as look:
-        record = await ctx.copy_source(source)
-        check_source(ctx, record)
-        if record.size > limits.S3_PUT_BYTES_MAX:
+) -> tuple[Stored, ObjectVersion]:
+    """The copy, and of what it was made. ObjectReplaced, LayoutGone: the source was replaced or
+    deleted, before it could be read."""
+    where = ctx.bucket_name, ctx.key
+    with ctx.catalog.looking(source.bucket, source.key) as look:
+        version = await ctx.copy_source(source)
+        check_source(ctx, version)
+        _check_changes_something(ctx, version, replace=replace)
+        if version.size > limits.S3_PUT_BYTES_MAX:
             raise S3Error(
                 "InvalidRequest",
                 "The specified copy source is larger than the maximum allowable size for a copy "
                 f"source: {limits.S3_PUT_BYTES_MAX}",
             )
-        attributes = _attributes(ctx, record, replace=replace)
-        expectation = Expectation(compute=_algorithms(ctx, record))
-        body = await ctx.objects.open_source(record, 0, record.size, look)
+        attributes = _attributes(ctx, version, replace=replace)
+        wanted = _algorithms(ctx, version)
+        has = frozenset(each.algorithm for each in version.checksums)
+        shares = wanted == has and ctx.catalog.can_share(version)
+        if not shares:
+            body = await ctx.catalog.open_source(version, 0, version.size, look)
+    if shares:
+        stored = await ctx.catalog.copy(version, *where, attributes, condition, permit=permit)
+        return stored, version
+    expectation = Expectation(compute=wanted)
     async with body:
-        return await ctx.objects.put(
-            ctx.bucket_name,
-            ctx.key,
-            body,
-            record.size,
-            attributes,
-            expectation,
-            condition,
-            permit=permit,
+        stored = await ctx.catalog.put(
+            *where, body, version.size, attributes, expectation, condition, permit=permit
         )
+    return stored, version
 
 
 async def run(ctx: Context) -> Response:
@@ -103,12 +117,11 @@ async def run(ctx: Context) -> Response:
     source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
     replace = _replaces_metadata(ctx)
     condition = ctx.write_condition()
-    _check_changes_something(ctx, source, replace=replace)
     permit = await ctx.permit()
     for _ in range(limits.S3_READ_TRIES_MAX):
         try:
-            copied = await _copy(ctx, source, condition, permit, replace=replace)
-        except ObjectReplaced:
+            copied, version = await _copy(ctx, source, condition, permit, replace=replace)
+        except (ObjectReplaced, LayoutGone):
             continue
         return xml_response(
             "CopyObjectResult",
@@ -117,5 +130,6 @@ async def run(ctx: Context) -> Response:
                 f"<ETag>&quot;{copied.etag}&quot;</ETag>",
                 checksums.answer_elements(copied.checksums, with_type=True),
             ),
+            [*stored_fields(copied), *read_fields(version, SOURCE_VERSION_ID)],
         )
     raise S3Error("SlowDown", "The source is being replaced faster than it can be read.")

@@ -46,8 +46,8 @@ async def run(ctx: Context) -> Response:
         if data:
             async with ctx.services.documents.tree(data, "CreateBucketConfiguration") as document:
                 _check_configuration(document, region)
-    if not await ctx.objects.create_bucket(name, account, region):
-        there = await ctx.objects.bucket(name)
+    if not await ctx.catalog.create_bucket(name, account, region):
+        there = await ctx.catalog.bucket(name)
         mine = there is not None and there.owner == account
         if not mine:
             raise S3Error("BucketAlreadyExists", BucketName=name)

@@ -12,7 +12,7 @@ async def run(ctx: Context) -> Response:
     attributes = ctx.attributes()
     algorithm, kind = checksums.parse_upload_checksum(ctx.headers)
     permit = await ctx.permit()
-    upload = await ctx.objects.create_upload(
+    upload = await ctx.catalog.create_upload(
         ctx.bucket_name, ctx.key, attributes, algorithm, kind, permit=permit
     )
     fields = []

@@ -7,5 +7,5 @@ from predastore.s3.context import Context
 
 
 async def run(ctx: Context) -> Response:
-    await ctx.objects.delete_bucket(ctx.bucket_name, permit=await ctx.permit())
+    await ctx.catalog.delete_bucket(ctx.bucket_name, permit=await ctx.permit())
     return Response(204)

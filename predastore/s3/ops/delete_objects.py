@@ -1,12 +1,14 @@
-"""DeleteObjects: POST /bucket?delete. Up to 1,000 keys, each with an answer of its own."""
+"""DeleteObjects: POST /bucket?delete. Up to 1,000 keys and versions, in one commit, each with an
+answer of its own."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
 from predastore.base import limits
-from predastore.base.errors import PredastoreError, S3Error, anew
+from predastore.base.errors import PredastoreError, S3Error
 from predastore.catalog.permits import Permit
+from predastore.catalog.values import Deleted, Wanted
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
 from predastore.s3.access import GET_OBJECT, OF_A_VERSION
@@ -15,37 +17,30 @@ from predastore.s3.errors import message_of, not_implemented, translate
 from predastore.s3.target import check_key
 from predastore.s3.xml_read import Element
 from predastore.s3.xml_write import optional, tag, xml_response
-from predastore.storage.interface import Condition
 
 _DENIED: Final = S3Error("AccessDenied")
 
 
 class _Doomed(NamedTuple):
-    """An entry of the request. `version`: "null" where the client named it."""
+    """An entry of the request; `error`: why it is not done."""
 
-    key: str
-    version: str | None
-    etag: str | None
-    error: S3Error | None
+    wanted: Wanted
+    error: S3Error | None = None
 
 
 def _entry(element: Element) -> _Doomed:
     fields = element.only("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
-    key = fields.get("Key", "")
+    key, etag = fields.get("Key", ""), fields.get("ETag")
     if not key:
         raise S3Error("MalformedXML")
-    version = fields.get("VersionId") or None
-    error: S3Error | None = None
+    wanted = Wanted(key, fields.get("VersionId", ""), etag.strip().strip('"') if etag else None)
     try:
         check_key(key)
     except S3Error as too_long:
-        error = too_long
-    if version not in (None, "null"):
-        error = S3Error("NoSuchVersion")
-    elif "LastModifiedTime" in fields or "Size" in fields:
-        error = not_implemented("a condition on an object's size or time")
-    etag = fields.get("ETag")
-    return _Doomed(key, version, etag.strip().strip('"') if etag else None, error)
+        return _Doomed(wanted, too_long)
+    if "LastModifiedTime" in fields or "Size" in fields:
+        return _Doomed(wanted, not_implemented("a condition on an object's size or time"))
+    return _Doomed(wanted)
 
 
 def _entries(document: Element) -> tuple[list[_Doomed], bool]:
@@ -70,14 +65,14 @@ async def _asked(ctx: Context, data: bytes) -> tuple[list[_Doomed], bool]:
         raise S3Error("MissingRequestBodyError")
     async with ctx.services.documents.tree(data, "Delete") as document:
         doomed, quiet = _entries(document)
-    return [one if _may(ctx, one) else one._replace(error=_DENIED) for one in doomed], quiet
+    return [one if _may(ctx, one.wanted) else one._replace(error=_DENIED) for one in doomed], quiet
 
 
-def _may(ctx: Context, one: _Doomed) -> bool:
+def _may(ctx: Context, wanted: Wanted) -> bool:
     """Whether what the entry asks for beyond s3:DeleteObject is allowed."""
     bucket = ctx.bucket_name
-    by_version = one.version is None or ctx.may(OF_A_VERSION["s3:DeleteObject"], bucket)
-    return by_version and (one.etag in (None, "*") or ctx.may(GET_OBJECT, bucket))
+    by_version = not wanted.version_id or ctx.may(OF_A_VERSION["s3:DeleteObject"], bucket)
+    return by_version and (wanted.if_match in (None, "*") or ctx.may(GET_OBJECT, bucket))
 
 
 def _check_protected(ctx: Context) -> None:
@@ -92,36 +87,27 @@ def _check_protected(ctx: Context) -> None:
 
 async def _delete(
     ctx: Context, doomed: list[_Doomed], permit: Permit
-) -> list[PredastoreError | None]:
-    """What became of each: one commit for all that have no condition."""
-    plain = list(dict.fromkeys(one.key for one in doomed if not one.error and one.etag is None))
-    outcome: dict[str, PredastoreError | None] = {}
-    if plain:
-        outcome = await ctx.objects.delete_many(ctx.bucket_name, plain, permit=permit)
-    results: list[PredastoreError | None] = []
-    for one in doomed:
-        result: PredastoreError | None = one.error
-        if result is None and one.etag is None:
-            result = outcome.get(one.key)
-        elif result is None:
-            try:
-                condition = Condition(if_match=one.etag)
-                await ctx.objects.delete(ctx.bucket_name, one.key, condition, permit=permit)
-            except PredastoreError as error:
-                result = anew(error)
-        results.append(result)
-    return results
+) -> list[Deleted | PredastoreError]:
+    """What became of each."""
+    wanted = [one.wanted for one in doomed if one.error is None]
+    outcomes: list[Deleted | PredastoreError] = []
+    if wanted:
+        outcomes = await ctx.catalog.delete_many(ctx.bucket_name, wanted, permit=permit)
+    left = iter(outcomes)
+    return [one.error or next(left) for one in doomed]
 
 
-def _told(one: _Doomed, error: PredastoreError | None) -> str:
-    version = optional("VersionId", one.version)
-    if error is None:
-        return f"<Deleted>{tag('Key', one.key)}{version}</Deleted>"
-    shown = translate(error)
-    return (
-        f"<Error>{tag('Key', one.key)}{version}{tag('Code', shown.s3_code)}"
-        f"{tag('Message', message_of(shown))}</Error>"
-    )
+def _told(wanted: Wanted, outcome: Deleted | PredastoreError) -> str:
+    name = tag("Key", wanted.key) + optional("VersionId", wanted.version_id or None)
+    if isinstance(outcome, PredastoreError):
+        shown = translate(outcome)
+        return (
+            f"<Error>{name}{tag('Code', shown.s3_code)}{tag('Message', message_of(shown))}</Error>"
+        )
+    marker = ""
+    if outcome.is_marker:
+        marker = tag("DeleteMarker", True) + tag("DeleteMarkerVersionId", outcome.version_id)
+    return f"<Deleted>{name}{marker}</Deleted>"
 
 
 async def run(ctx: Context) -> Response:
@@ -130,10 +116,10 @@ async def run(ctx: Context) -> Response:
     permit = await ctx.permit()
     async with ctx.document(limits.S3_DELETE_XML_BYTES_MAX) as data:
         doomed, quiet = await _asked(ctx, data)
-        results = await _delete(ctx, doomed, permit)
+        outcomes = await _delete(ctx, doomed, permit)
         told = [
-            _told(one, error)
-            for one, error in zip(doomed, results, strict=True)
-            if error is not None or not quiet
+            _told(one.wanted, outcome)
+            for one, outcome in zip(doomed, outcomes, strict=True)
+            if isinstance(outcome, PredastoreError) or not quiet
         ]
     return xml_response("DeleteResult", told)

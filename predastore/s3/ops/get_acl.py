@@ -9,7 +9,6 @@ from __future__ import annotations
 from predastore.httpd.message import Response
 from predastore.s3.access import Need
 from predastore.s3.context import Context
-from predastore.s3.target import check_version
 from predastore.s3.xml_write import escape, owner, xml_response
 
 _XSI = 'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
@@ -31,10 +30,12 @@ def _grants(account: str, *, public: bool) -> str:
 
 
 async def run(ctx: Context) -> Response:
-    if "versionId" in ctx.query:
-        check_version(ctx.query["versionId"])
-    bucket = await ctx.bucket(Need.WRITE)
-    holder = (await ctx.object(Need.WRITE)).owner if ctx.key else bucket.owner
+    if ctx.key:
+        version = await ctx.object(Need.WRITE)
+        bucket, holder = version.bucket, version.owner
+    else:
+        bucket = await ctx.bucket(Need.WRITE)
+        holder = bucket.owner
     return xml_response(
         "AccessControlPolicy", (owner(holder), _grants(holder, public=bucket.public))
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from predastore.catalog.rows import Versioning
 from predastore.httpd.message import Response
 from predastore.s3.access import Need
 from predastore.s3.context import Context
-from predastore.s3.xml_write import xml_response
+from predastore.s3.xml_write import tag, xml_response
+
+STATUS: Final = {Versioning.ENABLED: "Enabled", Versioning.SUSPENDED: "Suspended"}
 
 
 async def run(ctx: Context) -> Response:
-    await ctx.bucket(Need.WRITE)
-    return xml_response("VersioningConfiguration", ())
+    status = STATUS.get((await ctx.bucket(Need.WRITE)).versioning)
+    return xml_response("VersioningConfiguration", (tag("Status", status),) if status else ())

@@ -1,7 +1,8 @@
 """GetObject: GET /bucket/key.
 
-The record is read first, then the bytes. Where another version has taken its place in between
-and its bytes are gone already, the record is read again: the answer is always one version whole.
+The version is looked up first, then its bytes are read. Where another one has taken its place in
+between and its bytes are gone already, it is looked up again: the answer is always one version
+whole.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from predastore.s3.representation import represent
 
 async def run(ctx: Context) -> Response:
     for _ in range(limits.S3_READ_TRIES_MAX):
-        with ctx.objects.looking(ctx.bucket_name, ctx.key) as look:
-            record = await ctx.object()
-            answer, span = represent(ctx, record)
+        with ctx.catalog.looking(ctx.bucket_name, ctx.key) as look:
+            version = await ctx.object(needs_bytes=True)
+            answer, span = await represent(ctx, version)
             if span.end == span.start:
                 return answer
             try:
-                answer.body = await ctx.objects.open_read(record, span.start, span.end, look)
+                answer.body = await ctx.catalog.open_read(version, span.start, span.end, look)
             except ObjectReplaced:
                 continue
             return answer

@@ -8,12 +8,9 @@ from __future__ import annotations
 from predastore.httpd.message import Response
 from predastore.s3.access import Need
 from predastore.s3.context import Context
-from predastore.s3.target import check_version
 from predastore.s3.xml_write import xml_response
 
 
 async def run(ctx: Context) -> Response:
-    if "versionId" in ctx.query:
-        check_version(ctx.query["versionId"])
     await ctx.object(Need.WRITE)
     return xml_response("Tagging", ("<TagSet></TagSet>",))

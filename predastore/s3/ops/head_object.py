@@ -8,5 +8,6 @@ from predastore.s3.representation import represent
 
 
 async def run(ctx: Context) -> Response:
-    answer, _ = represent(ctx, await ctx.object())
+    version = await ctx.object(needs_bytes="partNumber" in ctx.query)
+    answer, _ = await represent(ctx, version)
     return answer

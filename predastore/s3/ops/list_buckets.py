@@ -27,7 +27,7 @@ async def run(ctx: Context) -> Response:
     region = ctx.query.get("bucket-region", ctx.services.region)
     found = [
         bucket
-        for bucket in await ctx.objects.buckets(account)
+        for bucket in await ctx.catalog.buckets(account)
         if bucket.name > after
         and bucket.name.startswith(prefix)
         and bucket.region == region

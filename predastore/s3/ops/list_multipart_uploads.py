@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from predastore.base import limits
+from predastore.catalog.rows import UploadRow
 from predastore.httpd.message import Response
 from predastore.s3 import listing
 from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.xml_write import optional, owner, tag, xml_response
-from predastore.storage.records import UploadRecord
 
 
-def _upload(upload: UploadRecord, encode: Callable[[str], str]) -> str:
+def _upload(upload: UploadRow, encode: Callable[[str], str]) -> str:
     return (
         f"<Upload><Key>{encode(upload.key)}</Key>{tag('UploadId', upload.upload_id)}"
         f"{owner(upload.owner, 'Initiator')}{owner(upload.owner)}"
@@ -31,7 +31,7 @@ async def run(ctx: Context) -> Response:
     key_marker = ctx.query.get("key-marker", "")
     id_marker = ctx.query.get("upload-id-marker", "") if key_marker else ""
     bucket = await ctx.bucket(Need.WRITE)
-    page = await ctx.objects.list_uploads(
+    page = await ctx.catalog.list_uploads(
         bucket, asked.prefix, asked.delimiter, key_marker, id_marker, most
     )
     encode = asked.encode

@@ -1,66 +1,83 @@
-"""ListObjectVersions: GET /bucket?versions. A bucket never had versions: each object is its own
-only one, the latest, called "null"."""
+"""ListObjectVersions: GET /bucket?versions. By key, of each the newest first; delete markers are
+among them. In a bucket that never had versions, each object is its own only one, called "null"."""
 
 from __future__ import annotations
 
 from predastore.base.errors import S3Error
+from predastore.catalog.values import VersionEntry
 from predastore.httpd.message import Response
 from predastore.s3 import listing
 from predastore.s3.access import Need
 from predastore.s3.context import Context
-from predastore.s3.xml_write import tag, xml_response
+from predastore.s3.dates import iso8601
+from predastore.s3.listing import Parameters
+from predastore.s3.versions import check_version_id
+from predastore.s3.xml_write import owner, tag, xml_response
 
-_NULL = "null"
-_LATEST = f"<VersionId>{_NULL}</VersionId><IsLatest>true</IsLatest>"
+_MARKER = "version-id-marker"
 
 
-def _check_markers(ctx: Context) -> None:
-    """A version is after the others of a key, and there is only one."""
-    version = ctx.query.get("version-id-marker")
-    if version is None:
-        return
+def _marker(ctx: Context) -> str:
+    """The version after which the page begins, or ""."""
+    version_id = ctx.query.get(_MARKER)
+    if version_id is None:
+        return ""
     why = ""
     if "key-marker" not in ctx.query:
         why = "A version-id marker cannot be specified without a key marker."
-    elif not version:
+    elif not version_id:
         why = "A version-id marker cannot be empty."
-    elif version != _NULL:
-        why = "Invalid version id specified"
     if why:
-        raise S3Error(
-            "InvalidArgument", why, ArgumentName="version-id-marker", ArgumentValue=version
+        raise S3Error("InvalidArgument", why, ArgumentName=_MARKER, ArgumentValue=version_id)
+    return check_version_id(version_id, _MARKER)
+
+
+def _entry(entry: VersionEntry, asked: Parameters) -> str:
+    version = tag("VersionId", entry.version_id) + tag("IsLatest", entry.is_newest)
+    about = entry.summary
+    if not entry.is_marker:
+        return listing.contents(
+            entry.key, about, asked.encode, with_owner=True, element="Version", version=version
         )
+    return (
+        f"<DeleteMarker><Key>{asked.encode(entry.key)}</Key>{version}"
+        f"<LastModified>{iso8601(about.modified_ms)}</LastModified>{owner(about.owner)}"
+        "</DeleteMarker>"
+    )
 
 
 async def run(ctx: Context) -> Response:
     asked = listing.parameters(ctx)
     most = listing.max_keys(ctx)
-    _check_markers(ctx)
+    version_id = _marker(ctx)
     marker = ctx.query.get("key-marker", "")
+    common = asked.common_prefix(marker)  # a marker within one passes over the whole of it
     permit = await ctx.permit(Need.LIST)
-    page = await ctx.objects.list(
-        ctx.bucket_name, asked.prefix, asked.delimiter, marker, most, permit=permit
+    page = await ctx.catalog.list_versions(
+        permit,
+        asked.prefix,
+        asked.delimiter,
+        common or marker,
+        "" if common else version_id,
+        most,
     )
     encode = asked.encode
     parts = [
         tag("Name", ctx.bucket_name),
         f"<Prefix>{encode(asked.prefix)}</Prefix>",
         f"<KeyMarker>{encode(marker)}</KeyMarker>",
-        tag("VersionIdMarker", ctx.query.get("version-id-marker", "")),
+        tag("VersionIdMarker", version_id),
         tag("MaxKeys", most),
         asked.encoding_element,
     ]
     if asked.delimiter:
         parts.append(f"<Delimiter>{encode(asked.delimiter)}</Delimiter>")
     if page.truncated:
-        asked.check_marker(page.next)
-        parts.append(f"<NextKeyMarker>{encode(page.next)}</NextKeyMarker>")
-        if page.entries and page.entries[-1][0] == page.next:  # and not a common prefix
-            parts.append(tag("NextVersionIdMarker", _NULL))
+        asked.check_marker(page.next_key)
+        parts.append(f"<NextKeyMarker>{encode(page.next_key)}</NextKeyMarker>")
+        if page.next_version_id:
+            parts.append(tag("NextVersionIdMarker", page.next_version_id))
     parts.append(tag("IsTruncated", page.truncated))
-    parts += [
-        listing.contents(key, about, encode, with_owner=True, element="Version", version=_LATEST)
-        for key, about in page.entries
-    ]
+    parts += [_entry(entry, asked) for entry in page.versions]
     parts.append(listing.common_prefixes(page.prefixes, encode))
     return xml_response("ListVersionsResult", parts)

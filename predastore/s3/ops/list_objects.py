@@ -14,7 +14,7 @@ async def run(ctx: Context) -> Response:
     most = listing.max_keys(ctx)
     marker = ctx.query.get("marker", "")
     permit = await ctx.permit(Need.LIST)
-    page = await ctx.objects.list(
+    page = await ctx.catalog.list(
         ctx.bucket_name, asked.prefix, asked.delimiter, marker, most, permit=permit
     )
     if page.truncated:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from predastore.base.errors import S3Error
+from predastore.catalog.values import Listing
 from predastore.httpd.message import Response
 from predastore.s3 import listing
 from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.listing import Parameters
 from predastore.s3.xml_write import optional, tag, xml_response
-from predastore.storage.interface import Listing
 
 _SCOPE = "objects"
 
@@ -17,11 +17,11 @@ _SCOPE = "objects"
 async def _page_after(ctx: Context, asked: Parameters, key: str, most: int) -> Listing:
     """The page that `start-after` begins: where that key lies within a common prefix, so may keys
     that come after it, and then the prefix is still to be told of. (A marker passes over it.)"""
-    objects, bucket = ctx.objects, ctx.bucket_name
+    catalog, bucket = ctx.catalog, ctx.bucket_name
     common = asked.common_prefix(key)
-    if not (common and most and (await objects.list(bucket, common, "", key, 1)).entries):
-        return await objects.list(bucket, asked.prefix, asked.delimiter, key, most)
-    rest = await objects.list(bucket, asked.prefix, asked.delimiter, common, max(most - 1, 1))
+    if not (common and most and (await catalog.list(bucket, common, "", key, 1)).entries):
+        return await catalog.list(bucket, asked.prefix, asked.delimiter, key, most)
+    rest = await catalog.list(bucket, asked.prefix, asked.delimiter, common, max(most - 1, 1))
     if most == 1:
         return Listing([], [common], bool(rest.entries or rest.prefixes), common)
     return Listing(rest.entries, [common, *rest.prefixes], rest.truncated, rest.next)
@@ -43,7 +43,7 @@ async def run(ctx: Context) -> Response:
     permit = await ctx.permit(Need.LIST)
     if token is not None:
         after = ctx.services.tokens.open(token, *scope)
-        page = await ctx.objects.list(
+        page = await ctx.catalog.list(
             ctx.bucket_name, asked.prefix, asked.delimiter, after, most, permit=permit
         )
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
 from predastore.s3.context import Context
+from predastore.s3.versions import stored_fields
 
 
 async def run(ctx: Context) -> Response:
@@ -14,7 +15,7 @@ async def run(ctx: Context) -> Response:
     expectation = ctx.expectation()
     condition = ctx.write_condition()
     permit = await ctx.permit()
-    record = await ctx.objects.put(
+    stored = await ctx.catalog.put(
         ctx.bucket_name,
         ctx.key,
         ctx.request.body,
@@ -24,6 +25,7 @@ async def run(ctx: Context) -> Response:
         condition,
         permit=permit,
     )
-    fields = [("ETag", f'"{record.etag}"')]
-    fields += checksums.answer_headers(record.checksums, with_type=True)
+    fields = [("ETag", f'"{stored.etag}"')]
+    fields += checksums.answer_headers(stored.checksums, with_type=True)
+    fields += stored_fields(stored)
     return Response(200, fields)

@@ -25,11 +25,9 @@ async def run(ctx: Context) -> Response:
     expectation = ctx.expectation()
     permit = await ctx.permit()
     upload_id = ctx.query["uploadId"]
-    upload = await ctx.objects.upload(ctx.bucket_name, ctx.key, upload_id, permit=permit)
-    _check_algorithm(expectation.compute, upload.checksum_algorithm)
-    part = await ctx.objects.put_part(
-        upload, number, ctx.request.body, size, expectation, permit=permit
-    )
+    upload = await ctx.catalog.upload(ctx.bucket_name, ctx.key, upload_id, permit=permit)
+    _check_algorithm(expectation.compute, upload.row.checksum_algorithm)
+    part = await ctx.catalog.put_part(upload, number, ctx.request.body, size, expectation)
     fields = [("ETag", f'"{part.etag}"')]
     fields += checksums.answer_headers(part.checksums, with_type=False)
     return Response(200, fields)
