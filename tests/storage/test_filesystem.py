@@ -7,7 +7,6 @@ import errno
 import itertools
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from predastore.catalog import keys
 from predastore.catalog.procedures.arguments import CompletedPart
 from predastore.storage import file_reader, plain_names
 from predastore.storage.beneath import Beneath
-from predastore.storage.extents import FileExtent
 from predastore.storage.file_io import FileWriter
 from predastore.storage.plain_names import plain_path
 from support.backends import (
@@ -29,6 +27,7 @@ from support.backends import (
     run,
     some_bytes,
 )
+from support.files import CRASHES, crash_at, files_below, path_of, put_at
 from support.waiting import eventually_async
 
 MIB = 1 << 20
@@ -77,31 +76,6 @@ def ignored(*_: object) -> None:
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-class Crash(BaseException):
-    """The process ends here."""
-
-
-async def path_of(at: Harness, key: str) -> str:
-    version = await at.found(key)
-    assert version.placement is not None
-    (extent,) = version.placement.extents
-    assert isinstance(extent, FileExtent)
-    return extent.path
-
-
-async def put_at(at: Harness, key: str, data: bytes) -> str:
-    """Puts an object, and the path that it has."""
-    await at.put(key, data)
-    return await path_of(at, key)
-
-
-def files_below(base: Path) -> set[str]:
-    """Every file of an object or on the way there; directories may go meanwhile."""
-    found = (Path(top) / name for top, _, names in os.walk(base) for name in names)
-    relative = {str(path.relative_to(base)) for path in found}
-    return {name for name in relative if not name.startswith(".predastore/state")}
 
 
 def test_what_a_write_that_was_cut_still_writes_comes_into_no_other_file(
@@ -424,43 +398,6 @@ def test_deleting_leaves_a_foreign_file_in_its_place(tmp_path: Path) -> None:
 
 
 # --- crashes ----------------------------------------------------------------------------------
-
-
-async def crash_at(base: Path, where: str, work: Callable[[Harness], Any]) -> None:
-    """Runs `work` up to a point where the process dies: the store's threads do nothing more."""
-    async with filesystem(base) as at:
-        await at.garbage.close()
-        publication = at.store.publication
-        files = at.store.files
-
-        def dies(*_: object, **__: object) -> None:
-            raise Crash
-
-        async def dies_async(*_: object, **__: object) -> None:
-            raise Crash
-
-        if where == "before the commit":
-            at.state.call = dies_async
-        elif where == "before the move":
-            publication.publish = dies_async
-        elif where == "after the move":
-            move = files.move
-
-            def moves_and_dies(source: str, target: str) -> None:
-                move(source, target)
-                raise Crash
-
-            files.move = moves_and_dies
-        elif where == "before the release":
-            at.garbage.retire = dies_async
-        publication.forget = dies_async  # a dead process cleans up nothing
-        files.remove = dies
-        with pytest.raises(Crash):
-            await work(at)
-        at.catalog._tasks.clear()
-
-
-CRASHES = ["before the commit", "before the move", "after the move", "before the release"]
 
 
 @pytest.mark.parametrize("where", CRASHES)

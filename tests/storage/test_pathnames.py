@@ -24,13 +24,10 @@ from predastore.catalog.rows import Versioning
 from predastore.storage.pathnames import FILE
 from predastore.storage.room import Room
 from support.backends import OWNER, BytesSource, Harness, filesystem, run, some_bytes
+from support.files import Crash, dies
 from support.waiting import eventually_async
 
 MIB = 1 << 20
-
-
-class Crash(BaseException):
-    """The process ends here."""
 
 
 @pytest.fixture(params=["beside", "another file system"])
@@ -95,10 +92,6 @@ def test_what_a_crash_left_half_done_is_finished_there(tmp_path: Path, there: Pa
 
     async def main() -> None:
         async with filesystem(base, pathnames) as at:
-
-            async def dies(*_: object) -> None:
-                raise Crash
-
             at.store.publication.publish = dies
             at.store.publication.forget = dies
             with pytest.raises(Crash):
