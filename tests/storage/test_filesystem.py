@@ -413,7 +413,7 @@ def test_after_a_crash_in_a_put_the_committed_version_is_there(
         await crash_at(tmp_path, where, lambda at: at.put(key, b"new bytes."))
         async with filesystem(tmp_path) as at:
             expected = before if where == "before the commit" else b"new bytes."
-            await eventually_async(lambda: not at.garbage.waiting_count)
+            await at.no_garbage()
             if expected is None:
                 assert await at.find(key) is None
                 assert files_below(tmp_path) == set()

@@ -18,7 +18,6 @@ from predastore.base.errors import NoSuchBucket, OtherVersion, StartupError
 from predastore.base.limits import S3_PART_BYTES_MIN
 from predastore.catalog.adoption import Adopted
 from predastore.catalog.keys import OBJECTS, VERSIONS
-from predastore.catalog.permits import anybody
 from predastore.catalog.procedures.arguments import CompletedPart
 from predastore.catalog.rows import Versioning
 from predastore.storage.pathnames import FILE
@@ -184,7 +183,7 @@ def test_an_empty_bucket_may_lie_anywhere(tmp_path: Path) -> None:
                 await at.put("k", b"data")
                 assert files(tmp_path / name) == {"k"}
                 await at.catalog.delete("bucket", "k")
-                await eventually_async(lambda: not at.garbage.waiting_count)
+                await at.no_garbage()
 
     run(main())
 
@@ -397,7 +396,7 @@ def test_a_bucket_that_is_changed_meanwhile_gets_its_files(tmp_path: Path) -> No
 
     async def main() -> None:
         async with filesystem(tmp_path / "base", {"bucket": there}) as at:
-            permit = await at.catalog.permit("bucket", anybody)
+            permit = await at.permit()
             late(at, at.catalog.change_bucket(permit, document=("tags", b"new")))
             assert await at.adopt("bucket", "1") == Adopted(1, 0)
             assert await at.get("k") == b"data"
@@ -413,8 +412,7 @@ def test_a_bucket_that_has_versions_takes_no_files(tmp_path: Path, *, is_late: b
 
     async def main() -> None:
         async with filesystem(tmp_path / "base", {"bucket": there}) as at:
-            permit = await at.catalog.permit("bucket", anybody)
-            change = at.catalog.change_bucket(permit, versioning=Versioning.ENABLED)
+            change = at.version(Versioning.ENABLED)
             if is_late:
                 late(at, change)
             else:
@@ -432,8 +430,7 @@ def test_a_bucket_that_has_versions_takes_no_files(tmp_path: Path, *, is_late: b
 def test_a_bucket_whose_objects_are_all_deleted_by_markers_is_in_use(tmp_path: Path) -> None:
     async def main() -> None:
         async with filesystem(tmp_path / "base", {"bucket": tmp_path / "old"}) as at:
-            permit = await at.catalog.permit("bucket", anybody)
-            await at.catalog.change_bucket(permit, versioning=Versioning.ENABLED)
+            await at.version(Versioning.ENABLED)
             await at.put("k", b"data")
             await at.catalog.delete("bucket", "k")
         with pytest.raises(StartupError, match="move the directory"):

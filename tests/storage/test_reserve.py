@@ -24,7 +24,6 @@ from predastore.s3db.global_state import LocalState
 from predastore.storage import room
 from predastore.storage.room import OBSTACLE, Room
 from support.backends import OWNER, BytesSource, Harness, filesystem, run, some_bytes
-from support.waiting import eventually_async
 
 VERBOSE = Attributes("1", "text/plain", user={"about": "x" * 1500})  # records are most of it
 
@@ -128,7 +127,7 @@ def test_a_disk_that_records_have_filled_is_emptied_and_filled_again(disk: Path)
                     wanted = [Wanted(key) for key in keys[start : start + 1000]]
                     deleted = await at.catalog.delete_many("bucket", wanted)
                     assert all(isinstance(each, Deleted) for each in deleted), deleted
-                await eventually_async(lambda: not at.garbage.waiting_count)
+                await at.no_garbage()
             assert min(counts) > 500
             assert counts[2] > counts[1] // 2
 
@@ -151,7 +150,7 @@ def test_a_disk_that_uploads_have_filled_is_emptied(disk: Path, end: str) -> Non
                     await at.catalog.abort(upload)
             else:
                 await at.catalog.delete_bucket("bucket")
-            await eventually_async(lambda: not at.garbage.waiting_count)
+            await at.no_garbage()
             assert not await at.table(UPLOADS)
             assert not await at.table(PARTS)
             await at.catalog.create_bucket("bucket", OWNER.owner, "us-east-1")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from predastore.base.errors import Contended
-from predastore.catalog.permits import anybody
 from predastore.catalog.procedures import completion
 from predastore.catalog.procedures.arguments import CompletedPart
 from predastore.catalog.rows import Versioning
@@ -30,7 +29,6 @@ from support.files import (
     path_of,
     paths,
     put_at,
-    version_bucket,
 )
 from support.waiting import eventually_async
 
@@ -51,14 +49,14 @@ async def remade(at: Harness, versioning: Versioning = Versioning.NEVER) -> None
     """The bucket, which is empty, is deleted and made anew."""
     await at.catalog.delete_bucket("bucket")
     await at.catalog.create_bucket("bucket", "another", "us-east-1")
-    await version_bucket(at, versioning)
+    await at.version(versioning)
 
 
 def test_a_new_version_leaves_the_old_one_at_its_path(tmp_path: Path) -> None:
     async def main() -> None:
         async with filesystem(tmp_path) as at:
             await at.put("dir/k", b"old")
-            await version_bucket(at, ENABLED)
+            await at.version(ENABLED)
             assert (await put_at(at, "dir/k", b"new")).startswith(".predastore/objects/")
             newest = await at.found("dir/k")
             assert await at.get("dir/k") == b"new"
@@ -78,7 +76,7 @@ def test_a_version_goes_with_its_own_file(tmp_path: Path) -> None:
     async def main() -> None:
         async with filesystem(tmp_path) as at:
             await at.put("k", b"0")
-            await version_bucket(at, ENABLED)
+            await at.version(ENABLED)
             ids = [(await at.put("k", b"%d" % number)).version_id for number in (1, 2, 3)]
             await delete(at, "k")
             assert files_below(tmp_path) == await paths(at)
@@ -97,9 +95,9 @@ def test_in_a_suspended_bucket_the_null_version_has_no_path(tmp_path: Path) -> N
     async def main() -> None:
         async with filesystem(tmp_path) as at:
             await at.put("k", b"plain")
-            await version_bucket(at, ENABLED)
+            await at.version(ENABLED)
             kept = await put_at(at, "k", b"kept")
-            await version_bucket(at, SUSPENDED)
+            await at.version(SUSPENDED)
             first = await put_at(at, "k", b"null")
             assert files_below(tmp_path) == {kept, first}
             second = await put_at(at, "k", b"another null")
@@ -115,7 +113,7 @@ def test_an_upload_makes_a_version_of_its_parts(tmp_path: Path) -> None:
     async def main() -> None:
         async with filesystem(tmp_path) as at:
             await at.put("k", b"plain")
-            await version_bucket(at, ENABLED)
+            await at.version(ENABLED)
             upload = await at.begin("k")
             part = await at.catalog.put_part(upload, 1, BytesSource(b"part"), 4)
             again = await at.catalog.put_part(upload, 1, BytesSource(b"again"), 5)
@@ -136,11 +134,11 @@ def test_a_put_that_finds_its_bucket_with_versions_is_to_be_made_again(tmp_path:
         async with filesystem(tmp_path) as at:
             await at.put("k", b"old")
             body = StalledSource(b"new")
-            permit = await at.catalog.permit("bucket", anybody)
+            permit = await at.permit()
             put = at.catalog.put("bucket", "k", body, 3, OWNER, permit=permit)
             late = asyncio.ensure_future(put)
             await body.stalled.wait()
-            await version_bucket(at, ENABLED)
+            await at.version(ENABLED)
             body.proceed.set()
             with pytest.raises(Contended):
                 await late
@@ -159,7 +157,7 @@ def test_a_version_is_moved_to_its_path_though_there_are_newer_ones(
             slow = SlowPublication(at)
             early = asyncio.ensure_future(at.put("k", b"old"))
             await slow.reached.wait()
-            await version_bucket(at, ENABLED)
+            await at.version(ENABLED)
             newer = await put_at(at, "k", b"new")
             assert await get(at, "k", "null") == b"old"
             if is_deleted:
@@ -184,7 +182,7 @@ def test_an_object_of_a_bucket_that_has_gone_does_not_take_the_path(
             await delete(at, "k")
             await remade(at)
             await at.put("k", b"new")
-            await version_bucket(at, versioning)
+            await at.version(versioning)
             slow.proceed.set()
             await early
             assert await at.get("k") == b"new"
@@ -236,7 +234,7 @@ def test_after_a_crash_in_a_put_each_version_has_its_file(
         async with filesystem(tmp_path) as at:
             if before is not None:
                 await at.put("dir/k", before)
-            await version_bucket(at, versioning)
+            await at.version(versioning)
         await crash_at(tmp_path, where, lambda at: at.put("dir/k", b"new bytes."))
         async with filesystem(tmp_path) as at:
             named = await paths(at)
@@ -261,7 +259,7 @@ def test_after_a_crash_in_a_delete_of_a_version_its_file_is_removed(
     async def main() -> None:
         async with filesystem(tmp_path) as at:
             await at.put("dir/k", b"plain")
-            await version_bucket(at, ENABLED)
+            await at.version(ENABLED)
             newer = await at.put("dir/k", b"newer")
             gone = "null" if is_plain else newer.version_id
         await crash_at(tmp_path, "before the release", lambda at: delete(at, "dir/k", gone))
@@ -284,7 +282,7 @@ def test_after_a_crash_a_version_gets_its_path_though_its_bucket_has_versions(
             at.store.publication.publish = dies
             with pytest.raises(Crash):
                 await at.put("k", b"old")
-            await version_bucket(at, versioning)
+            await at.version(versioning)
             with pytest.raises(Crash):
                 await at.put("l", b"new")
             at.catalog._tasks.clear()

@@ -10,8 +10,7 @@ import pytest
 
 from predastore.catalog.files import Files
 from predastore.catalog.keys import VERSIONS
-from predastore.catalog.permits import anybody
-from predastore.catalog.rows import Kind, Versioning, VersionRow
+from predastore.catalog.rows import Kind, VersionRow
 from predastore.storage.extents import FileExtent
 from predastore.storage.formats import decode
 from support.backends import Harness, filesystem
@@ -58,12 +57,6 @@ async def paths(at: Harness) -> set[str]:
         extents = await Files(at.state).placed(row.layout) if row.kind is Kind.PLACED else ()
         found |= {extent.path for extent in extents if isinstance(extent, FileExtent)}
     return found
-
-
-async def version_bucket(at: Harness, versioning: Versioning) -> None:
-    permit = await at.catalog.permit("bucket", anybody)
-    if permit.row.versioning is not versioning:
-        await at.catalog.change_bucket(permit, versioning=versioning)
 
 
 async def crash_at(base: Path, where: str, work: Callable[[Harness], Awaitable[object]]) -> None:
