@@ -32,11 +32,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from predastore.catalog.objects import Objects
+from predastore.storage.records import HEALING, ShardExtent
+
 from benchmarks.measure import Row, row
 from benchmarks.served import scratch
 from predastore._fast.crc import crc32c
 from predastore.base.limits import KIB, MIB
-from predastore.catalog.objects import Objects
 from predastore.coding import erasure
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
@@ -53,7 +55,6 @@ from predastore.s3db.global_state import LocalState
 from predastore.storage import records
 from predastore.storage.distributed import DistributedStore, ready_ring
 from predastore.storage.interface import Attributes
-from predastore.storage.records import HEALING, ShardExtent
 
 OBJECTS: Final = int(os.environ.get("HEALING_OBJECTS", "20000"))
 SIZES: Final = (2 * KIB, 12 * KIB, 48 * KIB)

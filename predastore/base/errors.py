@@ -51,6 +51,7 @@ it crosses a process boundary (see `to_wire`, `from_wire`).
     |   +-- Contended          others changed it again and again meanwhile; try again
     |   +-- ObjectLocked       a retention or a legal hold forbids it
     |   +-- BucketLocked       it has object lock, which forbids it; or it has none
+    |   +-- NoLock             a version is to be kept, and the bucket has no object lock
     |   +-- LayoutGone         the bytes to be shared were let go of meanwhile; look up again
     |   +-- WriteTooOld        the write stood still until its data was given up
     |   +-- NoSuchUpload       it was completed or aborted, or never began
@@ -321,6 +322,10 @@ class ObjectLocked(CatalogError):
 
 class BucketLocked(CatalogError):
     code = "bucket-locked"
+
+
+class NoLock(CatalogError):
+    code = "no-lock"
 
 
 class LayoutGone(CatalogError):

@@ -483,3 +483,9 @@ POOL_THREADS: Final = 4  # coding and hashing; they hold no GIL, and two cores a
 PLACEMENT_PAGE_EXTENTS: Final = 256  # a row of 30 KiB with 5 nodes an extent
 COMPLETED_KEPT_MS: Final = 24 * 60 * 60 * 1000  # completing an upload again is told the same
 LISTED_BYTES_MAX: Final = 384 * KIB  # of an answer with versions
+LISTED_READ_BYTES_LEFT_MIN: Final = MIB  # of a page's bound: some of the largest rows of versions
+DELETE_READS_LEFT_MIN: Final = 4_096  # one deletion passes over 1,000 references that are gone
+DELETE_READ_BYTES_LEFT_MIN: Final = (
+    5 * MIB
+)  # one reads the placement of 10,000 parts, and some rows
+DELETE_MOVED_BYTES_MAX: Final = 3 * MIB  # of placements; one more, and all rows, may be written

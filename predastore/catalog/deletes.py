@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from predastore.base.errors import NoSuchVersion, PredastoreError, TooLarge
+from predastore.base.errors import NoSuchVersion, PredastoreError
 from predastore.base.failpoints import failpoint
 from predastore.catalog import keys, refusals
 from predastore.catalog.core import Core
@@ -103,20 +103,23 @@ class Deletes(Core):
     async def _delete_doomed(
         self, held: Permit, doomed: tuple[Doomed, ...], *, bypass: bool
     ) -> list[Deleted | PredastoreError]:
+        outcomes: list[Deleted | PredastoreError] = []
+        while len(outcomes) < len(doomed):
+            arguments = self._deletion(doomed[len(outcomes) :], bypass=bypass)
+            answer = await self._call("object.delete", held, arguments, Deletions)
+            failpoint("delete.committed")
+            wasted = [name for each in answer.deletions for name in each.wasted]
+            await self._collector.retire(wasted)
+            outcomes += [_outcome(held, each) for each in answer.deletions]
+        return outcomes
+
+    def _deletion(
+        self, doomed: tuple[Doomed, ...], *, bypass: bool
+    ) -> Callable[[Permit], DeleteObjects]:
         def arguments(now: Permit) -> DeleteObjects:
             return DeleteObjects(now.held, doomed, extents.now_ms(), self._grace_ms, bypass)
 
-        try:
-            answer = await self._call("object.delete", held, arguments, Deletions)
-        except TooLarge as error:
-            if len(doomed) == 1:
-                return [error]
-            half = len(doomed) // 2
-            first = await self._delete_doomed(held, doomed[:half], bypass=bypass)
-            return first + await self._delete_doomed(held, doomed[half:], bypass=bypass)
-        failpoint("delete.committed")
-        await self._collector.retire([name for each in answer.deletions for name in each.wasted])
-        return [_outcome(held, each) for each in answer.deletions]
+        return arguments
 
 
 def _outcome(held: Permit, deletion: Deletion) -> Deleted | PredastoreError:

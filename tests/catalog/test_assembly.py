@@ -5,12 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from predastore.base.limits import COMMIT_BYTES_MAX, MIB, S3_KEY_BYTES_MAX, S3_PARTS_MAX
 from predastore.catalog.assembly import Assembly, complete_ops
-from predastore.jobs.healing.holders import find
-from predastore.s3db.commands import batch, encode
-from predastore.storage import records
-from predastore.storage.interface import CompletedPart
 from predastore.storage.records import (
     MISSING,
     OBJECTS,
@@ -21,6 +16,12 @@ from predastore.storage.records import (
     ShardExtent,
     UploadRecord,
 )
+
+from predastore.base.limits import COMMIT_BYTES_MAX, MIB, S3_KEY_BYTES_MAX, S3_PARTS_MAX
+from predastore.jobs.healing.holders import find
+from predastore.s3db.commands import batch, encode
+from predastore.storage import records
+from predastore.storage.interface import CompletedPart
 from support.backends import OWNER, BytesSource, distributed, run
 from support.healing import cluster, healing, until
 

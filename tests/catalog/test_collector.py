@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from predastore.catalog.collector import Collector
+from predastore.storage.records import OBJECTS, PARTS, FileExtent, GarbageRecord, PartRecord
 
 from predastore.base.errors import CorruptData, NoLeader, PredastoreError
 from predastore.base.limits import COLLECTOR_ALONE_MAX, COLLECTOR_ENTRY_BYTES, COLLECTOR_SMALL_BYTES
 from predastore.catalog import collector
-from predastore.catalog.collector import Collector
 from predastore.catalog.readers import Readers
 from predastore.s3db import apply
 from predastore.s3db.commands import Applied, Batch, Delete, Page, Put, batch
 from predastore.s3db.global_state import LocalState
 from predastore.storage import records
-from predastore.storage.records import OBJECTS, PARTS, FileExtent, GarbageRecord, PartRecord
 from support.backends import run
 from support.waiting import eventually_async
 

@@ -9,13 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from predastore.base.errors import S3Error
-from predastore.catalog import permits
-from predastore.catalog.permits import Judge, Permit, Permits
-from predastore.s3db.commands import Delete, Put, batch
-from predastore.storage import records
-from predastore.storage.interface import CompletedPart, Condition
 from predastore.storage.records import (
     BUCKETS,
     OBJECTS,
@@ -25,6 +18,13 @@ from predastore.storage.records import (
     ObjectRecord,
     UploadRecord,
 )
+
+from predastore.base.errors import S3Error
+from predastore.catalog import permits
+from predastore.catalog.permits import Judge, Permit, Permits
+from predastore.s3db.commands import Delete, Put, batch
+from predastore.storage import records
+from predastore.storage.interface import CompletedPart, Condition
 from support.backends import BACKENDS, OWNER, BytesSource, Harness, StalledSource, run
 from support.interleaving import interleaved
 from support.waiting import eventually_async

@@ -10,16 +10,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from predastore.catalog.collector import Collector
+from predastore.catalog.upload_garbage import release_parts
+from predastore.storage.records import PARTS, UPLOADS, ObjectRecord, UploadRecord
 
 from predastore.base.errors import S3Error
 from predastore.base.limits import MIB
 from predastore.catalog import collector, upload_garbage
-from predastore.catalog.collector import Collector
-from predastore.catalog.upload_garbage import release_parts
 from predastore.s3db.commands import Put, batch
 from predastore.storage import records
 from predastore.storage.interface import CompletedPart, Condition
-from predastore.storage.records import PARTS, UPLOADS, ObjectRecord, UploadRecord
 from support.backends import BACKENDS, OWNER, BytesSource, FakeNodes, Harness, run
 from support.healing import until
 from support.interleaving import interleaved

@@ -11,9 +11,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from predastore.storage.records import HEALING
+
 from predastore.jobs.healing.healer import Healing
 from predastore.jobs.healing.records import MOVED_PREFIX
-from predastore.storage.records import HEALING
 from support.backends import some_bytes
 from support.healing import BLOCK, FAST, Cluster, cluster, healing, until
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from predastore.catalog.objects import Objects
+
 from predastore.coding.erasure import Code
 from predastore.coding.placement import RingNode
 from predastore.node.client import NodeClient

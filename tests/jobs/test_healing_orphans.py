@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
+from predastore.storage.records import HEALING
 
 from predastore.catalog.fence import HORIZON_KEY
 from predastore.jobs.healing.healer import Healing
@@ -15,7 +16,6 @@ from predastore.jobs.healing.reconcile import Pass
 from predastore.jobs.healing.records import BEAT_KEY, PROGRESS_KEY, ProgressRecord
 from predastore.jobs.healing.sieve import Sieve
 from predastore.storage import records
-from predastore.storage.records import HEALING
 from support.backends import OWNER, StalledSource, run, some_bytes
 from support.healing import FAST, Cluster, cluster, healing, until
 

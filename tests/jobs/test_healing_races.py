@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from predastore.catalog.commit_ops import repair_ops
+from predastore.storage.records import HEALING, OBJECTS, PARTS, ShardExtent
 
 from predastore.base.errors import NoLeader
-from predastore.catalog.commit_ops import repair_ops
 from predastore.jobs.healing import healer as healer_module
 from predastore.jobs.healing import moved, reconcile
 from predastore.jobs.healing.context import Context
@@ -30,7 +31,6 @@ from predastore.jobs.healing.records import (
 from predastore.s3db.commands import Put, batch
 from predastore.storage import records
 from predastore.storage.interface import CompletedPart
-from predastore.storage.records import HEALING, OBJECTS, PARTS, ShardExtent
 from support.backends import OWNER, BytesSource, run, some_bytes
 from support.healing import FAST, Cluster, cluster, healing, until
 

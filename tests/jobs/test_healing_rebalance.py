@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from predastore.storage.records import HEALING, ShardExtent
 
 from predastore.base.errors import ShardNotFound
 from predastore.coding.placement import Ring
@@ -19,7 +20,6 @@ from predastore.jobs.healing.records import MOVED_PREFIX, MovedRecord, moved_key
 from predastore.node.shard import ShardRef
 from predastore.s3db.commands import Delete, Page, Put, batch
 from predastore.storage import records
-from predastore.storage.records import HEALING, ShardExtent
 from support.backends import run, some_bytes
 from support.healing import FAST, Cluster, cluster, healing, until
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from predastore.catalog.commit_ops import repair_ops
+from predastore.storage.records import HEALING, ShardExtent
 
 from predastore.base.errors import ShardCorrupt, ShardNotFound
-from predastore.catalog.commit_ops import repair_ops
 from predastore.jobs.healing.healer import Healing
 from predastore.jobs.healing.records import (
     FAILED,
@@ -27,7 +28,6 @@ from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 from predastore.s3db.commands import Put, batch
 from predastore.storage import records
-from predastore.storage.records import HEALING, ShardExtent
 from support.backends import run, some_bytes
 from support.healing import FAST, Cluster, cluster, healing, until
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from predastore.catalog.commit_ops import repair_ops
+from predastore.storage.records import HEALING, ShardExtent
+
 from predastore.jobs.healing import reconcile, repair
 from predastore.jobs.healing.records import LEFT, RESTORED_KEY, NodeRecord, node_key
 from predastore.node.shard import ShardRef
@@ -17,7 +18,6 @@ from predastore.process.commands import leaving, missing, standing
 from predastore.s3db.commands import Put, batch
 from predastore.storage import records
 from predastore.storage.interface import CompletedPart
-from predastore.storage.records import HEALING, ShardExtent
 from support.backends import OWNER, BytesSource, run, some_bytes
 from support.healing import BLOCK, FAST, Cluster, cluster, healing, until
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
+from predastore.storage.records import MISSING, OBJECTS, ObjectRecord, ShardExtent
 
 from predastore.base.config import Config
 from predastore.base.errors import NoLeader
@@ -21,7 +22,6 @@ from predastore.process.commands import cluster, object, remote, verify
 from predastore.process.commands.remote import Remote
 from predastore.s3db.commands import Page
 from predastore.storage import records
-from predastore.storage.records import MISSING, OBJECTS, ObjectRecord, ShardExtent
 
 EVIL = "a\x1b]0;pwned\x07\n0 wrong\x1b[2J\u202eX"
 SHOWN = '"s3://shelf/a\\x1b]0;pwned\\x07\\x0a0 wrong\\x1b[2J\\x202eX"'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 
 from predastore.base.errors import ProcedureFailed
 from predastore.s3db.commands import (
@@ -52,9 +51,11 @@ class Database:
                         kept.append((op.under, table[op.key]))
         return kept
 
-    def call(self, run: Callable[[View, bytes], bytes], arguments: bytes) -> bytes:
+    def call(
+        self, run: Callable[[View, bytes], bytes], arguments: bytes, time_ms: int = 0
+    ) -> bytes:
         """The answer of a procedure. What it raises but Refusal is raised: nothing was done."""
-        view = ModelView(deepcopy(self.tables))
+        view = ModelView({name: dict(rows) for name, rows in self.tables.items()}, time_ms)
         try:
             answer = run(view, arguments)
         except Refusal as refusal:

@@ -10,10 +10,10 @@ import boto3
 import pytest
 from botocore.client import BaseClient
 from botocore.config import Config
+from predastore.storage.records import BUCKETS, BucketRecord
 
 from predastore.s3db.commands import Put, batch
 from predastore.storage import records
-from predastore.storage.records import BUCKETS, BucketRecord
 from support.s3raw import Raw
 from support.s3refusals import refused
 from support.s3server import ALICE, BOB, DOMAIN, HOST, REGION, S3Server

@@ -7,12 +7,12 @@ import hashlib
 from collections.abc import Mapping
 
 import pytest
+from predastore.storage.records import Checksum
 
 from predastore.base.errors import BodyMismatch, S3Error
 from predastore.httpd.message import BytesBody, Headers
 from predastore.s3 import checksums
 from predastore.storage.interface import Expectation
-from predastore.storage.records import Checksum
 
 DATA = b"hello"
 MD5 = hashlib.md5(DATA).digest()

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from predastore.storage.records import ObjectRecord, UploadRecord
 
 from predastore.base.errors import HttpError, Overloaded, S3Error
 from predastore.base.limits import S3_XML_BYTES_MAX, S3_XML_FREE_BYTES, S3_XML_TREES_MAX
@@ -18,7 +19,6 @@ from predastore.s3.context import Context, Services
 from predastore.s3.documents import Documents
 from predastore.s3.ops import complete_multipart_upload, delete_objects
 from predastore.s3.tokens import Tokens
-from predastore.storage.records import ObjectRecord, UploadRecord
 from support.waiting import eventually_async
 
 LARGE = S3_XML_BYTES_MAX // 4

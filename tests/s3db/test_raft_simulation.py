@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
+from predastore.catalog.procedures import PROCEDURES
+from predastore.s3db.procedures import View
 from predastore.s3db.raft import frames, journal
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.driver import Driver
+from s3db.simulator import machine
+from s3db.simulator.catalog import CatalogClient
 from s3db.simulator.checker import Operation, first_violation, is_linearizable
 from s3db.simulator.faults import CASES, OTHERS, scenario_of
 from s3db.simulator.procedures import STEP
@@ -30,7 +35,7 @@ def _quiet() -> Iterator[None]:
 
 @pytest.mark.parametrize("first", range(0, SEEDS, SHARE))
 def test_histories_are_linearizable_and_members_agree(first: int) -> None:
-    operations = installs = changes = newer = ticks = 0
+    operations = installs = changes = newer = ticks = catalog = 0
     for seed in range(first, first + SHARE):
         world = simulate(seed, of_seed(seed))
         operations += sum(operation.is_known for operation in world.history)
@@ -38,11 +43,13 @@ def test_histories_are_linearizable_and_members_agree(first: int) -> None:
         changes += world.membership_changes
         newer += sum(operation.kind == "move" for operation in world.history)
         ticks += len(world.proposed_ticks)
+        catalog += sum(client.done for client in world.clients if isinstance(client, CatalogClient))
     assert operations > 60 * SHARE
     assert installs > 0
     assert changes > 20
     assert newer > SHARE  # calls of a level that not every program has
     assert ticks > SHARE
+    assert catalog > 20 * SHARE  # calls of the catalog's procedures, which all members agree on
 
 
 def test_a_seed_replays_exactly() -> None:
@@ -68,6 +75,18 @@ def test_each_known_fault_is_caught(fault: type[Core] | type[Driver]) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_faults_around_the_core_are_caught(name: str) -> None:
     assert _is_noticed(OTHERS[name])
+
+
+def test_a_procedure_that_is_not_pure_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = count()
+
+    def impure(view: View, arguments: bytes) -> bytes:
+        answer = PROCEDURES["object.put"].run(view, arguments)
+        return answer + b"%d" % next(calls)
+
+    ours = {**PROCEDURES, "object.put": replace(PROCEDURES["object.put"], run=impure)}
+    monkeypatch.setattr(machine, "PROCEDURES", ours)
+    assert _is_noticed(Scenario(catalogs=2))
 
 
 def test_records_without_a_crc_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from predastore.storage.records import MISSING, RepairRecord, ShardExtent
 
 from predastore.base.errors import BodyMismatch, NodeFull, NotEnoughNodes, ObjectUnreadable
 from predastore.storage import records, stripe_writer
 from predastore.storage.interface import CompletedPart
-from predastore.storage.records import MISSING, RepairRecord, ShardExtent
 from support.backends import (
     KIB,
     OWNER,

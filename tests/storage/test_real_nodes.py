@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from predastore.catalog.objects import Objects
 
 from predastore.base.errors import ObjectUnreadable
 from predastore.base.limits import KIB, S3_PART_BYTES_MIN
-from predastore.catalog.objects import Objects
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
 from predastore.node import server

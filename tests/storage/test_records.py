@@ -7,9 +7,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
-from predastore.base.errors import CorruptData, UnsupportedFormat
-from predastore.storage import records
 from predastore.storage.records import (
     BucketRecord,
     Checksum,
@@ -23,6 +20,9 @@ from predastore.storage.records import (
     Summary,
     UploadRecord,
 )
+
+from predastore.base.errors import CorruptData, UnsupportedFormat
+from predastore.storage import records
 
 FORMATS = Path(__file__).parent.parent / "formats"
 

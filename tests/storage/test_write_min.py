@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from predastore.storage.records import MISSING, ObjectRecord, ShardExtent
 
 from predastore.base import metrics
 from predastore.base.errors import NodeFull, NoLeader, NotEnoughNodes
 from predastore.storage import records
-from predastore.storage.records import MISSING, ObjectRecord, ShardExtent
 from support.backends import FakeNodes, Harness, distributed, filesystem, run, some_bytes
 
 STRIPE = 2 * 4096

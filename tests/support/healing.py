@@ -10,10 +10,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from predastore.catalog.objects import Objects
+from predastore.storage.records import HEALING, ShardExtent
+
 from predastore.base.config.model import ACTIVE, DRAINING
 from predastore.base.errors import PredastoreError
 from predastore.base.limits import KIB
-from predastore.catalog.objects import Objects
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
 from predastore.jobs.healing.healer import Healing
@@ -31,7 +33,6 @@ from predastore.s3db.global_state import LocalState
 from predastore.storage import records
 from predastore.storage.distributed import DistributedStore, ready_ring
 from predastore.storage.interface import CompletedPart
-from predastore.storage.records import HEALING, ShardExtent
 from predastore.storage.ring_table import REMOVED, NodeRow, RingTable
 from support.backends import OWNER, BytesSource, Harness, some_bytes
 

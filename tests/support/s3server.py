@@ -20,11 +20,11 @@ import uvloop
 from botocore import UNSIGNED as NO_SIGNATURE
 from botocore.client import BaseClient
 from botocore.config import Config
+from predastore.catalog.objects import Objects
 
 from predastore.auth.sigv4 import Credential, Verifier
 from predastore.base.config.policy import Policy, Rule
 from predastore.base.limits import BLOCK_BYTES_DEFAULT
-from predastore.catalog.objects import Objects
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
 from predastore.httpd.server import Server

@@ -54,6 +54,7 @@ class Reason(enum.IntEnum):
     SIZE_DIFFERS = 14
     CHECKSUM_DIFFERS = 15
     BUCKET_LOCKED = 16  # the change is none that object lock allows
+    NO_LOCK = 17  # a retention or a legal hold is asked for where the bucket has no object lock
 
 
 class Arguments(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -158,7 +159,8 @@ class Deletion(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Deletions(msgspec.Struct, frozen=True, array_like=True):
-    """The answer of `object.delete`: one for each, in their order."""
+    """The answer of `object.delete`: of the first ones, in their order, of at least one. What is
+    left over would break the bounds of one call: the caller calls again with it."""
 
     deletions: tuple[Deletion, ...]
 
@@ -189,8 +191,8 @@ class DeleteBucket(Arguments, frozen=True):
 
 
 class ChangeBucket(Arguments, frozen=True):
-    """`bucket.change`: what is not None takes the place of what the bucket has. `retention` of NONE
-    removes it. `document`: its kind, and its bytes or None for no document."""
+    """`bucket.change`: what is not None takes the place of what the bucket has. `retention` of mode
+    NONE removes it. `document`: its kind, and its bytes or None for no document."""
 
     held: Held
     versioning: Versioning | None = None

@@ -8,7 +8,6 @@ from predastore.catalog import keys
 from predastore.catalog.keys import BUCKETS, DOCUMENTS, UPLOADS, VERSIONS
 from predastore.catalog.procedures import layouts
 from predastore.catalog.procedures.arguments import (
-    NO_DEFAULT,
     NOTHING,
     ChangeBucket,
     CreateBucket,
@@ -23,11 +22,13 @@ from predastore.storage.formats import encode, rewritten, unpack
 
 
 def create(view: View, arguments: bytes) -> bytes:
-    """`CreateBucket` to nothing; BUCKET_EXISTS, whoever's it is."""
+    """`CreateBucket` to nothing; BUCKET_EXISTS, whoever's it is; LOCKED, where it is to have lock
+    and not to be versioned."""
     row = unpack(CreateBucket, arguments).row
     place = keys.bucket(row.name)
     if view.get(BUCKETS, place) is not None:
         raise refuse(Reason.BUCKET_EXISTS)
+    _check_lock(row)
     view.put(BUCKETS, place, encode(row))
     return NOTHING
 
@@ -57,7 +58,7 @@ def change(view: View, arguments: bytes) -> bytes:
     if args.is_locked is not None:
         new = msgspec.structs.replace(new, is_locked=args.is_locked)
     if args.retention is not None:
-        given = None if args.retention == NO_DEFAULT else args.retention
+        given = args.retention if args.retention.mode else None
         new = msgspec.structs.replace(new, retention=given)
     _check_change(bucket, new)
     stored = view.get(BUCKETS, keys.bucket(bucket.name))
@@ -73,10 +74,14 @@ def change(view: View, arguments: bytes) -> bytes:
 
 
 def _check_change(old: BucketRow, new: BucketRow) -> None:
-    is_versioned = new.versioning is Versioning.ENABLED
     forgets = old.versioning is not Versioning.NEVER and new.versioning is Versioning.NEVER
     unlocks = old.is_locked and not new.is_locked
-    if forgets or unlocks or (new.is_locked and not is_versioned):
+    if forgets or unlocks:
         raise refuse(Reason.BUCKET_LOCKED)
-    if new.retention is not None and not new.is_locked:
+    _check_lock(new)
+
+
+def _check_lock(row: BucketRow) -> None:
+    is_versioned = row.versioning is Versioning.ENABLED
+    if (row.is_locked and not is_versioned) or (row.retention is not None and not row.is_locked):
         raise refuse(Reason.BUCKET_LOCKED)

@@ -79,12 +79,19 @@ class Chain:
 
 
 class Changes(Chain):
-    """`leavings`: takes the layouts that no version names any more."""
+    """`leavings`: takes the layouts that no version names any more. The newest version is looked up
+    once: a call that removes many versions of a key passes over none that it has removed."""
 
     def __init__(self, view: View, bucket: BucketRow, key: str, leavings: Leavings) -> None:
         super().__init__(view, bucket, key)
         self._view = view
         self._leavings = leavings
+        self._newest: tuple[Version | None] | None = None  # None: not looked up yet
+
+    def newest(self) -> Version | None:
+        if self._newest is None:
+            self._newest = (super().newest(),)
+        return self._newest[0]
 
     def replaced(self) -> Version | None:
         """The version that goes when another is put: the null one, unless the bucket keeps all."""
@@ -117,7 +124,7 @@ class Changes(Chain):
         newest = self.newest()
         self._drop(version)
         if newest is not None and newest.order == version.order:
-            self._show(self.newest())
+            self._show(self.before(version))
         self._let_go(version)
 
     def _drop(self, version: Version) -> None:
@@ -130,6 +137,7 @@ class Changes(Chain):
 
     def _show(self, newest: Version | None) -> None:
         """The key's row in `objects` as its newest version has it."""
+        self._newest = (newest,)
         place = keys.current(self.bucket.name, self.key)
         if newest is None or not newest.is_object:
             self._view.delete(OBJECTS, place)

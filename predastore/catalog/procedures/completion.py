@@ -55,7 +55,9 @@ class Assembly:
         self.size += row.size
 
     def check(self, args: CompleteUpload) -> None:
-        """The whole, against what S3 allows and the client expects."""
+        """The whole, against what S3 allows and the client expects; INVALID_PART for no part."""
+        if not self._rows:
+            raise refuse(Reason.INVALID_PART)
         small = self._too_small
         if small is not None:
             raise refuse(

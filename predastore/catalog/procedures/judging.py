@@ -51,9 +51,21 @@ def check_condition(condition: Condition, chain: Chain) -> None:
     """NO_SUCH_KEY or CONDITION_FAILED, with the `Condition` that fails."""
     if condition == NO_CONDITION:
         return
-    reason = failure_of(condition, chain.newest())
-    if reason:
-        raise refuse(reason, Condition=which(condition))
+    newest = chain.newest()
+    for one in (
+        Condition(if_match=condition.if_match),
+        Condition(if_none_match=condition.if_none_match),
+    ):
+        reason = failure_of(one, newest)
+        if reason:
+            raise refuse(reason, Condition=which(one))
+
+
+def check_lock(bucket: BucketRow, retention: Retention | None, legal_hold: bool | None) -> None:
+    """NO_LOCK, where a version is to be kept in a bucket that has no object lock: there it could be
+    replaced all the same."""
+    if not bucket.is_locked and (legal_hold or (retention is not None and retention.mode)):
+        raise refuse(Reason.NO_LOCK)
 
 
 def is_kept(row: VersionRow, time_ms: int, *, bypass: bool) -> bool:
@@ -69,12 +81,9 @@ def is_kept(row: VersionRow, time_ms: int, *, bypass: bool) -> bool:
 
 def may_become(old: Retention, new: Retention, time_ms: int, *, bypass: bool) -> bool:
     """Whether a version's retention may be changed so: it is over, or grows in its mode; or it is
-    one of GOVERNANCE, and the caller may bypass that."""
+    one of GOVERNANCE, and the caller may bypass that, as also for COMPLIANCE in its place."""
     if old.mode is LockMode.NONE or old.until_ms <= time_ms:
         return True
     if new.mode is old.mode and new.until_ms >= old.until_ms:
         return True
-    if old.mode is LockMode.COMPLIANCE:
-        return False
-    is_stronger = new.mode is LockMode.COMPLIANCE and new.until_ms >= old.until_ms
-    return bypass or is_stronger
+    return bypass and old.mode is LockMode.GOVERNANCE

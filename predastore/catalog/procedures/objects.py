@@ -8,6 +8,11 @@ from typing import Final
 
 import msgspec
 
+from predastore.base.limits import (
+    DELETE_MOVED_BYTES_MAX,
+    DELETE_READ_BYTES_LEFT_MIN,
+    DELETE_READS_LEFT_MIN,
+)
 from predastore.catalog import keys
 from predastore.catalog.keys import VERSIONS
 from predastore.catalog.procedures.arguments import (
@@ -26,6 +31,7 @@ from predastore.catalog.procedures.arguments import (
 from predastore.catalog.procedures.chain import Chain, Changes, Version
 from predastore.catalog.procedures.judging import (
     check_condition,
+    check_lock,
     failure_of,
     held_bucket,
     is_kept,
@@ -55,6 +61,7 @@ def put(view: View, arguments: bytes) -> bytes:
     """A new version, which is the newest: `PutObject` to `Added`."""
     args = unpack(PutObject, arguments)
     bucket = held_bucket(view, args.held)
+    check_lock(bucket, args.retention, args.legal_hold)
     leavings = Leavings(args.now_ms + args.grace_ms)
     chain = Changes(view, bucket, args.key, leavings)
     check_condition(args.condition, chain)
@@ -76,13 +83,18 @@ def put(view: View, arguments: bytes) -> bytes:
 
 
 def delete(view: View, arguments: bytes) -> bytes:
-    """Each for itself, all in one step: `DeleteObjects` to `Deletions`."""
+    """Each for itself, in one step as many as its bounds allow: `DeleteObjects` to `Deletions`."""
     args = unpack(DeleteObjects, arguments)
     bucket = held_bucket(view, args.held)
     leavings = Leavings(args.now_ms + args.grace_ms)
-    deletions = []
+    chains: dict[str, Changes] = {}
+    deletions: list[Deletion] = []
     for doomed in args.doomed:
-        chain = Changes(view, bucket, doomed.key, leavings)
+        if deletions and _is_enough(view, leavings):
+            break
+        chain = chains.get(doomed.key)
+        if chain is None:
+            chain = chains[doomed.key] = Changes(view, bucket, doomed.key, leavings)
         reason = _failure(doomed, chain)
         if reason:
             deletions.append(Deletion(reason))
@@ -99,6 +111,7 @@ def amend(view: View, arguments: bytes) -> bytes:
     """Another value for what stands beside a version's bytes: `AmendObject` to nothing."""
     args = unpack(AmendObject, arguments)
     bucket = held_bucket(view, args.held)
+    check_lock(bucket, args.retention, args.legal_hold)
     chain = Chain(view, bucket, args.key)
     version = chain.find(args.version)
     if version is None:
@@ -151,6 +164,15 @@ def _until_ms(default: DefaultRetention, time_ms: int) -> int:
 
 
 # --- deleting -------------------------------------------------------------------------------------
+
+
+def _is_enough(view: View, leavings: Leavings) -> bool:
+    """Whether one deletion more might break a bound of this call."""
+    return (
+        view.reads_left < DELETE_READS_LEFT_MIN
+        or view.read_bytes_left < DELETE_READ_BYTES_LEFT_MIN
+        or leavings.moved_bytes > DELETE_MOVED_BYTES_MAX
+    )
 
 
 def _failure(doomed: Doomed, chain: Chain) -> Reason:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from predastore.base.limits import LISTED_BYTES_MAX
+from predastore.base.limits import LISTED_BYTES_MAX, LISTED_READ_BYTES_LEFT_MIN
 from predastore.catalog import keys
 from predastore.catalog.keys import BUCKETS, INLINE, OBJECTS, VERSIONS
 from predastore.catalog.procedures.arguments import Arguments, done
@@ -104,14 +104,15 @@ def _is_newest(chain: Chain, version: Version) -> bool:
 
 def list_versions(view: ReadView, arguments: bytes) -> bytes:
     """`ListVersions` to `ListedVersions`."""
-    return done(_Walk(view.walk(VERSIONS), unpack(ListVersions, arguments)).run())
+    return done(_Walk(view, unpack(ListVersions, arguments)).run())
 
 
 class _Walk:
     """Over the rows of one page."""
 
-    def __init__(self, cursor: Cursor, args: ListVersions) -> None:
-        self._cursor = cursor
+    def __init__(self, view: ReadView, args: ListVersions) -> None:
+        self._view = view
+        self._cursor: Cursor = view.walk(VERSIONS)
         self._args = args
         self._base = keys.documents(args.bucket_id)
         self._below = self._base + args.prefix.encode()
@@ -125,41 +126,50 @@ class _Walk:
         args, cursor = self._args, self._cursor
         more = args.limit > 0 and cursor.seek(max(self._below, self._start()))
         while more and cursor.key.startswith(self._below):
-            if len(self._versions) + len(self._prefixes) >= args.limit or self._bytes_left < 0:
+            if len(self._versions) + len(self._prefixes) >= args.limit or self._is_full():
                 return self._listed(is_truncated=True)
             more = self._step()
         return self._listed(is_truncated=False)
 
+    def _is_full(self) -> bool:
+        return self._bytes_left < 0 or self._view.read_bytes_left < LISTED_READ_BYTES_LEFT_MIN
+
     def _start(self) -> bytes:
         args = self._args
-        if not args.key_marker:
-            return b""
-        if args.order_marker is not None:
-            self._at_key = args.key_marker
-            if not args.order_marker:
-                return keys.versions(args.bucket_id, args.key_marker)[:-1] + b"\1"
-            return keys.version(args.bucket_id, args.key_marker, args.order_marker - 1)
         marker = args.key_marker
-        if args.delimiter and marker.startswith(args.prefix):
-            tail = marker[len(args.prefix) :]
-            if tail.endswith(args.delimiter) and args.delimiter not in tail[: -len(args.delimiter)]:
-                return after_all(self._base + marker.encode()) or b"\xff"  # a common prefix
-        return keys.versions(args.bucket_id, marker)[:-1] + b"\1"
+        if not marker:
+            return b""
+        common = self._common_prefix(marker) if marker.startswith(args.prefix) else ""
+        if common:  # a marker within a common prefix is behind it
+            return after_all(self._base + common.encode()) or b"\xff"
+        if not args.order_marker:  # None, or behind the oldest version
+            return keys.versions(args.bucket_id, marker)[:-1] + b"\1"
+        start = keys.version(args.bucket_id, marker, args.order_marker - 1)
+        newest = self._view.first(VERSIONS, keys.versions(args.bucket_id, marker))
+        if newest is not None and newest[0] < start:
+            self._at_key = marker
+        return start
+
+    def _common_prefix(self, key: str) -> str:
+        """What stands for a key in the listing; "" where it stands for itself."""
+        args = self._args
+        if not args.delimiter:
+            return ""
+        head, found, _ = key[len(args.prefix) :].partition(args.delimiter)
+        return args.prefix + head + found if found else ""
 
     def _step(self) -> bool:
         """Takes the row under the cursor; whether there is a next one."""
-        args, cursor = self._args, self._cursor
+        cursor = self._cursor
         at = cursor.key
         key = at[len(self._base) : -1 - keys.ORDER_BYTES].decode()
-        if args.delimiter:
-            head, found, _ = key[len(args.prefix) :].partition(args.delimiter)
-            if found:
-                common = args.prefix + head + args.delimiter
-                self._prefixes.append(common)
-                self._bytes_left -= len(common)
-                self._next = (common, None)
-                behind = after_all(self._base + common.encode())
-                return behind is not None and cursor.seek(behind)
+        common = self._common_prefix(key)
+        if common:
+            self._prefixes.append(common)
+            self._bytes_left -= len(common)
+            self._next = (common, None)
+            behind = after_all(self._base + common.encode())
+            return behind is not None and cursor.seek(behind)
         row = decode(VersionRow, cursor.value())
         order = keys.order_of(at)
         self._versions.append(

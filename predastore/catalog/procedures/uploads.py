@@ -27,7 +27,7 @@ from predastore.catalog.procedures.arguments import (
 )
 from predastore.catalog.procedures.chain import Changes
 from predastore.catalog.procedures.completion import Assembly
-from predastore.catalog.procedures.judging import check_condition, held_bucket
+from predastore.catalog.procedures.judging import check_condition, check_lock, held_bucket
 from predastore.catalog.procedures.layouts import Leavings
 from predastore.catalog.procedures.objects import check_replaced, retention_in
 from predastore.catalog.rows import (
@@ -51,6 +51,7 @@ def create(view: View, arguments: bytes) -> bytes:
     args = unpack(CreateUpload, arguments)
     bucket = held_bucket(view, args.held)
     row = args.row
+    check_lock(bucket, row.retention, row.legal_hold)
     view.put(UPLOADS, keys.upload(bucket.id, row.key, row.upload_id), encode(row))
     return NOTHING
 

@@ -11,6 +11,8 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
+import tests.conftest  # noqa: F401 (it puts tests/ on the path)
+
 from .world import Violation, of_seed, simulate
 
 _SHARE = 50  # seeds that a process takes at a time

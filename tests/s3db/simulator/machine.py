@@ -1,7 +1,8 @@
-"""The state machine of the simulation: a few registers, durable only where synced.
+"""The state machine of the simulation: a few registers, and a catalog, durable only where synced.
 
 A request is applied once: the last request of each client is kept, with what it found (Raft 6.3).
-Some commands are procedures of the product (procedures.py), whose answer is what they found.
+Some commands are procedures of the registers (procedures.py), whose answer is what they found;
+others are those of the product's catalog, of whose answers the CRC stands for what they found.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from typing import Any
 
 import msgspec
 
+from predastore._fast.crc import crc32c
 from predastore.base.errors import MemberFailed
+from predastore.catalog.procedures import PROCEDURES
 from predastore.s3db import clock
 from predastore.s3db.clock import ClusterTime, Tick
 from predastore.s3db.raft.messages import COMMAND, Entry
+from reference.database import Database, Tables
 
 from . import procedures
 
@@ -22,20 +26,22 @@ from . import procedures
 class Command(msgspec.Struct, array_like=True, frozen=True):
     """Operation `number` of `client`, which counts them."""
 
-    kind: str  # put or delete, or a procedure: cas, add, move; or one of s3db's own
+    kind: str  # put or delete, or a procedure: cas, add, move; s3db's own, or the catalog's
     key: str
     value: int | None
     expected: int | None
     client: int
     number: int
     target: str = ""
+    arguments: bytes = b""  # of a procedure of the catalog
 
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Command)
 
 Requests = dict[int, tuple[int, int | None]]  # client -> (number, what it found)
-_State = tuple[int, int, bytes, dict[str, int], Requests]  # index, level, time, registers, ...
+# index, level, time, registers, requests, tables of the catalog
+_State = tuple[int, int, bytes, dict[str, int], Requests, Tables]
 
 
 def encode(command: Command) -> bytes:
@@ -59,6 +65,7 @@ class Machine:
         self.level_used = 1
         self.time = ClusterTime()
         self.values: dict[str, int] = {}
+        self.catalog = Database()
         self._requests: Requests = {}
         self.sync()
 
@@ -82,6 +89,10 @@ class Machine:
         elif command.kind == "put":
             assert command.value is not None
             self.values[command.key] = command.value
+        elif command.kind in PROCEDURES:
+            run = PROCEDURES[command.kind].run
+            found = crc32c(self.catalog.call(run, command.arguments, self.time.time_ms))
+            kept = found if self._keeps_answers else None
         else:
             self.values, found = procedures.run(command.kind, _arguments(command), self.values)
             kept = found if self._keeps_answers else None
@@ -93,7 +104,8 @@ class Machine:
 
     def _state(self) -> _State:
         values, requests = dict(self.values), dict(self._requests)
-        return self.applied_index, self.level_used, self.time.pack(), values, requests
+        tables = self.catalog.tables  # a call makes others
+        return self.applied_index, self.level_used, self.time.pack(), values, requests, tables
 
     def crash(self) -> None:
         """What was not synced may be there or not, as a whole."""
@@ -102,14 +114,25 @@ class Machine:
         self.sync()
 
     def _take(
-        self, index: int, level: int, time: bytes, values: dict[str, int], requests: Requests
+        self,
+        index: int,
+        level: int,
+        time: bytes,
+        values: dict[str, int],
+        requests: Requests,
+        tables: Tables,
     ) -> None:
         self.applied_index, self.level_used, self.time = index, level, clock.unpack(time)
         self.values, self._requests = dict(values), dict(requests)
+        self.catalog.tables = tables
 
     def digest(self) -> str:
         requests = sorted(self._requests.items())
-        return repr((self.level_used, self.time, sorted(self.values.items()), requests))
+        tables = [
+            (name, sorted(rows.items())) for name, rows in self.catalog.tables.items() if rows
+        ]
+        registers = sorted(self.values.items())
+        return repr((self.level_used, self.time, registers, requests, sorted(tables)))
 
     def dump(self) -> bytes:
         return _ENCODER.encode(self._state())
@@ -118,7 +141,7 @@ class Machine:
         """Take over a dump, durably."""
         loaded: Any = msgspec.msgpack.decode(data, strict=False)
         requests = {client: (number, found) for client, (number, found) in loaded[4].items()}
-        self._take(*loaded[:4], requests)
+        self._take(*loaded[:4], requests, loaded[5])
         self.sync()
 
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from .world import World
 
 SEGMENT_BYTES = 4096
-CHUNK_BYTES = 16
+CHUNK_BYTES_MIN = 16
+CHUNKS_MAX = 12  # of a snapshot
 NOON_MS = 1_790_000_000_000  # what clocks say when a run begins
 LOG_KEPT = 8  # entries kept when the log is cut
 
@@ -357,6 +358,7 @@ class SimMember:
             before = self.machine.time
             found = self.machine.apply(entry)
             self.world.note_time(before, self.machine.time)
+            self.world.note_found(self.id, entry.index, found)
             term, reply = self._callers.pop(entry.index, (0, None))
             if reply is not None:
                 own = term == entry.term and entry.kind == COMMAND
@@ -406,7 +408,8 @@ class SimMember:
             data = self.machine.dump()
             self._snapshot = (marker, data)
         offset = want.offset if want.index == marker.index else 0
-        chunk = data[offset : offset + CHUNK_BYTES]
+        size = max(CHUNK_BYTES_MIN, len(data) // CHUNKS_MAX)
+        chunk = data[offset : offset + size]
         leadership.send_chunk(
             want.follower,
             marker,

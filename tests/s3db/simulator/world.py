@@ -15,6 +15,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from catalog.projection import check_invariants
 from predastore.base.errors import PredastoreError
 from predastore.base.limits import CLOCK_SLEW_PPM
 from predastore.s3db.clock import ClusterTime, Tick
@@ -51,6 +52,7 @@ class Scenario:
     remembers: bool = True  # without, a fault: a request that is sent again is applied again
     keeps_answers: bool = True  # without, a fault: a procedure's answer is not remembered
     upgrades: bool = False  # members have programs of two levels, which change at their restarts
+    catalogs: int = 0  # clients that call procedures of the product's catalog
     ticks: bool = False  # the leader proposes ticks of cluster time, and clocks are set
     believes_clocks: bool = False  # a fault: cluster time follows the leader's wall clock
     passes_over: bool = False  # a fault: what a program does not know is passed over
@@ -105,7 +107,12 @@ PROFILES: tuple[Mapping[str, Any], ...] = ({}, STORMY, POWER_CUTS, ECHOES, LOST_
 def of_seed(seed: int, **options: Any) -> Scenario:
     """The profiles in turn, with three members or five, every other one with upgrades."""
     profile = PROFILES[seed % len(PROFILES)]
-    drawn = {"members": 5 if seed % 3 == 0 else 3, "upgrades": seed % 2 == 1, "ticks": True}
+    drawn = {
+        "members": 5 if seed % 3 == 0 else 3,
+        "upgrades": seed % 2 == 1,
+        "ticks": True,
+        "catalogs": 2,
+    }
     return Scenario(**{**drawn, **profile, **options})
 
 
@@ -138,6 +145,7 @@ class Network:
 
 class World:
     def __init__(self, seed: int, scenario: Scenario) -> None:
+        from .catalog import CatalogClient
         from .clients import Client
         from .member import SimMember
         from .nemesis import Nemesis
@@ -152,6 +160,7 @@ class World:
         self.history: list[Operation] = []
         self.membership_changes = 0
         self.applied: dict[int, Entry] = {}  # what any member ever applied at an index
+        self.found: dict[int, int | None] = {}  # what was found then
         self.proposed_ticks: dict[Tick, float] = {}  # when a tick was first proposed
         self._epochs: dict[int, tuple[float, int]] = {}  # what began it, and with which time
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -159,7 +168,10 @@ class World:
         self.members = {i: SimMember(self, i) for i in range(1, scenario.members + 1)}
         for member in self.members.values():
             member.start()
-        self.clients = [Client(self, i) for i in range(scenario.clients)]
+        self.clients: list[Client | CatalogClient] = [
+            *(Client(self, i) for i in range(scenario.clients)),
+            *(CatalogClient(self, scenario.clients + i) for i in range(scenario.catalogs)),
+        ]
         self.nemesis = Nemesis(self)
 
     # --- events -------------------------------------------------------------------------------
@@ -202,6 +214,12 @@ class World:
         victim = self.members[member]
         if victim.core.leadership is not None and self._by_chance("fell_leaders"):
             self.at(0, partial(self.nemesis.blink, victim))
+
+    def note_found(self, member: int, index: int, found: int | None) -> None:
+        """A command has the same answer on every member."""
+        known = self.found.setdefault(index, found)
+        if known != found:
+            raise Violation(f"member {member} found {found} at {index}; another found {known}")
 
     def note_tick(self, tick: Tick) -> None:
         self.proposed_ticks.setdefault(tick, self.now)
@@ -254,6 +272,7 @@ class World:
         states = {(m.machine.applied_index, m.machine.digest()) for m in members}
         if len(states) != 1:
             raise Violation(f"the members end with different states: {states}")
+        check_invariants(members[0].machine.catalog.tables)
 
 
 def simulate(seed: int, scenario: Scenario) -> World:

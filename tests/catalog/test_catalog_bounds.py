@@ -1,0 +1,309 @@
+"""The largest calls that S3 allows are under the bounds of limits.py, on a real store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from catalog.histories import NOON_MS
+from catalog.projection import check_extents, check_invariants
+from predastore.base.limits import (
+    COMMIT_BYTES_MAX,
+    MIB,
+    PROCEDURE_ANSWER_BYTES_MAX,
+    S3_KEY_BYTES_MAX,
+    S3_PAGE_MAX,
+    S3_PART_BYTES_MIN,
+    S3_PARTS_MAX,
+    S3_STORED_HEADERS_BYTES_MAX,
+    S3_USER_METADATA_BYTES_MAX,
+)
+from predastore.catalog import keys
+from predastore.catalog.procedures import PROCEDURES
+from predastore.catalog.procedures import arguments as a
+from predastore.catalog.procedures.questions import (
+    FindObject,
+    Found,
+    ListedVersions,
+    ListVersions,
+)
+from predastore.catalog.rows import (
+    BucketRow,
+    Checksum,
+    Detail,
+    Kind,
+    LockMode,
+    PartRow,
+    Retention,
+    Summary,
+    UploadRow,
+    Versioning,
+    VersionRow,
+)
+from predastore.s3db import commands, views
+from predastore.s3db.commands import Applied
+from predastore.s3db.store import Store
+from predastore.storage.extents import ShardExtent
+from predastore.storage.formats import decode, pack, unpack
+
+BUCKET_ID = b"\x80" + bytes(15)
+UPLOAD_ID = "ab" * 16
+SHA256 = Checksum("sha256", bytes(32))
+HELD = a.Held("bucket", BUCKET_ID, 1)
+NODE = 2**31  # the longest in msgpack: ids of nodes are drawn from all of 32 bits
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path, durable=False, map_bytes_initial=256 * MIB, procedures=PROCEDURES)
+    yield opened
+    opened.close()
+
+
+def call(store: Store, name: str, args: a.Arguments) -> bytes:
+    """What is behind the answer's first byte, of a call that did something."""
+    command = commands.encode(commands.call(name, args.encode()))
+    assert len(command) <= COMMIT_BYTES_MAX
+    outcome = store.apply([(store.applied_index + 1, command)])[0]
+    assert isinstance(outcome, Applied), outcome
+    assert outcome.answer[0] == a.Reason.DONE, a.Reason(outcome.answer[0])
+    return outcome.answer[1:]
+
+
+def create(store: Store, versioning: Versioning, *, is_locked: bool = False) -> None:
+    row = BucketRow("bucket", BUCKET_ID, "1", "eu", 5, versioning=versioning, is_locked=is_locked)
+    call(store, "bucket.create", a.CreateBucket(row))
+
+
+def extent(name: bytes, write_id: bytes, nodes: int = 5, size: int = 7) -> ShardExtent:
+    return ShardExtent(name, write_id, nodes - 2, 2, MIB, size, tuple(range(NODE, NODE + nodes)))
+
+
+def large_detail() -> Detail:
+    """2 KiB of user metadata and 8 KiB of headers."""
+    user = {"n": "v" * (S3_USER_METADATA_BYTES_MAX - 1)}
+    return Detail("text/plain", {"cache-control": "h" * S3_STORED_HEADERS_BYTES_MAX}, user)
+
+
+LARGE_TAGS = tuple((f"{number}" + "\U0001f600" * 127, "\U0001f600" * 256) for number in range(10))
+
+
+def put_args(key: str, number: int, **more: Any) -> a.PutObject:
+    random = number.to_bytes(8, "big")
+    layout = keys.layout("bucket", key, random)
+    given = {
+        "content": a.Content(Kind.PLACED, layout, (extent(layout, random * 2),)),
+        "detail": msgspec.Raw(pack(Detail("a/b"))),
+        **more,
+    }
+    summary = Summary(7, "0" * 32, NOON_MS, "1", ("sha256",), "FULL_OBJECT")
+    return a.PutObject(
+        *(HELD, key, random, given.pop("content"), summary, given.pop("detail"), NOON_MS, 5),
+        **given,
+    )
+
+
+def put(store: Store, key: str, number: int, **more: Any) -> a.Added:
+    return unpack(a.Added, call(store, "object.put", put_args(key, number, **more)))
+
+
+def long_key(number: int) -> str:
+    return f"{number:04d}" + "k" * (S3_KEY_BYTES_MAX - 4)
+
+
+def doom(
+    store: Store, doomed: list[a.Doomed], *, calls_max: int = 1, bypass: bool = False
+) -> list[a.Deletion]:
+    """All of them, in as many calls as it takes."""
+    found: list[a.Deletion] = []
+    for _ in range(calls_max):
+        args = a.DeleteObjects(HELD, tuple(doomed[len(found) :]), NOON_MS, 5, bypass)
+        found += unpack(a.Deletions, call(store, "object.delete", args)).deletions
+        if len(found) == len(doomed):
+            break
+    assert len(found) == len(doomed)
+    return found
+
+
+def tables_of(store: Store) -> dict[str, dict[bytes, bytes]]:
+    names = (
+        *("buckets", "objects", "versions", "nulls", "inline", "refs", "uploads", "parts"),
+        *("completed", "due"),
+    )
+    tables: dict[str, dict[bytes, bytes]] = {}
+    for name in names:
+        rows = tables[name] = {}
+        page = store.list(name, b"", b"", b"", 10_000)
+        rows.update(page.entries)
+        while page.truncated:
+            page = store.list(name, b"", b"", page.next, 10_000)
+            rows.update(page.entries)
+    return tables
+
+
+def check(store: Store) -> dict[str, dict[bytes, bytes]]:
+    tables = tables_of(store)
+    check_invariants(tables)
+    check_extents(tables)
+    return tables
+
+
+# --- deleting 1,000 keys --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("versioning", list(Versioning), ids=lambda one: one.name)
+def test_a_thousand_of_the_longest_keys_are_deleted_in_one_call(
+    store: Store, versioning: Versioning
+) -> None:
+    create(store, versioning)
+    for number in range(S3_PAGE_MAX):
+        put(store, long_key(number), number)
+    doomed = [a.Doomed(long_key(number), bytes(8)) for number in range(S3_PAGE_MAX)]
+    deletions = doom(store, doomed)
+    replaces = versioning is not Versioning.ENABLED
+    assert all(one.reason == a.Reason.DONE and one.existed is replaces for one in deletions)
+    assert sum(len(one.wasted) for one in deletions) == (S3_PAGE_MAX if replaces else 0)
+    check(store)
+
+
+@pytest.mark.parametrize("oldest_first", [False, True])
+def test_a_thousand_versions_of_a_key_are_deleted_in_one_call(
+    store: Store, oldest_first: bool
+) -> None:
+    create(store, Versioning.ENABLED)
+    ids = []
+    for number in range(S3_PAGE_MAX):
+        written = put(store, "k", number)
+        ids.append(written.order.to_bytes(8, "big") + written.random)
+    ordered = ids if oldest_first else ids[::-1]
+    deletions = doom(store, [a.Doomed("k", bytes(8), version) for version in ordered])
+    assert all(one.existed and one.wasted for one in deletions)
+    tables = check(store)
+    assert tables["versions"] == {}
+    assert len(tables["due"]) == S3_PAGE_MAX
+
+
+@pytest.mark.parametrize("oldest_first", [False, True])
+def test_a_thousand_copies_of_one_layout_are_deleted(store: Store, oldest_first: bool) -> None:
+    create(store, Versioning.ENABLED)
+    first = put(store, long_key(0), 0)
+    layout = put_args(long_key(0), 0).content.layout
+    source = (BUCKET_ID, first.order, first.random)
+    for number in range(1, S3_PAGE_MAX):
+        copy = a.Content(Kind.PLACED, layout, shared_with=source)
+        put(store, long_key(number), number, content=copy)
+    assert len(check(store)["refs"]) == S3_PAGE_MAX
+    doomed = [
+        a.Doomed(long_key(number), bytes(8), (1).to_bytes(8, "big") + number.to_bytes(8, "big"))
+        for number in range(S3_PAGE_MAX)
+    ]
+    ordered = doomed if oldest_first else doomed[::-1]
+    deletions = doom(store, ordered, calls_max=20)
+    assert [len(one.wasted) for one in deletions] == [0] * (S3_PAGE_MAX - 1) + [1]
+    tables = check(store)
+    assert tables["refs"] == {}
+    assert len(tables["due"]) == 1
+
+
+def test_what_is_too_much_for_a_call_is_left_to_the_next(store: Store) -> None:
+    """Objects of many parts, whose placements are moved; versions with the largest metadata."""
+    create(store, Versioning.NEVER)
+    for number in range(80):
+        layout = keys.layout("bucket", f"{number}", number.to_bytes(8, "big"))
+        write_ids = [number.to_bytes(8, "big") + part.to_bytes(8, "big") for part in range(1000)]
+        placed = a.Content(Kind.PLACED, layout, tuple(extent(layout, each) for each in write_ids))
+        put(store, f"{number}", number, content=placed)
+    for number in range(80, 1000):
+        put(store, f"{number}", number, detail=msgspec.Raw(pack(large_detail())), tags=LARGE_TAGS)
+    doomed = [a.Doomed(f"{number}", bytes(8)) for number in range(1000)]
+    deletions = doom(store, doomed, calls_max=20)
+    assert all(one.existed and one.wasted for one in deletions)
+    tables = check(store)
+    assert tables["versions"] == {}
+    assert len(tables["due"]) == 1000
+
+
+# --- completing 10,000 parts ----------------------------------------------------------------------
+
+
+def part_row(number: int, nodes: int) -> PartRow:
+    name = keys.part_hash(UPLOAD_ID, number)
+    placed = extent(name, name[:16], nodes, S3_PART_BYTES_MIN)
+    etag = hashlib.md5(name).hexdigest()
+    return PartRow(number, placed, S3_PART_BYTES_MIN, etag, NOON_MS, (SHA256,))
+
+
+def upload(store: Store, nodes: int, count: int) -> None:
+    """An upload with the largest metadata, and its parts."""
+    detail = large_detail()
+    row = UploadRow(
+        *("bucket", long_key(1), UPLOAD_ID, "1", NOON_MS),
+        *(detail.content_type, detail.headers, detail.user),
+        *("sha256", "COMPOSITE", "STANDARD_IA", LARGE_TAGS, Retention(LockMode.GOVERNANCE, 1)),
+        True,
+    )
+    call(store, "upload.create", a.CreateUpload(HELD, row))
+    entries = []
+    for number in range(1, count + 1):
+        args = a.PutPart(HELD, long_key(1), UPLOAD_ID, part_row(number, nodes), NOON_MS, 5)
+        command = commands.encode(commands.call("upload.part", args.encode()))
+        entries.append((store.applied_index + number, command))
+    assert all(isinstance(outcome, Applied) for outcome in store.apply(entries))
+
+
+@pytest.mark.parametrize("nodes", [5, 17])
+@pytest.mark.parametrize("leftovers", [0, 1])
+def test_ten_thousand_parts_are_completed_in_one_call(
+    store: Store, nodes: int, leftovers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(store, Versioning.ENABLED, is_locked=True)
+    upload(store, nodes, S3_PARTS_MAX)
+    named = tuple(
+        a.CompletedPart(row.number, row.etag, row.checksums)
+        for row in (part_row(number, nodes) for number in range(1, S3_PARTS_MAX + 1 - leftovers))
+    )
+    args = a.CompleteUpload(
+        *(HELD, long_key(1), UPLOAD_ID, bytes(8), named, NOON_MS, 5, a.NO_CONDITION),
+        len(named) * S3_PART_BYTES_MIN,
+    )
+    for bound in (
+        *("PROCEDURE_READS_MAX", "PROCEDURE_READ_BYTES_MAX"),
+        *("PROCEDURE_WRITES_MAX", "PROCEDURE_WRITTEN_BYTES_MAX"),
+    ):
+        monkeypatch.setattr(views, bound, getattr(views, bound) * 3 // 4)  # there is room
+    answer = unpack(a.Completed, call(store, "upload.complete", args))
+    assert answer.summary.size == len(named) * S3_PART_BYTES_MIN
+    tables = check(store)
+    assert len(tables["parts"]) == leftovers
+    pages = [key for key in tables["objects"] if len(key) in (32, 36)]
+    assert len(pages) == 40
+
+
+# --- the largest metadata -------------------------------------------------------------------------
+
+
+def test_the_largest_metadata_is_put_found_and_listed(store: Store) -> None:
+    create(store, Versioning.ENABLED)
+    for number in range(S3_PAGE_MAX):
+        put(store, "k", number, detail=msgspec.Raw(pack(large_detail())), tags=LARGE_TAGS)
+    asked = FindObject("bucket", "k")
+    found = unpack(Found, store.ask("object.find", asked.encode())[1:])
+    row = decode(VersionRow, found.version)
+    assert row.tags == LARGE_TAGS
+    assert msgspec.msgpack.decode(row.detail, type=Detail) == large_detail()
+    listed, key, order = 0, "", None
+    for _ in range(5):
+        args = ListVersions(BUCKET_ID, "", "", key, order, S3_PAGE_MAX)
+        answer = store.ask("version.list", args.encode())
+        assert len(answer) < PROCEDURE_ANSWER_BYTES_MAX
+        page = unpack(ListedVersions, answer[1:])
+        listed += len(page.versions)
+        key, order = page.next_key, page.next_order
+        if not page.is_truncated:
+            break
+    assert listed == S3_PAGE_MAX
