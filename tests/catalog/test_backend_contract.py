@@ -271,7 +271,7 @@ def test_what_is_too_much_for_one_commit_is_deleted_all_the_same(
             for name in names:
                 await at.put(name, b"x")
             with monkeypatch.context() as patch:
-                patch.setattr("predastore.s3db.views.PROCEDURE_WRITES_MAX", 12)
+                patch.setattr("predastore.catalog.procedures.objects.DELETE_MOVED_BYTES_MAX", 300)
                 outcome = await at.catalog.delete_many("bucket", [Wanted(name) for name in names])
             assert outcome == [Deleted(existed=True)] * 7
             assert await at.keys() == []

@@ -62,6 +62,8 @@ class Chain:
 
     def null(self) -> Version | None:
         """The null version, wherever it stands."""
+        if self.bucket.versioning is Versioning.NEVER:
+            return self.at(0)
         stored = self._rows.get(NULLS, keys.null(self.bucket.id, self.key))
         return self.at(0 if stored is None else int.from_bytes(stored, "big"))
 
@@ -94,16 +96,17 @@ class Changes(Chain):
         return self._newest[0]
 
     def replaced(self) -> Version | None:
-        """The version that goes when another is put: the null one, unless the bucket keeps all."""
+        """The version that goes when another is put: the null one, unless the bucket keeps all.
+        No lock keeps it: only a bucket that has object lock has such versions, and it keeps all."""
         return None if self.bucket.versioning is Versioning.ENABLED else self.null()
 
     def add(self, row: VersionRow, content: Content | None = None) -> int:
         """Makes a version the newest, and its order; what it replaces goes. `content`: where its
         bytes are, unless they are placed already."""
         replaced = self.replaced()
-        newest = self.newest()
         order = 0
         if self.bucket.versioning:
+            newest = self.newest()
             order = 1 if newest is None else newest.order + 1
         if replaced is not None:
             self._drop(replaced)

@@ -65,7 +65,6 @@ def put(view: View, arguments: bytes) -> bytes:
     leavings = Leavings(args.now_ms + args.grace_ms)
     chain = Changes(view, bucket, args.key, leavings)
     check_condition(args.condition, chain)
-    check_replaced(view, chain)
     row = VersionRow(
         random=args.random,
         is_null=bucket.versioning is not Versioning.ENABLED,
@@ -103,7 +102,7 @@ def delete(view: View, arguments: bytes) -> bytes:
         elif bucket.versioning is Versioning.NEVER:
             deletions.append(_delete_version(view, chain, b"", args, leavings))
         else:
-            deletions.append(_mark(view, chain, doomed.random, args, leavings))
+            deletions.append(_mark(chain, doomed.random, args, leavings))
     return done(Deletions(tuple(deletions)))
 
 
@@ -134,16 +133,6 @@ def amend(view: View, arguments: bytes) -> bytes:
 
 
 # --- what put and complete share ------------------------------------------------------------------
-
-
-def check_replaced(view: View, chain: Changes) -> None:
-    """LOCKED, where what a new version takes the place of is kept. No bucket that has lock can be
-    suspended: this is for what should not be, too."""
-    if not chain.bucket.is_locked:
-        return
-    replaced = chain.replaced()
-    if replaced is not None and is_kept(replaced.row, view.time_ms, bypass=False):
-        raise refuse(Reason.LOCKED)
 
 
 def retention_in(bucket: BucketRow, asked: Retention, time_ms: int) -> Retention:
@@ -201,14 +190,10 @@ def _delete_version(
     )
 
 
-def _mark(
-    view: View, chain: Changes, random: bytes, args: DeleteObjects, leavings: Leavings
-) -> Deletion:
+def _mark(chain: Changes, random: bytes, args: DeleteObjects, leavings: Leavings) -> Deletion:
     """Makes a delete marker the newest version."""
     is_null = chain.bucket.versioning is not Versioning.ENABLED
     replaced = chain.replaced()
-    if replaced is not None and is_kept(replaced.row, view.time_ms, bypass=False):
-        return Deletion(Reason.LOCKED)
     row = VersionRow(
         random=random,
         is_null=is_null,

@@ -29,7 +29,7 @@ from predastore.catalog.procedures.chain import Changes
 from predastore.catalog.procedures.completion import Assembly
 from predastore.catalog.procedures.judging import check_condition, check_lock, held_bucket
 from predastore.catalog.procedures.layouts import Leavings
-from predastore.catalog.procedures.objects import check_replaced, retention_in
+from predastore.catalog.procedures.objects import retention_in
 from predastore.catalog.rows import (
     BucketRow,
     CompletedRow,
@@ -92,7 +92,6 @@ def complete(view: View, arguments: bytes) -> bytes:
     leavings = Leavings(args.now_ms + args.grace_ms)
     chain = Changes(view, bucket, args.key, leavings)
     check_condition(args.condition, chain)
-    check_replaced(view, chain)
     layout = layout_of(bucket.name, args.key, args.upload_id)
     for number, page in enumerate(assembly.pages()):
         view.put(OBJECTS, keys.page(layout, number), encode(page))
