@@ -11,8 +11,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from predastore.storage.records import HEALING
-
+from predastore.catalog.keys import HEALING
 from predastore.jobs.healing.healer import Healing
 from predastore.jobs.healing.records import MOVED_PREFIX
 from support.backends import some_bytes
@@ -56,7 +55,7 @@ async def main(base: Path) -> None:
         await put(at, "k3", 100)
         for seed in (1, 5):
             print(f"deleting k{seed}", flush=True)
-            await at.objects.delete("bucket", f"k{seed}")
+            await at.catalog.delete("bucket", f"k{seed}")
             print(f"delete k{seed}", flush=True)
             del at.bodies[f"k{seed}"]
         await until(lambda: nothing_waits(at))
@@ -74,7 +73,7 @@ async def main(base: Path) -> None:
 
 
 async def nothing_waits(at: Cluster) -> bool:
-    return not at.objects._collector.waiting_count
+    return not await at.at.due()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from predastore.catalog.objects import Objects
-
+from predastore.catalog.catalog import Catalog
 from predastore.coding.erasure import Code
 from predastore.coding.placement import RingNode
 from predastore.node.client import NodeClient
@@ -24,11 +23,12 @@ async def put_where_it_was(at: Cluster) -> None:
     store = DistributedStore(
         NodeClient(at.endpoint), RING_OF_ALL, Code(3, 2), block_bytes=BLOCK, grace_s=0
     )
-    objects = Objects(at.state, store)
+    catalog = Catalog(at.state, store, at.garbage, at.readers)
     for number in range(8):
         key, body = f"k{number}", some_bytes(3 * BLOCK * number + 1, number)
-        await objects.put("bucket", key, BytesSource(body), len(body), OWNER)
+        await catalog.put("bucket", key, BytesSource(body), len(body), OWNER)
         at.bodies[key] = body
+    await catalog.close()
     await store.close()
     assert await lies_on(at, GO)
 
@@ -48,7 +48,7 @@ def test_a_write_gives_up_what_lies_on_nodes_that_have_left_meanwhile(tmp_path: 
             body = some_bytes(20 * BLOCK)
             sources = {f"k{n}": StalledSource(body) for n in range(4)}
             puts = [
-                asyncio.ensure_future(at.objects.put("bucket", key, source, len(body), OWNER))
+                asyncio.ensure_future(at.catalog.put("bucket", key, source, len(body), OWNER))
                 for key, source in sources.items()
             ]
             for source in sources.values():

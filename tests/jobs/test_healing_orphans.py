@@ -8,14 +8,15 @@ import random
 from pathlib import Path
 
 import pytest
-from predastore.storage.records import HEALING
 
 from predastore.catalog.fence import HORIZON_KEY
+from predastore.catalog.keys import HEALING
 from predastore.jobs.healing.healer import Healing
 from predastore.jobs.healing.reconcile import Pass
 from predastore.jobs.healing.records import BEAT_KEY, PROGRESS_KEY, ProgressRecord
 from predastore.jobs.healing.sieve import Sieve
-from predastore.storage import records
+from predastore.storage import extents
+from predastore.storage.formats import decode
 from support.backends import OWNER, StalledSource, run, some_bytes
 from support.healing import FAST, Cluster, cluster, healing, until
 
@@ -72,9 +73,9 @@ def test_nothing_is_an_orphan_by_a_clock_that_is_wrong(
         async with cluster(tmp_path) as at:
             await at.put("k", some_bytes(20_000))
             await at.forget("k")
-            now_ms = records.now_ms
+            now_ms = extents.now_ms
             with monkeypatch.context() as patch:
-                patch.setattr(records, "now_ms", lambda: now_ms() + 10 * 3_600_000)
+                patch.setattr(extents, "now_ms", lambda: now_ms() + 10 * 3_600_000)
                 async with healing(at) as healer:
                     await one_pass(at, healer)
             assert await shard_count(at) == 5
@@ -137,7 +138,7 @@ def test_who_takes_over_does_not_look_over_everything_again(tmp_path: Path) -> N
 
                 async def said() -> int:
                     stored = await at.state.get(HEALING, PROGRESS_KEY)
-                    return records.decode(ProgressRecord, stored).last_pass_ms if stored else 0
+                    return decode(ProgressRecord, stored).last_pass_ms if stored else 0
 
                 await until(said)
                 last_pass_ms = await said()
@@ -162,10 +163,9 @@ def test_shards_that_are_young_or_wait_to_be_released_are_left_alone(tmp_path: P
             await at.put("young", some_bytes(20_000))
             await at.forget("young")
             await at.put("read", some_bytes(20_000))
-            _, record = await at.objects.lookup("bucket", "read")
-            assert record is not None
-            with at.objects._readers.holding(record.extents):
-                await at.objects.delete("bucket", "read")
+            version = await at.at.found("read")
+            with at.readers.holding(version.row.layout):
+                await at.catalog.delete("bucket", "read")
                 del at.bodies["read"]
                 await one_pass(at, healer)
                 assert await shard_count(at) == 10
@@ -177,10 +177,9 @@ def test_what_is_deleted_and_still_read_is_no_orphan(tmp_path: Path) -> None:
     async def main() -> None:
         async with cluster(tmp_path) as at:
             await at.put("read", some_bytes(20_000))
-            _, record = await at.objects.lookup("bucket", "read")
-            assert record is not None
-            with at.objects._readers.holding(record.extents):
-                await at.objects.delete("bucket", "read")
+            version = await at.at.found("read")
+            with at.readers.holding(version.row.layout):
+                await at.catalog.delete("bucket", "read")
                 del at.bodies["read"]
                 await old_enough()
                 async with healing(at, AT_ONCE) as healer:
@@ -197,10 +196,10 @@ async def is_empty(at: Cluster) -> bool:
 
 async def old_enough() -> None:
     """When a shard was written is known to the second."""
-    since = records.now_ms()
+    since = extents.now_ms()
 
     async def passed() -> bool:
-        return records.now_ms() > since + 2_100
+        return extents.now_ms() > since + 2_100
 
     await until(passed)
 
@@ -213,11 +212,11 @@ def test_a_write_under_way_keeps_its_shards(tmp_path: Path, what: str) -> None:
         async with cluster(tmp_path) as at, healing(at, AT_ONCE) as healer:
             body = some_bytes(60_000)
             source = StalledSource(body)
-            upload = await at.objects.create_upload("bucket", "up", OWNER)
+            upload = await at.at.begin("up")
             write = (
-                at.objects.put("bucket", "slow", source, len(body), OWNER)
+                at.catalog.put("bucket", "slow", source, len(body), OWNER)
                 if what == "object"
-                else at.objects.put_part(upload, 1, source, len(body))
+                else at.catalog.put_part(upload, 1, source, len(body))
             )
             task = asyncio.ensure_future(write)
             await source.stalled.wait()

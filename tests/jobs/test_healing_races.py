@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from predastore.catalog.commit_ops import repair_ops
-from predastore.storage.records import HEALING, OBJECTS, PARTS, ShardExtent
 
 from predastore.base.errors import NoLeader
+from predastore.catalog.keys import HEALING, OBJECTS, PARTS
+from predastore.catalog.procedures.arguments import CompletedPart
+from predastore.catalog.procedures.uploads import layout_of
 from predastore.jobs.healing import healer as healer_module
 from predastore.jobs.healing import moved, reconcile
 from predastore.jobs.healing.context import Context
@@ -29,9 +30,9 @@ from predastore.jobs.healing.records import (
     moved_key,
 )
 from predastore.s3db.commands import Put, batch
-from predastore.storage import records
-from predastore.storage.interface import CompletedPart
-from support.backends import OWNER, BytesSource, run, some_bytes
+from predastore.storage.extents import HASH_BYTES, ShardExtent, new_id
+from predastore.storage.formats import encode
+from support.backends import BytesSource, run, some_bytes
 from support.healing import FAST, Cluster, cluster, healing, until
 
 ALL = (1, 2, 3, 4, 5, 6)
@@ -88,23 +89,23 @@ def test_what_a_move_drops_is_not_what_a_repair_is_about_to_name(
     async def main() -> None:
         gates = Gates(monkeypatch, "move", "second")
         async with cluster(tmp_path, ALL) as at:
-            upload, parts = await at.objects.create_upload("bucket", "k", OWNER), []
+            upload, parts = await at.at.begin("k"), []
             for number in (1, 2):
                 body = some_bytes(5 << 20 if number == 1 else 1000, number)
-                part = await at.objects.put_part(upload, number, BytesSource(body), len(body))
+                part = await at.catalog.put_part(upload, number, BytesSource(body), len(body))
                 parts.append(CompletedPart(number, part.etag))
-            await at.objects.complete(upload, parts)
+            await at.catalog.complete(upload, parts)
             extents = await at.extents()
             gone = next(n for n in ALL if all(n in each.nodes for each in extents))
             healer = await loses(at, gone)
-            (holder,) = await find(at.state, records.object_hash("bucket", "k"), "")
+            layout = (await at.at.found("k")).row.layout
+            (holder,) = await find(at.state, layout, b"")
             for each in extents:
-                ops = repair_ops("bucket", "k", each, [each.nodes.index(gone)])
-                await at.state.commit(batch(*ops))
+                await at.note("k", layout, each, (each.nodes.index(gone),))
             work = _Move(healer._context, at.store.cluster.ring, holder).run()
             move = asyncio.create_task(work, name="move")
             await gates.come("move")
-            jobs = {job.key[records.HASH_BYTES :]: job for job in await healer._repair._survey()}
+            jobs = {job.key[HASH_BYTES:]: job for job in await healer._repair._survey()}
             first, second = (jobs[each.write_id] for each in extents)
             await healer._repair._attempt(first)  # the record is another one now
             repair = asyncio.create_task(healer._repair._attempt(second), name="second")
@@ -121,8 +122,8 @@ def test_what_a_move_drops_is_not_what_a_repair_is_about_to_name(
 
 
 async def the_part(at: Cluster) -> tuple[Any, CompletedPart, Holder, ShardExtent]:
-    upload, body = await at.objects.create_upload("bucket", "k", OWNER), some_bytes(100_000)
-    part = await at.objects.put_part(upload, 1, BytesSource(body), len(body))
+    upload, body = await at.at.begin("k"), some_bytes(100_000)
+    part = await at.catalog.put_part(upload, 1, BytesSource(body), len(body))
     async for holders, _ in walk(at.state, PARTS):
         (holder,) = holders
     (extent,) = holder.extents
@@ -138,12 +139,12 @@ def test_what_a_move_drops_is_not_what_the_object_of_a_part_names(
         async with cluster(tmp_path, ALL) as at:
             upload, part, holder, extent = await the_part(at)
             healer = await loses(at, extent.nodes[2])
-            ops = repair_ops("bucket", "k", extent, [2], holder.key.decode())
-            await at.state.commit(batch(*ops))
+            layout = layout_of("bucket", "k", upload.row.upload_id)
+            await at.note("k", layout, extent, (2,), holder.key)
             work = _Move(healer._context, at.store.cluster.ring, holder).run()
             move = asyncio.create_task(work, name="move")
             await gates.come("move")
-            await at.objects.complete(upload, [part])
+            await at.catalog.complete(upload, [part])
             (job,) = await healer._repair._survey()
             await healer._repair._attempt(job)
             gates.open("move")
@@ -166,7 +167,7 @@ def test_a_note_of_a_part_that_is_an_objects_by_now_leads_to_another_walk(tmp_pa
                 healer._repair.run = _nothing  # its turn comes later
                 await at.stop_node(lost)
                 await until(at.notes)
-                await at.objects.complete(upload, [part])
+                await at.catalog.complete(upload, [part])
                 del healer._repair.run
                 await until(lambda: _lies_elsewhere(at, lost))
                 await until(lambda: _no_notes(at))
@@ -335,7 +336,7 @@ def test_a_node_stays_given_up_when_the_lease_is_taken_again(tmp_path: Path) -> 
     async def main() -> None:
         async with cluster(tmp_path, ALL) as at:
             healer = await loses(at, 6)
-            progress = records.encode(healer._progress())
+            progress = encode(healer._progress())
             await at.state.commit(batch(Put(HEALING, PROGRESS_KEY, progress)))
             await healer._recall()
             await healer._watch_nodes()
@@ -360,9 +361,9 @@ def test_who_is_no_more_the_one_who_heals_has_nothing_deleted(tmp_path: Path) ->
             for shard, node in enumerate(extent.nodes):  # marked, by a try that failed
                 key = moved_key(extent.shard_hash, extent.write_id, shard, node)
                 entry = MovedRecord(extent.shard_hash, extent.write_id, shard, node, 0)
-                await at.state.commit(batch(Put(HEALING, key, records.encode(entry))))
-            lease = LeaseRecord(records.new_id(), "another", 0)
-            await at.state.commit(batch(Put(HEALING, LEASE_KEY, records.encode(lease))))
+                await at.state.commit(batch(Put(HEALING, key, encode(entry))))
+            lease = LeaseRecord(new_id(), "another", 0)
+            await at.state.commit(batch(Put(HEALING, LEASE_KEY, encode(lease))))
             assert await moved.release(context) == 5
             context.lease._held_until = 0.0
             assert await moved.release(context) == 0

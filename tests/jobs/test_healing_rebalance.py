@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from predastore.storage.records import HEALING, ShardExtent
 
 from predastore.base.errors import ShardNotFound
+from predastore.catalog.keys import HEALING
 from predastore.coding.placement import Ring
 from predastore.jobs.healing import moved
 from predastore.jobs.healing.healer import Healing
 from predastore.jobs.healing.records import MOVED_PREFIX, MovedRecord, moved_key
 from predastore.node.shard import ShardRef
 from predastore.s3db.commands import Delete, Page, Put, batch
-from predastore.storage import records
+from predastore.storage.extents import ShardExtent
+from predastore.storage.formats import encode
 from support.backends import run, some_bytes
 from support.healing import FAST, Cluster, cluster, healing, until
 
@@ -79,11 +80,8 @@ def test_a_reader_finds_shards_that_were_all_moved_meanwhile(tmp_path: Path) -> 
             body = some_bytes(400_000, 3)
             await at.put("k", body)
             await at.put_part("parts")
-            _, before = await at.objects.lookup("bucket", "k")
-            _, parts = await at.objects.lookup("bucket", "parts")
-            assert before is not None
-            assert parts is not None
-            under_way = await at.objects.open_read(before, 0, before.size)
+            before, parts = await at.at.found("k"), await at.at.found("parts")
+            under_way = await at.catalog.open_read(before, 0, before.size)
             first = bytes(await anext(under_way))
             async with healing(at) as healer:
                 await until(at.is_checked)
@@ -196,7 +194,7 @@ def test_what_was_taken_back_since_it_was_listed_is_not_let_go_of(tmp_path: Path
             (extent,) = await at.extents()
             node, ref = extent.nodes[0], ShardRef(extent.shard_hash, extent.write_id, 0)
             key = moved_key(extent.shard_hash, extent.write_id, 0, node)
-            entry = records.encode(MovedRecord(extent.shard_hash, extent.write_id, 0, node, 1))
+            entry = encode(MovedRecord(extent.shard_hash, extent.write_id, 0, node, 1))
             healer = Healing(at.state, at.store, "one", pace=FAST)
             context = healer._context
             assert await context.lease.beat()

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from predastore.catalog.commit_ops import repair_ops
-from predastore.storage.records import HEALING, ShardExtent
 
 from predastore.base.errors import ShardCorrupt, ShardNotFound
+from predastore.catalog.keys import HEALING
 from predastore.jobs.healing.healer import Healing
 from predastore.jobs.healing.records import (
     FAILED,
@@ -27,7 +26,8 @@ from predastore.jobs.healing.records import (
 from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 from predastore.s3db.commands import Put, batch
-from predastore.storage import records
+from predastore.storage import extents
+from predastore.storage.formats import decode, encode
 from support.backends import run, some_bytes
 from support.healing import FAST, Cluster, cluster, healing, until
 
@@ -132,7 +132,7 @@ def test_what_a_lost_node_held_is_told_while_no_other_can_take_it(tmp_path: Path
 
                 async def has_seen() -> bool:
                     stored = await at.state.get(HEALING, PROGRESS_KEY)
-                    said = records.decode(ProgressRecord, stored) if stored else None
+                    said = decode(ProgressRecord, stored) if stored else None
                     return said is not None and [one.shards for one in said.seen] == [20] * 5
 
                 await until(has_seen)
@@ -192,9 +192,9 @@ def test_nothing_is_built_on_a_node_that_has_still_to_let_go_of_it(tmp_path: Pat
             await at.put("k", some_bytes(100_000))
             (extent,) = await at.extents()
             node, ref = extent.nodes[0], ShardRef(extent.shard_hash, extent.write_id, 0)
-            left = MovedRecord(extent.shard_hash, extent.write_id, 0, node, records.now_ms())
+            left = MovedRecord(extent.shard_hash, extent.write_id, 0, node, extents.now_ms())
             key = moved_key(extent.shard_hash, extent.write_id, 0, node)
-            await at.state.commit(batch(Put(HEALING, key, records.encode(left))))
+            await at.state.commit(batch(Put(HEALING, key, encode(left))))
             await at.stores[node].delete([ref])
             async with healing(at) as healer:
                 healer._context.grace_s = 1000
@@ -261,19 +261,17 @@ def test_the_most_endangered_objects_come_first(
             healer = Healing(at.state, at.store, "not started", pace=FAST)
             await healer._context.watch.look()
             for number in range(40):
-                _, record = await at.objects.lookup("bucket", f"k{number}")
-                assert record is not None
-                (extent,) = record.extents
-                assert isinstance(extent, ShardExtent)
+                layout = (await at.at.found(f"k{number}")).row.layout
+                extent = await at.extent_of(f"k{number}")
                 shards = (0, 3) if number % 7 == 0 else (1,)
-                await at.state.commit(batch(*repair_ops("bucket", f"k{number}", extent, shards)))
+                await at.note(f"k{number}", layout, extent, shards)
             jobs = await healer._repair._survey()
             assert len(jobs) == 10
             assert {job.note.key for job in jobs[:6]} == {f"k{n}" for n in range(0, 40, 7)}
             assert [job.margin for job in jobs] == [0] * 6 + [1] * 4
             # Of another code: four shards are left, as of others, and all four are needed.
             wide = msgspec.structs.replace(extent, write_id=b"w" * 16, k=4, m=1)
-            await at.state.commit(batch(*repair_ops("bucket", "wide", wide, (2,))))
+            await at.note("wide", layout, wide, (2,))
             assert "wide" in {job.note.key for job in (await healer._repair._survey())[:7]}
             assert healer._context.counts.endangered_extents == 7
             await healer.close()

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from predastore.catalog.commit_ops import repair_ops
-from predastore.storage.records import HEALING, ShardExtent
 
+from predastore.catalog.keys import HEALING
+from predastore.catalog.procedures.arguments import CompletedPart
 from predastore.jobs.healing import reconcile, repair
 from predastore.jobs.healing.records import LEFT, RESTORED_KEY, NodeRecord, node_key
 from predastore.node.shard import ShardRef
 from predastore.process.commands import leaving, missing, standing
 from predastore.s3db.commands import Put, batch
-from predastore.storage import records
-from predastore.storage.interface import CompletedPart
-from support.backends import OWNER, BytesSource, run, some_bytes
+from predastore.storage.extents import ShardExtent
+from predastore.storage.formats import decode
+from support.backends import BytesSource, run, some_bytes
 from support.healing import BLOCK, FAST, Cluster, cluster, healing, until
 
 
@@ -122,7 +122,7 @@ def test_what_records_name_on_a_node_that_is_down_is_counted(tmp_path: Path) -> 
             await until(at.is_whole)
             await at.stop_node(4)
             for number in range(10):
-                await at.objects.delete("bucket", f"k{number}")
+                await at.catalog.delete("bucket", f"k{number}")
                 del at.bodies[f"k{number}"]
             lacking = len(await at.missing())
             assert 0 < lacking <= 20
@@ -193,12 +193,9 @@ def test_two_notes_of_one_extent_are_two_shards(tmp_path: Path) -> None:
         async with cluster(tmp_path) as at:
             await at.stop_node(4)
             await at.put("k", some_bytes(5 * BLOCK))
-            _, record = await at.objects.lookup("bucket", "k")
-            assert record is not None
-            (extent,) = record.extents
-            assert isinstance(extent, ShardExtent)
+            layout, extent = (await at.at.found("k")).row.layout, await at.extent_of("k")
             other = next(shard for shard, node in enumerate(extent.nodes) if node == 3)
-            await at.state.commit(batch(*repair_ops("bucket", "k", extent, (other,))))
+            await at.note("k", layout, extent, (other,))
             await at.stores[3].delete([ShardRef(extent.shard_hash, extent.write_id, other)])
             assert len(await at.missing()) == 2
             notes = (await missing.read(at.state, [])).notes
@@ -215,9 +212,7 @@ def test_bad_shards_count_from_the_moment_that_their_node_knows(tmp_path: Path, 
             await at.put("k", some_bytes(5 * BLOCK))
             await at.put("orphan", some_bytes(5 * BLOCK, 2))
             await until(at.is_whole)
-            extents = {extent.shard_hash: extent for extent in await at.extents()}
-            named = extents[records.object_hash("bucket", "k")]
-            unnamed = extents[records.object_hash("bucket", "orphan")]
+            named, unnamed = await at.extent_of("k"), await at.extent_of("orphan")
             await at.forget("orphan")
             await spoil(at, unnamed, 1)
             assert (await at.stores[unnamed.nodes[1]].status()).bad_shards == 1
@@ -271,7 +266,7 @@ def test_a_node_that_was_removed_is_being_checked_until_every_gateway_has_heard_
             await until(at.is_whole)
             stored = await at.state.get(HEALING, node_key(6))
             assert stored is not None
-            assert records.decode(NodeRecord, stored).store_id == LEFT
+            assert decode(NodeRecord, stored).store_id == LEFT
             at.set_nodes((1, 2, 3, 4, 5, 6))  # activated again
             healer.config_changed()
             assert (await missing_of(at))["checking"] == [{"node": 6, "why": "new"}]
@@ -289,13 +284,13 @@ def test_what_was_noted_of_a_part_is_found_when_its_upload_is_completed(
         async with cluster(tmp_path) as at, healing(at):
             await until(at.is_whole)
             body = some_bytes(100_000, 7)
-            upload = await at.objects.create_upload("bucket", "k", OWNER)
-            part = await at.objects.put_part(upload, 1, BytesSource(body), len(body))
+            upload = await at.at.begin("k")
+            part = await at.catalog.put_part(upload, 1, BytesSource(body), len(body))
             held.repairs()
             await at.wipe(2)
             await until(at.notes)
             await until(at.is_checked)
-            await at.objects.complete(upload, [CompletedPart(1, part.etag)])
+            await at.catalog.complete(upload, [CompletedPart(1, part.etag)])
             at.bodies["k"] = body
             held.nothing()
             await until(at.is_whole)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from predastore.storage.records import MISSING
-
 from predastore.jobs.healing.records import FAILED, GOOD, LEFT, SILENT, ProgressRecord, SeenNode
 from predastore.process.commands import missing
 from predastore.process.commands.missing import Known, Notes
+from predastore.storage.extents import MISSING
 
 MIB = 1 << 20
 

@@ -12,35 +12,57 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import msgspec
 import pytest
-from predastore.storage.records import MISSING, OBJECTS, ObjectRecord, ShardExtent
 
 from predastore.base.config import Config
 from predastore.base.errors import NoLeader
+from predastore.catalog import keys
+from predastore.catalog.keys import OBJECTS
+from predastore.catalog.procedures.arguments import done
+from predastore.catalog.procedures.questions import FindObject, Found
+from predastore.catalog.rows import Detail, Kind, PlacementRow, Summary, VersionRow
 from predastore.process import cli
 from predastore.process.commands import cluster, object, remote, verify
 from predastore.process.commands.remote import Remote
 from predastore.s3db.commands import Page
-from predastore.storage import records
+from predastore.storage.extents import MISSING, ShardExtent
+from predastore.storage.formats import encode, pack, unpack
 
 EVIL = "a\x1b]0;pwned\x07\n0 wrong\x1b[2J\u202eX"
 SHOWN = '"s3://shelf/a\\x1b]0;pwned\\x07\\x0a0 wrong\\x1b[2J\\x202eX"'
 
 
+def layout_of(key: str) -> bytes:
+    return keys.layout("shelf", key, bytes(16))
+
+
 def lost(key: str) -> bytes:
-    """The record of an object that no node has a shard of."""
+    """The placement of an object that no node has a shard of."""
     extent = ShardExtent(bytes(32), bytes(16), 2, 1, 65536, 10, (MISSING,) * 3)
-    return records.encode(
-        ObjectRecord("shelf", key, bytes(16), (extent,), 10, "0-1", 0, "me", "", {}, {})
+    return encode(PlacementRow("shelf", key, (extent,)))
+
+
+def version_of(key: str) -> bytes:
+    detail = msgspec.Raw(pack(Detail("")))
+    row = VersionRow(
+        *(bytes(8), True, False, Kind.PLACED, layout_of(key), Summary(10, "0-1", 0, "me"), detail)
     )
+    return encode(row)
 
 
 class State:
     """Lists the given objects in one page; `cut`: there are more, which can not be had."""
 
-    def __init__(self, *keys: str, cut: bool = False) -> None:
-        self._stored = {records.object_hash("shelf", key): lost(key) for key in keys}
+    def __init__(self, *names: str, cut: bool = False) -> None:
+        self._stored = {layout_of(key): lost(key) for key in names}
         self._cut = cut
+
+    async def ask(self, question: str, arguments: bytes) -> bytes:
+        asked = unpack(FindObject, arguments)
+        assert question == "object.find"
+        placement = self._stored[layout_of(asked.key)]
+        return done(Found(b"a bucket", version_of(asked.key), 0, True, placement))
 
     async def list(self, table: str, prefix: bytes, by: bytes, after: bytes, limit: int) -> Page:
         if after:

@@ -10,14 +10,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from predastore.catalog.objects import Objects
-from predastore.storage.records import HEALING, ShardExtent
-
 from predastore.base.config.model import ACTIVE, DRAINING
 from predastore.base.errors import PredastoreError
 from predastore.base.limits import KIB
+from predastore.catalog import keys
+from predastore.catalog.catalog import Catalog
+from predastore.catalog.keys import HEALING, REPAIR
+from predastore.catalog.procedures import PROCEDURES
+from predastore.catalog.procedures.arguments import CompletedPart
+from predastore.catalog.readers import Readers
+from predastore.catalog.rows import PlacementRow, RepairRow
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
+from predastore.jobs.garbage import Garbage
 from predastore.jobs.healing.healer import Healing
 from predastore.jobs.healing.holders import WALKED, walk
 from predastore.jobs.healing.pace import Pace
@@ -28,13 +33,13 @@ from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 from predastore.process.commands import standing
 from predastore.rpc import Endpoint, self_signed
-from predastore.s3db.commands import Delete, batch
+from predastore.s3db.commands import Delete, Put, batch
 from predastore.s3db.global_state import LocalState
-from predastore.storage import records
 from predastore.storage.distributed import DistributedStore, ready_ring
-from predastore.storage.interface import CompletedPart
+from predastore.storage.extents import ShardExtent, now_ms
+from predastore.storage.formats import decode, encode
 from predastore.storage.ring_table import REMOVED, NodeRow, RingTable
-from support.backends import OWNER, BytesSource, Harness, some_bytes
+from support.backends import BytesSource, Harness, some_bytes
 
 FAST = Pace(
     beat_s=0.05,
@@ -62,8 +67,10 @@ class Cluster:
         self.store = DistributedStore(
             NodeClient(self.endpoint), ring, Code(3, 2), block_bytes=BLOCK, grace_s=0
         )
-        self.objects = Objects(state, self.store)
-        self.at = Harness(self.objects, state, self.store, base)
+        self.readers = Readers()
+        self.garbage = Garbage(state, self.store, self.readers)
+        self.catalog = Catalog(state, self.store, self.garbage, self.readers)
+        self.at = Harness(self.catalog, self.garbage, state, self.store, base)
         self.bodies: dict[str, bytes] = {}
         self.removed: set[int] = set()
 
@@ -160,16 +167,22 @@ class Cluster:
     async def put_part(self, key: str, *, complete: bool = True) -> None:
         """An upload with one part, completed or not."""
         body = some_bytes(100_000, 7)
-        upload = await self.objects.create_upload("bucket", key, OWNER)
-        part = await self.objects.put_part(upload, 1, BytesSource(body), len(body))
+        upload = await self.at.begin(key)
+        part = await self.catalog.put_part(upload, 1, BytesSource(body), len(body))
         if complete:
-            await self.objects.complete(upload, [CompletedPart(1, part.etag)])
+            await self.catalog.complete(upload, [CompletedPart(1, part.etag)])
             self.bodies[key] = body
 
     async def forget(self, key: str) -> None:
-        """Removes the object's record alone: its shards are orphans now."""
-        where = records.object_hash("bucket", key), records.arn_key("bucket", key)
-        await self.state.commit(batch(*(Delete(records.OBJECTS, each) for each in where)))
+        """Removes the object's rows alone: its shards are orphans now."""
+        version = await self.at.found(key)
+        (where,) = await self.at.table(keys.VERSIONS, keys.versions(version.bucket.id, key))
+        ops = (
+            Delete(keys.OBJECTS, version.row.layout),
+            Delete(keys.OBJECTS, keys.current("bucket", key)),
+            Delete(keys.VERSIONS, where),
+        )
+        await self.state.commit(batch(*ops))
         self.bodies.pop(key, None)
 
     async def extents(self) -> list[ShardExtent]:
@@ -212,7 +225,32 @@ class Cluster:
         return len(await self.at.table(HEALING, NODE_PREFIX)) == len(self.stores)
 
     async def notes(self) -> int:
-        return len(await self.at.table(records.REPAIR))
+        return len(await self.at.table(REPAIR))
+
+    async def extent_of(self, key: str) -> ShardExtent:
+        """The only one of an object."""
+        (extent,) = (await self.page_of(key)).extents
+        assert isinstance(extent, ShardExtent)
+        return extent
+
+    async def page_of(self, key: str) -> PlacementRow:
+        """The first one of an object's layout."""
+        stored = await self.state.get(keys.OBJECTS, (await self.at.found(key)).row.layout)
+        assert stored is not None
+        return decode(PlacementRow, stored)
+
+    async def note(
+        self,
+        key: str,
+        layout: bytes,
+        extent: ShardExtent,
+        shards: tuple[int, ...],
+        part: bytes = b"",
+    ) -> None:
+        """Puts shards on the repair table."""
+        row = RepairRow("bucket", key, extent, shards, now_ms(), part)
+        where = keys.repair(layout, extent.write_id)
+        await self.state.commit(batch(Put(REPAIR, where, encode(row))))
 
 
 async def _is_good(store: Store, ref: ShardRef) -> bool:
@@ -257,16 +295,17 @@ class Truth:
 @asynccontextmanager
 async def cluster(base: Path, nodes: Sequence[int] = (1, 2, 3, 4, 5)) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
-        state = LocalState(base / "state")
+        state = LocalState(base / "state", PROCEDURES)
         stack.push_async_callback(state.close)
         at = Cluster(base, state, nodes)
         stack.push_async_callback(at.close)
         for node in nodes:
             await at.run_node(node)
         stack.push_async_callback(at.store.close)
-        at.objects.start()
-        stack.push_async_callback(at.objects.close)
-        await at.objects.create_bucket("bucket", "me", "eu")
+        at.garbage.start()
+        stack.push_async_callback(at.garbage.close)
+        stack.push_async_callback(at.catalog.close)
+        await at.catalog.create_bucket("bucket", "me", "eu")
         truth = Truth(at)
         yield at
         await truth.end()
