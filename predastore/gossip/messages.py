@@ -11,7 +11,7 @@ import enum
 
 import msgspec
 
-from predastore.base.limits import GOSSIP_TEXT_CHARS_MAX
+from predastore.base.limits import GOSSIP_TEXT_CHARS_MAX, INLINE_BYTES_DEFAULT
 
 
 class Status(enum.IntEnum):
@@ -140,8 +140,8 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Welcomed(msgspec.Struct, frozen=True, array_like=True):
-    """The code of new objects, the members of the metadata cluster, and the nodes. `write_min`: as
-    the file has it."""
+    """The code of new objects, the members of the metadata cluster, and the nodes. `write_min`,
+    `inline_max`: as the file has them."""
 
     data: int
     parity: int
@@ -149,6 +149,7 @@ class Welcomed(msgspec.Struct, frozen=True, array_like=True):
     members: tuple[DbFacts, ...]
     nodes: tuple[NodeFacts, ...]
     write_min: int = 0
+    inline_max: int = INLINE_BYTES_DEFAULT
 
 
 class Changed(msgspec.Struct, frozen=True, array_like=True):

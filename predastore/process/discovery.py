@@ -220,7 +220,9 @@ class Discovery:
         rows = self.table.nodes if self.table is not None else self._file.taken_in
         nodes = tuple(NodeFacts(row.id, row.host, row.port) for row in rows)
         members = _members(self._settings.db)
-        told = Welcomed(rs.data, rs.parity, rs.block_bytes, members, nodes, rs.write_min)
+        told = Welcomed(
+            *(rs.data, rs.parity, rs.block_bytes, members, nodes, rs.write_min, rs.inline_max)
+        )
         return Reply(told)
 
     # --- what it hears ------------------------------------------------------------------------

@@ -58,7 +58,7 @@ async def welcomed(endpoint: Endpoint, peer: str) -> Welcomed:
 def completed(told: Welcomed, own: frozenset[int], settings: Config) -> Config:
     """`settings` with what the cluster told. `own`: nodes that the file had when it was read first:
     of these, it alone speaks."""
-    rs = Rs(told.data, told.parity, told.block_bytes, told.write_min)
+    rs = Rs(told.data, told.parity, told.block_bytes, told.write_min, told.inline_max)
     if settings.rs not in (rs, Rs()):
         raise StartupError(
             f"[rs]: the cluster has RS({rs.data},{rs.parity}), blocks of {rs.block_bytes} bytes; "

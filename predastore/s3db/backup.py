@@ -42,13 +42,14 @@ from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.journal import Journal
 from predastore.s3db.raft.messages import Address, Configuration, Marker
 from predastore.s3db.store import FILE_NAME, Store
+from predastore.s3db.versions import other_version
 
 if TYPE_CHECKING:
     from predastore.s3db.store import Store
 
 MAGIC: Final = b"S3DBBKUP"
 END_MAGIC: Final = b"S3DBEND1"
-FORMAT: Final = 1
+FORMAT: Final = 2
 TEMPORARY: Final = "backup.snapshot"
 
 _HEADER: Final = struct.Struct("<8sII16sQQQI")
@@ -91,7 +92,7 @@ def unpack_header(data: bytes, where: str) -> Header:
         raise CorruptData(f"{where}, byte 0: this is no backup of a metadata database")
     _, version, _, cluster_id, index, made_ms, size, _ = _HEADER.unpack_from(data)
     if version != FORMAT:
-        raise UnsupportedFormat(f"{where}: format {version}; this program reads {FORMAT}")
+        raise other_version(where, version, FORMAT)
     if _CRC.unpack_from(data, _HEADER.size) != (crc32c(data[: _HEADER.size]),):
         raise CorruptData(f"{where}, byte 0: the header fails its CRC")
     return Header(cluster_id, index, made_ms, size)

@@ -87,6 +87,7 @@ class Changed(msgspec.Struct, frozen=True, array_like=True):
     leader: int | None
     members: int = 0
     level: int = BASE_LEVEL
+    is_crowded: bool = False
 
 
 class Changes:
@@ -113,8 +114,13 @@ class Changes:
         """The least level of the members' programs, as far as this member knows."""
         return self._engine.levels.known
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether this member has no room for bodies (crowding.py)."""
+        return self._engine.crowding.look()
+
     def header(self) -> Changed:
-        return Changed(self.leader, self.members_index, self.level)
+        return Changed(self.leader, self.members_index, self.level, self.is_crowded)
 
     @property
     def is_settled(self) -> bool:

@@ -29,13 +29,14 @@ from typing import TYPE_CHECKING, Final
 
 from predastore._fast.crc import crc32c
 from predastore.base import fs
-from predastore.base.errors import CorruptData, UnsupportedFormat
+from predastore.base.errors import CorruptData
+from predastore.s3db.versions import other_version
 
 if TYPE_CHECKING:
     import lmdb
 
 FILE_NAME: Final = "store.checkpoint"
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 _HEADER: Final = struct.Struct("<IIQQ")
 _CRC_BYTES: Final = 4
@@ -184,7 +185,5 @@ def _unpack(path: Path, slot: bytes) -> Checkpoint | None:
     if crc != crc32c(memoryview(slot)[_CRC_BYTES:]):
         return None
     if version != FORMAT:
-        raise UnsupportedFormat(
-            f"{path}: format {version}; this program reads {FORMAT}: use a newer one"
-        )
+        raise other_version(str(path), version, FORMAT)
     return Checkpoint(sequence, applied_index, slot[len(slot) // _SLOT_PAGES :])

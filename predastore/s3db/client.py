@@ -77,9 +77,10 @@ _STATUS: Final = msgspec.msgpack.Decoder(dict[str, Any])
 class Client:
     """`members`: the ids in the configuration file; `prefer`: the one in this process, if any.
 
-    `level`: of the cluster, as the last answer said, the first program's before there was one: of
+    `level`: of the cluster, as the last answer said, the first release's before there was one: of
     two procedures, call the newer one where its level is not above that. It may fall again (a call
-    then is LevelTooLow) while a member goes back to an older program."""
+    then is LevelTooLow) while a member goes back to an older program. `is_crowded`: bodies are to
+    lie elsewhere, as the leader said last."""
 
     def __init__(self, endpoint: Endpoint, members: Sequence[int], prefer: int | None) -> None:
         if not members:
@@ -88,6 +89,7 @@ class Client:
         self._members = self._of_file = tuple(members)
         self._members_index = 0
         self.level = BASE_LEVEL
+        self.is_crowded = False
         self._prefer = prefer
         self._leader: int | None = None
         self._silent_until: dict[int, float] = {}  # loop time; members that did not answer
@@ -269,8 +271,7 @@ class Client:
             else:
                 if self._silent_until:
                     self._silent_until.pop(member, None)
-                self._leader = answered.leader
-                self.level = answered.level
+                self._heard(member, answered)
                 if answered.members > self._members_index:
                     await self._learn(member, answered.members)
                 return answer
@@ -281,6 +282,12 @@ class Client:
             if tries.are_over():
                 self._members = tuple(dict.fromkeys((*self._members, *self._of_file)))
                 tries.give_up(call.method)
+
+    def _heard(self, member: int, answered: service.Answered) -> None:
+        self._leader = answered.leader
+        self.level = answered.level
+        if answered.leader == member:
+            self.is_crowded = answered.is_crowded
 
     def _silent(self) -> Collection[int]:
         if not self._silent_until:

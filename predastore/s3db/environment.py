@@ -2,7 +2,7 @@
 All of its pages are looked at before lmdb maps them (lmdbfile.py).
 
 ~meta      "format" -> u32 big endian, "applied" -> u64 big endian, the space counter, "level" ->
-           u32 big endian: the highest level of a command that was done, where it is not 1, and
+           u32 big endian: the highest level of a command that was done, where it is not 2, and
            "time" -> cluster time, once there was a tick (clock.py)
 ~long      the ends of long keys (keys.py)
 ~requests  request id -> answer, ~window: index -> request id (apply.py)
@@ -38,8 +38,9 @@ from predastore.base.limits import (
 from predastore.s3db import clock, keys
 from predastore.s3db.clock import ClusterTime
 from predastore.s3db.raft.messages import BASE_LEVEL
+from predastore.s3db.versions import other_version
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 NO_ROOM: Final = (lmdb.DiskError, lmdb.MemoryError)  # after which nothing of a write was done
 
 _FORMAT_KEY: Final = b"format"
@@ -243,9 +244,7 @@ def _sub_databases(
         txn.put(_FORMAT_KEY, FORMAT.to_bytes(4, "big"), db=opened.meta)
     version = int.from_bytes(txn.get(_FORMAT_KEY, b"", db=opened.meta), "big")
     if version != FORMAT:
-        raise UnsupportedFormat(
-            f"{env.path()}: format {version}; this program reads {FORMAT}: use a newer one"
-        )
+        raise other_version(env.path(), version, FORMAT)
     try:
         names = [bytes(name).decode() for name, _ in txn.cursor(db=env.open_db(None, txn))]
         opened.tables = {name: _table(opened, txn, name) for name in names if name not in _INTERNAL}

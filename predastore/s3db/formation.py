@@ -78,7 +78,7 @@ class Formation:
         found: Callable[[Configuration], None],
         joined: Callable[[Configuration], None],
     ) -> None:
-        """`addresses`: those of the file, alike for all founders, so of the first program's level;
+        """`addresses`: those of the file, alike for all founders, so of the first release's level;
         `own`: as this member says. One of `found` and `joined` is called, once, by `run`."""
         self._endpoint = endpoint
         self._id = member_id

@@ -2,7 +2,7 @@
 
 A program has a level (`s3db.LEVEL`), and so has each procedure: that of the first program that had
 it. Members say their level in the replicated configuration, beside their address (announcing.py);
-one that has not spoken counts as of the first program. The level of the cluster is the least of
+one that has not spoken counts as of the first release. The level of the cluster is the least of
 its members', learners included, and a call of a higher one is refused by the leader before it is
 in any log. The configuration counts from where it stands in the log, committed or not: a call that
 stands behind it is never in a log without it.

@@ -12,7 +12,13 @@ import logging
 from pathlib import Path
 
 from predastore.base import fs
-from predastore.base.errors import CorruptData, PredastoreError, StartupError
+from predastore.base.errors import (
+    CorruptData,
+    OtherVersion,
+    PredastoreError,
+    StartupError,
+    UnsupportedFormat,
+)
 from predastore.s3db.inspection import journal_marker
 from predastore.s3db.procedures import NO_PROCEDURES, Procedures
 from predastore.s3db.store import FILE_NAME, Store
@@ -27,10 +33,12 @@ _MEND = (
 
 def open_tables(directory: Path, member: int, procedures: Procedures = NO_PROCEDURES) -> Store:
     """The store of the member whose `store` and `raft` lie in `directory`, which it holds.
-    StartupError: it is damaged, and can not be made again here."""
+    StartupError: it is damaged, and can not be made again here; OtherVersion."""
     file = directory / "store" / FILE_NAME
     try:
         return Store(file.parent, durable=False, procedures=procedures)
+    except UnsupportedFormat as error:
+        raise OtherVersion(str(error)) from error
     except CorruptData as error:
         if not _can_be_made_again(directory, member):
             raise StartupError(

@@ -98,11 +98,12 @@ class StatusRequest(msgspec.Struct, frozen=True, array_like=True):
 class Answered(msgspec.Struct, frozen=True, array_like=True):
     """The header of every answer. `leader`: who leads, as far as the member knows; `members`: the
     index of the entry that says who the members are (Client asks for them when it is news);
-    `level`: of the cluster."""
+    `level`: of the cluster; `is_crowded`: the member has no room for bodies (crowding.py)."""
 
     leader: int | None
     members: int = 0
     level: int = BASE_LEVEL
+    is_crowded: bool = False
 
 
 class Consensus(Protocol):
@@ -254,7 +255,9 @@ class _Handlers:
 
     def _told(self, answer: bytes) -> Reply:
         changes = self._member.changes
-        header = Answered(self._member.leader, changes.members_index, changes.level)
+        header = Answered(
+            self._member.leader, changes.members_index, changes.level, changes.is_crowded
+        )
         return Reply(header, [answer])
 
 

@@ -242,6 +242,12 @@ class Store(StoreReader):
                 "map_bytes_max": self._map_bytes_max,
             }
 
+    def used_bytes(self) -> int:
+        """Of the file: what tables and the like have of it, about."""
+        with self._reading() as (opened, tables, txn):
+            file_bytes = (opened.env.info()["last_pgno"] + 1) * opened.env.stat()["psize"]
+            return file_bytes - opened.spare_bytes(txn, tables.values())
+
     def spare_bytes(self) -> int:
         """Of the file: what can be written anew without making it longer, about."""
         with self._reading() as (opened, tables, txn):

@@ -53,6 +53,31 @@ def test_a_write_that_could_not_be_read_or_not_be_done_is_refused(
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "size"), [("0", 0), ("1", 1), ('"16KiB"', 16384), ("65536", 65536)]
+)
+def test_what_is_inline_may_be_nothing_or_64_kib(tmp_path: Path, written: str, size: int) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(f"[rs]\ninline_max = {written}\n")
+    assert config.load(file).rs.inline_max == size
+    assert config.Rs().inline_max == 8192
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("65537", "expected 0 to 65536 bytes, got 65537"),
+        ('"1MiB"', "expected 0 to 65536 bytes, got 1048576"),
+        ("-1", 'expected a size such as "1MiB" or 1048576, got -1'),
+        ("false", 'expected a size such as "1MiB" or 1048576, got False'),
+    ],
+)
+def test_more_than_64_kib_are_not_inline(tmp_path: Path, written: str, told: str) -> None:
+    assert problems(tmp_path, f"[rs]\ninline_max = {written}\n") == [
+        f":2: [rs], inline_max: {told}"
+    ]
+
+
 def test_shipped_cluster_is_the_documented_example() -> None:
     loaded = config.load(SHIPPED / "cluster.toml")
     assert (loaded.rs.data, loaded.rs.parity, loaded.rs.block_bytes) == (3, 2, 1 << 20)
@@ -68,7 +93,7 @@ def test_values_reach_the_structs(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text(
         'region = "eu-central-1"\nbase_path = "/srv/s3"\ntls = false\n'
-        '[rs]\ndata = 2\nparity = 1\nblock_size = "64KiB"\nwrite_min = 3\n'
+        '[rs]\ndata = 2\nparity = 1\nblock_size = "64KiB"\nwrite_min = 3\ninline_max = "4KiB"\n'
         '[[db]]\nid = 0\nhost = "db.example"\nport = 6000\nraft_port = 6001\npath = "/fast/db"\n'
         '[[auth]]\naccess_key_id = "A"\nsecret_access_key = "S"\naccount_id = "1"\n'
         "[cluster]\nscrub_days = 3.5\n"
@@ -76,7 +101,7 @@ def test_values_reach_the_structs(tmp_path: Path) -> None:
     )
     loaded = config.load(file)
     assert loaded.region == "eu-central-1"
-    assert loaded.rs == config.Rs(2, 1, 65536, write_min=3)
+    assert loaded.rs == config.Rs(2, 1, 65536, write_min=3, inline_max=4096)
     assert loaded.rs.write_shards == 3
     assert loaded.db == (config.Db(0, "db.example", 6000, 6001, Path("/fast/db")),)
     assert loaded.nodes[0].path == Path("/srv/s3/nodes/node-1")

@@ -31,6 +31,7 @@ def differs(other: Config) -> list[str]:
         (replace(FILE, domains=("s3.example.com",)), ["domains"]),
         (replace(FILE, rs=Rs(2, 1)), ["[rs]"]),
         (replace(FILE, rs=Rs(write_min=5)), ["[rs]"]),
+        (replace(FILE, rs=Rs(inline_max=0)), ["[rs]"]),
         (replace(FILE, auth=FILE.auth[:1]), ["[[auth]]"]),
         (replace(FILE, buckets=(Bucket("photos"),)), ["[[buckets]]"]),
         (replace(FILE, nodes=FILE.nodes[:2]), ["[[nodes]]"]),

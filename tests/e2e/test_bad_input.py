@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,21 @@ def test_data_of_a_newer_version(tmp_path: Path) -> None:
         file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
     said = refused(tmp_path, 65, "-config", "dev.toml", "-base-path", "data")
     assert "node-1/node.id has format 99, this program reads 1; run the version that" in said
+
+
+@pytest.mark.parametrize("backend", ["filesystem", "distributed"])
+def test_data_from_before_the_first_release(tmp_path: Path, backend: str) -> None:
+    with tarfile.open(ROOT / "tests" / "formats" / "before_release.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    host, folder = f"{fresh_network()}.1", tmp_path / backend
+    rows = "".join(
+        f'[[nodes]]\nid = {n}\nhost = "{host}"\nport = {9990 + n}\n' for n in range(1, 6)
+    )
+    database = f'[[db]]\nid = 1\nhost = "{host}"\nport = 6660\n'
+    (folder / "dev.toml").write_text(f'backend = "{backend}"\nhost = "{host}"\n{rows}{database}')
+    said = refused(folder, 65, "-config", "dev.toml", "-base-path", "data")
+    assert "format 1, which an earlier program wrote, before 0.1.0 was released; this one" in said
+    assert "give it an empty base_path" in said
 
 
 @pytest.mark.parametrize("backend", ["filesystem", "distributed"])

@@ -210,15 +210,15 @@ def test_a_checkpoint_of_a_newer_format_or_another_file_is_refused(tmp_path: Pat
     file.write_bytes(checkpoint.pack(foreign) + bytes(3 * PAGE_BYTES))
     with pytest.raises(CorruptData, match="another file"):
         open_store(tmp_path)
-    body = (2).to_bytes(4, "little") + bytes(3 * PAGE_BYTES - 8)
+    body = (3).to_bytes(4, "little") + bytes(3 * PAGE_BYTES - 8)
     file.write_bytes(crc32c(body).to_bytes(4, "little") + body + bytes(3 * PAGE_BYTES))
-    with pytest.raises(UnsupportedFormat, match="format 2"):
+    with pytest.raises(UnsupportedFormat, match="format 3"):
         open_store(tmp_path)
 
 
 def test_the_layout_of_a_slot_is_what_it_was() -> None:
     slot = checkpoint.pack(checkpoint.Checkpoint(7, 9, b"a" * PAGE_BYTES + b"b" * PAGE_BYTES))
-    assert slot[4:24].hex() == "0100000007000000000000000900000000000000"
+    assert slot[4:24].hex() == "0200000007000000000000000900000000000000"
     assert slot[24:] == bytes(PAGE_BYTES - 24) + b"a" * PAGE_BYTES + b"b" * PAGE_BYTES
     assert slot[:4] == crc32c(slot[4:]).to_bytes(4, "little")
 

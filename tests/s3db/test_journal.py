@@ -28,7 +28,7 @@ from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.state import Recovered
 from s3db.simulator.disk import SimDisk
 
-GOLDEN = Path(__file__).parents[1] / "formats" / "s3db_journal_v1.hex"
+GOLDEN = Path(__file__).parents[1] / "formats" / "s3db_journal_v2.hex"
 
 THREE = Configuration((1, 2, 3))
 BASE = Marker(0, 0, THREE)
@@ -309,7 +309,7 @@ def test_a_note_that_is_out_of_date_is_passed_over(disk: SimDisk) -> None:
     assert recovered.entries == (entry(1), entry(2))
 
 
-def test_the_bytes_of_a_segment_are_those_of_version_1(disk: SimDisk) -> None:
+def test_the_bytes_of_a_segment_are_those_of_version_2(disk: SimDisk) -> None:
     journal = Journal(disk, 7, random_bytes=lambda n: bytes(range(n)))
     assert journal.load() is None
     journal.create(Marker(10, 2, Configuration((1, 2, 7), (9,))))

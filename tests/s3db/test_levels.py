@@ -40,25 +40,25 @@ def at(member: int, level: int) -> Address:
 
 
 def test_a_cluster_can_do_what_its_oldest_member_can_learners_too() -> None:
-    membership = Membership(0, Configuration((1, 2), (), (at(1, 2), at(2, 2))))
+    membership = Membership(0, Configuration((1, 2), (), (at(1, 3), at(2, 3))))
     known = Levels(membership, NEWER)
-    assert known.look() == 2
+    assert known.look() == 3
     assert known.refusal_of(NEW) is None
 
-    learner = Configuration((1, 2), (3,), (at(1, 2), at(2, 2)))  # has not spoken
+    learner = Configuration((1, 2), (3,), (at(1, 3), at(2, 3)))  # has not spoken
     membership.rebase(5, learner)
-    assert levels.of_members(learner) == {1: 2, 2: 2, 3: 1}
-    assert known.look() == 1
+    assert levels.of_members(learner) == {1: 3, 2: 3, 3: 2}
+    assert known.look() == 2
     refusal = known.refusal_of(NEW)
     assert isinstance(refusal, LevelTooLow)
-    assert "on the members 3 (level 1)" in str(refusal)
+    assert "on the members 3 (level 2)" in str(refusal)
     assert known.refusal_of("test.count") is None
     assert "does not have" in str(known.refusal_of("test.other"))
 
     gone = changed(learner, Change.REMOVE, 3)
     assert gone is not None
     membership.rebase(6, gone)
-    assert known.look() == 2
+    assert known.look() == 3
 
 
 def test_only_calls_are_refused_for_their_level() -> None:
@@ -77,10 +77,10 @@ def test_only_calls_are_refused_for_their_level() -> None:
 
 
 def test_levels_travel_with_addresses_and_older_ones_have_the_first() -> None:
-    configuration = Configuration((1, 2), (), (at(1, 2),))
+    configuration = Configuration((1, 2), (), (at(1, 3),))
     assert CONFIGURATION.decode(configuration.pack()) == configuration
     older = b"\x93\x91\x01\x90\x91\x94\x01\xa1h\x01\x02"
-    assert CONFIGURATION.decode(older) == Configuration((1,), (), (at(1, 1),))
+    assert CONFIGURATION.decode(older) == Configuration((1,), (), (at(1, 2),))
 
 
 # --- what was done to a state -----------------------------------------------------------------
@@ -97,27 +97,27 @@ def apply(store: Store, command: commands.Command) -> object:
 def test_a_state_remembers_the_highest_level_and_older_programs_are_told(tmp_path: Path) -> None:
     store = open_store(tmp_path / "a", NEWER)
     assert apply(store, commands.call("test.count", b"a")) == Applied((), b"1")
-    assert store.level == 1
+    assert store.level == 2
     store.close()
-    open_store(tmp_path / "a", PROCEDURES).close()  # back again: nothing of level 2 was done
+    open_store(tmp_path / "a", PROCEDURES).close()  # back again: nothing of level 3 was done
 
     store = open_store(tmp_path / "a", NEWER)
     before = store.digest()
     assert apply(store, commands.call(NEW, b"a")) == Applied((), b"11")
     assert apply(store, commands.call("test.count", b"a")) == Applied((), b"12")
-    assert store.level == 2
+    assert store.level == 3
     snapshot = tmp_path / "snapshot"
     store.snapshot_to(snapshot)
     assert store.digest() != before
     store.close()
-    with pytest.raises(UnsupportedFormat, match=r"level 2 were done.*has level 1: install"):
+    with pytest.raises(UnsupportedFormat, match=r"level 3 were done.*has level 2: install"):
         open_store(tmp_path / "a", PROCEDURES)
     store = open_store(tmp_path / "a", NEWER)
-    assert store.level == 2
+    assert store.level == 3
     store.close()
 
     behind = open_store(tmp_path / "b", PROCEDURES)
-    with pytest.raises(MemberFailed, match=r"snapshot.*level 2 were done.*has level 1: install"):
+    with pytest.raises(MemberFailed, match=r"snapshot.*level 3 were done.*has level 2: install"):
         behind.replace_from(snapshot)
     assert apply(behind, commands.call("test.count", b"a")) == Applied((), b"1")
     behind.close()
@@ -175,7 +175,7 @@ class Load:
     async def _run(self) -> None:
         while not self._until.is_set():
             try:
-                if self._client.level >= 2:
+                if self._client.level >= 3:
                     await self._client.call(NEW, b"load")
                     self.new += 1
                 else:
@@ -201,7 +201,7 @@ def test_a_cluster_is_upgraded_member_by_member_under_load(tmp_path: Path) -> No
             await replace_program(base, member, NEWER)
             await base.leader()
             await other.call("test.count", b"other")
-        await has_level(other, 2)
+        await has_level(other, 3)
         await eventually_async(lambda: load.new > 20, what="calls of the new level")
         assert load.old > 0
         assert (await other.call(NEW, b"other")).answer == b"13"
@@ -209,7 +209,7 @@ def test_a_cluster_is_upgraded_member_by_member_under_load(tmp_path: Path) -> No
         assert await other.get("counters", b"load") == b"%d" % wanted
         assert load.refused == 0
         await states_agree(base)
-        assert [site.store.level for site in base.sites.values()] == [2, 2, 2]
+        assert [site.store.level for site in base.sites.values()] == [3, 3, 3]
 
     run(tmp_path, 3, test)
 
@@ -221,15 +221,15 @@ def test_while_one_member_stays_behind_nothing_newer_is_done(tmp_path: Path) -> 
             if member != behind:
                 await replace_program(base, member, NEWER)
         client = base.client()
-        said = {str(member): 1 if member == behind else 2 for member in base.ids}
+        said = {str(member): 2 if member == behind else 3 for member in base.ids}
         while (await client.status(behind))["levels"] != said:
-            with pytest.raises(LevelTooLow, match="level 1"):
+            with pytest.raises(LevelTooLow, match="level 2"):
                 await client.call(NEW, b"a")
         while await base.leader() == behind:  # a new program names who holds the cluster back
             await client.step_down()
-        with pytest.raises(LevelTooLow, match=rf"on the members {behind} \(level 1\): upgrade"):
+        with pytest.raises(LevelTooLow, match=rf"on the members {behind} \(level 2\): upgrade"):
             await client.call(NEW, b"a")
-        assert (await client.status(behind))["level"] == 1
+        assert (await client.status(behind))["level"] == 2
 
         await client.leave(behind)
         assert (await client.call(NEW, b"a")).answer == b"10"
@@ -243,19 +243,19 @@ def test_a_member_that_goes_back_takes_the_cluster_back_until_something_newer_wa
     async def test(base: Database) -> None:
         client = base.client()
         await client.call("test.count", b"a")
-        await has_level(client, 2)
+        await has_level(client, 3)
         await replace_program(base, 3, PROCEDURES)
-        await has_level(client, 1)
-        with pytest.raises(LevelTooLow, match=r"the members 3 \(level 1\)"):
+        await has_level(client, 2)
+        with pytest.raises(LevelTooLow, match=r"the members 3 \(level 2\)"):
             await client.call(NEW, b"a")
         await client.call("test.count", b"a")
         await replace_program(base, 3, NEWER)
-        await has_level(client, 2)
+        await has_level(client, 3)
         assert (await client.call(NEW, b"a")).answer == b"12"
         await states_agree(base)
 
         await base.stop(3)
-        with pytest.raises(UnsupportedFormat, match="level 2 were done"):
+        with pytest.raises(UnsupportedFormat, match="level 3 were done"):
             await base.start(3, PROCEDURES)
         await base.start(3, NEWER)
         await states_agree(base)
@@ -277,7 +277,7 @@ def test_an_older_program_that_meets_a_newer_command_stops_and_the_others_go_on(
         behind = base.sites[2].member
         assert (await client.call(NEW, b"a")).answer == b"10"
         failure = await asyncio.wait_for(asyncio.shield(behind.failed), 10)
-        assert f'needs the procedure "{NEW}", and this program (level 1)' in str(failure)
+        assert f'needs the procedure "{NEW}", and this program (level 2)' in str(failure)
         assert base.sites[2].store.get("counters", b"a") is None
         monkeypatch.undo()
 
@@ -296,7 +296,7 @@ def test_a_member_that_is_too_old_is_not_taken_in(
 ) -> None:
     async def test(base: Database) -> None:
         client = base.client()
-        await has_level(client, 2)
+        await has_level(client, 3)
         await client.call(NEW, b"a")
         unknown = Address(9, "127.0.0.1", 1, 2, UNKNOWN_LEVEL)  # as an operator names it
         with pytest.raises(LevelTooLow, match="member 9"):
@@ -304,7 +304,7 @@ def test_a_member_that_is_too_old_is_not_taken_in(
         site = await base.start(4, PROCEDURES)
         await eventually_async(
             lambda: (
-                "member 4 runs a program of level 1, as far as it has said; comm" in caplog.text
+                "member 4 runs a program of level 2, as far as it has said; comm" in caplog.text
             ),
             what="a line that says why",
         )
@@ -326,14 +326,14 @@ def test_a_member_that_is_too_old_is_not_taken_in(
 def test_a_learner_of_an_older_program_counts(tmp_path: Path) -> None:
     async def test(base: Database) -> None:
         client = base.client()
-        await has_level(client, 2)
+        await has_level(client, 3)
         await base.start(4, PROCEDURES)
-        await has_level(client, 1)
-        with pytest.raises(LevelTooLow, match=r"the members 4 \(level 1\)"):
+        await has_level(client, 2)
+        with pytest.raises(LevelTooLow, match=r"the members 4 \(level 2\)"):
             await client.call(NEW, b"a")
         await base.stop(4)
         await client.leave(4)
-        await has_level(client, 2)
+        await has_level(client, 3)
         await client.call(NEW, b"a")
 
     run(tmp_path, 3, test, NEWER)
@@ -342,11 +342,11 @@ def test_a_learner_of_an_older_program_counts(tmp_path: Path) -> None:
 def test_who_is_moved_by_an_operator_keeps_its_level(tmp_path: Path) -> None:
     async def test(base: Database) -> None:
         client = base.client()
-        await has_level(client, 2)
+        await has_level(client, 3)
         moved = Address(2, "127.0.0.1", 77, base.addresses[2].raft_port, UNKNOWN_LEVEL)
         configuration = await client.join(2, moved, is_new=False)
         (found,) = [known for known in configuration.addresses if known.member == 2]
-        assert (found.port, found.level) == (77, 2)
+        assert (found.port, found.level) == (77, 3)
         await client.call(NEW, b"a")
 
     run(tmp_path, 3, test, NEWER)
@@ -376,7 +376,7 @@ def test_a_removed_member_does_not_bring_itself_back(tmp_path: Path) -> None:
         await base.stop(gone)
         await client.leave(gone)
         await base.start(gone, NEWER)
-        said = Address(gone, "127.0.0.1", 1, base.addresses[gone].raft_port, 2)
+        said = Address(gone, "127.0.0.1", 1, base.addresses[gone].raft_port, 3)
         with pytest.raises(PredastoreError, match="does not belong to the cluster"):
             await base.sites[leader].member.changes.announce(said)
         for _ in range(20):

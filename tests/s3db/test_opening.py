@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from predastore.base.errors import CorruptData, StartupError, UnsupportedFormat
+from predastore.base.errors import CorruptData, OtherVersion, StartupError
 from predastore.s3db import commands
 from predastore.s3db.commands import Delete, Put
 from predastore.s3db.opening import open_tables
@@ -135,10 +135,10 @@ def test_tables_of_a_newer_version_are_no_damage(
 ) -> None:
     file = filled(tmp_path)
     with monkeypatch.context() as newer:
-        newer.setattr("predastore.s3db.environment.FORMAT", 2)
+        newer.setattr("predastore.s3db.environment.FORMAT", 3)
         shutil.rmtree(file.parent)
         Store(file.parent, durable=False).close()
-    with pytest.raises(UnsupportedFormat):
+    with pytest.raises(OtherVersion, match="format 3; this program reads 2: use a newer one"):
         open_tables(tmp_path, 1)
     assert file.exists()
 

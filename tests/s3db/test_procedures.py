@@ -84,9 +84,7 @@ def look_of(view: ReadView, arguments: bytes) -> bytes:
     return msgspec.msgpack.encode(seen)
 
 
-SCRIPT = Procedures(
-    [Procedure("test.steps", 1, steps_of)], [Question("test.look", 1, look_of)], level=1
-)
+SCRIPT = Procedures([Procedure("test.steps", 1, steps_of)], [Question("test.look", 1, look_of)])
 
 tables = st.sampled_from(["t", "u", "none"])
 some_keys = st.sampled_from([b"a", b"a/1", b"a/2", b"b", b"L" * 600, b"L" * 600 + b"/x", b"\xff"])
@@ -312,7 +310,7 @@ def test_an_unknown_procedure_stops_the_member_and_is_not_passed_over(
 ) -> None:
     store = opened()
     unknown = commands.encode(commands.call("catalog.new", b""))
-    with pytest.raises(MemberFailed, match=r'entry 7 needs the procedure "catalog.new".*level 1'):
+    with pytest.raises(MemberFailed, match=r'entry 7 needs the procedure "catalog.new".*level 2'):
         store.apply([(7, unknown)])
     assert store.applied_index == 0
 

@@ -261,7 +261,7 @@ def test_a_member_whose_program_is_too_old_is_a_conflict() -> None:
         body = b'{"id": 9, "host": "h", "port": 5}'
         answer = await asyncio.to_thread(api.signed, "POST", "/v1/join", body)
         assert (answer.status, answer.json["error"]) == (409, "level-too-low")
-        assert "member 9 runs a program of level 1" in answer.json["message"]
+        assert "member 9 runs a program of level 2" in answer.json["message"]
 
     serve_async(scenario, procedures=NEWER)
 

@@ -216,10 +216,10 @@ def test_a_state_of_a_newer_program_is_not_restored_by_this_one(
     path = tmp_path / "newer.s3db"
     backup.keep(pieces_of(made), path)
     store.close()
-    with pytest.raises(UnsupportedFormat, match=r"level 2 were done.*has level 1: install"):
+    with pytest.raises(UnsupportedFormat, match=r"level 3 were done.*has level 2: install"):
         backup.restore(path, directories={1: tmp_path / "x"}, addresses=[], cluster_id=CLUSTER)
     assert list((tmp_path / "x").rglob("*")) == []
-    assert "level 2" in "\n".join(inspection.inspect(1, member, CLUSTER).found)
+    assert "level 3" in "\n".join(inspection.inspect(1, member, CLUSTER).found)
 
 
 def test_what_is_restored_is_for_its_owner_alone(whole: Path, tmp_path: Path) -> None:
@@ -334,14 +334,14 @@ def test_a_backup_that_is_cut_short_or_too_long_does_not_appear(
     assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_bytes_of_a_header_are_those_of_version_1() -> None:
+def test_the_bytes_of_a_header_are_those_of_version_2() -> None:
     header = backup.Header(bytes(range(16)), 7, 1_700_000_000_000, 4096)
     assert header.pack().hex() == (
-        "53334442424b55500100000000000000000102030405060708090a0b0c0d0e0f"
-        "07000000000000000068e5cf8b010000001000000000000000000000d95be0c4"
+        "53334442424b55500200000000000000000102030405060708090a0b0c0d0e0f"
+        "07000000000000000068e5cf8b010000001000000000000000000000d630bf2d"
     )
     assert backup.unpack_header(header.pack(), "f") == header
     newer = bytearray(header.pack())
-    newer[8] = 2
-    with pytest.raises(UnsupportedFormat, match="format 2"):
+    newer[8] = 3
+    with pytest.raises(UnsupportedFormat, match="format 3"):
         backup.unpack_header(bytes(newer), "f")

@@ -1,6 +1,6 @@
 """Procedures and questions that tests call: a counter, a refusal, an error, a sum.
 
-PROCEDURES are those of a program of level 1, NEWER those of the next.
+PROCEDURES are those of a program of the first level, BASE_LEVEL, NEWER those of the next.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ def count_by_ten(view: View, name: bytes) -> bytes:
 
 
 _PROCEDURES = (
-    Procedure("test.count", 1, count),
-    Procedure("test.take", 1, take),
-    Procedure("test.stumble", 1, stumble, quick_bytes=0),
+    Procedure("test.count", 2, count),
+    Procedure("test.take", 2, take),
+    Procedure("test.stumble", 2, stumble, quick_bytes=0),
 )
 _QUESTIONS = (
-    Question("test.total", 1, total),
-    Question("test.slow-total", 1, total, quick_bytes=0),
+    Question("test.total", 2, total),
+    Question("test.slow-total", 2, total, quick_bytes=0),
 )
 
-PROCEDURES = Procedures(_PROCEDURES, _QUESTIONS, level=1)
+PROCEDURES = Procedures(_PROCEDURES, _QUESTIONS, level=2)
 NEWER = Procedures(
-    (*_PROCEDURES, Procedure("test.count-by-ten", 2, count_by_ten)), _QUESTIONS, level=2
+    (*_PROCEDURES, Procedure("test.count-by-ten", 3, count_by_ten)), _QUESTIONS, level=3
 )

@@ -139,6 +139,14 @@ def _block_size(value: Any) -> int:
     return size
 
 
+def _inline_max(value: Any) -> int:
+    """0: nothing is inline."""
+    size = 0 if value == 0 and not isinstance(value, bool) else size_bytes(value)
+    if size > limits.INLINE_BYTES_MAX:
+        raise ValueError(f"expected 0 to {limits.INLINE_BYTES_MAX} bytes, got {size}")
+    return size
+
+
 def _addresses(value: Any) -> tuple[tuple[str, int], ...]:
     """One "host:port", or several with commas; an IPv6 address in brackets."""
     found = []
@@ -195,6 +203,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "parity": Field(_integer(0, limits.SHARDS_MAX - 1)),
         "block_size": Field(_block_size, attribute="block_bytes"),
         "write_min": Field(_integer(1, limits.SHARDS_MAX)),
+        "inline_max": Field(_inline_max),
     },
     "cluster": {
         "name": Field(_text),

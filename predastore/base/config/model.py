@@ -29,12 +29,14 @@ UMASK_DEFAULT: Final = "0077"  # files 0600, folders 0700
 class Rs:
     """The erasure code of new objects: k data and m parity shards, blocks of `block_bytes`.
     `write_min`: shards that have to be durable before a write is acknowledged; 0: the file does
-    not say, `write_shards` does."""
+    not say, `write_shards` does. `inline_max`: a body of up to so many bytes lies in the metadata,
+    and has no shards."""
 
     data: int = 3
     parity: int = 2
     block_bytes: int = limits.BLOCK_BYTES_DEFAULT
     write_min: int = 0
+    inline_max: int = limits.INLINE_BYTES_DEFAULT
 
     @property
     def write_shards(self) -> int:

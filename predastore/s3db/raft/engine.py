@@ -35,6 +35,7 @@ from predastore.base.errors import (
     anew,
 )
 from predastore.s3db import shell
+from predastore.s3db.crowding import Crowding
 from predastore.s3db.levels import Levels
 from predastore.s3db.raft.applier import Applier
 from predastore.s3db.raft.callers import AppliedWaiters, Callback, Callers
@@ -99,6 +100,7 @@ class Engine:
         self.driver = Driver(self.core, self)
         self.levels = Levels(self.core.membership, store.procedures)
         self.room = Room(directory, member_id, loop.time)
+        self.crowding = Crowding(store, self.room, loop.time)
         self._loop = loop
         self._store = store
         self._post = post

@@ -3,7 +3,7 @@
     segment  = header frame frame ...            numbers little-endian
 
     header     0  magic              8  "S3DBJRNL"
-               8  format version     4  1
+               8  format version     4  2
               12  member id          4
               16  segment number     8  1, 2, 3 ... without a gap
               24  base position      8  bytes of all segments before this one
@@ -37,7 +37,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from predastore._fast.crc import crc32c
-from predastore.base.errors import CorruptData, UnsupportedFormat
+from predastore.base.errors import CorruptData
 from predastore.base.limits import JOURNAL_FRAME_BYTES_MAX
 from predastore.s3db.raft.messages import (
     CONFIGURATION,
@@ -47,9 +47,10 @@ from predastore.s3db.raft.messages import (
     Record,
     Truncate,
 )
+from predastore.s3db.versions import other_version
 
 SEGMENT_MAGIC: Final = b"S3DBJRNL"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 FRAME_MAGIC: Final = b"FRM1"
 
 _HEADER: Final = struct.Struct("<8sIIQQ8s")
@@ -83,17 +84,17 @@ class SegmentHeader(NamedTuple):
         return head + _TAIL.pack(crc32c(head), 0)
 
 
-def unpack_header(data: bytes) -> SegmentHeader:
-    """Raises CorruptData, UnsupportedFormat."""
+def unpack_header(data: bytes, where: str) -> SegmentHeader:
+    """CorruptData, UnsupportedFormat; `where` names the file for an operator."""
     if len(data) < HEADER_BYTES:
         raise CorruptData("the segment header is cut short")
     magic, version, member, number, base, salt = _HEADER.unpack_from(data)
     if magic != SEGMENT_MAGIC:
         raise CorruptData("the segment header has the wrong magic")
-    if version != FORMAT_VERSION:
-        raise UnsupportedFormat(f"format version {version}; this program reads {FORMAT_VERSION}")
     if _TAIL.unpack_from(data, _HEADER.size) != (crc32c(data[: _HEADER.size]), 0):
         raise CorruptData("the segment header fails its CRC")
+    if version != FORMAT_VERSION:
+        raise other_version(where, version, FORMAT_VERSION)
     return SegmentHeader(member, number, base, salt)
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from predastore.base import metrics
-from predastore.base.errors import FormatError, StartupError
+from predastore.base.errors import FormatError, OtherVersion, StartupError, UnsupportedFormat
 from predastore.base.limits import JOURNAL_SEGMENT_BYTES_MAX
 from predastore.s3db.raft.disk import AppendFile, Disk, OsAppendFile
 from predastore.s3db.raft.frames import (
@@ -182,7 +182,9 @@ class Journal:
     def _load_segment(self, name: str, replay: _Replay, *, is_last: bool) -> None:
         data = self._disk.read(name)
         try:
-            header = unpack_header(data)
+            header = unpack_header(data, self._disk.describe(name))
+        except UnsupportedFormat as error:
+            raise OtherVersion(str(error)) from error
         except FormatError as error:
             raise self._damaged(name, 0, str(error)) from error
         self._check_header(name, header)

@@ -22,7 +22,7 @@ CONFIG: Final = 2  # a Configuration, in force as soon as it is in the log (Raft
 NOBODY: Final = -1  # as a vote: not given
 
 UNKNOWN_LEVEL: Final = 0  # of a program whose member has not spoken
-BASE_LEVEL: Final = 1  # of the first program
+BASE_LEVEL: Final = 2  # of the first release; no state of a program before it can be read
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):

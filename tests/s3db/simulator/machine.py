@@ -62,7 +62,7 @@ class Machine:
         self._remembers = remembers
         self._keeps_answers = keeps_answers
         self.applied_index = 0
-        self.level_used = 1
+        self.level_used = procedures.OLDEST
         self.time = ClusterTime()
         self.values: dict[str, int] = {}
         self.catalog = Database()
@@ -154,7 +154,7 @@ def kind_of(command: bytes) -> str:
 
 def level_of(entry: Entry) -> int:
     """Of the command of an entry."""
-    return 1 if entry.kind != COMMAND else procedures.level_of(kind_of(entry.data))
+    return procedures.OLDEST if entry.kind != COMMAND else procedures.level_of(kind_of(entry.data))
 
 
 def level_of_dump(data: bytes) -> int:

@@ -31,7 +31,7 @@ from predastore.s3db.raft.state import ChunkWanted, ReadState
 from .checker import Violation
 from .disk import SimDisk
 from .machine import Machine, encode_tick, kind_of, level_of, level_of_dump
-from .procedures import NEWEST, PROGRAMS, procedure_of
+from .procedures import NEWEST, OLDEST, PROGRAMS, procedure_of
 
 if TYPE_CHECKING:
     from .world import World
@@ -63,7 +63,9 @@ class SimMember:
         self.installs = 0
         self.disks_lost = 0
         self.is_formed = True
-        self.level = self.rng.choice((1, 2, 2, 2)) if world.scenario.upgrades else NEWEST
+        self.level = (
+            self.rng.choice((OLDEST, NEWEST, NEWEST, NEWEST)) if world.scenario.upgrades else NEWEST
+        )
         self.went_back = False
         self.boots = 0
         self.boot_ahead_ms = self.wall_ahead_ms = 0

@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from predastore.s3db.procedures import Procedure, Procedures, Refusal, View
+from predastore.s3db.raft.messages import BASE_LEVEL
 
 TABLE = "registers"
 STEP = 1_000_000_000  # of the counter: no put writes such values
@@ -48,10 +49,17 @@ def move(view: View, arguments: bytes) -> bytes:
     return _answer(int(value))
 
 
-_ALL = [Procedure("sim.cas", 1, cas), Procedure("sim.add", 1, add), Procedure("sim.move", 2, move)]
+OLDEST = BASE_LEVEL
+_NEXT = BASE_LEVEL + 1
+_ALL = [
+    Procedure("sim.cas", OLDEST, cas),
+    Procedure("sim.add", OLDEST, add),
+    Procedure("sim.move", _NEXT, move),
+]
 
 PROGRAMS = {  # by their level
-    level: Procedures([one for one in _ALL if one.level <= level], level=level) for level in (1, 2)
+    level: Procedures([one for one in _ALL if one.level <= level], level=level)
+    for level in (OLDEST, _NEXT)
 }
 NEWEST = max(PROGRAMS)
 
@@ -63,7 +71,7 @@ def procedure_of(kind: str) -> Procedure | None:
 
 def level_of(kind: str) -> int:
     procedure = procedure_of(kind)
-    return 1 if procedure is None else procedure.level
+    return OLDEST if procedure is None else procedure.level
 
 
 class _Registers:
