@@ -485,6 +485,13 @@ POOL_THREADS: Final = 4  # coding and hashing; they hold no GIL, and two cores a
 
 # --- catalog --------------------------------------------------------------------------------------
 
+PART_ROW_BYTES: Final = 320  # of a part, its key too, but for the nodes: 2 checksums, long numbers
+NODE_ID_BYTES: Final = 3  # of one id in a row: NODE_IDS_MAX
+# Completing an upload of as many parts as there may be reads each row twice, and writes it once, in
+# one call: so many shards may each of them have.
+CODE_SHARDS_MAX: Final = (
+    min(PROCEDURE_READ_BYTES_MAX // 2, PROCEDURE_WRITTEN_BYTES_MAX) // S3_PARTS_MAX - PART_ROW_BYTES
+) // NODE_ID_BYTES
 PLACEMENT_PAGE_EXTENTS: Final = 256  # a row of 30 KiB with 5 nodes an extent
 COMPLETED_KEPT_MS: Final = 24 * 60 * 60 * 1000  # completing an upload again is told the same
 LISTED_BYTES_MAX: Final = 384 * KIB  # of an answer with versions

@@ -220,10 +220,8 @@ class Discovery:
         rows = self.table.nodes if self.table is not None else self._file.taken_in
         nodes = tuple(NodeFacts(row.id, row.host, row.port) for row in rows)
         members = _members(self._settings.db)
-        told = Welcomed(
-            *(rs.data, rs.parity, rs.block_bytes, members, nodes, rs.write_min, rs.inline_max)
-        )
-        return Reply(told)
+        code = (rs.data, rs.parity, rs.block_bytes)
+        return Reply(Welcomed(*code, members, nodes, rs.write_min, rs.inline_max))
 
     # --- what it hears ------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from predastore.base import config
+from predastore.base import config, limits
 from predastore.base.errors import ConfigError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config"
@@ -51,6 +51,19 @@ def test_a_write_that_could_not_be_read_or_not_be_done_is_refused(
         f":2: [rs], write_min: {least} shards can not be the least of a write under RS(3,2); write "
         "3 (as few as give it back) to 5 (all of them)"
     )
+
+
+def test_a_code_so_wide_that_a_large_upload_could_not_be_completed_is_refused(
+    tmp_path: Path,
+) -> None:
+    most = limits.CODE_SHARDS_MAX
+    assert 100 < most < limits.SHARDS_MAX
+    (tmp_path / "most.toml").write_text(f"[rs]\ndata = {most - 4}\nparity = 4\n")
+    assert config.load(tmp_path / "most.toml").rs.data == most - 4
+    assert problems(tmp_path, f"[rs]\ndata = {most - 3}\nparity = 4\n") == [
+        f":3: [rs], parity: data + parity is {most + 1}; write at most {most} in all: an upload of "
+        "10,000 parts could not be completed"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +234,7 @@ MISTAKES = {
     "list for table": ("[[rs]]\ndata = 1\n", "write [rs] and its keys below it"),
     "missing": ("[[nodes]]\nid = 1\nport = 1\n", "[[nodes]] number 1, host: missing; write host ="),
     "few nodes": ("[rs]\ndata = 3\nparity = 2\n" + nodes(4), "RS(3,2) puts 5 shards on 5 nodes"),
-    "wide code": ("[rs]\ndata = 200\nparity = 100\n", "write at most 256 in all"),
+    "wide code": ("[rs]\ndata = 200\nparity = 100\n", "write at most 172 in all"),
     "zero data": ("[rs]\ndata = 0\n", "expected a whole number from 1 to 256, got 0"),
     "block size": ('[rs]\nblock_size = "1 potato"\n', 'expected a size such as "1MiB"'),
     "block range": ('[rs]\nblock_size = "1GiB"\n', "expected a block size from"),

@@ -12,9 +12,14 @@ import pytest
 
 from catalog.histories import NOON_MS
 from catalog.projection import check_extents, check_invariants
+from predastore.base.errors import TooLarge
 from predastore.base.limits import (
+    CODE_SHARDS_MAX,
     COMMIT_BYTES_MAX,
     MIB,
+    NODE_ID_BYTES,
+    NODE_IDS_MAX,
+    PART_ROW_BYTES,
     PROCEDURE_ANSWER_BYTES_MAX,
     S3_KEY_BYTES_MAX,
     S3_PAGE_MAX,
@@ -22,6 +27,7 @@ from predastore.base.limits import (
     S3_PARTS_MAX,
     S3_STORED_HEADERS_BYTES_MAX,
     S3_USER_METADATA_BYTES_MAX,
+    SHARDS_MAX,
 )
 from predastore.catalog import keys
 from predastore.catalog.procedures import PROCEDURES
@@ -46,14 +52,15 @@ from predastore.catalog.rows import (
     VersionRow,
 )
 from predastore.s3db import commands, views
-from predastore.s3db.commands import Applied
+from predastore.s3db.commands import Applied, Put
 from predastore.s3db.store import Store
 from predastore.storage.extents import ShardExtent
-from predastore.storage.formats import decode, pack, unpack
+from predastore.storage.formats import decode, encode, pack, unpack
 
 BUCKET_ID = b"\x80" + bytes(15)
 UPLOAD_ID = "ab" * 16
 SHA256 = Checksum("sha256", bytes(32))
+SHA512 = Checksum("sha512", bytes(64))
 HELD = a.Held("bucket", BUCKET_ID, 1)
 NODE = 2**31  # the longest in msgpack: ids of nodes are drawn from all of 32 bits
 
@@ -282,6 +289,47 @@ def test_ten_thousand_parts_are_completed_in_one_call(
     assert len(tables["parts"]) == leftovers
     pages = [key for key in tables["objects"] if len(key) in (32, 36)]
     assert len(pages) == 40
+
+
+def widest_part_row(number: int, shards: int) -> PartRow:
+    """With the longest numbers that it may have, and the longest two checksums."""
+    first = NODE_IDS_MAX - SHARDS_MAX
+    name = keys.part_hash(UPLOAD_ID, number)
+    nodes = tuple(range(first, first + shards))
+    size = 1 << 29  # of few it may be more, of all it may not
+    placed = ShardExtent(name, name[:16], shards - 2, 200, 4 * MIB, size, nodes)
+    checksums = (SHA512, SHA256)
+    return PartRow(number, placed, size, hashlib.md5(name).hexdigest(), NOON_MS, checksums)
+
+
+@pytest.mark.parametrize("shards", [CODE_SHARDS_MAX, SHARDS_MAX])
+def test_ten_thousand_parts_of_the_widest_code_are_completed_and_of_wider_ones_not(
+    store: Store, shards: int
+) -> None:
+    create(store, Versioning.ENABLED)
+    row = UploadRow(
+        *("bucket", long_key(1), UPLOAD_ID, "1", NOON_MS, "a/b", {}, {}, "sha512", "COMPOSITE")
+    )
+    call(store, "upload.create", a.CreateUpload(HELD, row))
+    rows = [widest_part_row(number, shards) for number in range(1, S3_PARTS_MAX + 1)]
+    sizes = [len(encode(row)) + len(keys.part(BUCKET_ID, UPLOAD_ID, row.number)) for row in rows]
+    assert max(sizes) <= PART_ROW_BYTES + NODE_ID_BYTES * shards
+    index = store.applied_index
+    for first in range(0, S3_PARTS_MAX, 1000):
+        ops = [
+            Put(keys.PARTS, keys.part(BUCKET_ID, UPLOAD_ID, row.number), encode(row))
+            for row in rows[first : first + 1000]
+        ]
+        index += 1
+        outcome = store.apply([(index, commands.encode(commands.batch(*ops)))])[0]
+        assert isinstance(outcome, Applied)
+    named = tuple(a.CompletedPart(row.number, row.etag, row.checksums) for row in rows[:-1])
+    args = a.CompleteUpload(HELD, long_key(1), UPLOAD_ID, bytes(8), named, NOON_MS, 5)
+    if shards == CODE_SHARDS_MAX:
+        call(store, "upload.complete", args)
+        return
+    command = commands.encode(commands.call("upload.complete", args.encode()))
+    assert isinstance(store.apply([(index + 1, command)])[0], TooLarge)
 
 
 # --- the largest metadata -------------------------------------------------------------------------

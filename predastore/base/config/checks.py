@@ -68,12 +68,13 @@ def check(
 def _check_code(config: Config, report: Report) -> None:
     rs = config.rs
     shards = rs.data + rs.parity
-    if shards > limits.SHARDS_MAX:
+    if shards > limits.CODE_SHARDS_MAX:
         report(
             "rs",
             -1,
             "parity",
-            f"data + parity is {shards}; write at most {limits.SHARDS_MAX} in all",
+            f"data + parity is {shards}; write at most {limits.CODE_SHARDS_MAX} in all: an upload of "
+            f"{limits.S3_PARTS_MAX:,} parts could not be completed",
         )
     if rs.write_min and not rs.data <= rs.write_min <= shards:
         report(

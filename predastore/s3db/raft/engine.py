@@ -87,7 +87,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         self.id = member_id
         self.failed: asyncio.Future[MemberFailed] = loop.create_future()
-        self.is_stopped = False
+        self.is_stopped = self._is_installing = False
         self.follows, self.leads = asyncio.Event(), asyncio.Event()
         self.core = Core(
             member_id,
@@ -117,7 +117,6 @@ class Engine:
         self._callers, self._applied_waiters = Callers(), AppliedWaiters()
         self._turns = Turns(self._tick, self.core.deadline)
         self._led_term = 0  # the term that this member leads, 0 while it follows
-        self._is_installing = False
         self._sender = Sender(directory, self.core, store, self._copier, self.wake)
         self._receiver = Receiver(
             directory, self.core, store, self._copier, wake=self.wake, arrived=self._install
