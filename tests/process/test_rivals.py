@@ -25,8 +25,9 @@ from predastore.process.discovery import Discovery, rows_of
 from predastore.process.roles import Roles
 from predastore.rpc import CallContext, Endpoint, Method, Reply, self_signed
 from predastore.s3db.global_state import LocalState
-from predastore.storage import records
 from predastore.storage.distributed import DistributedStore
+from predastore.storage.extents import now_ms
+from predastore.storage.formats import decode, encode
 from predastore.storage.node_owners import OwnerRecord, Owners
 from predastore.storage.ring_table import RingStore, RingTable
 from support.waiting import eventually_async
@@ -291,7 +292,7 @@ def test_who_was_stopped_and_finds_another_in_its_place_ends(tmp_path: Path) -> 
             taker = at.made(1, "127.0.0.4", other)
             await taker.listen()
             # As if the one that is stopped had not answered, and nobody of life 99 does.
-            new = OwnerRecord(99, taker.host, taker.port, records.now_ms())
+            new = OwnerRecord(99, taker.host, taker.port, now_ms())
             assert await Owners(at.state).take(1, new, owner)
             taker.begin(at.state)
             await taker.is_in()
@@ -304,6 +305,6 @@ def test_who_was_stopped_and_finds_another_in_its_place_ends(tmp_path: Path) -> 
 
 def test_the_record_of_an_owner_is_read_and_written_as_ever() -> None:
     owner = OwnerRecord(0x7122334455667788, "10.0.0.1", 9991, 1_700_000_000_000)
-    stored = bytes.fromhex((FORMATS / "node_owner_v1.hex").read_text())
-    assert records.decode(OwnerRecord, stored) == owner
-    assert records.encode(owner) == stored
+    stored = bytes.fromhex((FORMATS / "node_owner_v2.hex").read_text())
+    assert decode(OwnerRecord, stored) == owner
+    assert encode(owner) == stored

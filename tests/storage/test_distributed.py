@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from predastore.storage.records import MISSING, RepairRecord, ShardExtent
 
 from predastore.base.errors import BodyMismatch, NodeFull, NotEnoughNodes, ObjectUnreadable
-from predastore.storage import records, stripe_writer
-from predastore.storage.interface import CompletedPart
+from predastore.catalog import keys
+from predastore.catalog.keys import DELETED, REPAIR
+from predastore.catalog.procedures.arguments import CompletedPart
+from predastore.catalog.rows import RepairRow
+from predastore.catalog.values import ObjectVersion
+from predastore.storage import extents, stripe_writer
+from predastore.storage.extents import ID_BYTES, MISSING, ShardExtent
+from predastore.storage.formats import decode
 from support.backends import (
     KIB,
     OWNER,
@@ -34,8 +40,49 @@ STRIPE = 3 * BLOCK
 SMALL, LARGE = 1000, 3 * STRIPE + 77
 
 
-def extent_of(record: records.ObjectRecord) -> ShardExtent:
-    (extent,) = record.extents
+class Ids:
+    """Write ids that can be told beforehand."""
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def new(self) -> bytes:
+        self.last += 1
+        return self.last.to_bytes(ID_BYTES, "big")
+
+
+IDS = Ids()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def told_beforehand() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extents, "new_id", IDS.new)
+        yield
+
+
+def chosen(at: Harness, number: int) -> list[int]:
+    """The nodes that the ring names for what is written for "k" under an id."""
+    layout = keys.layout("bucket", "k", number.to_bytes(ID_BYTES, "big"))
+    return list(at.store._cluster.ring.place(layout, 5))
+
+
+def chosen_next(at: Harness) -> list[int]:
+    return chosen(at, IDS.last + 1)
+
+
+def chosen_last(at: Harness) -> list[int]:
+    return chosen(at, IDS.last)
+
+
+async def put(at: Harness, key: str, data: bytes) -> ObjectVersion:
+    await at.put(key, data)
+    return await at.found(key)
+
+
+def extent_of(version: ObjectVersion) -> ShardExtent:
+    assert version.placement is not None
+    (extent,) = version.placement.extents
     assert isinstance(extent, ShardExtent)
     return extent
 
@@ -45,10 +92,10 @@ def nodes_of(at: Harness) -> FakeNodes:
     return at.nodes
 
 
-async def repairs(at: Harness) -> dict[bytes, RepairRecord]:
+async def repairs(at: Harness) -> dict[bytes, RepairRow]:
     """Write id -> what the repair table says."""
-    table = await at.table(records.REPAIR)
-    return {key[32:]: records.decode(RepairRecord, value) for key, value in table.items()}
+    table = await at.table(REPAIR)
+    return {key[32:]: decode(RepairRow, value) for key, value in table.items()}
 
 
 @settings(max_examples=40, deadline=None)
@@ -74,7 +121,7 @@ def test_any_size_and_range_reads_with_any_m_nodes_lost(
     async def main(base: Path) -> None:
         async with distributed(base, code, k + m, block_bytes=64) as at:
             data = some_bytes(size)
-            record = await at.put("k", data)
+            record = await put(at, "k", data)
             for shard in [shard % (k + m) for shard in lost[:m]] if size else []:
                 nodes_of(at).lose(extent_of(record).nodes[shard])
             low, high = sorted(round(part * size) for part in cut)
@@ -88,12 +135,11 @@ def test_any_size_and_range_reads_with_any_m_nodes_lost(
 def test_shards_lie_on_the_nodes_that_the_ring_names(tmp_path: Path) -> None:
     async def main() -> None:
         async with distributed(tmp_path) as at:
-            record = await at.put("k", some_bytes(LARGE))
+            record = await put(at, "k", some_bytes(LARGE))
             extent = extent_of(record)
-            ring = at.store._cluster.ring
-            assert list(extent.nodes) == ring.place(records.object_hash("bucket", "k"), 5)
+            assert list(extent.nodes) == chosen_last(at)
             assert nodes_of(at).shard_count == 5
-            small = extent_of(await at.put("s", some_bytes(SMALL)))
+            small = extent_of(await put(at, "s", some_bytes(SMALL)))
             assert nodes_of(at).calls("put") == 5, "one call a node for an object of one stripe"
             assert len(set(small.nodes)) == 5
 
@@ -106,13 +152,12 @@ def test_a_failed_node_is_replaced_by_a_spare(tmp_path: Path, fault: str, size: 
     async def main() -> None:
         async with distributed(tmp_path, node_count=6) as at:
             nodes, data = nodes_of(at), some_bytes(size)
-            ring = at.store._cluster.ring
-            chosen = ring.place(records.object_hash("bucket", "k"), 5)
-            setattr(nodes[chosen[1]], fault, True)
-            record = await at.put("k", data)
+            named = chosen_next(at)
+            setattr(nodes[named[1]], fault, True)
+            record = await put(at, "k", data)
             extent = extent_of(record)
             assert MISSING not in extent.nodes
-            assert chosen[1] not in extent.nodes
+            assert named[1] not in extent.nodes
             assert len(set(extent.nodes)) == 5
             assert await repairs(at) == {}
             assert await at.get("k") == data
@@ -126,13 +171,13 @@ def test_a_hanging_node_is_given_up_and_not_waited_for_again(tmp_path: Path, siz
         async with distributed(tmp_path, node_count=6) as at:
             nodes = nodes_of(at)
             nodes.timeout_s = 0.05
-            chosen = at.store._cluster.ring.place(records.object_hash("bucket", "k"), 5)
-            nodes[chosen[0]].hangs = True
+            named = chosen_next(at)
+            nodes[named[0]].hangs = True
             await at.put("k", some_bytes(size))
-            calls = len(nodes[chosen[0]].calls)
-            record = await at.put("k", some_bytes(size, 2))
-            assert chosen[0] not in extent_of(record).nodes
-            assert len(nodes[chosen[0]].calls) <= calls + 2, "only its cleaning up"
+            calls = len(nodes[named[0]].calls)
+            record = await put(at, "k", some_bytes(size, 2))
+            assert named[0] not in extent_of(record).nodes
+            assert len(nodes[named[0]].calls) <= calls + 2, "only its cleaning up"
             assert await at.get("k") == some_bytes(size, 2)
 
     run(main())
@@ -146,7 +191,7 @@ def test_no_request_asks_a_dead_node_until_it_has_answered_again(
         async with distributed(tmp_path, node_count=6) as at:
             nodes = nodes_of(at)
             nodes.timeout_s = 0.05
-            record = await at.put("k", some_bytes(LARGE))
+            record = await put(at, "k", some_bytes(LARGE))
             dead = extent_of(record).nodes[0]
             setattr(nodes[dead], fault, True)
             await at.get("k")
@@ -175,10 +220,10 @@ def test_without_a_spare_k_plus_1_shards_suffice_and_the_rest_is_queued(
         async with distributed(tmp_path, node_count=5) as at:
             nodes, data = nodes_of(at), some_bytes(size)
             nodes[2].down = True
-            record = await at.put("k", data)
+            record = await put(at, "k", data)
             extent = extent_of(record)
             (missing,) = [shard for shard, node in enumerate(extent.nodes) if node == MISSING]
-            repair = (await repairs(at))[record.write_id]
+            repair = (await repairs(at))[extent_of(record).write_id]
             assert (repair.bucket, repair.key, repair.shards) == ("bucket", "k", (missing,))
             assert repair.extent == extent
             assert await at.get("k") == data
@@ -199,10 +244,10 @@ def test_what_a_late_delete_would_take_from_healing_is_not_deleted(
     async def main() -> None:
         async with distributed(tmp_path, node_count=node_count) as at:
             nodes = nodes_of(at)
-            chosen = at.store._cluster.ring.place(records.object_hash("bucket", "k"), 5)
-            nodes[chosen[1]].full = True
-            extent = extent_of(await at.put("k", some_bytes(size)))
-            calls = nodes[chosen[1]].calls
+            named = chosen_next(at)
+            nodes[named[1]].full = True
+            extent = extent_of(await put(at, "k", some_bytes(size)))
+            calls = nodes[named[1]].calls
             if MISSING in extent.nodes:
                 await eventually_async(lambda: "abort" in calls)
                 assert "delete" not in calls
@@ -221,7 +266,7 @@ def test_below_the_quorum_nothing_is_stored(tmp_path: Path, size: int) -> None:
             nodes[2].down = nodes[4].down = True
             with pytest.raises(NotEnoughNodes):
                 await at.put("k", some_bytes(size))
-            assert (await at.objects.lookup("bucket", "k"))[1] is None
+            assert await at.find("k") is None
             await eventually_async(lambda: nodes.shard_count == 0)
             nodes[2].down = nodes[4].down = False
             nodes[1].full = nodes[3].full = True
@@ -251,15 +296,16 @@ def test_a_node_that_dies_in_the_middle_costs_one_shard(tmp_path: Path) -> None:
             nodes = nodes_of(at)
             source = StalledSource(some_bytes(2 * STRIPE))
             data = some_bytes(2 * STRIPE)
-            task = asyncio.ensure_future(at.objects.put("bucket", "k", source, len(data), OWNER))
+            task = asyncio.ensure_future(at.catalog.put("bucket", "k", source, len(data), OWNER))
             await source.stalled.wait()
             await eventually_async(lambda: nodes.calls("append") >= 5)
-            chosen = at.store._cluster.ring.place(records.object_hash("bucket", "k"), 5)
-            nodes[chosen[3]].down = True
+            named = chosen_last(at)
+            nodes[named[3]].down = True
             source.proceed.set()
-            record = await task
+            await task
+            record = await at.found("k")
             assert extent_of(record).nodes[3] == MISSING
-            assert (await repairs(at))[record.write_id].shards == (3,)
+            assert (await repairs(at))[extent_of(record).write_id].shards == (3,)
             assert await at.get("k") == data
 
     run(main())
@@ -271,11 +317,13 @@ def test_a_shard_is_made_again_where_two_nodes_die_in_the_middle(tmp_path: Path,
         async with distributed(tmp_path, node_count=6) as at:
             record, data = await _put_through_two_deaths(at, size)
             nodes, extent = nodes_of(at), extent_of(record)
-            chosen = at.store._cluster.ring.place(records.object_hash("bucket", "k"), 5)
-            (spare,) = set(nodes.nodes).difference(chosen)
-            assert sorted(extent.nodes) == sorted([MISSING, chosen[0], chosen[2], chosen[4], spare])
-            assert (await repairs(at))[record.write_id].shards == (extent.nodes.index(MISSING),)
-            nodes[chosen[0]].down = True
+            named = chosen_last(at)
+            (spare,) = set(nodes.nodes).difference(named)
+            assert sorted(extent.nodes) == sorted([MISSING, named[0], named[2], named[4], spare])
+            assert (await repairs(at))[extent_of(record).write_id].shards == (
+                extent.nodes.index(MISSING),
+            )
+            nodes[named[0]].down = True
             assert await at.get("k") == data, "the new shard is as good as any"
 
     run(main())
@@ -288,15 +336,15 @@ def test_what_can_not_be_made_again_fails_and_leaves_nothing(
     async def main() -> None:
         async with distributed(tmp_path, node_count=6) as at:
             nodes = nodes_of(at)
-            chosen = at.store._cluster.ring.place(records.object_hash("bucket", "k"), 5)
-            (spare,) = set(nodes.nodes).difference(chosen)
+            named = chosen_next(at)
+            (spare,) = set(nodes.nodes).difference(named)
             nodes[spare].full = fault == "spare"
             if fault == "stripes":
                 monkeypatch.setattr(stripe_writer, "BACKEND_RESTORED_STRIPES_MAX", 1)
             with pytest.raises(NodeFull if fault == "spare" else NotEnoughNodes):
                 await _put_through_two_deaths(at, LARGE)
-            assert (await at.objects.lookup("bucket", "k"))[1] is None
-            well = [nodes[node] for node in (chosen[0], chosen[2], chosen[4], spare)]
+            assert await at.find("k") is None
+            well = [nodes[node] for node in (named[0], named[2], named[4], spare)]
             await eventually_async(lambda: not any(node.shards or node.pending for node in well))
 
     run(main())
@@ -306,8 +354,8 @@ def test_a_client_that_goes_while_a_shard_is_made_again_leaves_nothing(tmp_path:
     async def main() -> None:
         async with distributed(tmp_path, node_count=6) as at:
             nodes = nodes_of(at)
-            chosen = at.store._cluster.ring.place(records.object_hash("bucket", "k"), 5)
-            (spare,) = set(nodes.nodes).difference(chosen)
+            named = chosen_next(at)
+            (spare,) = set(nodes.nodes).difference(named)
             append, begun = nodes.append, asyncio.Event()
 
             async def watched(node: int, *arguments: Any, **more: Any) -> None:
@@ -327,17 +375,18 @@ def test_a_client_that_goes_while_a_shard_is_made_again_leaves_nothing(tmp_path:
     run(main())
 
 
-async def _put_through_two_deaths(at: Harness, size: int) -> tuple[records.ObjectRecord, bytes]:
+async def _put_through_two_deaths(at: Harness, size: int) -> tuple[ObjectVersion, bytes]:
     """A PUT of several stripes, two of whose nodes die after the first stripe that they took."""
     nodes, data = nodes_of(at), some_bytes(size)
     source = StalledSource(data)
-    task = asyncio.ensure_future(at.objects.put("bucket", "k", source, size, OWNER))
+    task = asyncio.ensure_future(at.catalog.put("bucket", "k", source, size, OWNER))
     await source.stalled.wait()
     await eventually_async(lambda: nodes.calls("append") >= 5)
-    chosen = at.store._cluster.ring.place(records.object_hash("bucket", "k"), 5)
-    nodes[chosen[1]].down = nodes[chosen[3]].down = True
+    named = chosen_last(at)
+    nodes[named[1]].down = nodes[named[3]].down = True
     source.proceed.set()
-    return await task, data
+    await task
+    return await at.found("k"), data
 
 
 @pytest.mark.parametrize("fault", ["down", "lose", "rot"])
@@ -346,7 +395,7 @@ def test_any_m_bad_nodes_go_unnoticed_by_readers(tmp_path: Path, fault: str, siz
     async def main() -> None:
         async with distributed(tmp_path, node_count=5) as at:
             nodes, data = nodes_of(at), some_bytes(size)
-            record = await at.put("k", data)
+            record = await put(at, "k", data)
             for pair in itertools.combinations(range(1, 6), 2):
                 kept = {node: dict(nodes[node].shards) for node in pair}
                 for node in pair:
@@ -362,11 +411,11 @@ def test_any_m_bad_nodes_go_unnoticed_by_readers(tmp_path: Path, fault: str, siz
                     nodes[node].down = False
                     nodes[node].shards.update(kept[node])
                     nodes[node].corrupt.clear()
-            await at.objects._repairs.close()
+            await at.catalog._repairs.close()
             if fault == "down":
                 assert await repairs(at) == {}, "a node that is down has not lost anything"
             else:
-                shards = (await repairs(at))[record.write_id].shards
+                shards = (await repairs(at))[extent_of(record).write_id].shards
                 assert set(shards) >= {0, 1, 2}, "every data shard was found bad"
 
     run(main())
@@ -375,7 +424,7 @@ def test_any_m_bad_nodes_go_unnoticed_by_readers(tmp_path: Path, fault: str, siz
 def test_what_is_found_bad_again_and_again_is_noted_once(tmp_path: Path) -> None:
     async def main() -> None:
         async with distributed(tmp_path, node_count=5) as at:
-            record = await at.put("k", some_bytes(LARGE))
+            record = await put(at, "k", some_bytes(LARGE))
             nodes_of(at).lose(extent_of(record).nodes[1])
             commits: list[object] = []
             commit = at.state.commit
@@ -387,9 +436,9 @@ def test_what_is_found_bad_again_and_again_is_noted_once(tmp_path: Path) -> None
             at.state.commit = counted
             for _ in range(5):
                 await at.get("k")
-                await at.objects._repairs.close()
+                await at.catalog._repairs.close()
             assert len(commits) == 1
-            assert (await repairs(at))[record.write_id].shards == (1,)
+            assert (await repairs(at))[extent_of(record).write_id].shards == (1,)
 
     run(main())
 
@@ -398,7 +447,7 @@ def test_blocks_rotten_on_different_nodes_are_read_around(tmp_path: Path) -> Non
     async def main() -> None:
         async with distributed(tmp_path, node_count=5) as at:
             data = some_bytes(LARGE)
-            record = await at.put("k", data)
+            record = await put(at, "k", data)
             order = extent_of(record).nodes
             nodes_of(at)[order[4]].down = True
             for stripe, shard in enumerate([0, 1, 2, 3]):
@@ -412,11 +461,11 @@ def test_blocks_rotten_on_different_nodes_are_read_around(tmp_path: Path) -> Non
 def test_with_fewer_than_k_shards_reading_fails_in_bounded_time(tmp_path: Path, size: int) -> None:
     async def main() -> None:
         async with distributed(tmp_path, node_count=5) as at:
-            record = await at.put("k", some_bytes(size))
+            record = await put(at, "k", some_bytes(size))
             for node in (1, 2, 3):
                 nodes_of(at).lose(node)
             with pytest.raises(ObjectUnreadable):
-                await at.objects.open_read(record, 0, record.size)
+                await at.catalog.open_read(record, 0, record.size)
 
     run(main())
 
@@ -425,7 +474,7 @@ def test_with_fewer_than_k_shards_reading_fails_in_bounded_time(tmp_path: Path, 
 def test_a_read_waits_for_nodes_that_are_being_started(tmp_path: Path, size: int) -> None:
     async def main() -> None:
         async with distributed(tmp_path, node_count=5) as at:
-            record = await at.put("k", some_bytes(size))
+            record = await put(at, "k", some_bytes(size))
             nodes = nodes_of(at)
             for node in (1, 2, 3):
                 nodes[node].down = True
@@ -440,7 +489,7 @@ def test_a_slow_node_is_hedged(tmp_path: Path) -> None:
     async def main() -> None:
         async with distributed(tmp_path, node_count=5) as at:
             data = some_bytes(10 * STRIPE)
-            record = await at.put("k", data)
+            record = await put(at, "k", data)
             nodes = nodes_of(at)
             slow = nodes[extent_of(record).nodes[1]]
             slow.hangs = True  # for the caller's whole deadline
@@ -470,28 +519,27 @@ def test_released_shards_wait_for_the_grace_time_and_for_every_node(tmp_path: Pa
             nodes = nodes_of(at)
             await at.put("k", some_bytes(LARGE))
             nodes[3].down = True
-            await at.objects.delete("bucket", "k")
+            await at.catalog.delete("bucket", "k")
             assert nodes.shard_count == 5, "readers may have begun"
             await eventually_async(lambda: nodes.shard_count == 1)
-            assert len(await at.table("objects", records.DELETED_PREFIX)) == 1
+            assert len(await at.table("objects", DELETED)) == 1
             nodes[3].down = False
             await eventually_async(lambda: nodes.shard_count == 0)
-            await eventually_async(lambda: not at.objects._collector.waiting_count)
-            assert await at.table("objects", records.DELETED_PREFIX) == {}
+            await at.no_garbage()
 
     run(main())
 
 
 def test_garbage_of_an_earlier_run_is_collected_at_start(tmp_path: Path) -> None:
     async def main() -> None:
-        async with distributed(tmp_path, node_count=5, grace_s=1000) as at:
+        async with distributed(tmp_path, node_count=5, grace_s=0.5) as at:
             await at.put("k", some_bytes(LARGE))
-            await at.objects.delete("bucket", "k")
+            await at.catalog.delete("bucket", "k")
             nodes = nodes_of(at)
             assert nodes.shard_count == 5
         async with distributed(tmp_path, node_count=5, nodes=nodes) as at:
             await eventually_async(lambda: nodes.shard_count == 0)
-            await eventually_async(lambda: not at.objects._collector.waiting_count)
+            await at.no_garbage()
 
     run(main())
 
@@ -546,7 +594,7 @@ def test_a_write_that_fails_holds_no_memory(tmp_path: Path, fault: str, stripes:
                 nodes_of(at)[1].down = nodes_of(at)[2].down = True
             source = BrokenSource(body if fault == "body" else body + some_bytes(6 * stripe))
             with pytest.raises(BodyMismatch if fault == "body" else NotEnoughNodes):
-                await at.objects.put("bucket", "k", source, len(body) + 6 * stripe, OWNER)
+                await at.catalog.put("bucket", "k", source, len(body) + 6 * stripe, OWNER)
             assert at.store._cluster.write_budget.held_bytes == 0
 
     run(main())
@@ -556,7 +604,7 @@ def test_a_client_that_sends_nothing_holds_no_memory(tmp_path: Path) -> None:
     async def main() -> None:
         async with distributed(tmp_path, node_count=5) as at:
             source = StalledSource(b"")
-            task = asyncio.ensure_future(at.objects.put("bucket", "k", source, LARGE * 9, OWNER))
+            task = asyncio.ensure_future(at.catalog.put("bucket", "k", source, LARGE * 9, OWNER))
             await source.stalled.wait()
             assert at.store._cluster.write_budget.held_bytes == 0
             task.cancel()
@@ -569,9 +617,11 @@ def test_a_degraded_part_is_on_the_repair_table_of_the_whole(tmp_path: Path) -> 
     async def main() -> None:
         async with distributed(tmp_path, node_count=5) as at:
             nodes_of(at)[1].down = True
-            upload = await at.objects.create_upload("bucket", "k", OWNER)
-            part = await at.objects.put_part(upload, 1, BytesSource(b"part"), 4)
-            record = await at.objects.complete(upload, [CompletedPart(1, part.etag)])
+            row = await at.catalog.create_upload("bucket", "k", OWNER)
+            upload = await at.catalog.upload("bucket", "k", row.upload_id)
+            part = await at.catalog.put_part(upload, 1, BytesSource(b"part"), 4)
+            await at.catalog.complete(upload, [CompletedPart(1, part.etag)])
+            record = await at.found("k")
             assert (await repairs(at))[extent_of(record).write_id].extent == extent_of(record)
 
     run(main())

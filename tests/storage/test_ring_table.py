@@ -10,7 +10,7 @@ import pytest
 from predastore.base.config.model import ACTIVE
 from predastore.base.errors import TooFewNodes
 from predastore.s3db.global_state import LocalState
-from predastore.storage import records
+from predastore.storage.formats import decode, encode
 from predastore.storage.ring_table import (
     LEAVING,
     REMOVED,
@@ -148,11 +148,11 @@ def test_changes_at_the_same_time_are_all_made(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_version_1_is_read_and_written_as_ever() -> None:
+def test_version_2_is_read_and_written_as_ever() -> None:
     nodes = (NodeRow(1, "10.0.0.1", 9991), NodeRow(300, "caf\u00e9", 1, 0.5, LEAVING))
     table = RingTable(7, nodes, (NodeRow(2, "10.0.0.2", 9991, 2.0, REMOVED),))
-    stored = bytes.fromhex((FORMATS / "ring_table_v1.hex").read_text())
-    assert records.decode(RingTable, stored) == table
-    assert records.encode(table) == stored
-    before = b"\x01\x93" + records.encode(RingTable(7, nodes))[2:-1]  # of a program without it
-    assert records.decode(RingTable, before) == RingTable(7, nodes)
+    stored = bytes.fromhex((FORMATS / "ring_table_v2.hex").read_text())
+    assert decode(RingTable, stored) == table
+    assert encode(table) == stored
+    before = b"\x02\x93" + encode(RingTable(7, nodes))[2:-1]  # of a program without it
+    assert decode(RingTable, before) == RingTable(7, nodes)
