@@ -7,23 +7,26 @@ before the bucket had versions.
 
 from __future__ import annotations
 
-from predastore.catalog import keys
+from collections.abc import Sequence
+
+from predastore.catalog import keys, refusals
 from predastore.catalog.keys import BUCKETS, OBJECTS, PARTS, UPLOADS, VERSIONS
-from predastore.catalog.rows import BucketRow, Kind, PartRow, PlacementRow, VersionRow
+from predastore.catalog.procedures.questions import FindObject, Found
+from predastore.catalog.rows import BucketRow, PartRow, PlacementRow
 from predastore.s3db.global_state import GlobalState
 from predastore.storage.extents import Extent
 from predastore.storage.formats import decode
 
 
 class Files:
-    """Over the state that the rows are in. It reads row by row: a version that goes meanwhile may
-    be found without its extents."""
+    """Over the state that the rows are in."""
 
     def __init__(self, state: GlobalState) -> None:
         self._state = state
 
     async def placed(self, layout: bytes) -> list[Extent]:
-        """All pages' extents, in their order."""
+        """All pages' extents, in their order; fewer where the last version that names it goes
+        meanwhile."""
         first = await self._page(layout, 0)
         if first is None:
             return []
@@ -38,20 +41,20 @@ class Files:
         stored = await self._state.get(PARTS, key)
         return None if stored is None else decode(PartRow, stored).extent
 
-    async def plain(self, bucket: str, key: str) -> list[Extent]:
-        row = await self._bucket(bucket)
-        if row is None:
-            return []
-        stored = await self._state.get(VERSIONS, keys.version(row.id, key, 0))
-        version = None if stored is None else decode(VersionRow, stored)
-        if version is None or version.kind is not Kind.PLACED:
-            return []
-        return await self.placed(version.layout)
+    async def plain(self, bucket: str, key: str) -> Sequence[Extent]:
+        """As of one moment. Where its layout has several pages, those of the first: it was made of
+        parts then, and has no plain path."""
+        asked = FindObject(bucket, key, version=b"")
+        found = refusals.read(Found, await self._state.ask("object.find", asked.encode()))
+        if found.order or not found.placement:
+            return ()
+        return decode(PlacementRow, found.placement).extents
 
     async def has_anything(self, bucket: str) -> bool:
-        row = await self._bucket(bucket)
-        if row is None:
+        stored = await self._state.get(BUCKETS, keys.bucket(bucket))
+        if stored is None:
             return False
+        row = decode(BucketRow, stored)
         for table in (VERSIONS, UPLOADS):
             if await self._state.list_keys(table, keys.documents(row.id), 1):
                 return True
@@ -60,7 +63,3 @@ class Files:
     async def _page(self, layout: bytes, number: int) -> PlacementRow | None:
         stored = await self._state.get(OBJECTS, keys.page(layout, number))
         return None if stored is None else decode(PlacementRow, stored)
-
-    async def _bucket(self, name: str) -> BucketRow | None:
-        stored = await self._state.get(BUCKETS, keys.bucket(name))
-        return None if stored is None else decode(BucketRow, stored)

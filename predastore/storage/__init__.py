@@ -3,7 +3,7 @@
 | module | owns |
 |---|---|
 | `interface` | the ByteStore seam: what callers hand in and get back |
-| `records` | what is stored about a bucket, object, upload or part, and under which keys |
+| `extents`, `formats` | bytes that lie somewhere, and where; how a row is stored |
 | `body`, `buffers`, `shared_sync` | taking a body; memory under budgets; one sync for many |
 | `distributed` | bytes as Reed-Solomon shards on nodes |
 | `cluster`, `health` | ... nodes, and how well they answer |

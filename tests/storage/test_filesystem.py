@@ -15,6 +15,7 @@ import pytest
 from predastore.base.errors import ObjectUnreadable
 from predastore.catalog import keys
 from predastore.catalog.procedures.arguments import CompletedPart
+from predastore.jobs import garbage
 from predastore.storage import file_reader, plain_names
 from predastore.storage.beneath import Beneath
 from predastore.storage.file_io import FileWriter
@@ -393,6 +394,21 @@ def test_deleting_leaves_a_foreign_file_in_its_place(tmp_path: Path) -> None:
             (tmp_path / "bucket" / "k").write_bytes(b"not ours")
             await at.catalog.delete("bucket", "k")
             assert (tmp_path / "bucket" / "k").read_bytes() == b"not ours"
+
+    run(main())
+
+
+def test_the_parts_of_its_uploads_go_with_a_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garbage, "GARBAGE_WAIT_S_MAX", 3600.0)  # it is told of, not found
+
+    async def main() -> None:
+        async with filesystem(tmp_path) as at:
+            upload = await at.begin("k")
+            await at.catalog.put_part(upload, 1, BytesSource(b"part"), 4)
+            await at.catalog.delete_bucket("bucket")
+            await eventually_async(lambda: files_below(tmp_path) == set())
 
     run(main())
 

@@ -170,6 +170,26 @@ def test_a_version_is_moved_to_its_path_though_there_are_newer_ones(
     run(main())
 
 
+def test_what_is_replaced_goes_though_the_new_file_is_not_at_the_path_yet(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with filesystem(tmp_path) as at:
+            await at.put("k", b"old")
+            old = (await at.found("k")).placement
+            assert old is not None
+            slow = SlowPublication(at)
+            late = asyncio.ensure_future(at.put("k", b"new"))
+            await slow.reached.wait()
+            assert await at.store.release(old.extents) == [True]
+            assert not (tmp_path / "bucket/k").exists()
+            assert await at.get("k") == b"new"
+            await delete(at, "k")
+            slow.proceed.set()
+            await late
+            assert files_below(tmp_path) == set()
+
+    run(main())
+
+
 @BOTH
 def test_an_object_of_a_bucket_that_has_gone_does_not_take_the_path(
     tmp_path: Path, versioning: Versioning
