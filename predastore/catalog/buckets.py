@@ -41,7 +41,7 @@ class Buckets(Core):
             return False
         row = BucketRow(
             name,
-            _new_id(),
+            new_id(),
             owner,
             region,
             extents.now_ms(),
@@ -125,7 +125,7 @@ class Buckets(Core):
             after = page.next
 
 
-def _new_id() -> bytes:
-    """Random, but for a first bit with which no bucket's name begins."""
+def new_id() -> bytes:
+    """The id of a new bucket: random, but for a first bit with which no bucket's name begins."""
     first, *rest = os.urandom(extents.ID_BYTES)
     return bytes([first | 0x80, *rest])

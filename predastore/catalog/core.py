@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -23,6 +23,7 @@ from predastore.base.errors import (
     BodyMismatch,
     CatalogError,
     Contended,
+    LevelTooLow,
     NodeFull,
     NoLeader,
     NotLeader,
@@ -43,7 +44,7 @@ from predastore.catalog.repair_queue import RepairQueue
 from predastore.catalog.rows import Checksum
 from predastore.catalog.values import Expectation
 from predastore.coding.checksum import Digests
-from predastore.s3db.commands import Applied, Check, Exists, batch
+from predastore.s3db.commands import Exists, batch
 from predastore.s3db.global_state import GlobalState
 from predastore.storage.interface import ByteStore, Written
 
@@ -54,7 +55,7 @@ _NO_BUCKET: Final = b"-"  # a name that no bucket can have
 
 NOTHING_DONE: Final = (
     *(PreconditionFailed, NoLeader, NotLeader, TooLarge, CatalogError, BodyMismatch),
-    *(Overloaded, NodeFull, ProcedureFailed),
+    *(Overloaded, NodeFull, ProcedureFailed, LevelTooLow),
 )
 
 logger = logging.getLogger(__name__)
@@ -130,27 +131,35 @@ class Core:
         permit: Permit,
         arguments: Callable[[Permit], Arguments],
         kind: type[S],
-        checks: tuple[Check, ...] = (),
+        written: Written | None = None,
     ) -> S:
         """Calls a procedure with the arguments for a permit. What it refuses is raised as the
-        CatalogError that it means; what the permit's judge raises. A failure of `checks` is raised
-        as PreconditionFailed."""
-        for _ in range(BACKEND_CONDITION_TRIES_MAX):
-            applied: Applied = await self._state.call(name, arguments(permit).encode(), checks)
-            if refusals.reason_of(applied.answer) is not Reason.BUCKET_CHANGED:
-                return refusals.read(kind, applied.answer)
-            permit = await self._permits.renew(permit)
-        raise Contended
+        CatalogError that it means; what the permit's judge raises.
 
-    async def _fenced(self, written: Written, call: Callable[[Check], Awaitable[S]]) -> S:
-        """`call`, which is given the check that nothing of `written` can have been taken for an
-        orphan. WriteTooOld if it may have been."""
-        for _ in range(BACKEND_CONDITION_TRIES_MAX):
-            try:
-                return await call(self._fence.check)
-            except PreconditionFailed:
-                await self._fence.renew(written.began_ms)
-        raise Contended
+        `written`: what the call refers to. WriteTooOld if something of it may have been taken for
+        an orphan. It is discarded if the call raises, unless the commit may have happened.
+        """
+        may_be_done = False
+        try:
+            for _ in range(BACKEND_CONDITION_TRIES_MAX):
+                encoded = arguments(permit).encode()
+                checks = () if written is None else (self._fence.check,)
+                try:
+                    may_be_done = True
+                    answer = (await self._state.call(name, encoded, checks)).answer
+                except PreconditionFailed:
+                    may_be_done = False
+                    await self._fence.renew(0 if written is None else written.began_ms)
+                    continue
+                may_be_done = refusals.reason_of(answer) is Reason.DONE
+                if refusals.reason_of(answer) is not Reason.BUCKET_CHANGED:
+                    return refusals.read(kind, answer)
+                permit = await self._permits.renew(permit)
+            raise Contended
+        except PredastoreError as error:
+            if written is not None and (not may_be_done or isinstance(error, NOTHING_DONE)):
+                await self._store.discard((written.extent,))
+            raise
 
     # --- after the body -------------------------------------------------------------------
 
@@ -168,11 +177,6 @@ class Core:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # seen: where the request is gone, nobody is left to be told
-
-    async def _discard_unless_unknown(self, written: Written, error: BaseException) -> None:
-        """After a commit that raised `error`."""
-        if isinstance(error, NOTHING_DONE):
-            await self._store.discard((written.extent,))
 
     async def _verified(
         self, written: Written | None, digests: Digests, expectation: Expectation

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from predastore.base.errors import Contended, NoSuchUpload, PredastoreError
+from predastore.base.errors import Contended, NoSuchUpload
 from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX, BACKEND_SCAN_PAGE_MAX
 from predastore.catalog import keys, refusals
 from predastore.catalog.core import algorithms, checksums_of
@@ -41,7 +41,6 @@ from predastore.catalog.values import (
 )
 from predastore.catalog.writes import Writes, shown_id
 from predastore.coding.checksum import Digests
-from predastore.s3db.commands import Check
 from predastore.storage import extents
 from predastore.storage.formats import decode
 from predastore.storage.interface import Place, Source, Written
@@ -169,14 +168,7 @@ class Uploads(Writes):
                 *(extents.now_ms(), self._grace_ms, written.missing),
             )
 
-        async def call(fence: Check) -> WastedParts:
-            return await self._call("upload.part", upload.permit, arguments, WastedParts, (fence,))
-
-        try:
-            answer = await self._fenced(written, call)
-        except PredastoreError as error:
-            await self._discard_unless_unknown(written, error)
-            raise
+        answer = await self._call("upload.part", upload.permit, arguments, WastedParts, written)
         await self._store.publish(written.extent)
         await self._collector.retire(answer.wasted)
 

@@ -17,7 +17,6 @@ from predastore.base.errors import (
     ConditionFailed,
     Contended,
     NoSuchKey,
-    PredastoreError,
 )
 from predastore.base.failpoints import failpoint
 from predastore.catalog import keys
@@ -41,7 +40,6 @@ from predastore.catalog.values import (
     Stored,
 )
 from predastore.coding.checksum import Digests
-from predastore.s3db.commands import Check
 from predastore.storage import extents
 from predastore.storage.extents import FileExtent
 from predastore.storage.formats import pack
@@ -156,15 +154,7 @@ class Writes(Reads):
                 legal_hold=attributes.legal_hold,
             )
 
-        async def call(*checks: Check) -> Added:
-            return await self._call("object.put", held, arguments, Added, checks)
-
-        try:
-            added = await (call() if written is None else self._fenced(written, call))
-        except PredastoreError as error:
-            if written is not None:
-                await self._discard_unless_unknown(written, error)
-            raise
+        added = await self._call("object.put", held, arguments, Added, written)
         failpoint("put.committed")
         if written is not None:
             await self._publish(held.row.name, key, written)
