@@ -492,6 +492,8 @@ NODE_ID_BYTES: Final = 3  # of one id in a row: NODE_IDS_MAX
 CODE_SHARDS_MAX: Final = (
     min(PROCEDURE_READ_BYTES_MAX // 2, PROCEDURE_WRITTEN_BYTES_MAX) // S3_PARTS_MAX - PART_ROW_BYTES
 ) // NODE_ID_BYTES
+# These, and the sizes of parts and objects that S3 allows, decide what procedures do: they are the
+# same for all programs of one level, as are the bounds of s3db.
 PLACEMENT_PAGE_EXTENTS: Final = 256  # a row of 30 KiB with 5 nodes an extent
 COMPLETED_KEPT_MS: Final = 24 * 60 * 60 * 1000  # completing an upload again is told the same
 LISTED_BYTES_MAX: Final = 384 * KIB  # of an answer with versions

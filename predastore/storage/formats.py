@@ -56,17 +56,18 @@ def unpack(kind: type[S], packed: bytes | msgspec.Raw) -> S:
 
 def rewritten(stored: bytes, row: msgspec.Struct) -> bytes:
     """`row` in the place of `stored`, which is a row of the same type: with the fields behind
-    those of this program that `stored` has. UnsupportedFormat or CorruptData."""
+    those of this program that `stored` has, its own and those of structs within it that `row` does
+    not change. UnsupportedFormat or CorruptData."""
     kind = type(row)
-    known = len(kind.__struct_fields__)
-    try:
-        more = _ARRAYS.decode(_body(kind, stored))[known:]
-        if not more:
-            return encode(row)
-        own = _ARRAYS.decode(_ENCODER.encode(row))
-    except msgspec.DecodeError as error:
-        raise CorruptData(f"{kind.__name__}: {error}") from error
-    return _VERSION_BYTE + _ENCODER.encode([*own, *more])
+    before = decode(kind, stored)
+    fields = _ARRAYS.decode(_body(kind, stored))
+    for number, own in enumerate(_ARRAYS.decode(_ENCODER.encode(row))):
+        name = kind.__struct_fields__[number]
+        if number >= len(fields):
+            fields.append(own)
+        elif getattr(before, name) != getattr(row, name):
+            fields[number] = own
+    return _VERSION_BYTE + _ENCODER.encode(fields)
 
 
 def _decoder(kind: type[S]) -> msgspec.msgpack.Decoder[S]:

@@ -238,57 +238,76 @@ def test_what_is_too_much_for_a_call_is_left_to_the_next(store: Store) -> None:
 # --- completing 10,000 parts ----------------------------------------------------------------------
 
 
-def part_row(number: int, nodes: int) -> PartRow:
-    name = keys.part_hash(UPLOAD_ID, number)
+def part_row(number: int, nodes: int, upload_id: str = UPLOAD_ID) -> PartRow:
+    name = keys.part_hash(upload_id, number)
     placed = extent(name, name[:16], nodes, S3_PART_BYTES_MIN)
     etag = hashlib.md5(name).hexdigest()
     return PartRow(number, placed, S3_PART_BYTES_MIN, etag, NOON_MS, (SHA256,))
 
 
-def upload(store: Store, nodes: int, count: int) -> None:
+def upload(store: Store, nodes: int, upload_id: str = UPLOAD_ID, *, is_locked: bool) -> None:
     """An upload with the largest metadata, and its parts."""
     detail = large_detail()
     row = UploadRow(
-        *("bucket", long_key(1), UPLOAD_ID, "1", NOON_MS),
+        *("bucket", long_key(1), upload_id, "1", NOON_MS),
         *(detail.content_type, detail.headers, detail.user),
-        *("sha256", "COMPOSITE", "STANDARD_IA", LARGE_TAGS, Retention(LockMode.GOVERNANCE, 1)),
-        True,
+        *("sha256", "COMPOSITE", "STANDARD_IA", LARGE_TAGS),
+        *((Retention(LockMode.GOVERNANCE, 1), True) if is_locked else ()),
     )
     call(store, "upload.create", a.CreateUpload(HELD, row))
     entries = []
-    for number in range(1, count + 1):
-        args = a.PutPart(HELD, long_key(1), UPLOAD_ID, part_row(number, nodes), NOON_MS, 5)
+    for number in range(1, S3_PARTS_MAX + 1):
+        part = part_row(number, nodes, upload_id)
+        args = a.PutPart(HELD, long_key(1), upload_id, part, NOON_MS, 5)
         command = commands.encode(commands.call("upload.part", args.encode()))
         entries.append((store.applied_index + number, command))
     assert all(isinstance(outcome, Applied) for outcome in store.apply(entries))
 
 
-@pytest.mark.parametrize("nodes", [5, 17])
-@pytest.mark.parametrize("leftovers", [0, 1])
-def test_ten_thousand_parts_are_completed_in_one_call(
-    store: Store, nodes: int, leftovers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    create(store, Versioning.ENABLED, is_locked=True)
-    upload(store, nodes, S3_PARTS_MAX)
-    named = tuple(
-        a.CompletedPart(row.number, row.etag, row.checksums)
-        for row in (part_row(number, nodes) for number in range(1, S3_PARTS_MAX + 1 - leftovers))
-    )
+def complete(store: Store, nodes: int, leftovers: int = 0, upload_id: str = UPLOAD_ID) -> None:
+    rows = [part_row(number, nodes, upload_id) for number in range(1, S3_PARTS_MAX + 1 - leftovers)]
     args = a.CompleteUpload(
-        *(HELD, long_key(1), UPLOAD_ID, bytes(8), named, NOON_MS, 5, a.NO_CONDITION),
-        len(named) * S3_PART_BYTES_MIN,
+        *(HELD, long_key(1), upload_id, bytes.fromhex(upload_id)[:8]),
+        tuple(a.CompletedPart(row.number, row.etag, row.checksums) for row in rows),
+        *(NOON_MS, 5, a.NO_CONDITION, len(rows) * S3_PART_BYTES_MIN),
     )
+    answer = unpack(a.Completed, call(store, "upload.complete", args))
+    assert answer.summary.size == len(rows) * S3_PART_BYTES_MIN
+
+
+@pytest.fixture
+def _with_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of each bound is left."""
     for bound in (
         *("PROCEDURE_READS_MAX", "PROCEDURE_READ_BYTES_MAX"),
         *("PROCEDURE_WRITES_MAX", "PROCEDURE_WRITTEN_BYTES_MAX"),
     ):
-        monkeypatch.setattr(views, bound, getattr(views, bound) * 3 // 4)  # there is room
-    answer = unpack(a.Completed, call(store, "upload.complete", args))
-    assert answer.summary.size == len(named) * S3_PART_BYTES_MIN
+        monkeypatch.setattr(views, bound, getattr(views, bound) * 3 // 4)
+
+
+@pytest.mark.usefixtures("_with_room")
+@pytest.mark.parametrize("nodes", [5, 17])
+@pytest.mark.parametrize("leftovers", [0, 1])
+def test_ten_thousand_parts_are_completed_in_one_call(
+    store: Store, nodes: int, leftovers: int
+) -> None:
+    create(store, Versioning.ENABLED, is_locked=True)
+    upload(store, nodes, is_locked=True)
+    complete(store, nodes, leftovers)
     tables = check(store)
     assert len(tables["parts"]) == leftovers
-    pages = [key for key in tables["objects"] if len(key) in (32, 36)]
-    assert len(pages) == 40
+    assert len([key for key in tables["objects"] if len(key) in (32, 36)]) == 40
+
+
+@pytest.mark.usefixtures("_with_room")
+@pytest.mark.parametrize("nodes", [5, 17])
+def test_ten_thousand_parts_take_the_place_of_as_many(store: Store, nodes: int) -> None:
+    create(store, Versioning.NEVER)
+    for upload_id in (UPLOAD_ID, "cd" * 16):
+        upload(store, nodes, upload_id, is_locked=False)
+        complete(store, nodes, 1, upload_id)
+    tables = check(store)
+    assert len([key for key in tables["objects"] if key.startswith(keys.DELETED)]) == 40
 
 
 def widest_part_row(number: int, shards: int) -> PartRow:

@@ -104,6 +104,26 @@ def test_a_row_is_rewritten_with_what_is_new_and_what_is_not_known() -> None:
     assert rewritten(newer(old), new) == newer(new)
 
 
+def test_what_is_not_known_of_a_struct_within_a_row_is_kept_while_that_stays() -> None:
+    row = GOLDEN["version"]
+    fields = msgspec.msgpack.decode(encode(row)[1:])
+    at = type(row).__struct_fields__.index("summary")
+    fields[at] = [*fields[at], "more"]
+    stored = b"\x02" + msgspec.msgpack.encode(fields)
+    held = msgspec.structs.replace(row, legal_hold=False)
+    kept = msgspec.msgpack.decode(rewritten(stored, held)[1:])
+    assert kept == [*fields[:-1], False]
+    changed = msgspec.structs.replace(row, summary=Summary(8, "0a", 5, "1"))
+    assert decode(VersionRow, rewritten(stored, changed)) == changed
+
+
+def test_fields_that_an_older_program_did_not_have_are_added() -> None:
+    row = BucketRow("b", BUCKET_ID, "1", "eu", 5)
+    older = b"\x02" + msgspec.msgpack.encode(["b", BUCKET_ID, "1", "eu", 5])
+    assert decode(BucketRow, older) == row
+    assert rewritten(older, row) == encode(row)
+
+
 @pytest.mark.parametrize("name", GOLDEN)
 @pytest.mark.parametrize("version", [b"", b"\x01", b"\x03", b"\xff"])
 def test_another_version_is_refused(name: str, version: bytes) -> None:
