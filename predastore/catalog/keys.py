@@ -151,6 +151,11 @@ def due(due_ms: int, waste: int, name: bytes) -> bytes:
     return due_ms.to_bytes(8, "big") + bytes([waste]) + name
 
 
+def due_again(key: bytes, due_ms: int) -> bytes:
+    """The key of a `due` row that is put back under another time."""
+    return due_ms.to_bytes(8, "big") + key[8:]
+
+
 def due_until(now_ms: int) -> bytes:
     """Before which everything is due."""
     return (now_ms + 1).to_bytes(8, "big")

@@ -17,64 +17,51 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
-
-import msgspec
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from predastore.base import metrics
-from predastore.base.errors import PreconditionFailed, PredastoreError
+from predastore.base.errors import (
+    NodeFull,
+    NoLeader,
+    OutcomeUnknown,
+    Overloaded,
+    PredastoreError,
+    StoreFailed,
+)
 from predastore.base.failpoints import failpoint
 from predastore.base.limits import (
-    BACKEND_PARTS_PAGE_MAX,
-    BACKEND_UPLOADS_PAGE_MAX,
     GARBAGE_BATCH_MAX,
-    GARBAGE_EXTENTS_MAX,
     GARBAGE_LOOKS_MAX,
-    GARBAGE_READ_ROWS,
-    GARBAGE_RETRY_S_MAX,
     GARBAGE_RETRY_S_MIN,
     GARBAGE_WAIT_S_MAX,
+    GARBAGE_WAIT_S_MIN,
 )
 from predastore.catalog import keys
-from predastore.catalog.keys import COMPLETED, DUE, OBJECTS, PARTS, UPLOADS
+from predastore.catalog.keys import COMPLETED, DUE, OBJECTS
 from predastore.catalog.readers import Readers
-from predastore.catalog.rows import GarbageRow, PartRow, PlacementRow, Waste
-from predastore.s3db.commands import Delete, Equals, Op, Put, batch
+from predastore.catalog.rows import GarbageRow, Waste
+from predastore.jobs import ended_uploads
+from predastore.jobs.due import Due, Piece, batches, pieces, postponed, read
+from predastore.s3db.commands import Delete, Op, batch
 from predastore.s3db.global_state import GlobalState
-from predastore.storage.extents import Extent, now_ms
-from predastore.storage.formats import decode, encode
+from predastore.storage.extents import HASH_BYTES, now_ms
 from predastore.storage.interface import ByteStore
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+# The next one would meet them, too.
+_OF_ALL: Final = (NoLeader, OutcomeUnknown, Overloaded, NodeFull, StoreFailed)
+
 _COLLECTED = metrics.counter(
-    "predastore_garbage_collected_total", "Layouts and parts of which the bytes were let go."
+    "predastore_garbage_collected_total", "Rows of what was due of which nothing is left."
 ).child()
 _POSTPONED = metrics.counter(
     "predastore_garbage_postponed_total", "Times that a node did not let go, or a reader was there."
 ).child()
-
-
-@dataclass
-class _Entry:
-    """A row of `due`, and, of a LAYOUT or EXTENT, the pages that it is about."""
-
-    key: bytes
-    row: GarbageRow
-    pages: list[PlacementRow] = field(default_factory=list)
-
-    @property
-    def extents(self) -> list[Extent]:
-        return [extent for page in self.pages for extent in page.extents]
-
-    @property
-    def places(self) -> list[bytes]:
-        """The keys of its pages."""
-        return [keys.deleted(self.row.name, number) for number in range(max(1, self.row.pages))]
+_LATE = metrics.gauge(
+    "predastore_garbage_late_seconds", "How long the garbage that is next has been due."
+).child()
 
 
 class Garbage:
@@ -112,45 +99,50 @@ class Garbage:
         gone on return, if they could be. Does not raise."""
         if not names or self._store.grace_s:
             return
+        looks = self._readers.now
+        found = [Due(b"", b"", GarbageRow(Waste.LAYOUT, name)) for name in names]
         try:
-            for some in _slices(names, GARBAGE_READ_ROWS):
-                await self._let_go_at_once(some)
+            async for some in batches(pieces(self._state, found)):
+                await self._release(some, looks)
         except PredastoreError as error:
             logger.warning("garbage is let go of later", extra={"error": str(error)})
         self._wake.set()
 
-    async def _let_go_at_once(self, names: Sequence[bytes]) -> None:
-        looks = self._readers.now
-        entries = [_Entry(b"", GarbageRow(Waste.LAYOUT, name)) for name in names]
-        await self._read(entries)
-        for entry in entries:
-            if entry.pages and entry.pages[0].pages:
-                entry.row = msgspec.structs.replace(entry.row, pages=len(entry.pages[0].pages))
-                await self._read([entry])
-        free = []
-        for entry in entries:
-            if self._is_needed(entry, looks):
-                self._remember(entry.row.name, looks)
-            else:
-                free += entry.extents
-        if free:
-            await self._store.release(free)
+    # --- bytes ----------------------------------------------------------------------------
 
-    def _remember(self, name: bytes, looks: int) -> None:
+    async def _release(self, some: Sequence[Piece], looks: int) -> list[bool]:
+        """Of each, whether its bytes are gone from everywhere now. Those who looked at a key by
+        the time of `looks`, or when it was first tried, need what it named."""
+        free = [
+            piece.page.extents
+            if piece.page is not None and not self._is_needed(piece, looks)
+            else None
+            for piece in some
+        ]
+        every = [extent for extents in free if extents is not None for extent in extents]
+        gone = await self._store.release(every) if every else []
+        told: list[bool] = []
+        start = 0
+        for piece, extents in zip(some, free, strict=True):
+            end = start + len(extents or ())
+            told.append(piece.is_gone if extents is None else all(gone[start:end]))
+            start = end
+        return told
+
+    def _is_needed(self, piece: Piece, looks: int) -> bool:
+        """Whether readers of this process still need it."""
+        name = piece.due.row.name
+        if self._readers.hold(name):
+            return True
+        if self._store.grace_s or piece.page is None or len(name) != HASH_BYTES:
+            return False
+        looks = self._looks.get(name, looks)
+        if not self._readers.look_at(f"{piece.page.bucket}/{piece.page.key}", looks):
+            return False
         while len(self._looks) >= GARBAGE_LOOKS_MAX:
             del self._looks[next(iter(self._looks))]
         self._looks[name] = looks
-
-    def _is_needed(self, entry: _Entry, looks: int) -> bool:
-        """Whether readers of this process still need it: some read it, or looked at its key by the
-        time that `looks` tells of."""
-        if self._readers.hold(entry.row.name):
-            return True
-        if self._store.grace_s or entry.row.waste is not Waste.LAYOUT:
-            return False
-        return any(
-            self._readers.look_at(f"{page.bucket}/{page.key}", looks) for page in entry.pages[:1]
-        )
+        return True
 
     # --- background -----------------------------------------------------------------------
 
@@ -161,6 +153,8 @@ class Garbage:
             try:
                 if self._is_mine():
                     pause_s = await self._pass()
+                else:
+                    _LATE.value = 0.0
             except PredastoreError as error:
                 logger.warning("garbage collection will go on later", extra={"error": str(error)})
                 pause_s = GARBAGE_RETRY_S_MIN
@@ -176,146 +170,101 @@ class Garbage:
     async def _pass(self) -> float:
         """Works off some of what is due; in how many seconds there may be more."""
         page = await self._state.list(DUE, b"", b"", b"", GARBAGE_BATCH_MAX)
-        until = keys.due_until(now_ms())
-        entries = [
-            _Entry(key, decode(GarbageRow, stored)) for key, stored in page.entries if key < until
-        ]
-        placed = [e for e in entries if e.row.waste in (Waste.LAYOUT, Waste.EXTENT)]
-        await self._collect(placed)
-        for entry in entries:
-            if entry.row.waste is Waste.UPLOAD:
-                await self._end(entry, is_done=await self._let_go_of_parts(entry.row.name))
-            elif entry.row.waste is Waste.BUCKET:
-                await self._end_uploads(entry.row.name)
-                await self._end(entry, is_done=True)
-            elif entry.row.waste is Waste.COMPLETED:
-                await self._end(entry, is_done=True)
-        if len(entries) == len(page.entries):
-            return 0.0 if entries else GARBAGE_WAIT_S_MAX
-        left_ms = keys.due_ms_of(page.entries[len(entries)][0]) - now_ms()
-        return min(max(0.05, left_ms / 1000), GARBAGE_WAIT_S_MAX)
+        now = now_ms()
+        entries = [entry for entry in page.entries if entry[0] < keys.due_until(now)]
+        _LATE.value = max(0.0, (now - keys.due_ms_of(entries[0][0])) / 1000) if entries else 0.0
+        found, unread = read(entries)
+        await self._commit(unread)
+        placed = [due for due in found if due.row.waste in (Waste.LAYOUT, Waste.EXTENT)]
+        async for some in batches(pieces(self._state, placed)):
+            await self._let_go(some)
+        await self._forget([due for due in found if due.row.waste is Waste.COMPLETED])
+        has_more = False
+        for due in found:
+            if due.row.waste in (Waste.UPLOAD, Waste.BUCKET):
+                has_more |= await self._end(due)
+        if has_more or (entries and len(entries) == len(page.entries)):
+            return 0.0
+        if not page.entries:
+            return GARBAGE_WAIT_S_MAX
+        left_s = (keys.due_ms_of(page.entries[len(entries)][0]) - now_ms()) / 1000
+        return min(max(GARBAGE_WAIT_S_MIN, left_s), GARBAGE_WAIT_S_MAX)
 
-    async def _collect(self, entries: Sequence[_Entry]) -> None:
-        for some in _slices(entries, GARBAGE_READ_ROWS):
-            await self._read(some)
-            for few in _by_extents(some):
-                done = await self._release(few)
-                failpoint("collector.released")
-                await self._settle(few, done)
-
-    async def _read(self, entries: Sequence[_Entry]) -> None:
-        """Their pages; none where another process has collected them."""
-        places = [(entry, place) for entry in entries for place in entry.places]
-        for entry in entries:
-            entry.pages = []
-        for some in _slices(places, GARBAGE_READ_ROWS):
-            read = await self._state.read([(OBJECTS, place) for _, place in some])
-            for (entry, _), stored in zip(some, read, strict=True):
-                if stored is not None:
-                    entry.pages.append(decode(PlacementRow, stored))
-
-    async def _release(self, entries: Sequence[_Entry]) -> list[_Entry]:
-        """Those whose bytes are gone from everywhere now."""
-        free = [
-            entry
-            for entry in entries
-            if not self._is_needed(entry, self._looks.get(entry.row.name, self._readers.now))
-        ]
-        every = [extent for entry in free for extent in entry.extents]
-        gone = await self._store.release(every) if every else []
-        done, start = [], 0
-        for entry in free:
-            end = start + len(entry.extents)
-            if all(gone[start:end]):
-                done.append(entry)
-            start = end
-        return done
-
-    async def _settle(self, entries: Sequence[_Entry], done: Sequence[_Entry]) -> None:
-        """Removes the rows of what is done, and puts those of the others back for later."""
-        ops: list[Op] = []
-        finished = {entry.key for entry in done}
-        for entry in entries:
-            if entry.key in finished:
-                self._looks.pop(entry.row.name, None)
-                ops += (Delete(OBJECTS, place) for place in entry.places)
-                ops.append(Delete(DUE, entry.key))
+    async def _let_go(self, some: Sequence[Piece]) -> None:
+        """Of all of them together; each for itself where that fails."""
+        try:
+            gone = await self._release(some, self._readers.now)
+            failpoint("collector.released")
+            await self._settle(some, gone)
+        except _OF_ALL:
+            raise
+        except Exception as error:
+            if len(some) == 1:
+                await self._stuck(some[0].due, error)
+                some[0].due.is_stuck = True
             else:
-                ops += _postponed(entry)
-        _COLLECTED.value += len(finished)
-        _POSTPONED.value += len(entries) - len(finished)
+                for piece in some:
+                    await self._let_go([piece])
+
+    async def _settle(self, some: Sequence[Piece], gone: Sequence[bool]) -> None:
+        """Removes the pages of what is gone, and the rows of what is done with; puts those of the
+        others back for later."""
+        stuck = {
+            piece.due.key
+            for piece, is_gone in zip(some, gone, strict=True)
+            if not is_gone or piece.due.is_stuck
+        }
+        ops: list[Op] = [
+            Delete(OBJECTS, piece.place)
+            for piece, is_gone in zip(some, gone, strict=True)
+            if is_gone and not piece.is_gone
+        ]
+        done = [piece.due for piece in some if piece.is_last and piece.due.key not in stuck]
+        left = [piece.due for piece in some if piece.is_last and piece.due.key in stuck]
+        for due in done:
+            ops.append(Delete(DUE, due.key))
+            self._looks.pop(due.row.name, None)
+        for due in left:
+            ops += postponed(due)
+        await self._commit(ops)
+        _COLLECTED.value += len(done)
+        _POSTPONED.value += len(left)
+        for piece in some:
+            piece.due.is_stuck |= piece.due.key in stuck
+
+    async def _forget(self, completed: Sequence[Due]) -> None:
+        ops: list[Op] = []
+        for due in completed:
+            ops += (Delete(COMPLETED, due.row.name), Delete(DUE, due.key))
+        await self._commit(ops)
+
+    async def _end(self, due: Due) -> bool:
+        """Of an upload, or of the uploads of a bucket; whether there are more to be done now."""
+        try:
+            if due.row.waste is Waste.BUCKET:
+                if not await ended_uploads.end(self._state, due.row.name):
+                    return True
+            elif not await ended_uploads.let_go(self._state, self._store, due.row.name):
+                await self._commit(postponed(due))
+                _POSTPONED.value += 1
+                return False
+            await self._commit([Delete(DUE, due.key)])
+            _COLLECTED.value += 1
+        except _OF_ALL:
+            raise
+        except Exception as error:
+            await self._stuck(due, error)
+        return False
+
+    async def _stuck(self, due: Due, error: Exception) -> None:
+        logger.warning(
+            "garbage can not be let go of now",
+            extra={"waste": due.row.waste.name, "garbage": due.row.name.hex(), "error": str(error)},
+            exc_info=None if isinstance(error, PredastoreError) else error,
+        )
+        await self._commit(postponed(due))
+        _POSTPONED.value += 1
+
+    async def _commit(self, ops: Sequence[Op]) -> None:
         if ops:
             await self._state.commit(batch(*ops))
-
-    async def _end(self, entry: _Entry, *, is_done: bool) -> None:
-        ops: tuple[Op, ...] = (Delete(DUE, entry.key),) if is_done else _postponed(entry)
-        if entry.row.waste is Waste.COMPLETED:
-            ops = (Delete(COMPLETED, entry.row.name), *ops)
-        await self._state.commit(batch(*ops))
-
-    # --- uploads --------------------------------------------------------------------------
-
-    async def _let_go_of_parts(self, name: bytes) -> bool:
-        """Of all that are stored under an upload that has ended; whether all are gone."""
-        after, truncated, all_gone = b"", True, True
-        while truncated:
-            page = await self._state.list(PARTS, name + b"/", b"", after, BACKEND_PARTS_PAGE_MAX)
-            truncated, after = page.truncated, page.next
-            extents = [decode(PartRow, stored).extent for _, stored in page.entries]
-            gone = await self._store.release(extents) if extents else []
-            failpoint("collector.released")
-            done = [row for row, is_gone in zip(page.entries, gone, strict=True) if is_gone]
-            all_gone = all_gone and len(done) == len(extents)
-            if done and not await self._forget_parts(done):
-                all_gone = False  # healing has moved one meanwhile
-        return all_gone
-
-    async def _forget_parts(self, rows: Sequence[tuple[bytes, bytes]]) -> bool:
-        checks = tuple(Equals(PARTS, key, stored) for key, stored in rows)
-        try:
-            await self._state.commit(batch(*(Delete(PARTS, key) for key, _ in rows), checks=checks))
-        except PreconditionFailed:
-            return False
-        return True
-
-    async def _end_uploads(self, bucket_id: bytes) -> None:
-        """Ends all uploads of a bucket that was deleted."""
-        prefix, truncated = keys.documents(bucket_id), True
-        while truncated:
-            page = await self._state.list(UPLOADS, prefix, b"", b"", BACKEND_UPLOADS_PAGE_MAX)
-            truncated = page.truncated
-            ops: list[Op] = []
-            for key, _ in page.entries:
-                name = keys.upload_name(bucket_id, key[-keys.UPLOAD_ID_CHARS :].decode())
-                row = GarbageRow(Waste.UPLOAD, name)
-                ops.append(Delete(UPLOADS, key))
-                ops.append(Put(DUE, keys.due(now_ms(), row.waste, name), encode(row)))
-            if ops:
-                await self._state.commit(batch(*ops))
-
-
-def _postponed(entry: _Entry) -> tuple[Op, ...]:
-    """Puts a row back for later; the longer, the more often that was done."""
-    row = msgspec.structs.replace(entry.row, tries=entry.row.tries + 1)
-    pause_s = min(GARBAGE_RETRY_S_MIN * 2 ** min(entry.row.tries, 30), GARBAGE_RETRY_S_MAX)
-    later = keys.due(now_ms() + int(pause_s * 1000), row.waste, row.name)
-    return (Delete(DUE, entry.key), Put(DUE, later, encode(row)))
-
-
-def _slices(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _by_extents(entries: Sequence[_Entry]) -> Iterable[list[_Entry]]:
-    """Parts of the entries with no more extents than are let go of at once."""
-    taken: list[_Entry] = []
-    count = 0
-    for entry in entries:
-        if taken and count + len(entry.extents) > GARBAGE_EXTENTS_MAX:
-            yield taken
-            taken, count = [], 0
-        taken.append(entry)
-        count += len(entry.extents)
-    if taken:
-        yield taken

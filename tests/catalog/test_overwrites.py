@@ -42,7 +42,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts may be, and what was still read when it was to go is looked at again soon."""
     monkeypatch.setattr("predastore.catalog.procedures.completion.S3_PART_BYTES_MIN", 1)
-    monkeypatch.setattr("predastore.jobs.garbage.GARBAGE_RETRY_S_MIN", 0.01)
+    monkeypatch.setattr("predastore.jobs.due.GARBAGE_RETRY_S_MIN", 0.01)
 
 
 async def put_whole(at: Harness, seed: int) -> Stored:

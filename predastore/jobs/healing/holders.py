@@ -19,6 +19,7 @@ from predastore.catalog.keys import ARN, DELETED, OBJECTS, PAGE_BYTES, PARTS
 from predastore.catalog.rows import PartRow, PlacementRow
 from predastore.s3db.commands import Check, Equals, Op, Put
 from predastore.s3db.global_state import GlobalState
+from predastore.s3db.keys import after_all
 from predastore.storage.extents import HASH_BYTES, Extent, ShardExtent
 from predastore.storage.formats import decode, rewritten
 
@@ -112,10 +113,10 @@ async def walk_deleted(state: GlobalState) -> AsyncGenerator[Sequence[Extent], N
 
 
 def _behind(key: bytes) -> bytes:
-    """`key`, or the end of what it lies in, where that names no shards."""
+    """`key`, or the end of what it lies in, where that names no shards that a walk looks at."""
     for prefix in (DELETED, ARN):
         if key.startswith(prefix):
-            return prefix + b"\xff"
+            return after_all(prefix) or key
     return key
 
 
