@@ -254,18 +254,19 @@ class Keeper:
             self._wake.clear()
 
     async def look(self) -> None:
-        """Takes the authority of the cluster, and renews what nears its end."""
+        """Takes the authority of the cluster, and renews what nears its end: the certificate, too,
+        while metadata does not answer, where this host has had the authority."""
         local = await asyncio.to_thread(certificates.load, self._directory, self._cluster)
-        held = await self._authorities.settle(local)
-        if not authority.is_fresh(held.authority.certificate):
-            _log.warning("the authority of the cluster nears its end: another takes its place")
-            held = await self._authorities.renew()
-        names = await asyncio.to_thread(self._names)  # which asks for those of this host
-        files = await asyncio.to_thread(certificates.ensure, self._directory, names, held)
-        served = await asyncio.to_thread(files.cert.read_bytes)
-        if served != self._served:
-            self._changed(files)
-            self._served = served
+        try:
+            held = await self._authorities.settle(local)
+            if not authority.is_fresh(held.authority.certificate):
+                _log.warning("the authority of the cluster nears its end: another takes its place")
+                held = await self._authorities.renew()
+        except PredastoreError:
+            if local is not None and local.cluster:
+                await self._show(local)
+            raise
+        await self._show(held)
         own = held.authority.fingerprint
         if self.current is None or self.current.authority.fingerprint != own:
             before = local.authority.fingerprint if local is not None and local.cluster else own
@@ -274,6 +275,15 @@ class Keeper:
             _log.log(level, "clients trust the authority of the cluster", extra=told)
         self.current = held
         self.settled.set()
+
+    async def _show(self, held: Held) -> None:
+        """A certificate by this authority, that lasts."""
+        names = await asyncio.to_thread(self._names)  # which asks for those of this host
+        files = await asyncio.to_thread(certificates.ensure, self._directory, names, held)
+        served = await asyncio.to_thread(files.cert.read_bytes)
+        if served != self._served:
+            self._changed(files)
+            self._served = served
 
     def _say(self, error: PredastoreError) -> None:
         """Now and then."""
