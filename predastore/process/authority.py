@@ -1,7 +1,7 @@
 """A certificate authority: made, read, checked, and what it signs. Pure: no files, no network.
 
-One that is made here is a root, and may sign one authority more: so that when another takes its
-place, it can vouch for that one (`cross_signed`), and clients that trust the former go on.
+One that is made here is a root, and may sign another, so that it can vouch for the one that takes
+its place (`cross_signed`), that one for the next, and so on: clients that trust any of them go on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from predastore.base.errors import ConfigError
 CA_DAYS: Final = 3650
 SERVER_DAYS: Final = 397  # what browsers and some SDKs accept at most
 RENEW_DAYS: Final = 30
+SUCCESSORS_MAX: Final = 4  # clients that trust one go on with as many that took its place in turn
 _RSA_BITS_MIN: Final = 2048
 
 AuthorityKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -61,21 +62,29 @@ def made(name: str) -> Authority:
     """A new root; its name ends with some digits of its own, so that no two are mistaken."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _name(f"{name} {secrets.token_hex(4)}")
-    builder = _authority(_builder(subject, subject, key.public_key(), _in(CA_DAYS)), key, 1)
+    builder = _authority(
+        _builder(subject, subject, key.public_key(), _in(CA_DAYS)), key, SUCCESSORS_MAX
+    )
     return Authority((builder.sign(key, hashes.SHA256()),), key)
 
 
 def cross_signed(old: Authority, new: Authority) -> x509.Certificate | None:
     """The certificate of `new` signed by `old`, if `old` lasts and may sign authorities: who trusts
     `old` trusts what `new` signs, as long as `old` lasts."""
-    limits = old.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    if limits.path_length == 0 or not is_fresh(old.certificate, days=0):
+    below = successors_max(old.certificate)
+    if not below or not is_fresh(old.certificate, days=0):
         return None
     until = min(old.certificate.not_valid_after_utc, new.certificate.not_valid_after_utc)
     public = new.key.public_key()
     builder = _builder(new.certificate.subject, old.certificate.subject, public, until)
-    builder = _authority(builder, new.key, 0)
+    builder = _authority(builder, new.key, below - 1)
     return builder.add_extension(_issuer_id(old), critical=False).sign(old.key, hashes.SHA256())
+
+
+def successors_max(certificate: x509.Certificate) -> int:
+    """How many authorities may follow an authority, each signed by the one before."""
+    limits = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    return min(SUCCESSORS_MAX if limits.path_length is None else limits.path_length, SUCCESSORS_MAX)
 
 
 def issued(

@@ -48,7 +48,8 @@ class TlsFiles:
 @dataclass(frozen=True)
 class Held:
     """An authority as a host holds it. `previous`: those before it that clients still trust;
-    `cross`: its own certificate signed by some of these. `cluster`, `generation`: which one of
+    `cross`: by which these vouch: its own certificate signed by the last of them, whose certificate
+    is signed by the one before, and so on. `cluster`, `generation`: which one of
     which cluster; "": of this host alone."""
 
     authority: Authority
@@ -282,12 +283,12 @@ def _issue(files: TlsFiles, held: Held, names: list[str]) -> None:
     key = _key_of(files)
     certificate = authority.issued(held.authority, key, names)
     fs.write_file(files.key, authority.key_pem(key), 0o600)
-    fs.write_file(files.cert, authority.pem((certificate, *_signers(held))), 0o600)
+    fs.write_file(files.cert, authority.pem((certificate, *signers(held))), 0o600)
 
 
-def _signers(held: Held) -> tuple[x509.Certificate, ...]:
-    """What is shown to clients beside a server's certificate. Where one before it vouches for a
-    root, not the root: who does not trust that would go no further."""
+def signers(held: Held) -> tuple[x509.Certificate, ...]:
+    """What is shown to clients beside a server's certificate, the last that signed first. Where one
+    before it vouches for a root, not the root: who does not trust that would go no further."""
     if held.cross and held.authority.is_root:
         return held.cross
     return (*held.authority.chain, *held.cross)
@@ -325,4 +326,4 @@ def _holds(issued: tuple[x509.Certificate, ...], names: list[str], held: Held | 
     """Whether it lasts, and is for all names, and by `held` where that is given."""
     if not issued or not authority.is_fresh(issued[0]) or not set(names) <= set(_names(issued)):
         return False
-    return held is None or (issued[1:] == _signers(held) and held.authority.has_signed(issued[0]))
+    return held is None or (issued[1:] == signers(held) and held.authority.has_signed(issued[0]))

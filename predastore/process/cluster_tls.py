@@ -40,7 +40,6 @@ AUTHORITY_KEY: Final = b"tls/authority"
 _NAME: Final = "Predastore authority"
 _PURPOSE: Final = "tls authority"
 _TRIES_MAX: Final = 8
-_PREVIOUS_MAX: Final = 4  # a client with a file older than that needs the new one
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ _log = logging.getLogger(__name__)
 class AuthorityRecord(msgspec.Struct, frozen=True, array_like=True, tag="a"):
     """`generation`: raised by one with each change. Certificates are DER. `chain`: its own first,
     then those of who signed it. `sealed_key`: PEM, sealed, bound to its own certificate.
-    `previous`: those before it, which clients may still trust; `cross`: its own signed by these."""
+    `previous`: those before it, which clients may still trust; `cross`: by which these vouch."""
 
     generation: int
     chain: tuple[bytes, ...]
@@ -93,19 +92,33 @@ def _is_of(record: AuthorityRecord, held: Held) -> bool:
 
 
 def following(held: Held | None, new: Authority, cluster: str, *, at_once: bool) -> Held:
-    """What takes the place of `held`. Those before it are trusted as long as they last, and the
-    last one vouches for it, if it may; not where it is `at_once`."""
+    """What takes the place of `held`. Those before it are trusted as long as they last, and each
+    vouches for the next, where it may; not where it is `at_once`."""
     if held is None or at_once:
         return Held(new, cluster=cluster, generation=1 if held is None else held.generation + 1)
-    cross = authority.cross_signed(held.authority, new)
     known = {new.fingerprint}
     previous = []
     for one in held.trusted:
         if authority.fingerprint(one) not in known and authority.is_fresh(one, days=0):
             known.add(authority.fingerprint(one))
             previous.append(one)
-    crosses = () if cross is None else (cross,)
-    return Held(new, tuple(previous[:_PREVIOUS_MAX]), crosses, cluster, held.generation + 1)
+    kept = tuple(previous[: authority.SUCCESSORS_MAX])
+    return Held(new, kept, _vouching(held, new), cluster, held.generation + 1)
+
+
+def _vouching(held: Held, new: Authority) -> tuple[x509.Certificate, ...]:
+    """From `new`, signed by `held`, back to the oldest that lasts and that so many may follow."""
+    cross = authority.cross_signed(held.authority, new)
+    if cross is None:
+        return ()
+    found = [cross]
+    for one in certificates.signers(held):
+        if one.issuer == one.subject:
+            continue  # a root: who trusts it has it
+        if authority.successors_max(one) < len(found) or not authority.is_fresh(one, days=0):
+            break
+        found.append(one)
+    return tuple(found)
 
 
 class Authorities:
@@ -255,18 +268,19 @@ class Keeper:
             self._wake.clear()
 
     async def look(self) -> None:
-        """Takes the authority of the cluster, and renews what nears its end."""
+        """Takes the authority of the cluster, and renews what nears its end: the certificate, too,
+        while metadata does not answer, where this host has had the authority."""
         local = await asyncio.to_thread(certificates.load, self._directory, self._cluster)
-        held = await self._authorities.settle(local)
-        if not authority.is_fresh(held.authority.certificate):
-            _log.warning("the authority of the cluster nears its end: another takes its place")
-            held = await self._authorities.renew()
-        names = await asyncio.to_thread(self._names)  # which asks for those of this host
-        files = await asyncio.to_thread(certificates.ensure, self._directory, names, held)
-        served = await asyncio.to_thread(files.cert.read_bytes)
-        if served != self._served:
-            self._changed(files)
-            self._served = served
+        try:
+            held = await self._authorities.settle(local)
+            if not authority.is_fresh(held.authority.certificate):
+                _log.warning("the authority of the cluster nears its end: another takes its place")
+                held = await self._authorities.renew()
+        except PredastoreError:
+            if local is not None and local.cluster:
+                await self._show(local)
+            raise
+        await self._show(held)
         own = held.authority.fingerprint
         if self.current is None or self.current.authority.fingerprint != own:
             before = local.authority.fingerprint if local is not None and local.cluster else own
@@ -275,6 +289,15 @@ class Keeper:
             _log.log(level, "clients trust the authority of the cluster", extra=told)
         self.current = held
         self.settled.set()
+
+    async def _show(self, held: Held) -> None:
+        """A certificate by this authority, that lasts."""
+        names = await asyncio.to_thread(self._names)  # which asks for those of this host
+        files = await asyncio.to_thread(certificates.ensure, self._directory, names, held)
+        served = await asyncio.to_thread(files.cert.read_bytes)
+        if served != self._served:
+            self._changed(files)
+            self._served = served
 
     def _say(self, error: PredastoreError) -> None:
         """Now and then."""

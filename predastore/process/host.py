@@ -190,7 +190,8 @@ class Host:
         opening = asyncio.ensure_future(self._parts.open_s3(stack))
         try:
             while not (await asyncio.wait((opening,), timeout=READY_LOG_MS / 1000))[0]:
-                _log.warning("not ready yet: %s", self._why_not())
+                awaited = "S3 waits for the authority of the cluster"
+                _log.warning("not ready yet: %s: %s", awaited, self._why_not())
         finally:
             opening.cancel()
             await asyncio.wait((opening,))

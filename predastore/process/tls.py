@@ -4,7 +4,8 @@ One that is given by hand is used as it is. On the filesystem backend an authori
 signs it. In a cluster that of the cluster does (cluster_tls): a host that has had it serves with it
 at once; one that has not yet, because it is new, does not begin with S3 before it has it, so that
 no client ever needs another file. Its member's REST API shows a certificate of this host alone
-until then, as operators' tools may be needed before there is a leader.
+until then, as operators' tools may be needed before there is a leader. What counts is what this
+process has loaded: another one of the same base path may have got the authority meanwhile.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -41,6 +43,7 @@ class Tls:
         self._given = _given(settings)
         self._keeper: Keeper | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._is_new = False  # the authority of the cluster was not there when it was begun
         self.served: Served | None = None
         self.files: TlsFiles | None = None
 
@@ -52,9 +55,12 @@ class Tls:
         """What can be shown from the start on. StartupError where a file is no good."""
         if self._given is not None:
             self._use(self._given)
-        elif self._is_needed and (self._settings.backend == "filesystem" or self._roles.members):
-            self._use(certificates.ensure(self._directory, self._names(), self._of_cluster()))
-        elif self._is_needed and (held := self._of_cluster()) is not None:
+            return
+        if not self._is_needed:
+            return
+        held, is_alone = self._of_cluster(), self._settings.backend == "filesystem"
+        self._is_new = held is None and not is_alone
+        if not self._is_new or self._roles.members:
             self._use(certificates.ensure(self._directory, self._names(), held))
 
     def keep(self, authorities: Authorities | None) -> None:
@@ -78,12 +84,14 @@ class Tls:
             except (PredastoreError, OSError) as error:
                 _log.error("the certificate can not be renewed", extra={"error": str(error)})
 
-    async def settled(self) -> None:
-        """Returns once clients may be shown what is served."""
-        is_own = self._settings.tls and self._given is None and self._keeper is not None
-        if is_own and self._of_cluster() is None:
-            assert self._keeper is not None
+    async def settled(self) -> ssl.SSLContext | None:
+        """What S3 uses, once clients may be shown it; None where S3 goes without TLS."""
+        if not self._settings.tls:
+            return None
+        if self._is_new and self._keeper is not None:
             await self._keeper.settled.wait()
+        assert self.served is not None, "what ends the wait has set it"
+        return self.served.context
 
     @property
     def authority(self) -> bytes:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -115,8 +116,7 @@ class Parts:
     async def open_s3(self, stack: contextlib.AsyncExitStack) -> None:
         """Begins with S3, if that is to be served, once there is a certificate to show."""
         if self.roles.s3:
-            await self.tls.settled()
-            await self._open_s3(stack)
+            await self._open_s3(stack, await self.tls.settled())
 
     # --- what a reload changes ----------------------------------------------------------------
 
@@ -343,10 +343,11 @@ class Parts:
             return True
         return self.healing is not None and self.healing.is_working
 
-    async def _open_s3(self, stack: contextlib.AsyncExitStack) -> None:
-        settings, served = self.settings, self.tls.served
+    async def _open_s3(
+        self, stack: contextlib.AsyncExitStack, ssl_context: ssl.SSLContext | None
+    ) -> None:
+        settings = self.settings
         assert self.catalog is not None
-        assert served is not None or not settings.tls
         verifier = Verifier(self._known.find, region=settings.region, service="s3")
         listener = daemon.inherited()
         handler = S3Service(
@@ -368,7 +369,7 @@ class Parts:
             handle,
             host=settings.host,
             port=settings.port,
-            ssl_context=served.context if served is not None and settings.tls else None,
+            ssl_context=ssl_context,
             listener=listener,
             on_error=handler.on_error,
             on_done=on_done,

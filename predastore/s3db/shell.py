@@ -8,11 +8,16 @@ the status is filled in by the methods here.
 
 pysyncobj 0.3.17 exactly: the subclass relies on the private names listed in PRIVATE_NAMES, and
 a test compares them with the package, so that an upgrade can not break this silently.
+
+Its import puts a function for Windows in the place of `socket.inet_ntop`, on every system, which
+fails elsewhere. The real one is put back here, where alone the product imports it.
 """
 
 from __future__ import annotations
 
+import _socket
 import queue
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -71,6 +76,8 @@ else:
     from pysyncobj import SyncObj, SyncObjConf
     from pysyncobj.node import Node
     from pysyncobj.transport import Transport
+
+    socket.inet_ntop = _socket.inet_ntop
 
 VERSION: Final = "0.3.17"
 

@@ -186,6 +186,22 @@ MISTAKES = {
         ":26: [[nodes]] number 5, region: unknown key; it is a key of the top level and "
         "[[buckets]]: write it there, above all tables",
     ),
+    "nearly a key of a table": (
+        'blok_size = "1MiB"\n' + nodes(5),
+        ":1: blok_size: unknown key; did you mean block_size, a key of [rs]?",
+    ),
+    "nearly a key of the top, in a table": (
+        "[rs]\nbase_pth = 'x'\n" + nodes(5),
+        ":2: [rs], base_pth: unknown key; did you mean base_path, a key of the top level?",
+    ),
+    "nearly a key that others miss": (
+        'secret_acces_key = "S"\n[[auth]]\naccess_key_id = "A"\n',
+        ":1: secret_acces_key: unknown key; did you mean secret_access_key, a key of [[db]]",
+    ),
+    "key of a table that misses it": (
+        'secret_access_key = "S"\n[[auth]]\naccess_key_id = "A"\n',
+        ":1: secret_access_key: unknown key; it is a key of [[db]] and [[auth]]: write it there",
+    ),
     "unknown table": (
         "port = 1\n\n[zzz]\nport = 1\n",
         ":3: [zzz]: unknown table; known are [rs], [cluster], [[db]], [[nodes]], [[auth]], "
@@ -212,7 +228,7 @@ MISTAKES = {
     ),
     "table for a key": (
         "[[host]]\nid = 1\n[[host]]\nid = 2\n",
-        ":1: host: [[host]] is no table, but a key: write host = ...",
+        ":1: host: [[host]] is no table, but a key: write host = ...; tables are [rs], [cluster], ",
     ),
     "a value without end": (f"region = {[1] * 1000}\n", "expected a text in quotes, got [1, 1, 1"),
     "table in a table": (

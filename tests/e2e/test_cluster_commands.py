@@ -49,7 +49,7 @@ def test_an_operator_sees_grows_and_shrinks_the_cluster(tmp_path: Path) -> None:
             a_reload_weighs_and_removes(operator, tmp_path, servers[2])
             a_removed_node_goes(operator, bodies, servers)
         finally:
-            seventh.kill()
+            seventh.end()
 
 
 def looks_right(operator: Operator, bodies: dict[str, bytes]) -> None:

@@ -115,4 +115,4 @@ def test_the_filesystem_backend_killed_in_the_middle_of_writes(tmp_path: Path) -
         server.start()
         crash([server])
     finally:
-        server.kill()
+        server.end()

@@ -125,7 +125,7 @@ def test_health_says_live_and_ready_without_a_signature(tmp_path: Path) -> None:
         assert server.healthy("live")
         assert server.healthy("ready")
     finally:
-        server.kill()
+        server.end()
 
 
 def test_while_it_waits_to_join_sighup_is_nothing_and_sigterm_ends_it(tmp_path: Path) -> None:
@@ -149,4 +149,4 @@ def test_while_it_waits_to_join_sighup_is_nothing_and_sigterm_ends_it(tmp_path: 
         server.process.send_signal(signal.SIGHUP)
         assert server.stop() == 0, server.output
     finally:
-        server.kill()
+        server.end()

@@ -82,4 +82,4 @@ def test_records_of_plain_files_that_are_damaged_are_one_clear_line(tmp_path: Pa
         file.write_bytes(before)
         assert server.start().client().get_object(Bucket="kept", Key="key")["Body"].read() == BODY
     finally:
-        server.kill()
+        server.end()

@@ -39,7 +39,7 @@ def filesystem(folder: Path, *arguments: str, ulimit: str = "") -> Iterator[S3d]
     try:
         yield server.start()
     finally:
-        server.kill()
+        server.end()
 
 
 BACKENDS = {"distributed": development, "filesystem": filesystem}

@@ -68,7 +68,7 @@ def test_plain_files_are_as_the_configuration_says(
         fill(server.start())
         found = modes(server.base_path)
     finally:
-        server.kill()
+        server.end()
     objects = modes(server.base_path / "private")
     assert objects == {".": folder, "small": file, "below": folder, "below/large": file}
     secret = {"credentials.json", "tls/ca.key", "tls/authority.json"}

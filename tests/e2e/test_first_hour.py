@@ -128,7 +128,7 @@ def a_wrong_secret_says_the_mend_at_both_ends(folder: Path, servers: list[S3d]) 
             what="the mend in the log of those that it called",
         )
     finally:
-        wrong.kill()
+        wrong.end()
 
 
 def settings_that_differ_are_shown(folder: Path, operator: Operator, fourth: S3d) -> None:
@@ -145,7 +145,7 @@ def settings_that_differ_are_shown(folder: Path, operator: Operator, fourth: S3d
         )
         eventually(lambda: "settings differ from those of another" in odd.output, what="a line")
     finally:
-        odd.kill()
+        odd.end()
 
 
 def it_is_taken_back(operator: Operator, fourth: S3d) -> None:

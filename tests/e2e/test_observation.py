@@ -155,7 +155,7 @@ def test_another_account_reads_no_metrics(tmp_path: Path) -> None:
         assert fetch(server, "/-/metrics", ("FIRST", "s"))[0] == 200
         assert fetch(server, "/-/metrics", ("OTHER", "s"))[0] == 403
     finally:
-        server.kill()
+        server.end()
 
 
 def test_each_request_has_a_line_and_no_secret(observed: Observed) -> None:

@@ -145,6 +145,33 @@ def one_of_its_own_is_taken(operator: Operator, folder: Path, servers: list[S3d]
         assert not lists(server, folder / "new.pem")
 
 
+def test_while_the_members_are_down_who_has_had_it_serves_and_who_is_new_waits(
+    tmp_path: Path,
+) -> None:
+    with production(tmp_path, count=3, members=1, extra=EXTRA, code=(2, 1), apart=True) as servers:
+        member, former, new = servers
+        ca = tmp_path / "client.pem"
+        shutil.copy(member.ca, ca)
+        for server in servers:
+            assert server.stop() == 0
+        shutil.rmtree(new.base_path / "tls")
+        for server in (former, new):
+            server.start(ready=False)
+        eventually(lambda: former.healthy("live"), within_s=60, what="the former one serves")
+        assert not former.healthy("ready")
+        assert former.ca.read_bytes() == ca.read_bytes()
+        waits = "S3 waits for the authority of the cluster"
+        eventually(lambda: waits in new.output, within_s=60, what="the new one says that it waits")
+        assert not new.healthy("live")
+        assert waits not in former.output
+        assert new.stop() == 0, "while it waits"
+        new.start(ready=False)
+        member.start(ready=False)
+        for server in servers:
+            server.wait_ready()
+        all_serve_clients_with_it(servers, ca)
+
+
 def test_plain_files_have_one_of_their_base_path(tmp_path: Path) -> None:
     def run(*arguments: str, code: int = 0) -> str:
         done = subprocess.run(

@@ -90,7 +90,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3d]:
     try:
         yield server.start()
     finally:
-        server.kill()
+        server.end()
 
 
 def test_a_key_does_what_its_policy_says_and_no_more(cluster: S3d) -> None:
@@ -200,4 +200,4 @@ def test_buckets_of_files_are_served_from_where_they_lie(tmp_path: Path) -> None
         s3.close()
         nobody.close()
     finally:
-        server.kill()
+        server.end()

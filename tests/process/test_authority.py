@@ -109,6 +109,41 @@ def test_changes_one_after_the_other_keep_a_few_and_drop_what_is_over(tmp_path: 
     assert all(authority.is_fresh(one) for one in held.previous)
 
 
+def test_clients_of_the_first_go_on_through_several_changes(tmp_path: Path) -> None:
+    held = Held(authority.made("test"), cluster="c", generation=1)
+    first = kept(tmp_path / "first.pem", held)
+    for number in range(authority.SUCCESSORS_MAX):
+        held = following(held, authority.made("test"), "c", at_once=False)
+        files = certificates.ensure(tmp_path / f"tls-{number}", ["localhost"], held)
+        assert trusts(first, files), f"change {number + 1}"
+        kept_now = kept(tmp_path / "now.pem", Held(held.authority))
+        assert trusts(kept_now, files)
+    held = following(held, authority.made("test"), "c", at_once=False)
+    assert len(held.cross) == authority.SUCCESSORS_MAX
+    files = certificates.ensure(tmp_path / "tls-last", ["localhost"], held)
+    assert trusts(kept_now, files)
+    assert not trusts(first, files)
+
+
+def test_one_of_whom_few_may_follow_vouches_for_so_many(tmp_path: Path) -> None:
+    given = Held(root(ec_key(), path=1), cluster="c", generation=1)
+    client = kept(tmp_path / "given.pem", given)
+    second = following(given, authority.made("test"), "c", at_once=False)
+    third = following(second, authority.made("test"), "c", at_once=False)
+    assert trusts(client, certificates.ensure(tmp_path / "two", ["localhost"], second))
+    assert [one.issuer for one in third.cross] == [second.authority.certificate.subject]
+
+
+def test_clients_of_the_root_go_on_where_an_intermediate_is_followed(tmp_path: Path) -> None:
+    top, lower = root(ec_key()), authority.made("lower")
+    cross = authority.cross_signed(top, lower)
+    assert cross is not None
+    given = Held(Authority((cross, top.certificate), lower.key), cluster="c", generation=1)
+    after = following(given, authority.made("test"), "c", at_once=False)
+    files = certificates.ensure(tmp_path / "tls", ["localhost"], after)
+    assert trusts(kept(tmp_path / "top.pem", Held(top)), files)
+
+
 def test_an_authority_that_may_sign_none_can_not_vouch() -> None:
     assert authority.cross_signed(root(ec_key(), path=0), authority.made("test")) is None
     assert authority.cross_signed(root(ec_key(), path=1), authority.made("test")) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Iterator
 
@@ -12,6 +13,13 @@ from support.s3server import BOB, S3Server, distributed_objects, filesystem_obje
 
 BACKENDS = {"filesystem": filesystem_objects, "distributed": distributed_objects}
 _NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_to_the_collector() -> Iterator[None]:
+    """What was not closed fails the module that left it, not one that happens to collect it."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

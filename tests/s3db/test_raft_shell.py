@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,15 @@ def shell_of(received: list[Any]) -> tuple[shell.Shell, shell.RpcTransport]:
 def test_the_version_is_the_pinned_one() -> None:
     assert VERSION == shell.VERSION
     assert pysyncobj.__name__ == "pysyncobj"
+
+
+def test_its_import_leaves_addresses_readable_to_the_whole_process() -> None:
+    for family, packed, text in (
+        (socket.AF_INET, b"\x7f\0\0\1", "127.0.0.1"),
+        (socket.AF_INET6, bytes(15) + b"\1", "::1"),
+    ):
+        assert socket.inet_ntop(family, packed) == text
+        assert socket.inet_pton(family, text) == packed
 
 
 def test_the_private_names_are_there() -> None:

@@ -21,10 +21,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import boto3
 from botocore.client import BaseClient
 from botocore.config import Config as BotoConfig
 
+from support.boto import Clients
 from support.waiting import eventually
 
 PORT = 8443
@@ -53,6 +53,7 @@ class S3d:
     name: str = "s3d"
     ulimit: str = ""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    clients: Clients = field(default_factory=Clients, repr=False, compare=False)
 
     @property
     def endpoint(self) -> str:
@@ -119,6 +120,11 @@ class S3d:
         if self.process is not None:
             self.process.wait(10)
 
+    def end(self) -> None:
+        """For good: its clients are closed, too."""
+        self.kill()
+        self.clients.close()
+
     def pause(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
@@ -141,8 +147,7 @@ class S3d:
     def client(self, *, attempts: int = 1, timeout_s: float = 60.0) -> BaseClient:
         """A boto3 client that verifies the generated certificate."""
         key_id, secret = self.credentials()
-        return boto3.client(
-            "s3",
+        return self.clients.make(
             endpoint_url=self.endpoint,
             region_name="us-east-1",
             aws_access_key_id=key_id,
@@ -189,7 +194,7 @@ def development(folder: Path, *arguments: str, ulimit: str = "") -> Iterator[S3d
     try:
         yield server.start()
     finally:
-        server.kill()
+        server.end()
 
 
 @contextlib.contextmanager
@@ -227,4 +232,4 @@ def production(
         yield servers
     finally:
         for server in servers:
-            server.kill()
+            server.end()

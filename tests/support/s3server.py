@@ -11,11 +11,10 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import boto3
 import uvloop
 from botocore import UNSIGNED as NO_SIGNATURE
 from botocore.client import BaseClient
@@ -40,6 +39,7 @@ from predastore.s3db.member import Member
 from predastore.s3db.store import Store as DbStore
 from predastore.storage.distributed import DistributedStore
 from predastore.storage.filesystem import FilesystemStore
+from support.boto import Clients
 from support.s3raw import Signer
 
 T = TypeVar("T")
@@ -112,6 +112,7 @@ class S3Server:
     region: str
     ready: bool = True
     obstacle: str = ""
+    clients: Clients = field(default_factory=Clients)
 
     @property
     def url(self) -> str:
@@ -122,13 +123,12 @@ class S3Server:
         return HOST, self.port
 
     def client(self, who: Credential | None = ALICE, *, url: str = "", **config: Any) -> BaseClient:
-        """boto3 as it comes; None: anonymous."""
+        """boto3 as it comes, closed when the server ends; None: anonymous."""
         options: dict[str, Any] = {"retries": {"total_max_attempts": 1}, **config}
         options.setdefault("s3", {"addressing_style": "path"})
         if who is None:
             options["signature_version"] = NO_SIGNATURE
-        return boto3.session.Session().client(
-            "s3",
+        return self.clients.make(
             endpoint_url=url or self.url,
             region_name=self.region,
             aws_access_key_id=who.access_key_id if who else None,
@@ -206,6 +206,7 @@ def running(open_objects: OpenObjects, path: Path, *, region: str = REGION) -> I
         try:
             yield shown
         finally:
+            shown.clients.close()
             run(stop(server))
     finally:
         loop.call_soon_threadsafe(loop.stop)

@@ -44,13 +44,15 @@ def _form(table: str) -> str:
 @dataclass
 class _Reader:
     """Walks the parsed file and gathers problems, each with its line where it can be found.
-    `said`: what is done differently. `doubtful`: tables of which something could not be read."""
+    `said`: what is done differently. `doubtful`: tables of which something could not be read.
+    `misplaced`: keys that stand, or nearly, where they do not belong."""
 
     file: str
     lines: list[str]
     problems: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     doubtful: set[str] = field(default_factory=set)
+    misplaced: set[str] = field(default_factory=set)
 
     def problem(self, table: str, number: int, key: str, what: str) -> None:
         self.problems.append(self._told(table, number, key, what))
@@ -88,7 +90,10 @@ class _Reader:
         for key, value in self._own(name, raw):
             if key in fields and _is_table(value) and not fields[key].takes_tables:
                 form = f"[[{key}]]" if isinstance(value, list) else f"[{key}]"
-                self.problem(name, number, key, f"{form} is no table, but a key: write {key} = ...")
+                what = (
+                    f"{form} is no table, but a key: write {key} = ...; tables are {_KNOWN_TABLES}"
+                )
+                self.problem(name, number, key, what)
             elif key in fields:
                 try:
                     values[fields[key].attribute or key] = fields[key].read(value)
@@ -98,10 +103,12 @@ class _Reader:
                 self._differs(name, number, key, value)
             else:
                 meant.add(self._unknown(name, number, key, value))
-        for key, spec in fields.items():
-            if spec.required and key not in raw and key not in meant:
+        missing = [key for key, spec in fields.items() if spec.required and key not in raw]
+        for key in missing:
+            if key not in meant and key not in self.misplaced:
                 self.problem(name, number, key, f"missing; write {key} = {_EXAMPLE[key]}")
-        return values if name in ("", *SINGLE) or len(self.problems) == before else None
+        is_whole = not missing and len(self.problems) == before
+        return values if name in ("", *SINGLE) or is_whole else None
 
     def _own(self, name: str, raw: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         """The keys of a table; of the top level, those that are not tables of their own."""
@@ -123,15 +130,20 @@ class _Reader:
     def _unknown(self, name: str, number: int, key: str, value: Any) -> str:
         """Reports an unknown key; the name of the one that was meant, or ""."""
         kind = "table" if _is_table(value) else "key"
-        others = [each for each in FIELDS if each != name and key in FIELDS[each]]
+        others = _homes(key, name)
         meant = "" if others else nearest(key, [*FIELDS[name], *SAID.get(name, {})])
+        elsewhere = key if others else "" if meant or kind == "table" else nearest(key, _EVERY_KEY)
+        if elsewhere:
+            homes = others or _homes(elsewhere, name)
+            self.doubtful.update(homes)
+            self.misplaced.add(elsewhere)
         if others:
-            self.doubtful.update(others)
-            homes = " and ".join(_form(one) if one else "the top level" for one in others)
             above = ", above all tables" if "" in others else ""
-            what = f"it is a key of {homes}: write it there{above}"
+            what = f"it is a key of {_named(others)}: write it there{above}"
         elif meant:
             what = f"did you mean {meant}?"
+        elif elsewhere:
+            what = f"did you mean {elsewhere}, a key of {_named(homes)}?"
         else:
             what = f"known are {', '.join(FIELDS[name])}"
         self.problem(name, number, key, f"unknown {kind}; {what}")
@@ -144,6 +156,16 @@ def _is_table(value: Any) -> bool:
     return all(isinstance(row, dict) for row in rows)
 
 
+def _homes(key: str, besides: str) -> list[str]:
+    """The tables, besides this one, that have such a key."""
+    return [each for each in FIELDS if each != besides and key in FIELDS[each]]
+
+
+def _named(tables: list[str]) -> str:
+    return " and ".join(_form(one) if one else "the top level" for one in tables)
+
+
+_EVERY_KEY: Final = tuple(key for keys in FIELDS.values() for key in keys)
 _KNOWN_TABLES: Final = ", ".join(map(_form, TABLES))
 _EXAMPLE: Final = {
     "id": "1",

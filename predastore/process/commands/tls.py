@@ -7,8 +7,8 @@
 
 That of a cluster is in its metadata, and every process takes another within a minute. On the
 filesystem backend it is that of this base path; a running process takes it at SIGHUP. The one
-before is trusted as long as it lasts, and vouches for the new one, so that clients with the old
-file go on; with --at-once it is not, as where its key has become known.
+before is trusted as long as it lasts, and vouches for the new one, as those before it did, so that
+clients with an old file go on; with --at-once it is not, as where its key has become known.
 """
 
 from __future__ import annotations
