@@ -86,7 +86,10 @@ class Buckets(Core):
         document: tuple[str, bytes | None] | None = None,
     ) -> None:
         """Changes what is not None; `retention` of NONE, and a document of None, remove what there
-        is. BucketLocked where object lock does not allow it."""
+        is. BucketLocked where object lock does not allow it; NodeFull where there is no room for a
+        document."""
+        if document is not None and document[1] is not None:
+            await self._store.check_room()
 
         def arguments(now: Permit) -> ChangeBucket:
             return ChangeBucket(now.held, versioning, is_locked, retention, document)

@@ -43,8 +43,10 @@ class Deletes(Core):
         permit: Permit | None = None,
     ) -> None:
         """Changes what stands beside a version's bytes; what is None stays. NoSuchKey,
-        NoSuchVersion, IsDeleteMarker, ObjectLocked."""
+        NoSuchVersion, IsDeleteMarker, ObjectLocked; NodeFull where there is no room for tags."""
         held = await self._permit(bucket, permit)
+        if tags:
+            await self._store.check_room()
         version = parsed(version_id)
 
         def arguments(now: Permit) -> AmendObject:
@@ -63,7 +65,8 @@ class Deletes(Core):
         permit: Permit | None = None,
     ) -> Deleted:
         """Removes a version, or (no id) what is current, by a delete marker where the bucket has
-        versions. NoSuchBucket, ConditionFailed, NoSuchKey, ObjectLocked."""
+        versions. NoSuchBucket, ConditionFailed, NoSuchKey, ObjectLocked; NodeFull where there is no
+        room for a marker."""
         wanted = Wanted(key, version_id, condition.if_match)
         outcome = (await self.delete_many(bucket, (wanted,), bypass=bypass, permit=permit))[0]
         if isinstance(outcome, PredastoreError):
@@ -79,8 +82,10 @@ class Deletes(Core):
         permit: Permit | None = None,
     ) -> list[Deleted | PredastoreError]:
         """In one commit, or in several where that would be too much for one; of each what was done,
-        or why it was not. NoSuchBucket."""
+        or why it was not. NoSuchBucket; NodeFull where there is no room for delete markers."""
         held = await self._permit(bucket, permit)
+        if held.row.versioning and not all(each.version_id for each in wanted):
+            await self._store.check_room()
         return await self._to_the_end(self._delete_many(held, wanted, bypass=bypass))
 
     async def _delete_many(

@@ -18,6 +18,7 @@ from predastore.base.errors import NodeFull
 from predastore.base.limits import FILE_RESERVE_BYTES_MAX, FILE_RESERVE_BYTES_MIN, GIB, MIB
 from predastore.catalog.keys import OBJECTS, PARTS, UPLOADS
 from predastore.catalog.procedures.arguments import CompletedPart
+from predastore.catalog.rows import Versioning
 from predastore.catalog.values import Attributes, Deleted, Wanted
 from predastore.s3db.commands import Delete, Put, batch
 from predastore.s3db.global_state import LocalState
@@ -106,6 +107,39 @@ def test_a_disk_that_puts_have_filled_is_emptied_by_deletes(disk: Path) -> None:
             assert await at.catalog.write_obstacle() == ""
             for number in range(large // 2):
                 await at.put(f"again-{number}", some_bytes(MIB, number))
+
+    run(main())
+
+
+def test_a_disk_that_versions_have_filled_is_emptied_by_deleting_them(disk: Path) -> None:
+    async def main() -> None:
+        async with filesystem(disk) as at:
+            await at.version(Versioning.ENABLED)
+            kept = (await at.put("kept", b"kept")).version_id
+            puts = await until_full(lambda n: at.put("k", some_bytes(MIB, n)))
+            assert puts > 15
+            await until_full(lambda n: at.put("k", b""))
+            await until_full(lambda n: at.catalog.delete("bucket", "k"))
+            permit = await at.permit()
+            for adding in (
+                at.catalog.amend("bucket", "kept", tags=(("name", "value"),)),
+                at.catalog.change_bucket(permit, document=("tags", b"x")),
+            ):
+                with pytest.raises(NodeFull):
+                    await adding
+            await at.catalog.amend("bucket", "kept", tags=())
+            await at.catalog.change_bucket(permit, document=("tags", None))
+            listed = (await at.catalog.list_versions(await at.permit(), limit=100_000)).versions
+            wanted = [Wanted(each.key, each.version_id) for each in listed if each.key == "k"]
+            assert len(wanted) >= puts
+            for start in range(0, len(wanted), 1000):
+                deleted = await at.catalog.delete_many("bucket", wanted[start : start + 1000])
+                assert all(isinstance(each, Deleted) for each in deleted), deleted
+            for number in range(puts // 2):
+                await at.put("k", some_bytes(MIB, number))
+            await at.catalog.delete("bucket", "k")
+            assert await at.get("kept") == b"kept"
+            assert (await at.found("kept")).version_id == kept
 
     run(main())
 
