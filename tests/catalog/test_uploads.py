@@ -18,7 +18,7 @@ from predastore.catalog.keys import PARTS, UPLOADS
 from predastore.catalog.procedures.arguments import CompletedPart, Condition
 from predastore.catalog.uploads import Upload
 from predastore.catalog.values import Stored
-from predastore.jobs import garbage
+from predastore.jobs import due, ended_uploads
 from predastore.jobs.garbage import Garbage
 from predastore.s3db.commands import Put, batch
 from predastore.storage.extents import new_id
@@ -38,7 +38,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(garbage, "GARBAGE_RETRY_S_MIN", 0.001)
+    monkeypatch.setattr(due, "GARBAGE_RETRY_S_MIN", 0.001)
 
 
 @pytest.fixture
@@ -264,8 +264,8 @@ def test_a_bucket_that_goes_under_an_upload_takes_it_along(backend: Any, late: s
 def test_what_the_uploads_of_a_deleted_bucket_hold_is_let_go(
     backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(garbage, "BACKEND_UPLOADS_PAGE_MAX", 3)
-    monkeypatch.setattr(garbage, "BACKEND_PARTS_PAGE_MAX", 2)
+    monkeypatch.setattr(ended_uploads, "BACKEND_UPLOADS_PAGE_MAX", 3)
+    monkeypatch.setattr(ended_uploads, "BACKEND_PARTS_PAGE_MAX", 2)
 
     async def main() -> None:
         async with backend() as at:
