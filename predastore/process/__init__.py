@@ -3,8 +3,9 @@
 | module | owns |
 |---|---|
 | `cli`, `flags`, `commands` | the command; flags and environment; commands beside running it |
-| `roles`, `wiring`, `host` | what a process runs; the parts put together; their life |
-| `credentials` | keys |
+| `roles`, `wiring`, `host` | what a process runs; its roles wired together; their life |
+| `node_role`, `member_role`, `gateway_role`, `common` | a builder of each role; what they share |
+| `credentials`, `keyring` | keys; those in force |
 | `authority`, `certificates`, `cluster_tls`, `tls` | authorities; files; which one is shown |
 | `joining`, `discovery`, `rivals` | finding the cluster, keeping up with it; no node twice |
 | `daemon`, `descriptors`, `memory` | locks and sockets; descriptors; collector and allocator |

@@ -10,7 +10,7 @@ from typing import Final
 from predastore import __version__
 from predastore.base import metrics
 from predastore.base.errors import StoreFailed
-from predastore.process.wiring import Parts
+from predastore.process.wiring import Process
 from predastore.storage.distributed import DistributedStore
 
 _NODE_UP = metrics.gauge(
@@ -93,34 +93,35 @@ _STARTED_S: Final = time.time()
 
 
 class Gauges:
-    """Fills the gauges from the parts of a process: `fill` is a source of base/metrics.py."""
+    """Fills the gauges from the roles of a process: `fill` is a source of base/metrics.py."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        _INFO.child(__version__, parts.settings.backend).value = 1
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        _INFO.child(__version__, process.common.settings.backend).value = 1
         _START.value = _STARTED_S
 
     async def fill(self) -> None:
-        parts = self._parts
-        _READY.value = int(parts.is_ready)
-        _EDITED.value = int(parts.edited is not None and parts.edited.differs)
-        _WRITES.value = int(parts.is_ready and not await parts.write_obstacle())
-        _CONNECTIONS.value = parts.s3.connection_count if parts.s3 is not None else 0
+        process, gateway = self._process, self._process.gateway
+        is_ready, server, store = process.common.is_ready, gateway.server, gateway.store
+        _READY.value = int(is_ready)
+        _EDITED.value = int(process.edited is not None and process.edited.differs)
+        _WRITES.value = int(is_ready and not await gateway.write_obstacle())
+        _CONNECTIONS.value = server.connection_count if server is not None else 0
         self._fill_process()
         self._fill_members()
-        if parts.store is not None:
-            for budget, held in parts.store.held_bytes().items():
+        if store is not None:
+            for budget, held in store.held_bytes().items():
                 _HELD.child(budget).value = held
             _NODE_UP.clear()
-        if isinstance(parts.store, DistributedStore):
-            for node, is_well in parts.store.nodes_well().items():
+        if isinstance(store, DistributedStore):
+            for node, is_well in store.nodes_well().items():
                 _NODE_UP.child(str(node)).value = int(is_well)
         await self._fill_healing()
         await self._fill_nodes()
 
     async def _fill_healing(self) -> None:
         """Only the process that heals knows, and tells, where that stands."""
-        healing = self._parts.healing
+        healing = self._process.gateway.healing
         working = healing is not None and healing.is_working
         _HEALS.value = int(working)
         for family in _OF_HEALING:
@@ -145,7 +146,8 @@ class Gauges:
         _HEALING_NODES.child("lost").value = len(said.lost_nodes)
 
     async def _fill_nodes(self) -> None:
-        for running in self._parts.nodes:
+        nodes = self._process.nodes
+        for running in nodes.nodes if nodes is not None else ():
             node = str(running.node_id)
             try:
                 status = await running.status()
@@ -162,7 +164,8 @@ class Gauges:
 
     def _fill_members(self) -> None:
         _LAG.clear()
-        for member in self._parts.members:
+        members = self._process.members
+        for member in members.members if members is not None else ():
             status, name = member.status(), str(member.id)
             _TERM.child(name).value = status["term"]
             _LEADER.child(name).value = int(status["role"] == "leader")

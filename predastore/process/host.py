@@ -47,7 +47,7 @@ from predastore.process import (
 from predastore.process.edited import EditedFile
 from predastore.process.gauges import Gauges
 from predastore.process.reload import Apply
-from predastore.process.wiring import Parts
+from predastore.process.wiring import Process
 
 _log = logging.getLogger(__name__)
 
@@ -111,16 +111,17 @@ async def _joined(settings: Config, cluster_key: bytes) -> Callable[[Config], Co
 
 async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Config]) -> int:
     stopping = asyncio.Event()
-    parts = Parts(settings, chosen)
-    host = Host(parts)
+    process = Process(settings, chosen)
+    common = process.common
+    host = Host(process)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, host.hangup.set)
     async with contextlib.AsyncExitStack() as stack:
-        parts.telemetry = await stack.enter_async_context(telemetry.traced())
+        common.telemetry = await stack.enter_async_context(telemetry.traced())
         with _started():
-            await parts.open(stack)
+            await process.open(stack)
         fs.wait_for_descriptors(EXHAUSTED_WAIT_S)
         stack.callback(fs.wait_for_descriptors, 0.0)
         # What start-up made stays: full collections need not look at it again and again.
@@ -130,7 +131,7 @@ async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Conf
         await host.open_monitoring(stack)
         waiter = asyncio.create_task(stopping.wait())
         living = asyncio.create_task(host.live(reread, stack))
-        failed = parts.failed
+        failed = common.failed
         ends: set[asyncio.Future[Any]] = {waiter, failed, living}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if living.done():
@@ -150,26 +151,27 @@ async def _main(settings: Config, chosen: roles.Roles, reread: Callable[[], Conf
 
 
 class Host:
-    """What is done with the parts of one process while they run."""
+    """What is done with the roles of one process while they run."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._common = process.common
         self.hangup = asyncio.Event()  # SIGHUP came
         self._advised: frozenset[str] = frozenset()
-        parts.reloader.add(("log_level",), _prepare_log_level)
+        self._common.reloader.add(("log_level",), _prepare_log_level)
 
     async def open_monitoring(self, stack: contextlib.AsyncExitStack) -> None:
         """Gauges, and the listener that serves them where one is asked for."""
-        parts, settings = self._parts, self._parts.settings
+        common, settings = self._common, self._common.settings
         stack.enter_context(looplag.sampled())
-        stack.enter_context(metrics.filled_by(Gauges(parts).fill))
+        stack.enter_context(metrics.filled_by(Gauges(self._process).fill))
         if settings.metrics_port:
             server = monitoring.server(
                 settings.metrics_host,
                 settings.metrics_port,
-                lambda: parts.is_ready,
-                parts.write_obstacle,
-                parts.shares.side,
+                lambda: common.is_ready,
+                self._process.gateway.write_obstacle,
+                common.shares.side,
             )
             await server.start()
             stack.push_async_callback(server.close)
@@ -183,11 +185,11 @@ class Host:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_ready())
             tasks.create_task(self._reload_when_told(reread))
-            tasks.create_task(watchdog.run(self._parts.probes))
+            tasks.create_task(watchdog.run(self._common.probes))
             tasks.create_task(self._watch_file(reread))
 
     async def _open_s3(self, stack: contextlib.AsyncExitStack) -> None:
-        opening = asyncio.ensure_future(self._parts.open_s3(stack))
+        opening = asyncio.ensure_future(self._process.open_s3(stack))
         try:
             while not (await asyncio.wait((opening,), timeout=READY_LOG_MS / 1000))[0]:
                 awaited = "S3 waits for the authority of the cluster"
@@ -199,39 +201,39 @@ class Host:
 
     def _why_not(self) -> str:
         """Why the process is not ready yet."""
-        parts = self._parts
-        refusal = parts.endpoint.refusal if parts.endpoint is not None else ""
-        problem = parts.discovery.problem if parts.discovery is not None else ""
+        process = self._process
+        refusal = process.endpoint.refusal if process.endpoint is not None else ""
+        problem = process.discovery.problem if process.discovery is not None else ""
         none = "no leader of the metadata cluster answers"
-        return refusal or problem or parts.tls.problem or none
+        return refusal or problem or self._common.tls.problem or none
 
     async def _watch_file(self, reread: Callable[[], Config]) -> None:
-        parts = self._parts
-        parts.edited = EditedFile(reread, lambda: parts.reloader.settings)
-        await parts.edited.watch()
+        reloader = self._common.reloader
+        self._process.edited = edited = EditedFile(reread, lambda: reloader.settings)
+        await edited.watch()
 
     async def _reload_when_told(self, reread: Callable[[], Config]) -> None:
         while True:
             await self.hangup.wait()
             self.hangup.clear()
             daemon.notify_reloading()
-            if await self._parts.reloader.reload(reread):
+            if await self._common.reloader.reload(reread):
                 self._warn()
             daemon.notify("READY=1")
 
     async def _announce(self) -> None:
         """Waits until metadata answers, makes the buckets of the file, prints the banner."""
-        parts, loop = self._parts, asyncio.get_running_loop()
+        common, loop = self._common, asyncio.get_running_loop()
         said_s = loop.time()
         while not (await self._answers() and await self._make_buckets()):
             if loop.time() - said_s > READY_LOG_MS / 1000:
                 said_s = loop.time()
                 _log.warning("not ready yet: %s", self._why_not())
             await asyncio.sleep(READY_POLL_MS / 1000)
-        parts.is_ready = True
-        ca = parts.tls.files.ca if parts.tls.files is not None else None
-        keys = parts.keys
-        facts = banner.Facts(parts.settings, parts.roles, keys.auth[0], keys.generated, ca)
+        common.is_ready = True
+        ca = common.tls.files.ca if common.tls.files is not None else None
+        keys = common.keyring.keys
+        facts = banner.Facts(common.settings, common.roles, keys.auth[0], keys.generated, ca)
         sys.stdout.write(banner.text(facts))
         sys.stdout.flush()
         self._warn()
@@ -239,7 +241,7 @@ class Host:
 
     def _warn(self) -> None:
         """Logs what is worth a second look in the settings, but for what was said before."""
-        settings = self._parts.reloader.settings
+        settings = self._common.reloader.settings
         levels = dict.fromkeys(advice.notes(settings), logging.INFO)
         levels |= dict.fromkeys(advice.warnings(settings, roles.is_local), logging.WARNING)
         for line, level in levels.items():
@@ -251,31 +253,31 @@ class Host:
         """Keeps an eye on whether metadata still answers."""
         while True:
             await asyncio.sleep(READY_CHECK_MS / 1000)
-            self._parts.is_ready = await self._answers()
+            self._common.is_ready = await self._answers()
 
     async def _answers(self) -> bool:
         """Whether metadata can be read now: a leader is known, and a majority with it."""
-        parts = self._parts
-        if parts.catalog is None:
+        catalog, discovery = self._process.gateway.catalog, self._process.discovery
+        if catalog is None:
             return True
-        if parts.discovery is not None and not parts.discovery.is_current:
+        if discovery is not None and not discovery.is_current:
             return False
         try:
-            await parts.catalog.bucket("-")
+            await catalog.bucket("-")
         except PredastoreError:
             return False
         return True
 
     async def _make_buckets(self) -> bool:
         """Makes the buckets of the file where they are absent; False when to try again."""
-        parts = self._parts
-        if parts.catalog is None:
+        catalog, settings = self._process.gateway.catalog, self._common.settings
+        if catalog is None:
             return True
         try:
-            for bucket in parts.settings.buckets:
-                owner = owner_of(bucket, parts.keys.auth)
-                await parts.catalog.create_bucket(
-                    bucket.name, owner, parts.settings.region, public=bucket.public
+            for bucket in settings.buckets:
+                owner = owner_of(bucket, self._common.keyring.keys.auth)
+                await catalog.create_bucket(
+                    bucket.name, owner, settings.region, public=bucket.public
                 )
                 if bucket.pathname is not None:
                     await self._adopt(bucket.name)
@@ -286,20 +288,21 @@ class Host:
 
     async def _adopt(self, bucket: str) -> None:
         """Makes objects of the files that lie in the bucket's own directory already."""
-        parts = self._parts
-        assert parts.catalog is not None
-        found = await parts.catalog.bucket(bucket)
-        if found is None or parts.adoption is None:
+        gateway = self._process.gateway
+        assert gateway.catalog is not None
+        found = await gateway.catalog.bucket(bucket)
+        if found is None or gateway.adoption is None:
             return
-        adopted = await parts.adoption.adopt(bucket, found.owner)
+        adopted = await gateway.adoption.adopt(bucket, found.owner)
         if any(adopted):
             counts = {"taken": adopted.taken, "passed_over": adopted.passed_over}
             _log.info("files became objects", extra={"bucket": bucket, **counts})
 
     async def drain(self) -> None:
         """Finishes the requests that run, up to a bound."""
-        if self._parts.s3 is not None:
-            await self._parts.s3.drain(DRAIN_MS_MAX / 1000)
+        server = self._process.gateway.server
+        if server is not None:
+            await server.drain(DRAIN_MS_MAX / 1000)
 
 
 def _prepare_log_level(settings: Config) -> Apply:

@@ -1,6 +1,6 @@
 """Whether writes can be done now: looked at when somebody asks, and not more often than needed.
 
-Reads are another matter: `Parts.is_ready` says whether metadata answers. A look asks every node
+Reads are another matter: `Common.is_ready` says whether metadata answers. A look asks every node
 that takes shards, and makes a commit that changes nothing; so whoever asks within READY_CHECK_MS
 gets the answer of the look before, and those who ask at the same time share one.
 """

@@ -21,7 +21,7 @@ from predastore.process.discovery import Discovery, rows_of
 from predastore.process.edited import EditedFile
 from predastore.process.reload import Apply, Reloader, phrase
 from predastore.process.tls import Tls
-from predastore.process.wiring import Parts
+from predastore.process.wiring import Process
 from predastore.rpc import Endpoint, self_signed
 from predastore.storage.ring_table import NodeRow, RingTable
 from support.loops import on_a_loop
@@ -289,24 +289,26 @@ async def test_credentials_that_make_the_cluster_key_stay_while_others_have_it(
     secret: str, hosts: list[str], taken_in: bool
 ) -> None:
     settings = _cluster(secret, hosts)
-    parts = Parts(settings, _roles_of(settings))
-    parts.reloader.add(("auth",), parts._prepare_auth)
-    assert await parts.reloader.reload(lambda: replace(settings, auth=NEW.auth)) is taken_in
-    assert parts.auth == (NEW.auth if taken_in else OLD.auth)
+    process = Process(settings, _roles_of(settings))
+    reloader, keyring = process.common.reloader, process.common.keyring
+    reloader.add(("auth",), keyring.prepare)
+    assert await reloader.reload(lambda: replace(settings, auth=NEW.auth)) is taken_in
+    assert keyring.auth == (NEW.auth if taken_in else OLD.auth)
 
 
 @on_a_loop
 async def test_credentials_stay_where_others_have_joined(tmp_path: Path) -> None:
     """Of whom the file says nothing."""
     settings = _cluster("", ["127.0.0.1"])
-    parts = Parts(settings, _roles_of(settings))
+    process = Process(settings, _roles_of(settings))
+    reloader, keyring = process.common.reloader, process.common.keyring
     endpoint = Endpoint(cluster_key=bytes(32), certificate=self_signed(), name="one")
-    parts.discovery = Discovery(endpoint, settings, parts.roles, [])
-    parts.reloader.add(("auth",), parts._prepare_auth)
-    parts.discovery.table = RingTable(2, (*rows_of(settings.nodes), NodeRow(9, "192.0.2.9", 9)))
-    assert not await parts.reloader.reload(lambda: replace(settings, auth=NEW.auth))
-    parts.discovery.table = RingTable(3, tuple(rows_of(settings.nodes)))
-    assert await parts.reloader.reload(lambda: replace(settings, auth=NEW.auth))
+    process.discovery = Discovery(endpoint, settings, process.common.roles, [])
+    reloader.add(("auth",), keyring.prepare)
+    process.discovery.table = RingTable(2, (*rows_of(settings.nodes), NodeRow(9, "192.0.2.9", 9)))
+    assert not await reloader.reload(lambda: replace(settings, auth=NEW.auth))
+    process.discovery.table = RingTable(3, tuple(rows_of(settings.nodes)))
+    assert await reloader.reload(lambda: replace(settings, auth=NEW.auth))
     await endpoint.close()
 
 

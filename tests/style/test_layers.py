@@ -29,7 +29,13 @@ LAYERS = (
 # line is before all of them.
 INNER = {
     "base": (("config", "syscalls", "fs", "lmdbfile", "metrics", "sealing"),),
-    "process": (("wiring", "gauges"), ("host", "commands"), ("cli",)),
+    "process": (
+        ("node_role", "member_role", "gateway_role"),
+        ("wiring",),
+        ("gauges",),
+        ("host", "commands"),
+        ("cli",),
+    ),
 }
 LINE = {part: number for number, line in enumerate(LAYERS) for part in line}
 

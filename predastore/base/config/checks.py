@@ -73,8 +73,8 @@ def _check_code(config: Config, report: Report) -> None:
             "rs",
             -1,
             "parity",
-            f"data + parity is {shards}; write at most {limits.CODE_SHARDS_MAX} in all: an upload of "
-            f"{limits.S3_PARTS_MAX:,} parts could not be completed",
+            f"data + parity is {shards}; write at most {limits.CODE_SHARDS_MAX} in all: an upload "
+            f"of {limits.S3_PARTS_MAX:,} parts could not be completed",
         )
     if rs.write_min and not rs.data <= rs.write_min <= shards:
         report(
