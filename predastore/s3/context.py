@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from predastore.auth.sigv4 import verify_payload
 from predastore.base import limits
@@ -22,7 +22,7 @@ from predastore.catalog.procedures.arguments import Condition
 from predastore.catalog.rows import BucketRow
 from predastore.catalog.values import Attributes, Expectation, Finding, ObjectVersion
 from predastore.httpd.message import Headers, Request, Response
-from predastore.s3 import checksums
+from predastore.s3 import checksums, lock, tags
 from predastore.s3.access import (
     GET_OBJECT,
     LIST_BUCKET,
@@ -39,6 +39,9 @@ from predastore.s3.headers import parse_metadata
 from predastore.s3.target import CopySource
 from predastore.s3.tokens import Tokens
 from predastore.s3.versions import check_version_id, is_marker, marker_fields
+from predastore.s3.xml_read import Element
+
+T = TypeVar("T")
 
 _INT_DIGITS_MAX: Final = 10  # of a count in a query; more can not be one
 
@@ -93,6 +96,11 @@ class Context:
             check_policy(self.policy, GET_OBJECT, self.bucket_name)
         return condition
 
+    def bypasses_governance(self) -> bool:
+        """Whether the request asks to remove what GOVERNANCE keeps, and may."""
+        asks = self.headers.get(lock.BYPASS, "").lower() == "true"
+        return asks and self.may("s3:BypassGovernanceRetention", self.bucket_name)
+
     def absent(self, bucket: str, key: str, found: Finding, version_id: str = "") -> S3Error:
         """What to raise where there is no such object: only who may list is told so."""
         if not self.may(LIST_BUCKET, bucket):
@@ -111,11 +119,14 @@ class Context:
         found = await self.catalog.bucket(self.bucket_name)
         return check_bucket(found, self.bucket_name, self.account, need, self.headers)
 
-    async def permit(self, need: Need = Need.WRITE) -> Permit:
-        """Leave to do that to the bucket: to be given to what does it, which checks it again."""
+    async def permit(self, need: Need = Need.WRITE, *, needs_lock: bool = False) -> Permit:
+        """Leave to do that to the bucket: to be given to what does it, which checks it again.
+        `needs_lock`: it has object lock."""
 
         def judge(found: BucketRow | None) -> None:
-            check_bucket(found, self.bucket_name, self.account, need, self.headers)
+            row = check_bucket(found, self.bucket_name, self.account, need, self.headers)
+            if needs_lock:
+                lock.check_bucket(row)
 
         return await self.catalog.permit(self.bucket_name, judge)
 
@@ -190,14 +201,27 @@ class Context:
         return number
 
     def attributes(self) -> Attributes:
-        """What the request says of the object that it makes."""
+        """What the request says of the object that it makes. AccessDenied, where it asks for tags
+        or a lock, and the policy of its key does not allow that."""
         said = parse_metadata(self.headers)
+        asked = lock.of_headers(self.headers)
+        tagged = self.headers.get(tags.HEADER, "")
+        for action, is_asked in (
+            ("s3:PutObjectTagging", tagged),
+            ("s3:PutObjectRetention", asked.retention.mode),
+            ("s3:PutObjectLegalHold", asked.legal_hold),
+        ):
+            if is_asked:
+                check_policy(self.policy, action, self.bucket_name)
         return Attributes(
             owner=self.signer(),
             content_type=said.content_type,
             headers=said.headers,
             user=said.user,
             storage_class=said.storage_class,
+            tags=tags.of_field(tagged),
+            retention=asked.retention,
+            legal_hold=asked.legal_hold,
         )
 
     def body_size(self) -> int:
@@ -233,6 +257,15 @@ class Context:
             verify_payload(data, self.payload_sha256)
             checksums.verify(data, expected)
             yield data
+
+    async def said(self, root: str, read: Callable[[Element], T]) -> T:
+        """What `read` makes of the body, a small document called `root`;
+        MissingRequestBodyError, MalformedXML."""
+        async with self.document(limits.S3_CONFIG_XML_BYTES_MAX) as data:
+            if not data:
+                raise S3Error("MissingRequestBodyError")
+            async with self.services.documents.tree(data, root) as document:
+                return read(document)
 
 
 Operation: TypeAlias = Callable[[Context], Awaitable[Response]]

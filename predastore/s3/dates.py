@@ -28,6 +28,11 @@ def _iso8601(time_s: int) -> str:
     return f"{t[0]:04}-{t[1]:02}-{t[2]:02}T{t[3]:02}:{t[4]:02}:{t[5]:02}.000Z"
 
 
+def iso8601_exact(time_ms: int) -> str:
+    """The same with its milliseconds, as in a retention."""
+    return f"{_iso8601(time_ms // 1000)[:-4]}{time_ms % 1000:03}Z"
+
+
 def http_date(time_ms: int) -> str:
     """Mon, 12 Oct 2009 17:50:30 GMT (RFC 9110 section 5.6.7)."""
     return _http_date(time_ms // 1000)

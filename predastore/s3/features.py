@@ -1,9 +1,9 @@
 """S3's features that are not here, as data: what asks for each, and what S3 answers without it.
 
-Clients look around before they work: Terraform reads all that a bucket may have, backup programs
-ask for versions and locks. S3 has an answer for a bucket that has no such thing, and it is given
-here: an error that says so, or an empty document. Deleting what is not there succeeds where it
-does with S3. All else that names such a feature is 501, and says which one it is.
+Clients look around before they work: Terraform reads all that a bucket may have. S3 has an answer
+for a bucket that has no such thing, and it is given here: an error that says so, or an empty
+document. Deleting what is not there succeeds where it does with S3. All else that names such a
+feature is 501, and says which one it is.
 """
 
 from __future__ import annotations
@@ -96,12 +96,6 @@ OF_BUCKETS: Final = (
         "MetadataConfigurationNotFound",
     ),
     *_configuration(
-        "object-lock",
-        "ObjectLockConfiguration",
-        "BucketObjectLockConfiguration",
-        "ObjectLockConfigurationNotFoundError",
-    ),
-    *_configuration(
         "ownershipControls",
         "BucketOwnershipControls",
         "BucketOwnershipControls",
@@ -134,9 +128,6 @@ OF_BUCKETS: Final = (
         delete="DeleteBucketReplication",
     ),
     *_configuration(
-        "tagging", "BucketTagging", "BucketTagging", "NoSuchTagSet", delete="DeleteBucketTagging"
-    ),
-    *_configuration(
         "website",
         "BucketWebsite",
         "BucketWebsite",
@@ -165,28 +156,6 @@ OF_BUCKETS: Final = (
         "RequestPaymentConfiguration",
         tag("Payer", "BucketOwner"),
     ),
-)
-
-_NO_LOCK = "Bucket is missing Object Lock Configuration"
-
-OF_OBJECTS: Final = (
-    Absent(
-        "GET",
-        ("legal-hold",),
-        "GetObjectLegalHold",
-        "s3:GetObjectLegalHold",
-        "InvalidRequest",
-        _NO_LOCK,
-    ),
-    Absent(
-        "GET",
-        ("retention",),
-        "GetObjectRetention",
-        "s3:GetObjectRetention",
-        "InvalidRequest",
-        _NO_LOCK,
-    ),
-    Absent("DELETE", ("tagging",), "DeleteObjectTagging", "s3:DeleteObjectTagging"),
 )
 
 # Query parameters of S3 that name something else than the plain bucket or object -> what it is.

@@ -71,12 +71,14 @@ STORAGE_CLASSES: Final = frozenset(
 
 class _Values(NamedTuple):
     """Of a field that some operations obey, in lower case: what it may say, and what it may say
-    to S3 alone; None: all else."""
+    to S3 alone."""
 
     good: frozenset[bytes]
-    refused: frozenset[bytes] | None
+    refused: frozenset[bytes]
     what: str = ""
 
+
+_BOOLEAN: Final = frozenset({b"true", b"false"})
 
 _VALUES: Final[dict[bytes, _Values]] = {
     b"x-amz-acl": _Values(
@@ -89,16 +91,13 @@ _VALUES: Final[dict[bytes, _Values]] = {
         ),
         "an ACL other than private",
     ),
-    b"x-amz-bucket-object-lock-enabled": _Values(
-        frozenset({b"false"}), frozenset({b"true"}), "object lock"
-    ),
+    b"x-amz-bucket-object-lock-enabled": _Values(_BOOLEAN, frozenset()),
+    b"x-amz-bypass-governance-retention": _Values(_BOOLEAN, frozenset()),
     b"x-amz-object-ownership": _Values(
         frozenset({b"bucketownerenforced"}),
         frozenset({b"bucketownerpreferred", b"objectwriter"}),
         "an ownership that has ACLs",
     ),
-    b"x-amz-tagging": _Values(frozenset(), None, "tags"),
-    # there are no tags to copy, and none to replace them with
     b"x-amz-tagging-directive": _Values(frozenset({b"copy", b"replace"}), frozenset()),
 }
 
@@ -110,7 +109,7 @@ def _check_value(name: bytes, value: bytes) -> None:
     known = _VALUES.get(name)
     if known is None or value.lower() in known.good:
         return
-    if known.refused is None or value.lower() in known.refused:
+    if value.lower() in known.refused:
         raise not_implemented(f"{shown}: {said} asks for {known.what}", header=shown)
     raise S3Error("InvalidArgument", ArgumentName=shown, ArgumentValue=said)
 

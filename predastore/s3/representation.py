@@ -7,7 +7,8 @@ from typing import Final
 from predastore.base.errors import S3Error
 from predastore.catalog.values import ObjectVersion, PlacedPart
 from predastore.httpd.message import Response
-from predastore.s3 import checksums, conditions, encoded_words
+from predastore.s3 import checksums, conditions, encoded_words, lock
+from predastore.s3.access import OF_A_VERSION
 from predastore.s3.context import Context
 from predastore.s3.dates import http_date, parse_date
 from predastore.s3.headers import STORED
@@ -70,6 +71,23 @@ def _fields(ctx: Context, version: ObjectVersion) -> list[tuple[str, str]]:
         fields.append((f"x-amz-meta-{name}", encoded_words.encode(value)))
     if version.storage_class:
         fields.append(("x-amz-storage-class", version.storage_class))
+    return fields + _beside(ctx, version)
+
+
+def _beside(ctx: Context, version: ObjectVersion) -> list[tuple[str, str]]:
+    """Of tags and locks, what the requester may read."""
+    row, bucket = version.row, version.bucket
+    fields: list[tuple[str, str]] = []
+    if ctx.account != bucket.owner:
+        return fields
+    if row.tags:
+        action = "s3:GetObjectTagging"
+        if ctx.may(OF_A_VERSION[action] if ctx.version_id else action, bucket.name):
+            fields.append(("x-amz-tagging-count", str(len(row.tags))))
+    if row.retention.mode and ctx.may("s3:GetObjectRetention", bucket.name):
+        fields += lock.retention_fields(row.retention)
+    if row.legal_hold and ctx.may("s3:GetObjectLegalHold", bucket.name):
+        fields.append((lock.LEGAL_HOLD, "ON"))
     return fields
 
 

@@ -17,12 +17,13 @@ from typing import Final
 from predastore.auth.presigned_v2 import CONTENT_FIELDS
 from predastore.base.errors import S3Error
 from predastore.httpd.message import Headers, is_field_name
+from predastore.s3 import lock
 from predastore.s3.access import OF_A_VERSION
 from predastore.s3.checksums import OF_NOTHING
 from predastore.s3.conditions import COPY_SOURCE
 from predastore.s3.context import Operation
 from predastore.s3.errors import not_implemented
-from predastore.s3.features import OF_BUCKETS, OF_OBJECTS, SUBRESOURCES, Absent
+from predastore.s3.features import OF_BUCKETS, SUBRESOURCES, Absent
 from predastore.s3.headers import check_unimplemented
 from predastore.s3.ops import (
     abort_multipart_upload,
@@ -32,12 +33,19 @@ from predastore.s3.ops import (
     create_bucket,
     create_multipart_upload,
     delete_bucket,
+    delete_bucket_tagging,
     delete_object,
+    delete_object_tagging,
     delete_objects,
     get_acl,
     get_bucket_location,
+    get_bucket_tagging,
     get_bucket_versioning,
     get_object,
+    get_object_attributes,
+    get_object_legal_hold,
+    get_object_lock_configuration,
+    get_object_retention,
     get_object_tagging,
     head_bucket,
     head_object,
@@ -47,8 +55,13 @@ from predastore.s3.ops import (
     list_objects,
     list_objects_v2,
     list_parts,
+    put_bucket_tagging,
     put_bucket_versioning,
     put_object,
+    put_object_legal_hold,
+    put_object_lock_configuration,
+    put_object_retention,
+    put_object_tagging,
     upload_part,
     upload_part_copy,
 )
@@ -105,7 +118,9 @@ _VERSION = frozenset({"versionId"})
 _NO_QUERY: frozenset[str] = frozenset()
 
 _MAKE = frozenset({b"x-amz-acl", b"x-amz-bucket-object-lock-enabled", b"x-amz-object-ownership"})
-_WRITE = frozenset(
+_LOCK = frozenset(name.encode() for name in (lock.MODE, lock.UNTIL, lock.LEGAL_HOLD))
+_BYPASS = frozenset({lock.BYPASS.encode()})
+_WRITE = _LOCK | frozenset(
     {b"x-amz-acl", b"x-amz-storage-class", b"x-amz-tagging", b"x-amz-website-redirect-location"}
 )
 _SOURCE = frozenset({b"x-amz-copy-source", *(name.encode() for name in COPY_SOURCE)})
@@ -114,18 +129,16 @@ _COPY_PART = _SOURCE | {b"x-amz-copy-source-range"}
 _COPIES = "x-amz-copy-source"
 
 
-def _absent(level: int, features: Iterable[Absent]) -> tuple[Route, ...]:
+def _absent(features: Iterable[Absent]) -> tuple[Route, ...]:
     """The routes of what is not here, and has an answer."""
-    query = _VERSION if level == OBJECT else _NO_QUERY
     return tuple(
         Route(
             one.method,
-            level,
+            BUCKET,
             one.by,
             "",
             absent_feature.answers(one),
             one.action,
-            query,
             called=one.operation,
         )
         for one in features
@@ -142,22 +155,41 @@ ROUTES: Final = (
           "s3:ListBucketMultipartUploads", _UPLOADS),
     Route("GET", BUCKET, ("versions",), "", list_object_versions.run,
           "s3:ListBucketVersions", _VERSIONS),
-    *_absent(BUCKET, OF_BUCKETS),
+    Route("GET", BUCKET, ("tagging",), "", get_bucket_tagging.run, "s3:GetBucketTagging"),
+    Route("GET", BUCKET, ("object-lock",), "", get_object_lock_configuration.run,
+          "s3:GetBucketObjectLockConfiguration"),
+    *_absent(OF_BUCKETS),
     Route("GET", BUCKET, ("list-type",), "", list_objects_v2.run, "s3:ListBucket", _V2),
     Route("GET", BUCKET, (), "", list_objects.run, "s3:ListBucket", _V1),
     Route("HEAD", BUCKET, (), "", head_bucket.run, "s3:ListBucket"),
     Route("PUT", BUCKET, ("versioning",), "", put_bucket_versioning.run,
           "s3:PutBucketVersioning"),
+    Route("PUT", BUCKET, ("tagging",), "", put_bucket_tagging.run, "s3:PutBucketTagging"),
+    Route("PUT", BUCKET, ("object-lock",), "", put_object_lock_configuration.run,
+          "s3:PutBucketObjectLockConfiguration"),
     Route("PUT", BUCKET, (), "", create_bucket.run, "s3:CreateBucket", _NO_QUERY, _MAKE),
-    Route("POST", BUCKET, ("delete",), "", delete_objects.run, "s3:DeleteObject"),
+    Route("POST", BUCKET, ("delete",), "", delete_objects.run, "s3:DeleteObject",
+          _NO_QUERY, _BYPASS),
+    Route("DELETE", BUCKET, ("tagging",), "", delete_bucket_tagging.run, "s3:PutBucketTagging"),
     Route("DELETE", BUCKET, (), "", delete_bucket.run, "s3:DeleteBucket"),
     # --- objects
     Route("GET", OBJECT, ("uploadId",), "", list_parts.run, "s3:ListMultipartUploadParts", _PARTS),
     Route("GET", OBJECT, ("acl",), "", get_acl.run, "s3:GetObjectAcl", _VERSION),
     Route("GET", OBJECT, ("tagging",), "", get_object_tagging.run, "s3:GetObjectTagging", _VERSION),
-    *_absent(OBJECT, OF_OBJECTS),
+    Route("GET", OBJECT, ("attributes",), "", get_object_attributes.run, "s3:GetObjectAttributes",
+          _VERSION),
+    Route("GET", OBJECT, ("retention",), "", get_object_retention.run, "s3:GetObjectRetention",
+          _VERSION),
+    Route("GET", OBJECT, ("legal-hold",), "", get_object_legal_hold.run, "s3:GetObjectLegalHold",
+          _VERSION),
     Route("GET", OBJECT, (), "", get_object.run, "s3:GetObject", _READ),
     Route("HEAD", OBJECT, (), "", head_object.run, "s3:GetObject", _READ),
+    Route("PUT", OBJECT, ("tagging",), "", put_object_tagging.run, "s3:PutObjectTagging",
+          _VERSION),
+    Route("PUT", OBJECT, ("retention",), "", put_object_retention.run, "s3:PutObjectRetention",
+          _VERSION, _BYPASS),
+    Route("PUT", OBJECT, ("legal-hold",), "", put_object_legal_hold.run, "s3:PutObjectLegalHold",
+          _VERSION),
     Route("PUT", OBJECT, ("partNumber", "uploadId"), _COPIES, upload_part_copy.run, "s3:PutObject",
           _NO_QUERY, _COPY_PART),
     Route("PUT", OBJECT, ("partNumber", "uploadId"), "", upload_part.run, "s3:PutObject"),
@@ -168,7 +200,9 @@ ROUTES: Final = (
     Route("POST", OBJECT, ("uploadId",), "", complete_multipart_upload.run, "s3:PutObject"),
     Route("DELETE", OBJECT, ("uploadId",), "", abort_multipart_upload.run,
           "s3:AbortMultipartUpload"),
-    Route("DELETE", OBJECT, (), "", delete_object.run, "s3:DeleteObject", _VERSION),
+    Route("DELETE", OBJECT, ("tagging",), "", delete_object_tagging.run, "s3:DeleteObjectTagging",
+          _VERSION),
+    Route("DELETE", OBJECT, (), "", delete_object.run, "s3:DeleteObject", _VERSION, _BYPASS),
 )  # fmt: skip
 
 _NAMES: Final = {

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 from botocore.client import BaseClient
 
-from support.s3server import BOB, S3Server, distributed_objects, filesystem_objects, running
+from support.s3server import BOB, S3Server, distributed_catalog, filesystem_catalog, running
 
-BACKENDS = {"filesystem": filesystem_objects, "distributed": distributed_objects}
+BACKENDS = {"filesystem": filesystem_catalog, "distributed": distributed_catalog}
 _NUMBERS = itertools.count(1)
 
 

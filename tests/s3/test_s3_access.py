@@ -10,10 +10,11 @@ import boto3
 import pytest
 from botocore.client import BaseClient
 from botocore.config import Config
-from predastore.storage.records import BUCKETS, BucketRecord
 
+from predastore.catalog import keys
+from predastore.catalog.rows import BucketRow
 from predastore.s3db.commands import Put, batch
-from predastore.storage import records
+from predastore.storage.formats import encode
 from support.s3raw import Raw
 from support.s3refusals import refused
 from support.s3server import ALICE, BOB, DOMAIN, HOST, REGION, S3Server
@@ -30,7 +31,7 @@ def nobody(server: S3Server) -> Iterator[BaseClient]:
 
 @pytest.fixture(scope="module")
 def public(server: S3Server, s3: BaseClient) -> str:
-    server.run(server.objects.create_bucket("public", ALICE.account_id, REGION, public=True))
+    server.run(server.catalog.create_bucket("public", ALICE.account_id, REGION, public=True))
     s3.put_object(Bucket="public", Key="k", Body=b"for all")
     return "public"
 
@@ -296,11 +297,9 @@ def test_a_bucket_that_changed_hands_is_its_new_owners_at_once(
     upload = {**where, "UploadId": s3.create_multipart_upload(**where)["UploadId"]}
     part = s3.upload_part(**upload, PartNumber=1, Body=b"alice's")
     parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-    record = records.encode(
-        BucketRecord(bucket, BOB.account_id, REGION, 1, id=records.new_bucket_id())
-    )
-    remade = batch(Put(BUCKETS, records.bucket_key(bucket), record))
-    server.run(server.objects._state.commit(remade))  # as another gateway would, unseen by this one
+    row = BucketRow(bucket, b"\x80 another bucket", BOB.account_id, REGION, 1)
+    remade = batch(Put(keys.BUCKETS, keys.bucket(bucket), encode(row)))
+    server.run(server.catalog._state.commit(remade))  # as another gateway would, unseen by this one
     assert refused(s3.put_object, **where, Body=b"alice's") == DENIED
     assert refused(s3.delete_object, **where) == DENIED
     assert refused(s3.delete_objects, Bucket=bucket, Delete={"Objects": [{"Key": "k"}]}) == DENIED

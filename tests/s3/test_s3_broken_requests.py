@@ -126,7 +126,7 @@ def leaves_nothing(server: S3Server, work: Callable[[], None]) -> None:
     before = server.connections()  # that of `s3` is kept alive
 
     def all_is_given_back() -> bool:
-        held = server.objects.held_bytes()
+        held = server.catalog.held_bytes()
         held.pop("pool")
         return server.connections() == before and not any(held.values())
 

@@ -7,12 +7,12 @@ import hashlib
 from collections.abc import Mapping
 
 import pytest
-from predastore.storage.records import Checksum
 
 from predastore.base.errors import BodyMismatch, S3Error
+from predastore.catalog.rows import Checksum
+from predastore.catalog.values import Expectation
 from predastore.httpd.message import BytesBody, Headers
 from predastore.s3 import checksums
-from predastore.storage.interface import Expectation
 
 DATA = b"hello"
 MD5 = hashlib.md5(DATA).digest()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from predastore.base.errors import S3Error
+from predastore.catalog.procedures.arguments import NO_CONDITION, Condition
 from predastore.httpd.message import Headers
 from predastore.s3.conditions import (
     COPY_SOURCE,
@@ -20,7 +21,6 @@ from predastore.s3.conditions import (
     write_condition,
 )
 from predastore.s3.dates import http_date, iso8601, parse_date
-from predastore.storage.interface import ALWAYS, Condition
 
 MODIFIED_MS = 1_700_000_000_789
 LATER_THAN_NOW = http_date(int((time.time() + 3600) * 1000))
@@ -85,7 +85,7 @@ def test_etag_lists() -> None:
 
 
 def test_write_conditions() -> None:
-    assert write_condition(Headers.of([])) is ALWAYS
+    assert write_condition(Headers.of([])) is NO_CONDITION
     assert write_condition(Headers.of([("if-none-match", "*")])) == Condition(None, "*")
     assert write_condition(Headers.of([("if-match", '"abc"')])) == Condition("abc", None)
     assert write_condition(Headers.of([("if-match", "*")])) == Condition("*", None)

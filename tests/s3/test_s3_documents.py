@@ -9,10 +9,13 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from predastore.storage.records import ObjectRecord, UploadRecord
 
 from predastore.base.errors import HttpError, Overloaded, S3Error
 from predastore.base.limits import S3_XML_BYTES_MAX, S3_XML_FREE_BYTES, S3_XML_TREES_MAX
+from predastore.catalog.permits import Permit, anybody
+from predastore.catalog.rows import BucketRow, UploadRow
+from predastore.catalog.uploads import Upload
+from predastore.catalog.values import Deleted, Stored, Wanted
 from predastore.httpd.message import Body, BytesBody, Headers, Request
 from predastore.s3 import documents as documents_module
 from predastore.s3.context import Context, Services
@@ -128,26 +131,26 @@ def test_few_trees_are_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     run(main())
 
 
-class FakeObjects:
+class FakeCatalog:
     """What operations do takes until `proceed` is set; `running`: how many are at it."""
 
     def __init__(self) -> None:
         self.running = 0
         self.proceed = asyncio.Event()
 
-    async def permit(self, *_: object) -> None:
-        return None
+    async def permit(self, *_: object) -> Permit:
+        return Permit(BucketRow("b", b"", "1", "eu-test-1", 1), anybody)
 
-    async def upload(self, *_: object, **__: object) -> UploadRecord:
-        return UploadRecord("b", "k", "0", "1", 1, "t", {}, {})
+    async def upload(self, *_: object, permit: Permit) -> Upload:
+        return Upload(permit, UploadRow("b", "k", "0", "1", 1, "t"))
 
-    async def complete(self, *_: object, **__: object) -> ObjectRecord:
+    async def complete(self, *_: object, **__: object) -> Stored:
         await self._work()
-        return ObjectRecord("b", "k", b"", (), 0, "0", 1, "1", "t", {}, {})
+        return Stored("0", 1, 0, (), "")
 
-    async def delete_many(self, _: str, keys: list[str], **__: object) -> dict[str, None]:
+    async def delete_many(self, _: str, wanted: list[Wanted], **__: object) -> list[Deleted]:
         await self._work()
-        return dict.fromkeys(keys)
+        return [Deleted() for _ in wanted]
 
     async def _work(self) -> None:
         self.running += 1
@@ -155,11 +158,11 @@ class FakeObjects:
         self.running -= 1
 
 
-def asking(documents: Documents, objects: Any, body: bytes) -> Context:
+def asking(documents: Documents, catalog: Any, body: bytes) -> Context:
     md5 = base64.b64encode(hashlib.md5(body).digest())
     headers = Headers([(b"content-md5", md5), (b"host", b"x")])
     request = Request("POST", b"/b/k", b"", headers, BytesBody(body))
-    services = Services(objects, "eu-test-1", Tokens(b"key"), (), documents)
+    services = Services(catalog, "eu-test-1", Tokens(b"key"), (), documents)
     return Context(services, request, "b", "k", {"uploadId": "0"}, "1")
 
 
@@ -171,16 +174,16 @@ def test_few_objects_are_put_together_at_once(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(documents_module, "S3_XML_ASSEMBLIES_BYTES_MAX", 3 * len(body) + 1)
 
     async def main() -> None:
-        documents, objects = Documents(), FakeObjects()
+        documents, catalog = Documents(), FakeCatalog()
         work = [
-            asyncio.ensure_future(complete_multipart_upload.run(asking(documents, objects, body)))
+            asyncio.ensure_future(complete_multipart_upload.run(asking(documents, catalog, body)))
             for _ in range(10)
         ]
-        await eventually_async(lambda: objects.running == 3)
+        await eventually_async(lambda: catalog.running == 3)
         for _ in range(20):
             await asyncio.sleep(0)
-        assert objects.running == 3
-        objects.proceed.set()
+        assert catalog.running == 3
+        catalog.proceed.set()
         assert {answer.status for answer in await asyncio.gather(*work)} == {200}
 
     run(main())
@@ -198,11 +201,11 @@ def test_what_is_made_of_a_large_document_is_counted_as_long_as_it_lives(operati
     assert len(body) > S3_XML_FREE_BYTES
 
     async def main() -> None:
-        documents, objects = Documents(), FakeObjects()
-        work = asyncio.ensure_future(operation.run(asking(documents, objects, body)))
-        await eventually_async(lambda: objects.running == 1)
+        documents, catalog = Documents(), FakeCatalog()
+        work = asyncio.ensure_future(operation.run(asking(documents, catalog, body)))
+        await eventually_async(lambda: catalog.running == 1)
         assert documents.held_bytes == len(body)
-        objects.proceed.set()
+        catalog.proceed.set()
         assert (await work).status == 200
         assert documents.held_bytes == 0
 

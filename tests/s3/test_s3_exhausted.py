@@ -28,7 +28,7 @@ def test_it_is_503_slow_down(
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     before = server.connections()
     with monkeypatch.context() as patch:
-        patch.setattr(server.objects, "lookup", short)
+        patch.setattr(server.catalog, "find", short)
         with pytest.raises(ClientError) as refused:
             s3.get_object(Bucket=bucket, Key="k")
     assert refused.value.response["Error"]["Code"] == "SlowDown"

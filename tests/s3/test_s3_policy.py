@@ -272,7 +272,7 @@ def test_a_public_bucket_is_not_read_with_a_key_that_may_not(
     server: S3Server, s3: BaseClient, bucket: str
 ) -> None:
     name = f"{bucket}-open"
-    server.run(server.objects.create_bucket(name, ALICE.account_id, REGION, public=True))
+    server.run(server.catalog.create_bucket(name, ALICE.account_id, REGION, public=True))
     s3.put_object(Bucket=name, Key="k", Body=b"for all")
     writer = server.client(server.limited((name, "s3:PutObject")))
     assert refused(writer.get_object, Bucket=name, Key="k") == DENIED

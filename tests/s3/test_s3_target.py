@@ -10,7 +10,6 @@ from predastore.base import limits
 from predastore.base.errors import S3Error
 from predastore.s3.target import (
     Target,
-    check_version,
     host_bucket,
     parse_copy_source,
     parse_query,
@@ -157,7 +156,7 @@ def test_copy_source(value: str, expected: Target) -> None:
         ("", "InvalidArgument"),
         ("bucket", "InvalidArgument"),
         ("bucket/", "InvalidArgument"),
-        ("bucket/key?versionId=1", "NoSuchVersion"),
+        ("bucket/key?versionId=1", "InvalidArgument"),
         ("bucket/key?acl", "InvalidArgument"),
         ("bucket/%zz", "InvalidURI"),
         ("bucket/" + "k" * 1025, "KeyTooLongError"),
@@ -165,8 +164,3 @@ def test_copy_source(value: str, expected: Target) -> None:
 )
 def test_bad_copy_source(value: str, code: str) -> None:
     assert code_of(parse_copy_source, value) == code
-
-
-def test_the_only_version_is_null() -> None:
-    check_version("null")
-    assert code_of(check_version, "3HL4kqtJvjVBH40Nrjfkd") == "NoSuchVersion"

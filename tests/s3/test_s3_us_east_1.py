@@ -13,7 +13,7 @@ from botocore.client import BaseClient
 
 from support.s3raw import Answer, exchange
 from support.s3refusals import refused
-from support.s3server import BOB, S3Server, filesystem_objects, running
+from support.s3server import BOB, S3Server, filesystem_catalog, running
 
 DATA = b"0123456789"
 MD5 = base64.b64encode(hashlib.md5(DATA).digest()).decode()
@@ -22,7 +22,7 @@ MD5 = base64.b64encode(hashlib.md5(DATA).digest()).decode()
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     path = tmp_path_factory.mktemp("s3")
-    with running(filesystem_objects, path, region="us-east-1") as started:
+    with running(filesystem_catalog, path, region="us-east-1") as started:
         yield started
 
 

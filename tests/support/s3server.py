@@ -19,14 +19,18 @@ import uvloop
 from botocore import UNSIGNED as NO_SIGNATURE
 from botocore.client import BaseClient
 from botocore.config import Config
-from predastore.catalog.objects import Objects
 
 from predastore.auth.sigv4 import Credential, Verifier
 from predastore.base.config.policy import Policy, Rule
 from predastore.base.limits import BLOCK_BYTES_DEFAULT
+from predastore.catalog.catalog import Catalog
+from predastore.catalog.files import Files
+from predastore.catalog.procedures import PROCEDURES
+from predastore.catalog.readers import Readers
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
 from predastore.httpd.server import Server
+from predastore.jobs.garbage import Garbage
 from predastore.node import server as node_server
 from predastore.node.client import NodeClient
 from predastore.node.store import Store as NodeStore
@@ -34,7 +38,7 @@ from predastore.rpc import Endpoint, self_signed
 from predastore.s3.server import S3Service
 from predastore.s3db import service as db_service
 from predastore.s3db.client import Client
-from predastore.s3db.global_state import DistributedState, LocalState
+from predastore.s3db.global_state import DistributedState, GlobalState, LocalState
 from predastore.s3db.member import Member
 from predastore.s3db.store import Store as DbStore
 from predastore.storage.distributed import DistributedStore
@@ -43,12 +47,13 @@ from support.boto import Clients
 from support.s3raw import Signer
 
 T = TypeVar("T")
-OpenObjects = Callable[[Path], contextlib.AbstractAsyncContextManager[Objects]]
+OpenCatalog = Callable[[Path], contextlib.AbstractAsyncContextManager[Catalog]]
 
 REGION = "eu-test-1"
 HOST = "127.0.0.1"
 DOMAIN = "s3.localhost"
 _WAIT_S = 30.0
+_INLINE_MAX = 1024
 _KEY = b"the cluster key of the s3 tests."
 
 ALICE = Credential("AKIDALICE", "alice-secret/with+odd=characters", "111111111111")
@@ -57,22 +62,19 @@ CREDENTIALS = {one.access_key_id: one for one in (ALICE, BOB)}
 
 
 @contextlib.asynccontextmanager
-async def filesystem_objects(path: Path) -> AsyncIterator[Objects]:
+async def filesystem_catalog(path: Path) -> AsyncIterator[Catalog]:
     """Objects as files under `path`, state in an lmdb of its own."""
-    state = LocalState(path / "state")
-    store = await FilesystemStore.open(path / "files", state)
-    objects = Objects(state, store)
-    objects.start()
-    yield objects
-    await objects.close()
-    await store.close()
-    await state.close()
+    async with contextlib.AsyncExitStack() as stack:
+        state = LocalState(path / "state", PROCEDURES)
+        stack.push_async_callback(state.close)
+        store = await FilesystemStore.open(path / "files", state, Files(state))
+        yield await _opened(stack, state, store, inline_max=0)
 
 
 @contextlib.asynccontextmanager
-async def distributed_objects(path: Path) -> AsyncIterator[Objects]:
-    """Objects as RS(3,2) shards on five real nodes, state in a real database member; all of them
-    in this process, behind in-process pipes."""
+async def distributed_catalog(path: Path) -> AsyncIterator[Catalog]:
+    """Objects as RS(3,2) shards on five real nodes, small ones in the metadata, state in a real
+    database member; all of them in this process, behind in-process pipes."""
     async with contextlib.AsyncExitStack() as stack:
         endpoint = Endpoint(cluster_key=_KEY, certificate=self_signed(), name="s3-tests")
         stack.push_async_callback(endpoint.close)
@@ -82,7 +84,7 @@ async def distributed_objects(path: Path) -> AsyncIterator[Objects]:
             )
             stack.push_async_callback(node_store.close)
             endpoint.serve(f"node/{node}", node_server.service(node_store))
-        db_store = DbStore(path / "db", durable=False)
+        db_store = DbStore(path / "db", durable=False, procedures=PROCEDURES)
         stack.callback(db_store.close)
         member = await Member.open(
             path=path / "raft", member_id=1, members=[1], store=db_store, endpoint=endpoint
@@ -93,18 +95,31 @@ async def distributed_objects(path: Path) -> AsyncIterator[Objects]:
         stack.push_async_callback(state.close)
         ring = Ring([RingNode(node, f"host{node}") for node in range(1, 6)])
         store = DistributedStore(NodeClient(endpoint), ring, Code(3, 2), BLOCK_BYTES_DEFAULT)
-        stack.push_async_callback(store.close)
-        objects = Objects(state, store)
-        objects.start()
-        stack.push_async_callback(objects.close)
-        yield objects
+        yield await _opened(stack, state, store, inline_max=_INLINE_MAX)
+
+
+async def _opened(
+    stack: contextlib.AsyncExitStack,
+    state: GlobalState,
+    store: DistributedStore | FilesystemStore,
+    *,
+    inline_max: int,
+) -> Catalog:
+    stack.push_async_callback(store.close)
+    readers = Readers()
+    garbage = Garbage(state, store, readers)
+    stack.push_async_callback(garbage.close)
+    catalog = Catalog(state, store, garbage, readers, inline_max=inline_max)
+    stack.push_async_callback(catalog.close)
+    garbage.start()
+    return catalog
 
 
 @dataclass
 class S3Server:
     """`ready`: what the readiness endpoint says; `obstacle`: what keeps writes from being done."""
 
-    objects: Objects
+    catalog: Catalog
     loop: asyncio.AbstractEventLoop
     port: int
     clock: Clock
@@ -163,7 +178,7 @@ class Clock:
 
 
 @contextlib.contextmanager
-def running(open_objects: OpenObjects, path: Path, *, region: str = REGION) -> Iterator[S3Server]:
+def running(open_catalog: OpenCatalog, path: Path, *, region: str = REGION) -> Iterator[S3Server]:
     """The server, until the block ends."""
     loop = uvloop.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="s3-server")
@@ -175,16 +190,16 @@ def running(open_objects: OpenObjects, path: Path, *, region: str = REGION) -> I
     stack = contextlib.AsyncExitStack()
 
     async def start() -> tuple[Server, S3Server]:
-        objects = await stack.enter_async_context(open_objects(path))
+        catalog = await stack.enter_async_context(open_catalog(path))
         clock = Clock()
         verifier = Verifier(CREDENTIALS.get, region=region, service="s3", now=clock)
-        shown = S3Server(objects, loop, 0, clock, lambda: server.connection_count, region)
+        shown = S3Server(catalog, loop, 0, clock, lambda: server.connection_count, region)
 
         async def write_obstacle() -> str:
             return shown.obstacle
 
         service = S3Service(
-            objects,
+            catalog,
             verifier,
             region=region,
             token_key=b"a key of the tests",

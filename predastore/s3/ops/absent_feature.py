@@ -11,13 +11,11 @@ from predastore.s3.xml_write import xml_response
 
 
 def answers(feature: Absent) -> Operation:
-    """The operation that gives the feature's answer, once the bucket, and the object that is
-    named, are known to be there and the requester's."""
+    """The operation that gives the feature's answer, once the bucket is known to be there and the
+    requester's."""
 
     async def run(ctx: Context) -> Response:
         await ctx.bucket(Need.WRITE)
-        if ctx.key:
-            await ctx.object()
         if feature.code:
             raise S3Error(feature.code, feature.message, BucketName=ctx.bucket_name)
         if feature.root:

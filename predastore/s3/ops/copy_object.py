@@ -6,13 +6,17 @@ checksums and its parts. Else, or where another checksum is asked for, it is rea
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from predastore.base import limits
 from predastore.base.errors import LayoutGone, ObjectReplaced, S3Error
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.arguments import Condition
+from predastore.catalog.rows import Tags
 from predastore.catalog.values import Attributes, Expectation, ObjectVersion, Stored
 from predastore.httpd.message import Response
-from predastore.s3 import checksums, conditions
+from predastore.s3 import checksums, conditions, lock
+from predastore.s3.access import OF_A_VERSION, check_policy
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.target import CopySource, parse_copy_source
@@ -32,28 +36,45 @@ def check_source(ctx: Context, version: ObjectVersion) -> None:
         raise S3Error("PreconditionFailed", Condition=conditions.shown(failed))
 
 
-def _replaces_metadata(ctx: Context) -> bool:
-    directive = (ctx.headers.get("x-amz-metadata-directive") or "COPY").upper()
+def _replaces(ctx: Context, what: str) -> bool:
+    """Whether the request's own metadata, or tags, take the place of the source's."""
+    name = f"x-amz-{what}-directive"
+    directive = (ctx.headers.get(name) or "COPY").upper()
     if directive not in ("COPY", "REPLACE"):
         raise S3Error(
             "InvalidArgument",
-            "Unknown metadata directive.",
-            ArgumentName="x-amz-metadata-directive",
+            f"Unknown {what} directive.",
+            ArgumentName=name,
             ArgumentValue=directive,
         )
     return directive == "REPLACE"
 
 
-def _attributes(ctx: Context, version: ObjectVersion, *, replace: bool) -> Attributes:
-    """The metadata of the copy. A redirect is never copied: it is the request's or none."""
+def _attributes(ctx: Context, version: ObjectVersion) -> Attributes:
+    """What is said of the copy. A redirect is never copied, nor is a lock: they are the request's
+    or none."""
     said = ctx.attributes()
-    if replace:
+    if not _replaces(ctx, "tagging"):
+        said = replace(said, tags=_copied_tags(ctx, version))
+    if _replaces(ctx, "metadata"):
         return said
     detail = version.detail
     kept = {name: value for name, value in detail.headers.items() if name != _REDIRECT}
     if _REDIRECT in said.headers:
         kept[_REDIRECT] = said.headers[_REDIRECT]
-    return Attributes(said.owner, detail.content_type, kept, detail.user, said.storage_class)
+    return replace(said, content_type=detail.content_type, headers=kept, user=detail.user)
+
+
+def _copied_tags(ctx: Context, version: ObjectVersion) -> Tags:
+    """The source's; who may not read or write tags can not copy what has some."""
+    tags = version.row.tags
+    if tags:
+        source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
+        action = "s3:GetObjectTagging"
+        read = OF_A_VERSION[action] if source.version else action
+        check_policy(ctx.policy, read, source.bucket)
+        check_policy(ctx.policy, "s3:PutObjectTagging", ctx.bucket_name)
+    return tags
 
 
 def _algorithms(ctx: Context, version: ObjectVersion) -> frozenset[str]:
@@ -64,12 +85,12 @@ def _algorithms(ctx: Context, version: ObjectVersion) -> frozenset[str]:
     return frozenset(one.algorithm for one in version.checksums)
 
 
-def _check_changes_something(ctx: Context, version: ObjectVersion, *, replace: bool) -> None:
+def _check_changes_something(ctx: Context, version: ObjectVersion) -> None:
     """A copy of an object onto itself has to change what is said about it, or to bring an older
     version back."""
     where = (version.bucket.name, version.key)
     onto_itself = version.is_newest and where == (ctx.bucket_name, ctx.key)
-    changed = replace or any(ctx.headers.get(name) for name in _CHANGES)
+    changed = _replaces(ctx, "metadata") or any(ctx.headers.get(name) for name in _CHANGES)
     if onto_itself and not changed:
         raise S3Error(
             "InvalidRequest",
@@ -80,7 +101,7 @@ def _check_changes_something(ctx: Context, version: ObjectVersion, *, replace: b
 
 
 async def _copy(
-    ctx: Context, source: CopySource, condition: Condition, permit: Permit, *, replace: bool
+    ctx: Context, source: CopySource, condition: Condition, permit: Permit
 ) -> tuple[Stored, ObjectVersion]:
     """The copy, and of what it was made. ObjectReplaced, LayoutGone: the source was replaced or
     deleted, before it could be read."""
@@ -88,14 +109,14 @@ async def _copy(
     with ctx.catalog.looking(source.bucket, source.key) as look:
         version = await ctx.copy_source(source)
         check_source(ctx, version)
-        _check_changes_something(ctx, version, replace=replace)
+        _check_changes_something(ctx, version)
         if version.size > limits.S3_PUT_BYTES_MAX:
             raise S3Error(
                 "InvalidRequest",
                 "The specified copy source is larger than the maximum allowable size for a copy "
                 f"source: {limits.S3_PUT_BYTES_MAX}",
             )
-        attributes = _attributes(ctx, version, replace=replace)
+        attributes = _attributes(ctx, version)
         wanted = _algorithms(ctx, version)
         has = frozenset(each.algorithm for each in version.checksums)
         shares = wanted == has and ctx.catalog.can_share(version)
@@ -115,12 +136,12 @@ async def _copy(
 async def run(ctx: Context) -> Response:
     ctx.signer()
     source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
-    replace = _replaces_metadata(ctx)
+    ctx.attributes()  # refused before anything is looked up
     condition = ctx.write_condition()
-    permit = await ctx.permit()
+    permit = await ctx.permit(needs_lock=lock.is_asked_for(ctx.headers))
     for _ in range(limits.S3_READ_TRIES_MAX):
         try:
-            copied, version = await _copy(ctx, source, condition, permit, replace=replace)
+            copied, version = await _copy(ctx, source, condition, permit)
         except (ObjectReplaced, LayoutGone):
             continue
         return xml_response(

@@ -1,16 +1,21 @@
-"""CreateBucket: PUT /bucket, with an optional CreateBucketConfiguration."""
+"""CreateBucket: PUT /bucket, with an optional CreateBucketConfiguration. One with object lock is
+versioned from the beginning."""
 
 from __future__ import annotations
 
 from predastore.base import limits
 from predastore.base.errors import S3Error
 from predastore.httpd.message import Response
+from predastore.s3.access import check_policy
 from predastore.s3.context import Context
 from predastore.s3.errors import not_implemented
 from predastore.s3.names import check_bucket_name
 from predastore.s3.xml_read import Element
 
 _DEFAULT_REGION = "us-east-1"  # the one that LocationConstraint never names
+
+_LOCK = "x-amz-bucket-object-lock-enabled"
+_TO_LOCK = ("s3:PutBucketObjectLockConfiguration", "s3:PutBucketVersioning")
 
 _KINDS = {
     "Location": "a directory bucket",
@@ -42,11 +47,14 @@ async def run(ctx: Context) -> Response:
     name = ctx.bucket_name
     check_bucket_name(name)
     region = ctx.services.region
+    is_locked = ctx.headers.get(_LOCK, "").lower() == "true"
+    for action in _TO_LOCK if is_locked else ():
+        check_policy(ctx.policy, action, name)
     async with ctx.document(limits.S3_CONFIG_XML_BYTES_MAX) as data:
         if data:
             async with ctx.services.documents.tree(data, "CreateBucketConfiguration") as document:
                 _check_configuration(document, region)
-    if not await ctx.catalog.create_bucket(name, account, region):
+    if not await ctx.catalog.create_bucket(name, account, region, is_locked=is_locked):
         there = await ctx.catalog.bucket(name)
         mine = there is not None and there.owner == account
         if not mine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from predastore.httpd.message import Response
-from predastore.s3 import checksums
+from predastore.s3 import checksums, lock
 from predastore.s3.context import Context
 from predastore.s3.xml_write import tag, xml_response
 
@@ -11,7 +11,7 @@ from predastore.s3.xml_write import tag, xml_response
 async def run(ctx: Context) -> Response:
     attributes = ctx.attributes()
     algorithm, kind = checksums.parse_upload_checksum(ctx.headers)
-    permit = await ctx.permit()
+    permit = await ctx.permit(needs_lock=lock.is_asked_for(ctx.headers))
     upload = await ctx.catalog.create_upload(
         ctx.bucket_name, ctx.key, attributes, algorithm, kind, permit=permit
     )

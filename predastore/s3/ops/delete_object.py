@@ -18,6 +18,11 @@ async def run(ctx: Context) -> Response:
         raise not_implemented("If-None-Match asks to delete what is not there")
     permit = await ctx.permit()
     deleted = await ctx.catalog.delete(
-        ctx.bucket_name, ctx.key, version_id, condition, permit=permit
+        ctx.bucket_name,
+        ctx.key,
+        version_id,
+        condition,
+        bypass=ctx.bypasses_governance(),
+        permit=permit,
     )
     return Response(204, deleted_fields(deleted, version_id))

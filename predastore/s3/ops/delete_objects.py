@@ -92,7 +92,10 @@ async def _delete(
     wanted = [one.wanted for one in doomed if one.error is None]
     outcomes: list[Deleted | PredastoreError] = []
     if wanted:
-        outcomes = await ctx.catalog.delete_many(ctx.bucket_name, wanted, permit=permit)
+        bypass = ctx.bypasses_governance()
+        outcomes = await ctx.catalog.delete_many(
+            ctx.bucket_name, wanted, bypass=bypass, permit=permit
+        )
     left = iter(outcomes)
     return [one.error or next(left) for one in doomed]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from predastore.base import limits
 from predastore.base.errors import BucketLocked, S3Error
 from predastore.httpd.message import Response
 from predastore.s3.context import Context
@@ -35,11 +34,7 @@ def _status(document: Element) -> str:
 async def run(ctx: Context) -> Response:
     ctx.signer()
     permit = await ctx.permit()
-    async with ctx.document(limits.S3_CONFIG_XML_BYTES_MAX) as data:
-        if not data:
-            raise S3Error("MissingRequestBodyError")
-        async with ctx.services.documents.tree(data, "VersioningConfiguration") as document:
-            status = _status(document)
+    status = await ctx.said("VersioningConfiguration", _status)
     try:
         await ctx.catalog.change_bucket(permit, versioning=_BY_STATUS[status])
     except BucketLocked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from predastore.httpd.message import Response
-from predastore.s3 import checksums
+from predastore.s3 import checksums, lock
 from predastore.s3.context import Context
 from predastore.s3.versions import stored_fields
 
@@ -12,9 +12,12 @@ async def run(ctx: Context) -> Response:
     ctx.signer()
     size = ctx.body_size()
     attributes = ctx.attributes()
+    asks_lock = lock.is_asked_for(ctx.headers)
+    if asks_lock:
+        lock.check_digest(ctx.headers)
     expectation = ctx.expectation()
     condition = ctx.write_condition()
-    permit = await ctx.permit()
+    permit = await ctx.permit(needs_lock=asks_lock)
     stored = await ctx.catalog.put(
         ctx.bucket_name,
         ctx.key,
