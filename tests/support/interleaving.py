@@ -1,4 +1,5 @@
-"""Something happens between two steps of an operation: before any one of its calls to the state."""
+"""The steps of an operation, which are its calls to the state: something happens before any one of
+them; how many there are."""
 
 from __future__ import annotations
 
@@ -65,3 +66,31 @@ async def interleaved(
         for name in CALLS:
             delattr(state, name)
     return seen
+
+
+async def calls_of(state: LocalState, work: Awaitable[Any]) -> tuple[Any, list[str]]:
+    """What `work` gives, and the names of the calls to the state that it makes, in their order;
+    those of others at the same time are not counted."""
+    calls: list[str] = []
+
+    def counted(name: str) -> Callable[..., Awaitable[Any]]:
+        call = getattr(type(state), name)
+
+        async def held(*arguments: Any) -> Any:
+            if _IS_WATCHED.get():
+                calls.append(name)
+            return await call(state, *arguments)
+
+        return held
+
+    async def run() -> Any:
+        _IS_WATCHED.set(True)
+        return await work
+
+    for name in CALLS:
+        setattr(state, name, counted(name))
+    try:
+        return await asyncio.ensure_future(run()), calls
+    finally:
+        for name in CALLS:
+            delattr(state, name)
