@@ -55,7 +55,6 @@ def test_what_a_bucket_can_not_be_asked_for(s3: BaseClient) -> None:
     for options in (
         {"ACL": "public-read"},
         {"GrantRead": 'id="1"'},
-        {"ObjectLockEnabledForBucket": True},
         {"ObjectOwnership": "ObjectWriter"},
     ):
         assert refused(s3.create_bucket, Bucket="special", **options) == ("NotImplemented", 501)

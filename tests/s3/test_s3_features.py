@@ -135,23 +135,9 @@ def test_the_documents_are_s3s(server: S3Server, bucket: str) -> None:
         assert ET.fromstring(answer.body).tag == f"{{{NAMESPACE}}}{root}"
 
 
-def test_an_objects_lock_is_asked_for_in_vain(s3: BaseClient, bucket: str) -> None:
-    where = {"Bucket": bucket, "Key": "k"}
-    for call in (s3.get_object_legal_hold, s3.get_object_retention):
-        assert refused(call, **where) == ("NoSuchKey", 404)
-    s3.put_object(**where, Body=b"x")
-    for call in (s3.get_object_legal_hold, s3.get_object_retention):
-        with pytest.raises(ClientError, match="Bucket is missing Object Lock Configuration"):
-            call(**where)
-        assert refused(call, **where, VersionId="null") == ("InvalidRequest", 400)
-        assert refused(call, **where, VersionId="other") == ("NoSuchVersion", 404)
-    s3.delete_object_tagging(**where)
-    assert refused(s3.delete_object_tagging, Bucket=bucket, Key="other") == ("NoSuchKey", 404)
-
-
-@pytest.mark.parametrize("query", ["lifecycle", "cors", "policy", "website", "versioning",
-                                   "object-lock", "encryption", "replication", "logging",
-                                   "tagging", "notification", "accelerate", "acl",
+@pytest.mark.parametrize("query", ["lifecycle", "cors", "policy", "website",
+                                   "encryption", "replication", "logging", "notification",
+                                   "accelerate", "acl",
                                    "publicAccessBlock", "ownershipControls", "requestPayment",
                                    "inventory&id=1", "metrics&id=1", "analytics&id=1"])  # fmt: skip
 def test_a_change_is_501_and_says_of_what(server: S3Server, bucket: str, query: str) -> None:
@@ -168,9 +154,8 @@ def test_other_501s_say_what_is_missing(server: S3Server, s3: BaseClient, bucket
     signer = server.signer()
     for raw, words in (
         (Raw("PUT", f"/{bucket}/k", headers={"x-amz-acl": "public-read"}), "public-read"),
-        (Raw("PUT", f"/{bucket}/k", headers={"x-amz-tagging": "a=b"}), "tags"),
         (Raw("PUT", f"/{bucket}/k", headers={"x-amz-grant-read": "id=1"}), "grants of access"),
-        (Raw("PUT", f"/{bucket}/k", headers={"x-amz-object-lock-mode": "GOVERNANCE"}),
+        (Raw("PUT", f"/{bucket}/k", headers={"x-amz-object-lock-event-hold": "ON"}),
          "object lock"),
         (Raw("PUT", f"/{bucket}/k", headers={"x-amz-server-side-encryption": "AES256"}),
          "server-side encryption"),

@@ -114,10 +114,12 @@ def test_methods_without_operations() -> None:
 
 
 def test_headers_are_checked_against_the_operation() -> None:
-    tagging = Headers.of([("x-amz-tagging", "a=b")])
-    assert refusal("PUT", OBJECT, "", tagging) == "NotImplemented"
-    lock = Headers.of([("x-amz-bucket-object-lock-enabled", "true")])
-    assert refusal("PUT", BUCKET, "", lock) == "NotImplemented"
+    lock = Headers.of([("x-amz-object-lock-mode", "GOVERNANCE")])
+    assert refusal("PUT", OBJECT, "partNumber=1&uploadId=1", lock) == "NotImplemented"
+    event_hold = Headers.of([("x-amz-object-lock-event-hold", "ON")])
+    assert refusal("PUT", OBJECT, "", event_hold) == "NotImplemented"
+    bucket_lock = Headers.of([("x-amz-bucket-object-lock-enabled", "perhaps")])
+    assert refusal("PUT", BUCKET, "", bucket_lock) == "InvalidArgument"
     assert refusal("POST", OBJECT, "uploads", COPY) == "NotImplemented"
 
 
