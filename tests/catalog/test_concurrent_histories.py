@@ -29,7 +29,7 @@ from predastore.base.errors import (
 from predastore.catalog import keys, refusals
 from predastore.catalog.procedures import arguments as a
 from predastore.catalog.procedures.arguments import CompletedPart, Reason
-from predastore.catalog.rows import PartRow, PlacementRow, Versioning
+from predastore.catalog.rows import Kind, PartRow, PlacementRow, Versioning, VersionRow
 from predastore.s3db.commands import Applied
 from predastore.storage.extents import FileExtent
 from predastore.storage.formats import decode, unpack
@@ -272,11 +272,18 @@ async def extents(at: Harness) -> int:
     found = 0
     for stored in (await at.table(keys.PARTS)).values():
         found += bool(at.nodes is None or decode(PartRow, stored).size)
-    for place, stored in (await at.table(keys.OBJECTS)).items():
-        assert not place.startswith(keys.DELETED)
-        if not place.startswith(keys.ARN):
-            page = decode(PlacementRow, stored)
-            found += sum(1 for extent in page.extents if extent.size or at.nodes is None)
+    rows = [decode(VersionRow, stored) for stored in (await at.table(keys.VERSIONS)).values()]
+    named = {row.layout for row in rows if row.kind is Kind.PLACED}
+    inline = {row.layout for row in rows if row.kind is Kind.INLINE}
+    assert set(await at.table(keys.INLINE)) == inline
+    pages = {
+        place: decode(PlacementRow, stored)
+        for place, stored in (await at.table(keys.OBJECTS)).items()
+        if not place.startswith(keys.ARN)
+    }
+    assert set(pages) == named, "what is placed is named, and the other way round"
+    for page in pages.values():
+        found += sum(1 for extent in page.extents if extent.size or at.nodes is None)
     return found
 
 
