@@ -21,8 +21,6 @@ import msgspec
 
 from predastore.base.errors import (
     BodyMismatch,
-    CatalogError,
-    Contended,
     LevelTooLow,
     NodeFull,
     NoLeader,
@@ -35,6 +33,7 @@ from predastore.base.errors import (
 )
 from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX
 from predastore.catalog import refusals
+from predastore.catalog.errors import CatalogError, Contended
 from predastore.catalog.fence import Fence
 from predastore.catalog.keys import BUCKETS
 from predastore.catalog.permits import Permit, Permits, anybody

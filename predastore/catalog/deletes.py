@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from predastore.base.errors import NoSuchVersion, PredastoreError
+from predastore.base.errors import PredastoreError
 from predastore.base.failpoints import failpoint
 from predastore.catalog import keys, refusals
 from predastore.catalog.core import Core
+from predastore.catalog.errors import NoSuchVersion
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.arguments import (
     NO_CONDITION,

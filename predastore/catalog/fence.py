@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from predastore.base.errors import WriteTooOld
+from predastore.catalog.errors import WriteTooOld
 from predastore.catalog.keys import HEALING
 from predastore.s3db.commands import Absent, Check, Equals
 from predastore.s3db.global_state import GlobalState

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from predastore.base.errors import Contended, NoSuchVersion
 from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX
 from predastore.catalog import keys, refusals
 from predastore.catalog.core import Core
+from predastore.catalog.errors import Contended, NoSuchVersion
 from predastore.catalog.keys import BUCKETS, OBJECTS
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.questions import ListedVersions, ListVersions

@@ -17,9 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from predastore.base.errors import NoSuchBucket, PredastoreError
+from predastore.base.errors import PredastoreError
 from predastore.base.limits import BACKEND_BUCKET_SEEN_MS, BACKEND_BUCKETS_SEEN_MAX
 from predastore.catalog import keys
+from predastore.catalog.errors import NoSuchBucket
 from predastore.catalog.keys import BUCKETS
 from predastore.catalog.procedures.arguments import Held
 from predastore.catalog.rows import BucketRow

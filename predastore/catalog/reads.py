@@ -13,15 +13,10 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager
 
 from predastore._fast.crc import crc32c
-from predastore.base.errors import (
-    CorruptData,
-    NoSuchKey,
-    NoSuchVersion,
-    ObjectReplaced,
-    ObjectUnreadable,
-)
+from predastore.base.errors import CorruptData, ObjectReplaced, ObjectUnreadable
 from predastore.catalog import keys, refusals
 from predastore.catalog.core import Core
+from predastore.catalog.errors import NoSuchKey, NoSuchVersion
 from predastore.catalog.keys import OBJECTS
 from predastore.catalog.procedures.questions import FindObject, Found
 from predastore.catalog.readers import Look

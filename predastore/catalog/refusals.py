@@ -6,14 +6,13 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from predastore.base.errors import (
-    BodyMismatch,
+from predastore.base.errors import BodyMismatch, CorruptData, PredastoreError
+from predastore.catalog.errors import (
     BucketLocked,
     BucketNotEmpty,
     CatalogError,
     ConditionFailed,
     Contended,
-    CorruptData,
     InvalidPart,
     IsDeleteMarker,
     LayoutGone,
@@ -24,7 +23,6 @@ from predastore.base.errors import (
     ObjectLocked,
     ObjectTooLarge,
     PartTooSmall,
-    PredastoreError,
     SizeDiffers,
 )
 from predastore.catalog.procedures.arguments import Reason

@@ -11,10 +11,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from predastore.base.errors import Contended, NoSuchUpload
 from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX, BACKEND_SCAN_PAGE_MAX
 from predastore.catalog import keys, refusals
 from predastore.catalog.core import algorithms, checksums_of
+from predastore.catalog.errors import Contended, NoSuchUpload
 from predastore.catalog.keys import BUCKETS, COMPLETED, PARTS, UPLOADS
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.arguments import (

@@ -12,15 +12,11 @@ import os
 import msgspec
 
 from predastore._fast.crc import crc32c
-from predastore.base.errors import (
-    BodyMismatch,
-    ConditionFailed,
-    Contended,
-    NoSuchKey,
-)
+from predastore.base.errors import BodyMismatch
 from predastore.base.failpoints import failpoint
 from predastore.catalog import keys
 from predastore.catalog.core import algorithms, checksums_of
+from predastore.catalog.errors import ConditionFailed, Contended, NoSuchKey
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.arguments import (
     NO_CONDITION,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from predastore.base.errors import NoSuchKey, NoSuchVersion
+from predastore.catalog.errors import NoSuchKey, NoSuchVersion
 from predastore.catalog.permits import Permit
 from predastore.catalog.rows import Retention, Tags
 from predastore.catalog.values import Finding

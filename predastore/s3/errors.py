@@ -13,8 +13,9 @@ import re
 from typing import Final
 
 from predastore.base import errors
-from predastore.base.errors import CatalogError, HttpError, PredastoreError, S3Error
+from predastore.base.errors import HttpError, PredastoreError, S3Error
 from predastore.base.limits import S3_DETAIL_CHARS_MAX
+from predastore.catalog.errors import CatalogError
 from predastore.httpd.message import Response
 from predastore.s3.xml_write import DECLARATION, tag
 

@@ -11,23 +11,21 @@ from typing import Any
 import pytest
 
 from predastore._fast.crc import crc32, crc64nvme
-from predastore.base.errors import (
-    BodyMismatch,
+from predastore.base.errors import BodyMismatch, HttpError, ObjectReplaced
+from predastore.base.limits import COMPLETED_KEPT_MS, S3_PART_BYTES_MIN
+from predastore.catalog import keys
+from predastore.catalog.errors import (
     BucketNotEmpty,
     CatalogError,
     ConditionFailed,
-    HttpError,
     InvalidPart,
     NoSuchBucket,
     NoSuchKey,
     NoSuchUpload,
     NoSuchVersion,
-    ObjectReplaced,
     PartTooSmall,
     SizeDiffers,
 )
-from predastore.base.limits import COMPLETED_KEPT_MS, S3_PART_BYTES_MIN
-from predastore.catalog import keys
 from predastore.catalog.keys import COMPLETED, PARTS
 from predastore.catalog.procedures.arguments import CompletedPart, Condition
 from predastore.catalog.values import Attributes, Deleted, Expectation, Finding, Wanted

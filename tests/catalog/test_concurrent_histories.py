@@ -18,15 +18,9 @@ from typing import Any
 
 import pytest
 
-from predastore.base.errors import (
-    Contended,
-    LayoutGone,
-    NoSuchKey,
-    NoSuchVersion,
-    ObjectReplaced,
-    OutcomeUnknown,
-)
+from predastore.base.errors import ObjectReplaced, OutcomeUnknown
 from predastore.catalog import keys, refusals
+from predastore.catalog.errors import Contended, LayoutGone, NoSuchKey, NoSuchVersion
 from predastore.catalog.procedures import arguments as a
 from predastore.catalog.procedures.arguments import CompletedPart, Reason
 from predastore.catalog.rows import Kind, PartRow, PlacementRow, Versioning, VersionRow

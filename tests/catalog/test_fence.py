@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from predastore.base.errors import WriteTooOld
+from predastore.catalog.errors import WriteTooOld
 from predastore.catalog.fence import HORIZON_KEY, HorizonRecord
 from predastore.catalog.keys import HEALING
 from predastore.storage.extents import new_id, now_ms

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from predastore.base.errors import (
+from predastore.catalog.errors import (
     BucketLocked,
     IsDeleteMarker,
     NoLock,

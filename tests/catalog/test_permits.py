@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from predastore.base.errors import NoSuchBucket, NoSuchKey, NoSuchUpload, PredastoreError
+from predastore.base.errors import PredastoreError
 from predastore.catalog import keys, permits
 from predastore.catalog.buckets import new_id
+from predastore.catalog.errors import NoSuchBucket, NoSuchKey, NoSuchUpload
 from predastore.catalog.keys import BUCKETS, OBJECTS, PARTS, UPLOADS, VERSIONS
 from predastore.catalog.permits import Judge, Permit, Permits
 from predastore.catalog.procedures.arguments import CompletedPart, Condition

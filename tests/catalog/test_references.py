@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from predastore.base.errors import LayoutGone, NoSuchBucket, NoSuchKey
+from predastore.catalog.errors import LayoutGone, NoSuchBucket, NoSuchKey
 from predastore.catalog.keys import OBJECTS, REFS
 from predastore.catalog.procedures.arguments import CompletedPart, Condition
 from predastore.catalog.rows import Versioning

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from predastore.base.errors import NoSuchBucket, NoSuchUpload
 from predastore.base.limits import MIB
 from predastore.catalog import keys
+from predastore.catalog.errors import NoSuchBucket, NoSuchUpload
 from predastore.catalog.keys import PARTS, UPLOADS
 from predastore.catalog.procedures.arguments import CompletedPart, Condition
 from predastore.catalog.uploads import Upload

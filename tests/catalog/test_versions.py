@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from predastore.base.errors import BucketNotEmpty, NoSuchKey, NoSuchVersion, ObjectLocked
+from predastore.catalog.errors import BucketNotEmpty, NoSuchKey, NoSuchVersion, ObjectLocked
 from predastore.catalog.procedures.arguments import CompletedPart, Condition
 from predastore.catalog.rows import Versioning
 from predastore.catalog.values import Attributes, Deleted, VersionEntry, Wanted

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from predastore.base.errors import NoSuchBucket, OtherVersion, StartupError
+from predastore.base.errors import OtherVersion, StartupError
 from predastore.base.limits import S3_PART_BYTES_MIN
 from predastore.catalog.adoption import Adopted
+from predastore.catalog.errors import NoSuchBucket
 from predastore.catalog.keys import OBJECTS, VERSIONS
 from predastore.catalog.procedures.arguments import CompletedPart
 from predastore.catalog.rows import Versioning

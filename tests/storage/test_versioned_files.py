@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from predastore.base.errors import Contended
+from predastore.catalog.errors import Contended
 from predastore.catalog.procedures import completion
 from predastore.catalog.procedures.arguments import CompletedPart
 from predastore.catalog.rows import Versioning

@@ -10,7 +10,8 @@ import asyncio
 from itertools import pairwise
 
 from predastore.base import limits
-from predastore.base.errors import NoSuchUpload, S3Error
+from predastore.base.errors import S3Error
+from predastore.catalog.errors import NoSuchUpload
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.arguments import CompletedPart, Condition
 from predastore.catalog.rows import Checksum, UploadRow

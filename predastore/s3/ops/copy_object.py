@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from predastore.base import limits
-from predastore.base.errors import LayoutGone, ObjectReplaced, S3Error
+from predastore.base.errors import ObjectReplaced, S3Error
+from predastore.catalog.errors import LayoutGone
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.arguments import Condition
 from predastore.catalog.rows import Tags

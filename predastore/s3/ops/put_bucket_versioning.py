@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from predastore.base.errors import BucketLocked, S3Error
+from predastore.base.errors import S3Error
+from predastore.catalog.errors import BucketLocked
 from predastore.httpd.message import Response
 from predastore.s3.context import Context
 from predastore.s3.ops.get_bucket_versioning import STATUS

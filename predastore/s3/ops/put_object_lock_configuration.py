@@ -3,7 +3,8 @@ change."""
 
 from __future__ import annotations
 
-from predastore.base.errors import BucketLocked, S3Error
+from predastore.base.errors import S3Error
+from predastore.catalog.errors import BucketLocked
 from predastore.httpd.message import Response
 from predastore.s3 import lock
 from predastore.s3.context import Context
