@@ -118,7 +118,7 @@ class Reads(Core):
     ) -> AsyncGenerator[Buffer, None]:
         layout = version.row.layout
         with self._readers.holding(layout):
-            number, base = _page_at(_placement(version), start)
+            number, base = _page_at(await self._page(version, 0), start)
             while start < end:
                 page = await self._page(version, number)
                 for extent in page.extents:
@@ -172,9 +172,10 @@ class Reads(Core):
     # --- parts ----------------------------------------------------------------------------
 
     async def part(self, version: ObjectVersion, number: int) -> PlacedPart | None:
-        """A part of a version that was made of some, found with its bytes' place; None: it has no
-        part of this number."""
-        first = _placement(version)
+        """A part of a version; None: it has no part of this number."""
+        if not version.part_count:
+            return None
+        first = await self._page(version, 0)
         at = 0
         if first.pages:
             at = max(0, bisect_right([begin for _, begin in first.pages], number) - 1)
@@ -189,8 +190,11 @@ class Reads(Core):
     async def parts(
         self, version: ObjectVersion, after: int, limit: int
     ) -> tuple[list[PlacedPart], bool]:
-        """Parts with numbers above `after`, at most `limit`, and whether there are more."""
-        first = _placement(version)
+        """Parts with numbers above `after`, at most `limit`, and whether there are more; none of
+        what was put whole."""
+        if not version.part_count:
+            return [], False
+        first = await self._page(version, 0)
         found: list[PlacedPart] = []
         start = 0
         for number in range(max(1, len(first.pages))):
@@ -209,8 +213,8 @@ class Reads(Core):
 
     async def _page(self, version: ObjectVersion, number: int) -> PlacementRow:
         """A page of a version's layout, also while it waits for its end."""
-        if not number:
-            return _placement(version)
+        if not number and version.placement is not None:
+            return version.placement
         layout = version.row.layout
         live, gone = await self._state.read(
             ((OBJECTS, keys.page(layout, number)), (OBJECTS, keys.deleted(layout, number)))
@@ -219,12 +223,6 @@ class Reads(Core):
         if stored is None:
             raise ObjectUnreadable(f"{version.bucket.name}/{version.key} was deleted meanwhile")
         return decode(PlacementRow, stored)
-
-
-def _placement(version: ObjectVersion) -> PlacementRow:
-    if version.placement is None:
-        raise ObjectUnreadable(f"{version.bucket.name}/{version.key} has no placement")
-    return version.placement
 
 
 def _page_at(first: PlacementRow, start: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX, BACKEND_SCAN_PAGE_MAX
 from predastore.catalog import keys, refusals
@@ -225,6 +226,8 @@ class Uploads(Writes):
         SizeDiffers, NoSuchUpload, ConditionFailed, NoSuchKey, what the permit's judge raises;
         BodyMismatch for a checksum.
         """
+        assert parts, "the caller refuses none, and any other order"
+        assert all(before.number < part.number for before, part in pairwise(parts))
         row = upload.row
         expected = tuple(Checksum(*each) for each in sorted((expected_checksums or {}).items()))
         random = os.urandom(keys.RANDOM_BYTES)

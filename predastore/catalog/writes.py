@@ -171,8 +171,10 @@ class Writes(Reads):
     # --- copy -----------------------------------------------------------------------------
 
     def can_share(self, version: ObjectVersion) -> bool:
-        """Whether `copy` can be made of a version, which was found with its bytes' place."""
-        return version.row.kind is not Kind.PLACED or self._store.shares
+        """Whether `copy` can be made of a version, which was found with its bytes."""
+        if version.row.kind is Kind.INLINE:
+            return self._takes_inline(version.size)
+        return version.row.kind is Kind.NOWHERE or self._store.shares
 
     async def copy(
         self,

@@ -480,6 +480,7 @@ def test_completing_again_is_told_what_the_first_was_told(backend: Any) -> None:
             assert await at.catalog.completed(*named) == stored
             await failing(NoSuchUpload, at.catalog.completed("bucket", "other", named[2]))
             assert await at.get("k") == b"newer"
+            await at.no_garbage()
             (row,) = (await at.table(keys.DUE)).items()
             assert keys.due_ms_of(row[0]) == pytest.approx(
                 stored.modified_ms + COMPLETED_KEPT_MS, abs=60_000

@@ -81,7 +81,10 @@ def test_a_crowded_state_takes_no_more_bodies_and_has_those_that_it_took(tmp_pat
         assert await kind_of(at, "after") is Kind.PLACED
         for key in ("before", "after"):
             assert await at.get(key) == DATA
+        assert not at.catalog.can_share(await at.found("before"))
+        assert at.catalog.can_share(await at.found("after"))
         await at.put("empty", b"")
+        assert at.catalog.can_share(await at.found("empty"))
         assert await kind_of(at, "empty") is Kind.NOWHERE
 
     check(tmp_path, test)

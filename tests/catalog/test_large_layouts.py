@@ -95,6 +95,34 @@ def test_parts_are_listed_page_by_page(backend: Any) -> None:
     run(main())
 
 
+def test_what_was_found_without_its_place_has_parts_and_bytes(backend: Any) -> None:
+    async def main() -> None:
+        async with backend() as at:
+            await made(at)
+            version = (await at.catalog.find("bucket", "k", needs_bytes=False)).version
+            assert version is not None
+            assert version.placement is None
+            placed = await at.catalog.part(version, 5000)
+            assert placed is not None
+            assert placed.start == STARTS[7]
+            assert len((await at.catalog.parts(version, 0, 100))[0]) == len(NUMBERS)
+            assert await at.read(version, 3, 700) == WHOLE[3:700]
+
+    run(main())
+
+
+def test_what_was_put_whole_has_no_parts(backend: Any) -> None:
+    async def main() -> None:
+        async with backend() as at:
+            for data in (b"", b"data"):
+                await at.put("k", data)
+                version = await at.found("k")
+                assert await at.catalog.part(version, 1) is None
+                assert await at.catalog.parts(version, 0, 10) == ([], False)
+
+    run(main())
+
+
 def test_all_pages_go_with_their_layout_and_no_reader_loses_one(backend: Any) -> None:
     async def main() -> None:
         async with backend() as at:
