@@ -12,8 +12,10 @@ import pytest
 from predastore.catalog.procedures import PROCEDURES
 from predastore.s3db.procedures import View
 from predastore.s3db.raft import frames, journal
+from predastore.s3db.raft.archive import JournalArchive
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.driver import Driver
+from predastore.s3db.raft.messages import Entry
 from s3db.simulator import machine
 from s3db.simulator.catalog import CatalogClient
 from s3db.simulator.checker import Operation, first_violation, is_linearizable
@@ -34,7 +36,19 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, SHARE))
-def test_histories_are_linearizable_and_members_agree(first: int) -> None:
+def test_histories_are_linearizable_and_members_agree(
+    first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived = 0
+    batch = JournalArchive.batch
+
+    def counted(self: JournalArchive, *args: int, **bounds: int) -> list[Entry]:
+        nonlocal archived
+        found = batch(self, *args, **bounds)
+        archived += len(found)
+        return found
+
+    monkeypatch.setattr(JournalArchive, "batch", counted)
     operations = installs = changes = newer = ticks = catalog = 0
     for seed in range(first, first + SHARE):
         world = simulate(seed, of_seed(seed))
@@ -46,6 +60,7 @@ def test_histories_are_linearizable_and_members_agree(first: int) -> None:
         catalog += sum(client.done for client in world.clients if isinstance(client, CatalogClient))
     assert operations > 60 * SHARE
     assert installs > 0
+    assert archived > SHARE  # entries that a log had lost, and a journal still had
     assert changes > 20
     assert newer > SHARE  # calls of a level that not every program has
     assert ticks > SHARE

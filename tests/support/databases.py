@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -98,6 +99,10 @@ class Database:
 
     async def stop(self, member_id: int) -> None:
         await self.sites.pop(member_id).stop()
+
+    def forget(self, member_id: int) -> None:
+        """The disk of a member that was stopped is lost."""
+        shutil.rmtree(self.folder / str(member_id))
 
     async def leader(self) -> int:
         def agreed() -> int | None:

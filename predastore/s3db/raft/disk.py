@@ -41,6 +41,9 @@ class Disk(Protocol):
 
     def read(self, name: str) -> bytes: ...
 
+    def read_at(self, name: str, offset: int, size_bytes: int) -> bytes:
+        """So many bytes from there on, or fewer at its end; FileNotFoundError."""
+
     def create(self, name: str) -> AppendFile:
         """A new, empty file; FileExistsError if there is one."""
 
@@ -114,6 +117,13 @@ class OsDisk:
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
+
+    def read_at(self, name: str, offset: int, size_bytes: int) -> bytes:
+        fd = fs.opened(self.path / name, os.O_RDONLY)
+        try:
+            return os.pread(fd, size_bytes, offset)
+        finally:
+            os.close(fd)
 
     def create(self, name: str) -> AppendFile:
         return OsAppendFile(self.path / name, os.O_CREAT | os.O_EXCL)

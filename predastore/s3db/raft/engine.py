@@ -101,9 +101,7 @@ class Engine:
         self.levels = Levels(self.core.membership, store.procedures)
         self.room = Room(directory, member_id, loop.time)
         self.crowding = Crowding(store, self.room, loop.time)
-        self._loop = loop
-        self._store = store
-        self._post = post
+        self._loop, self._store, self._post = loop, store, post
         self._configured, self._told = configured, told
         self._configuration = self.core.membership.current
         self._writer = JournalWriter(
@@ -124,6 +122,8 @@ class Engine:
         self._upkeep = Upkeep(
             self.core,
             store,
+            journal=journal,
+            room=self.room,
             applier=self._applier,
             syncer=self._copier,
             sender=self._sender,
@@ -283,7 +283,7 @@ class Engine:
         now = self._loop.time()
 
         def step() -> None:
-            for message in self.room.admitted(messages):
+            for message in self.room.admitted(messages, self.core.log.size_bytes):
                 self.core.step(message, now)
 
         self._guarded(step)

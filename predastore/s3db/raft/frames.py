@@ -108,6 +108,15 @@ def pack_frame(header: SegmentHeader, offset: int, records: Iterable[Record]) ->
     return b"".join((head, _TAIL.pack(crc, 0), payload))
 
 
+def frame_bytes(head: bytes) -> int:
+    """How long the frame is that begins so; 0 where none does."""
+    if len(head) < FRAME_BYTES:
+        return 0
+    magic, length, _ = _FRAME.unpack_from(head)
+    is_frame = magic == FRAME_MAGIC and length <= JOURNAL_FRAME_BYTES_MAX
+    return FRAME_BYTES + length if is_frame else 0
+
+
 def frame_at(header: SegmentHeader, data: bytes, offset: int) -> memoryview | None:
     """The payload of the frame at `offset`; None if there is no good one."""
     if offset + FRAME_BYTES > len(data):

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from typing import Final
 from predastore.base import metrics
 from predastore.base.errors import FormatError, OtherVersion, StartupError, UnsupportedFormat
 from predastore.base.limits import JOURNAL_SEGMENT_BYTES_MAX
+from predastore.s3db.raft.archive import JournalArchive
 from predastore.s3db.raft.disk import AppendFile, Disk, OsAppendFile
 from predastore.s3db.raft.frames import (
     FRAME_BYTES,
@@ -144,6 +146,8 @@ class Journal:
     ) -> None:
         self._disk = disk
         self._member = member
+        self.archive = JournalArchive(disk)
+        self.kept_index = sys.maxsize  # segments with entries behind it stay, marker or not
         self._syncs = _SYNCS.child(str(member))
         self._segment_bytes_max = segment_bytes_max
         self._random_bytes = random_bytes
@@ -174,6 +178,7 @@ class Journal:
             raise self._damaged(names[0], 0, str(error)) from error
         self._hard_state, self._marker = recovered.hard_state, recovered.marker
         self._file = self._disk.open(names[-1])
+        self.archive.begun(names[-1], self._header)
         # It may be what a process that was killed had not synced yet; from now on it is spoken of.
         self._file.sync()
         self._disk.sync_directory()
@@ -282,6 +287,7 @@ class Journal:
     def _frame(self, records: Sequence[Record]) -> bytes:
         """The bytes that come next in the file, which the caller appends."""
         frame = pack_frame(self._header, self._size_bytes, records)
+        self.archive.appended(records, self._size_bytes)
         self._size_bytes += len(frame)
         segment = self._segments[-1]
         for record in records:
@@ -304,12 +310,16 @@ class Journal:
         self._release()
 
     def _release(self) -> None:
-        """Unlink segments whose entries all lie behind the marker, which is synced.
+        """Unlink segments whose entries all lie behind the marker, which is synced, unless somebody
+        needs them.
 
         One at a time, so that no order of the disk's leaves a gap between segments.
         """
-        while len(self._segments) > 1 and self._segments[0].last_index <= self._marker.index:
-            self._disk.unlink(self._segments.pop(0).name)
+        needed = min(self._marker.index, self.kept_index)
+        while len(self._segments) > 1 and self._segments[0].last_index <= needed:
+            gone = self._segments.pop(0).name
+            self.archive.unlinked(gone)
+            self._disk.unlink(gone)
             self._disk.sync_directory()
 
     def close(self) -> None:
@@ -343,6 +353,7 @@ class Journal:
         self._disk.rename(temporary, segment.name)
         self._disk.sync_directory()
         self._segments.append(segment)
+        self.archive.begun(segment.name, header)
         self._header, self._size_bytes = header, HEADER_BYTES + len(first)
 
 

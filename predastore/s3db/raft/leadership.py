@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 
 from predastore.base.errors import NoLeader, Overloaded
+from predastore.s3db.raft.archive import Archive
+from predastore.s3db.raft.log import Log
 from predastore.s3db.raft.membership import Change, changed, is_majority, majority_value
 from predastore.s3db.raft.messages import (
     COMMAND,
@@ -71,6 +73,8 @@ class Leadership:
         size = sum(map(len, commands))
         if self._uncommitted_bytes + size > self.state.bounds.uncommitted_bytes:
             raise Overloaded("too many bytes wait to be committed; nothing was changed")
+        if self.state.log.size_bytes + size > self.state.bounds.log_bytes:
+            raise Overloaded("too many bytes wait to be applied; nothing was changed")
         return self._append(COMMAND, commands)
 
     def change(self, change: Change, member: int, address: Address | None = None) -> int:
@@ -270,10 +274,13 @@ class Leadership:
         bounds = self.state.bounds
         if self._beat_due:
             progress.probe_sent = False  # it may be lost
-        sent = False
+        sent, archived = False, 0
         while progress.next <= self.state.log.last_index and progress.has_room(
             bounds.in_flight_count, bounds.in_flight_bytes
         ):
+            archived += progress.next <= self.state.log.base_index
+            if archived > bounds.archived_appends:
+                break  # each is read from the disk: the next turn has its own
             sent = self._send_entries(peer, progress)
             if not sent:
                 break
@@ -281,18 +288,13 @@ class Leadership:
             self._send_heartbeat(peer, progress)
 
     def _send_entries(self, peer: int, progress: Progress) -> bool:
-        state, bounds = self.state, self.state.bounds
+        state = self.state
         prev = progress.next - 1
-        prev_term = state.log.term_at(prev)
-        if prev_term is None:
+        prev_term = state.term_at(prev)
+        entries = [] if prev_term is None else self._entries_from(progress.next)
+        if prev_term is None or not entries:
             self._want_chunk(peer, progress, 0, 0)
             return False
-        entries = state.log.batch(
-            progress.next,
-            state.log.last_index,
-            bytes_max=bounds.append_bytes,
-            count_max=bounds.append_entries,
-        )
         message = Append(
             state.id, peer, state.term, prev, prev_term, state.commit, self.round, entries
         )
@@ -300,11 +302,23 @@ class Leadership:
         progress.sent(entries[-1].index, sum(len(entry.data) for entry in entries))
         return True
 
+    def _entries_from(self, first: int) -> list[Entry]:
+        """For one append; none where they are in the log no more, and in no archive either."""
+        log, bounds = self.state.log, self.state.bounds
+        is_archived = first <= log.base_index
+        source: Log | Archive = self.state.archive if is_archived else log
+        return source.batch(
+            first,
+            log.base_index if is_archived else log.last_index,
+            bytes_max=bounds.append_bytes,
+            count_max=bounds.append_entries,
+        )
+
     def _send_heartbeat(self, peer: int, progress: Progress) -> None:
         """An append without entries; it also finds out whether earlier appends arrived."""
         state = self.state
         prev = progress.next - 1
-        prev_term = state.log.term_at(prev)
+        prev_term = None if progress.sending is Sending.SNAPSHOT else state.term_at(prev)
         if progress.sending is not Sending.SNAPSHOT and prev_term is None:
             self._want_chunk(peer, progress, 0, 0)
         if progress.sending is Sending.SNAPSHOT:
@@ -335,6 +349,17 @@ class Leadership:
 
     def is_sending_snapshot(self) -> bool:
         return any(p.sending is Sending.SNAPSHOT for p in self.peers.values())
+
+    def lagging_from(self, silent_s: float) -> int:
+        """The least index behind which a follower needs entries that is heard, or was not long ago;
+        those that are getting a snapshot need what it has not."""
+        since = self.state.now - silent_s
+        matches = [
+            progress.match
+            for progress in self.peers.values()
+            if progress.sending is not Sending.SNAPSHOT and progress.heard_at >= since
+        ]
+        return min(matches, default=self.state.log.last_index)
 
     def send_chunk(
         self, peer: int, marker: Marker, *, offset: int, total_bytes: int, crc: int, data: bytes

@@ -19,7 +19,12 @@ from typing import Final
 import msgspec
 
 from predastore.base.errors import NodeFull
-from predastore.base.limits import RAFT_FULL_TRANSFER_MS, RAFT_RESERVE_BYTES, RAFT_ROOM_CHECK_MS
+from predastore.base.limits import (
+    RAFT_FULL_TRANSFER_MS,
+    RAFT_LOG_BYTES_MAX,
+    RAFT_RESERVE_BYTES,
+    RAFT_ROOM_CHECK_MS,
+)
 from predastore.s3db.environment import free_bytes_of
 from predastore.s3db.raft.messages import COMMAND, Append, Message, SnapshotChunk
 
@@ -73,11 +78,12 @@ class Room:
             f"on {self._directory}"
         )
 
-    def admitted(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """`messages` without what would fill the disk: commands, and chunks of snapshots."""
+    def admitted(self, messages: Sequence[Message], log_bytes: int) -> Sequence[Message]:
+        """`messages` without what would fill the disk: commands, and chunks of snapshots; or the
+        memory, where the log has `log_bytes`, since applying is slower than what comes."""
         if not any(isinstance(message, Append | SnapshotChunk) for message in messages):
             return messages
-        if self.left_bytes() >= RAFT_RESERVE_BYTES // 2:
+        if self.left_bytes() >= RAFT_RESERVE_BYTES // 2 and log_bytes <= RAFT_LOG_BYTES_MAX:
             return messages
         return [_without_commands(m) for m in messages if not isinstance(m, SnapshotChunk)]
 

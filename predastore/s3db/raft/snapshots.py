@@ -25,7 +25,7 @@ from predastore.base.limits import RAFT_SNAPSHOT_CHUNK_BYTES
 from predastore.s3db.raft.assembly import Assembly
 from predastore.s3db.raft.core import Core
 from predastore.s3db.raft.disk import OsDisk
-from predastore.s3db.raft.messages import Marker, SnapshotChunk
+from predastore.s3db.raft.messages import Configuration, Marker, SnapshotChunk
 from predastore.s3db.raft.state import ChunkWanted
 from predastore.s3db.raft.worker import Worker
 
@@ -97,15 +97,22 @@ class Sender:
         self._total_bytes = 0
         self._waiting: dict[int, ChunkWanted] = {}
         self._is_copying = False
+        self._known = (0, Configuration(()))  # the members, when the copy was begun
         self.marker: Marker | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """A copy is being made, or there is one."""
+        return self._is_copying or self.marker is not None
 
     def find(self, wanted: Sequence[ChunkWanted]) -> None:
         for want in wanted:
             self._waiting[want.follower] = want
         if self._is_copying:
             return
-        if self.marker is None or self.marker.index < self._core.log.base_index:
+        if self.marker is None or self._core.term_at(self.marker.index) != self.marker.term:
             self._is_copying = True
+            self._known = (self._core.membership.index, self._core.membership.current)
             self._worker.run(self._copy, self._copied)
         else:
             self._serve(self.marker)
@@ -125,18 +132,26 @@ class Sender:
         self._is_copying = False
         self.close()
         index, self._fd = made or (0, -1)
-        term = self._core.log.term_at(index)
-        if made is None or term is None:  # the log was cut beyond it: it is asked for again
-            self._waiting.clear()
+        term, members = self._core.term_at(index), self._members_at(index)
+        if made is None or term is None or members is None:
+            self._waiting.clear()  # it is asked for again
             return
         self._total_bytes = os.fstat(self._fd).st_size
-        self.marker = Marker(index, term, self._core.membership.at(index))
+        self.marker = Marker(index, term, members)
         logger.info(
             "raft: a snapshot for %s",
             sorted(self._waiting),
             extra={"index": index, "size_bytes": self._total_bytes},
         )
         self._serve(self.marker)
+
+    def _members_at(self, index: int) -> Configuration | None:
+        """As of the copy's index; None where the log was cut beyond it, and they changed since."""
+        membership = self._core.membership
+        if index >= self._core.log.base_index:
+            return membership.at(index)
+        since, known = self._known
+        return known if membership.current is known and since <= index else None
 
     def _serve(self, marker: Marker) -> None:
         for want in self._waiting.values():

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from predastore.base import limits
 from predastore.base.errors import MemberFailed
+from predastore.s3db.raft.archive import Archive, NoArchive
 from predastore.s3db.raft.log import Log
 from predastore.s3db.raft.membership import Membership
 from predastore.s3db.raft.messages import (
@@ -53,9 +54,11 @@ class Bounds:
     in_flight_count: int = limits.RAFT_APPENDS_IN_FLIGHT_MAX
     in_flight_bytes: int = limits.RAFT_APPEND_BYTES_IN_FLIGHT_MAX
     uncommitted_bytes: int = limits.RAFT_UNCOMMITTED_BYTES_MAX
+    log_bytes: int = limits.RAFT_LOG_BYTES_MAX
     reads_waiting: int = limits.RAFT_READS_WAITING_MAX
     apply_bytes: int = limits.RAFT_APPLY_BYTES_MAX
     apply_entries: int = limits.RAFT_APPLY_ENTRIES_MAX
+    archived_appends: int = limits.RAFT_ARCHIVED_APPENDS_MAX
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class State:
         self.leader: int | None = None
         marker = recovered.marker
         self.log = Log(marker.index, marker.term, recovered.entries)
+        self.archive: Archive = NoArchive()  # of what the log has lost, if the owner has one
         self.membership = Membership(marker.index, marker.configuration)
         self.membership.observe(recovered.entries)
         self.commit = marker.index
@@ -146,6 +150,12 @@ class State:
         self.synced_index = min(self.synced_index, first - 1)
         self.truncations += 1
         self.out.records.append(Truncate(first))
+
+    def term_at(self, index: int) -> int | None:
+        """The term of an entry, of one that the log has lost too; None if it is not known."""
+        if index < self.log.base_index:
+            return self.archive.term_at(index)
+        return self.log.term_at(index)
 
     def say(self, message: Message) -> None:
         """Send once all that happened so far is synced."""

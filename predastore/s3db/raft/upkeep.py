@@ -4,22 +4,31 @@ A commit syncs the journal and nothing else; the state machine goes back to its 
 after a crash, and what it had applied since is applied again from the journal. So a checkpoint
 follows some time after the first entry that is in none, while applying goes on; and the log, and
 with it the journal, is cut only behind what the last checkpoint holds.
+
+Of a leader's journal the segments stay that followers need (archive.py): those that lag, were not
+silent for long, or are getting a snapshot. So they catch up, however fast entries come; within
+bounds, on the bytes and on what is left of the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 from predastore.base.limits import (
+    CROWDED_FREE_BYTES,
     RAFT_CHECKPOINT_MS,
+    RAFT_JOURNAL_KEPT_BYTES,
+    RAFT_LAGGING_S,
     RAFT_LOG_CUT_BYTES,
     RAFT_LOG_KEPT_BYTES,
-    RAFT_LOG_STRETCH,
 )
 from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.journal import Journal
+from predastore.s3db.raft.room import Room
 from predastore.s3db.raft.snapshots import Sender
 from predastore.s3db.raft.worker import Worker
 
@@ -40,6 +49,8 @@ class Upkeep:
         core: Core,
         store: CheckpointedStore,
         *,
+        journal: Journal,
+        room: Room,
         applier: Worker,
         syncer: Worker,
         sender: Sender,
@@ -47,8 +58,11 @@ class Upkeep:
     ) -> None:
         """`applier`: the thread of the state machine's transactions; `syncer`: another."""
         self._loop = asyncio.get_running_loop()
+        core.archive = journal.archive
         self._core = core
         self._store = store
+        self._journal = journal
+        self._room = room
         self._applier = applier
         self._syncer = syncer
         self._sender = sender
@@ -79,14 +93,11 @@ class Upkeep:
             self._plan()
 
     def _cut(self) -> None:
-        """What a follower will need after the snapshot that it is getting stays, within bounds."""
         log, leadership = self._core.log, self._core.leadership
         if self._is_cutting or log.size_bytes < RAFT_LOG_KEPT_BYTES + RAFT_LOG_CUT_BYTES:
             return
         if leadership is None or not leadership.is_sending_snapshot():
             self._sender.close()
-        elif log.size_bytes < RAFT_LOG_STRETCH * RAFT_LOG_KEPT_BYTES:
-            return
         if log.index_before_last(RAFT_LOG_KEPT_BYTES) <= self._store.durable_index:
             self._compact()
         else:  # entries come faster than checkpoints: let applying wait for one
@@ -99,6 +110,20 @@ class Upkeep:
             self._compact()
 
     def _compact(self) -> None:
+        self._journal.kept_index = self._needed_index()
         index = self._core.log.index_before_last(RAFT_LOG_KEPT_BYTES)
         self._core.compact(min(index, self._store.durable_index))
         self._wake()
+
+    def _needed_index(self) -> int:
+        """Behind which entries are to stay in the journal, cut or not."""
+        leadership = self._core.leadership
+        is_full = self._room.left_bytes() < CROWDED_FREE_BYTES
+        if leadership is None or is_full or self._journal.size_bytes > RAFT_JOURNAL_KEPT_BYTES:
+            return sys.maxsize
+        needed = leadership.lagging_from(RAFT_LAGGING_S)
+        if not leadership.is_sending_snapshot():
+            return needed
+        if self._sender.marker is not None:
+            return min(needed, self._sender.marker.index)
+        return min(needed, self._core.log.base_index, self._journal.kept_index)

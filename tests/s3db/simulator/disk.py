@@ -66,6 +66,9 @@ class SimDisk:
     def read(self, name: str) -> bytes:
         return bytes(self._names[name].data)
 
+    def read_at(self, name: str, offset: int, size_bytes: int) -> bytes:
+        return self.read(name)[offset : offset + size_bytes]
+
     def write(self, name: str, data: bytes) -> None:
         """For tests: replace the bytes of a file, durably."""
         self._names[name].replace(data)

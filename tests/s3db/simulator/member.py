@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -41,6 +42,8 @@ CHUNK_BYTES_MIN = 16
 CHUNKS_MAX = 12  # of a snapshot
 NOON_MS = 1_790_000_000_000  # what clocks say when a run begins
 LOG_KEPT = 8  # entries kept when the log is cut
+ARCHIVE_SHARE = 0.7  # of cuts after which those who lag find more in the journal
+LAGGING_S = 5.0  # who was silent for longer does not
 
 # ("done", found), ("refused", leader), ("unknown", None), ("too-low", None)
 WriteReply = Callable[[str, int | None], None]
@@ -110,6 +113,7 @@ class SimMember:
             timing=self.world.scenario.timing,
             bounds=self.world.scenario.bounds,
         )
+        self.core.archive = self.journal.archive
         self.driver = self.world.scenario.driver(self.core, self)
         self._levels = Levels(self.core.membership, PROGRAMS[self.level])
         self.is_formed = not self.core.is_unformed
@@ -387,8 +391,16 @@ class SimMember:
             self.machine.sync()
         index = self.driver.applied_index - (0 if scenario.careless else LOG_KEPT)
         if index > self.core.log.base_index:
+            self.journal.kept_index = self._needed_index()
             self.core.compact(index)
             self._turn()
+
+    def _needed_index(self) -> int:
+        """Now and then followers that lag find what they lack in the journal."""
+        leadership = self.core.leadership
+        if leadership is None or self.rng.random() > ARCHIVE_SHARE:
+            return sys.maxsize
+        return leadership.lagging_from(LAGGING_S)
 
     # --- snapshots ----------------------------------------------------------------------------
 
