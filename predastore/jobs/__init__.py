@@ -1,6 +1,7 @@
 """What goes on in the background.
 
-| package | owns |
+| module | owns |
 |---|---|
-| `healing` | repair, rebalancing, orphans: with a table of its own |
+| `garbage` | what is due is let go of, in order of time |
+| `healing/` | repair, rebalancing, orphans: with a table of its own |
 """

@@ -194,7 +194,7 @@ class Garbage:
         """Of all of them together; each for itself where that fails."""
         try:
             gone = await self._release(some, self._readers.now)
-            failpoint("collector.released")
+            failpoint("collector.parts.released")
             await self._settle(some, gone)
         except _OF_ALL:
             raise

@@ -15,6 +15,7 @@ from typing import Final
 from predastore.base import errors
 from predastore.base.errors import HttpError, PredastoreError, S3Error
 from predastore.base.limits import S3_DETAIL_CHARS_MAX
+from predastore.catalog import errors as refused
 from predastore.catalog.errors import CatalogError
 from predastore.httpd.message import Response
 from predastore.s3.xml_write import DECLARATION, tag
@@ -159,25 +160,25 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
 
 # What each kind of CatalogError is; its details are told beside it.
 _OF_CATALOG: Final[dict[type[CatalogError], tuple[str, str]]] = {
-    errors.NoSuchBucket: ("NoSuchBucket", ""),
-    errors.BucketNotEmpty: ("BucketNotEmpty", ""),
-    errors.NoSuchKey: ("NoSuchKey", ""),
-    errors.NoSuchVersion: ("NoSuchVersion", ""),
-    errors.IsDeleteMarker: ("MethodNotAllowed", ""),
-    errors.ConditionFailed: ("PreconditionFailed", ""),
-    errors.Contended: ("ConditionalRequestConflict", ""),
-    errors.ObjectLocked: (
+    refused.NoSuchBucket: ("NoSuchBucket", ""),
+    refused.BucketNotEmpty: ("BucketNotEmpty", ""),
+    refused.NoSuchKey: ("NoSuchKey", ""),
+    refused.NoSuchVersion: ("NoSuchVersion", ""),
+    refused.IsDeleteMarker: ("MethodNotAllowed", ""),
+    refused.ConditionFailed: ("PreconditionFailed", ""),
+    refused.Contended: ("ConditionalRequestConflict", ""),
+    refused.ObjectLocked: (
         "AccessDenied",
         "Access Denied because object protected by object lock.",
     ),
-    errors.BucketLocked: ("InvalidBucketState", ""),
-    errors.LayoutGone: ("SlowDown", "The source is being replaced faster than it can be read."),
-    errors.WriteTooOld: ("ServiceUnavailable", "The write stood still for too long."),
-    errors.NoSuchUpload: ("NoSuchUpload", ""),
-    errors.InvalidPart: ("InvalidPart", ""),
-    errors.PartTooSmall: ("EntityTooSmall", ""),
-    errors.ObjectTooLarge: ("EntityTooLarge", ""),
-    errors.SizeDiffers: ("InvalidRequest", "The parts do not have the declared size."),
+    refused.BucketLocked: ("InvalidBucketState", ""),
+    refused.LayoutGone: ("SlowDown", "The source is being replaced faster than it can be read."),
+    refused.WriteTooOld: ("ServiceUnavailable", "The write stood still for too long."),
+    refused.NoSuchUpload: ("NoSuchUpload", ""),
+    refused.InvalidPart: ("InvalidPart", ""),
+    refused.PartTooSmall: ("EntityTooSmall", ""),
+    refused.ObjectTooLarge: ("EntityTooLarge", ""),
+    refused.SizeDiffers: ("InvalidRequest", "The parts do not have the declared size."),
 }
 _OF_MARKER: Final = {"x-amz-delete-marker": "true", "Allow": "DELETE"}
 
@@ -237,7 +238,7 @@ def translate(error: PredastoreError) -> S3Error:
         return S3Error(_HTTP.get(error.status, "InvalidRequest"), str(error))
     if isinstance(error, CatalogError) and type(error) in _OF_CATALOG:
         code, message = _OF_CATALOG[type(error)]
-        headers = _OF_MARKER if isinstance(error, errors.IsDeleteMarker) else None
+        headers = _OF_MARKER if isinstance(error, refused.IsDeleteMarker) else None
         return S3Error(code, message, headers=headers, **error.details)
     for cls, code, message in _LOWER:
         if isinstance(error, cls):
