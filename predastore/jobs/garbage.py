@@ -100,10 +100,13 @@ class Garbage:
         if not names or self._store.grace_s:
             return
         looks = self._readers.now
-        found = [Due(b"", b"", GarbageRow(Waste.LAYOUT, name)) for name in names]
+        uploads = [name for name in names if len(name) > HASH_BYTES]
+        rows = [GarbageRow(Waste.LAYOUT, name) for name in names if len(name) <= HASH_BYTES]
         try:
-            async for some in batches(pieces(self._state, found)):
+            async for some in batches(pieces(self._state, [Due(b"", b"", row) for row in rows])):
                 await self._release(some, looks)
+            for name in uploads:
+                await ended_uploads.let_go(self._state, self._store, name)
         except PredastoreError as error:
             logger.warning("garbage is let go of later", extra={"error": str(error)})
         self._wake.set()

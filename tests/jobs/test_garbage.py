@@ -445,6 +445,20 @@ def test_with_no_grace_time_bytes_are_gone_on_return_some_at_a_time(
     run(main())
 
 
+def test_with_no_grace_time_the_parts_of_an_upload_are_gone_on_return(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = FakeStore()
+        store.grace_s = 0.0
+        async with opened(tmp_path) as state:
+            name = await add_upload(state, 5)
+            made = Garbage(state, store, Readers())  # type: ignore[arg-type]
+            await made.retire([name])
+            assert store.released == [5]
+            assert await state.list_keys(PARTS, b"", 10) == []
+
+    run(main())
+
+
 def test_a_pass_that_fails_is_made_again_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
