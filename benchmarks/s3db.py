@@ -3,6 +3,7 @@
     s3db.commit.<members>                 median latency of one commit after the other
     s3db.commits.<members>.<writers>w     commits a second by so many writers at once
     s3db.commits.client.<writers>w        the same through the client of another process
+    s3db.commits.inline.<writers>w        the same with values of 8 KiB, as inline bodies
     s3db.reads.local, s3db.stale.local    reads a second through the client in a member's process,
                                           as gateways of production mode have it
     s3db.reads.remote, s3db.stale.remote  and from a process of its own
@@ -32,6 +33,7 @@ from benchmarks.load import ROOT
 from benchmarks.measure import Row, row
 from benchmarks.s3db_member import HOST, Done, Site, Work
 from benchmarks.served import scratch
+from predastore.base.limits import INLINE_BYTES_DEFAULT
 
 ROUNDS: Final = 3
 SECONDS: Final = 1.5
@@ -81,11 +83,13 @@ def _commits(name: str, deployment: Deployment, disk: Disk) -> list[Row]:
 
 def _calls(deployment: Deployment, disk: Disk) -> list[Row]:
     """Through the client, beside a member and from a process of its own."""
-    found = []
+    found, body = [], INLINE_BYTES_DEFAULT
     with deployment.client() as client:
         works = {
             "s3db.commits.client.16w": (client, Work(16, SECONDS, "commit")),
             "s3db.commits.client.256w": (client, Work(256, SECONDS, "commit")),
+            "s3db.commits.inline.16w": (client, Work(16, SECONDS, "commit", body)),
+            "s3db.commits.inline.256w": (client, Work(256, SECONDS, "commit", body)),
             "s3db.reads.remote": (client, Work(READERS, SECONDS, "read")),
             "s3db.stale.remote": (client, Work(READERS, SECONDS, "stale")),
             "s3db.reads.local": (deployment.leader, Work(READERS, SECONDS, "read")),

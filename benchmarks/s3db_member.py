@@ -51,6 +51,7 @@ class Work(msgspec.Struct, frozen=True):
     writers: int
     seconds: float
     kind: str = "propose"
+    value_bytes: int = VALUE_BYTES
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -101,7 +102,7 @@ async def _leader(members: list[Member], client: Client) -> int:
 
 
 async def _do(work: Work, members: list[Member], client: Client) -> Done:
-    step = await _step(work.kind, members, client)
+    step = await _step(work, members, client)
     taken_s: list[float] = []
     start_s = time.perf_counter()
     stop_s = start_s + work.seconds
@@ -119,10 +120,10 @@ async def _do(work: Work, members: list[Member], client: Client) -> Done:
 
 
 async def _step(
-    kind: str, members: list[Member], client: Client
+    work: Work, members: list[Member], client: Client
 ) -> Callable[[int, int], Awaitable[object]]:
     """What a worker (its number, how often so far) does over and over."""
-    value = os.urandom(VALUE_BYTES)
+    kind, value = work.kind, os.urandom(work.value_bytes)
 
     def batch(key: bytes) -> Batch:
         return Batch((), (Put(TABLE, key, value),), os.urandom(16), 0)
