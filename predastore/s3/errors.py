@@ -172,6 +172,7 @@ _OF_CATALOG: Final[dict[type[CatalogError], tuple[str, str]]] = {
         "Access Denied because object protected by object lock.",
     ),
     refused.BucketLocked: ("InvalidBucketState", ""),
+    refused.NoLock: ("InvalidRequest", "Bucket is missing Object Lock Configuration"),
     refused.LayoutGone: ("SlowDown", "The source is being replaced faster than it can be read."),
     refused.WriteTooOld: ("ServiceUnavailable", "The write stood still for too long."),
     refused.NoSuchUpload: ("NoSuchUpload", ""),
