@@ -7,8 +7,8 @@ import errno
 import hashlib
 import random
 import threading
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 
 from predastore.base.limits import MIB
 from predastore.catalog.procedures.arguments import CompletedPart
+from predastore.catalog.rows import Versioning
 from predastore.catalog.values import ObjectVersion, Stored
 from predastore.storage.beneath import Beneath
 from support.backends import (
@@ -34,8 +35,23 @@ PART_BYTES = 5000
 
 
 @pytest.fixture(params=sorted(BACKENDS))
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return lambda: BACKENDS[request.param](tmp_path)
+def store(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=[Versioning.NEVER, Versioning.SUSPENDED])
+def backend(request: pytest.FixtureRequest, store: str, tmp_path: Path) -> Any:
+    """A bucket that keeps one version of what is put, in either way."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Harness]:
+        async with BACKENDS[store](tmp_path) as at:
+            if request.param:
+                await at.version(request.param)
+            yield at
+
+    return opened
 
 
 @pytest.fixture(autouse=True)

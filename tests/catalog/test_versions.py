@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from predastore.catalog.errors import BucketNotEmpty, NoSuchKey, NoSuchVersion, ObjectLocked
+from predastore.catalog.errors import (
+    BucketNotEmpty,
+    Contended,
+    NoSuchKey,
+    NoSuchVersion,
+    ObjectLocked,
+)
 from predastore.catalog.procedures.arguments import CompletedPart, Condition
 from predastore.catalog.rows import Versioning
 from predastore.catalog.values import Attributes, Deleted, VersionEntry, Wanted
-from support.backends import BACKENDS, OWNER, BytesSource, Harness, failing, run, some_bytes
+from support.backends import (
+    BACKENDS,
+    OWNER,
+    BytesSource,
+    Harness,
+    StalledSource,
+    failing,
+    run,
+    some_bytes,
+)
 
 ENABLED, SUSPENDED = Versioning.ENABLED, Versioning.SUSPENDED
 LARGE = 3 << 20
@@ -329,6 +345,34 @@ def test_what_is_made_of_parts_is_a_version(backend: Any) -> None:
             assert await at.get("k") == b"old"
             await at.no_garbage()
             await at.holds_extents(1)
+
+    run(main())
+
+
+@pytest.mark.parametrize("versioning", [ENABLED, SUSPENDED])
+def test_a_bucket_that_gets_versions_under_a_put_takes_it_or_nothing(
+    backend: Any, versioning: Versioning
+) -> None:
+    """A plain file was to lie where those of such a bucket do not."""
+
+    async def main() -> None:
+        async with backend() as at:
+            await put(at, b"before")
+            source = StalledSource(bytes(LARGE))
+            putting = asyncio.ensure_future(at.catalog.put("bucket", "k", source, LARGE, OWNER))
+            await source.stalled.wait()
+            await at.version(versioning)
+            source.proceed.set()
+            if at.nodes is None:
+                await failing(Contended, putting)
+                assert await ids(at) == ["null"]
+                assert await at.get("k") == b"before"
+                await at.holds_extents(1)
+            else:
+                stored = await putting
+                assert (await ids(at))[0] == stored.version_id
+                assert (stored.version_id == "null") is (versioning is SUSPENDED)
+                assert await at.get("k") == bytes(LARGE)
 
     run(main())
 
