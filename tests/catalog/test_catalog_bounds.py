@@ -16,6 +16,7 @@ from predastore.base.errors import TooLarge
 from predastore.base.limits import (
     CODE_SHARDS_MAX,
     COMMIT_BYTES_MAX,
+    INLINE_BYTES_MAX,
     MIB,
     NODE_ID_BYTES,
     NODE_IDS_MAX,
@@ -53,7 +54,8 @@ from predastore.catalog.rows import (
 )
 from predastore.s3db import commands, views
 from predastore.s3db.commands import Applied, Put
-from predastore.s3db.store import Store
+from predastore.s3db.environment import reading
+from predastore.s3db.store import FILE_NAME, Store
 from predastore.storage.extents import ShardExtent
 from predastore.storage.formats import decode, encode, pack, unpack
 
@@ -349,6 +351,25 @@ def test_ten_thousand_parts_of_the_widest_code_are_completed_and_of_wider_ones_n
         return
     command = commands.encode(commands.call("upload.complete", args.encode()))
     assert isinstance(store.apply([(index + 1, command)])[0], TooLarge)
+
+
+# --- inline bodies --------------------------------------------------------------------------------
+
+
+def test_a_body_is_not_in_what_is_remembered_of_its_put(tmp_path: Path) -> None:
+    store = Store(tmp_path, durable=True, map_bytes_initial=64 * MIB, procedures=PROCEDURES)
+    create(store, Versioning.NEVER)
+    for number in range(20):
+        layout = keys.layout("bucket", "k", number.to_bytes(16, "big"))
+        body = a.Content(Kind.INLINE, layout, body=bytes(INLINE_BYTES_MAX))
+        put(store, "k", number, content=body)
+        answer = store.ask("object.find", FindObject("bucket", "k").encode())
+        assert len(answer) > INLINE_BYTES_MAX
+    store.close()
+    with reading(tmp_path / FILE_NAME) as (opened, txn):
+        remembered = [len(value) for _, value in txn.cursor(db=opened.requests)]
+    assert len(remembered) == 21  # of each call, and of no question
+    assert max(remembered) < 100
 
 
 # --- the largest metadata -------------------------------------------------------------------------
