@@ -10,11 +10,11 @@ import pytest
 
 from predastore.base.errors import LevelTooLow, MemberFailed, PredastoreError, UnsupportedFormat
 from predastore.base.limits import MIB
-from predastore.s3db import commands, levels
+from predastore.s3db import LEVEL, commands, levels
 from predastore.s3db.client import Client
 from predastore.s3db.commands import Applied, Put
 from predastore.s3db.levels import Levels
-from predastore.s3db.procedures import Procedures
+from predastore.s3db.procedures import Procedure, Procedures
 from predastore.s3db.raft.membership import Change, Membership, changed
 from predastore.s3db.raft.messages import (
     CONFIGURATION,
@@ -25,7 +25,7 @@ from predastore.s3db.raft.messages import (
 from predastore.s3db.raft.state import Timing
 from predastore.s3db.store import Store
 from support.databases import Database, database
-from support.procedures import NEWER, PROCEDURES
+from support.procedures import NEWER, PROCEDURES, count
 from support.waiting import eventually_async
 
 FAST = Timing(heartbeat_s=0.03, election_s=0.3)
@@ -212,6 +212,27 @@ def test_a_cluster_is_upgraded_member_by_member_under_load(tmp_path: Path) -> No
         assert [site.store.level for site in base.sites.values()] == [3, 3, 3]
 
     run(tmp_path, 3, test)
+
+
+def test_a_new_cluster_takes_calls_at_once_with_a_founder_that_never_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has said its level yet, and one never will."""
+    monkeypatch.setattr("predastore.s3db.formation.RAFT_FORM_GRACE_MS", 300)
+    program = Procedures([Procedure("test.now", LEVEL, count)])
+
+    async def main() -> None:
+        base = Database(tmp_path, 3, program, FAST)
+        try:
+            for member in base.ids:
+                await base.listen(member)
+            for member in base.ids[:2]:
+                await base.start(member)
+            assert (await base.client().call("test.now", b"a")).answer == b"1"
+        finally:
+            await base.close()
+
+    asyncio.run(main())
 
 
 def test_while_one_member_stays_behind_nothing_newer_is_done(tmp_path: Path) -> None:
