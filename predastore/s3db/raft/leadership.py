@@ -352,12 +352,14 @@ class Leadership:
 
     def lagging_from(self, silent_s: float) -> int:
         """The least index behind which a follower needs entries that is heard, or was not long ago;
-        those that are getting a snapshot need what it has not."""
+        not of one that needs a snapshot: what it will need is behind that."""
         since = self.state.now - silent_s
         matches = [
             progress.match
             for progress in self.peers.values()
-            if progress.sending is not Sending.SNAPSHOT and progress.heard_at >= since
+            if progress.sending is not Sending.SNAPSHOT
+            and progress.heard_at >= since
+            and self.state.term_at(progress.match) is not None
         ]
         return min(matches, default=self.state.log.last_index)
 
