@@ -182,15 +182,14 @@ class Garbage:
         async for some in batches(pieces(self._state, placed)):
             await self._let_go(some)
         await self._forget([due for due in found if due.row.waste is Waste.COMPLETED])
-        has_more = False
         for due in found:
             if due.row.waste in (Waste.UPLOAD, Waste.BUCKET):
-                has_more |= await self._end(due)
-        if has_more or (entries and len(entries) == len(page.entries)):
-            return 0.0
+                await self._end(due)
+        if entries:
+            return 0.0  # what was put back may be due before all others
         if not page.entries:
             return GARBAGE_WAIT_S_MAX
-        left_s = (keys.due_ms_of(page.entries[len(entries)][0]) - now_ms()) / 1000
+        left_s = (keys.due_ms_of(page.entries[0][0]) - now_ms()) / 1000
         return min(max(GARBAGE_WAIT_S_MIN, left_s), GARBAGE_WAIT_S_MAX)
 
     async def _let_go(self, some: Sequence[Piece]) -> None:
@@ -241,23 +240,22 @@ class Garbage:
             ops += (Delete(COMPLETED, due.row.name), Delete(DUE, due.key))
         await self._commit(ops)
 
-    async def _end(self, due: Due) -> bool:
-        """Of an upload, or of the uploads of a bucket; whether there are more to be done now."""
+    async def _end(self, due: Due) -> None:
+        """Of an upload, or of the uploads of a bucket, as many as are ended together."""
         try:
             if due.row.waste is Waste.BUCKET:
                 if not await ended_uploads.end(self._state, due.row.name):
-                    return True
+                    return
             elif not await ended_uploads.let_go(self._state, self._store, due.row.name):
                 await self._commit(postponed(due))
                 _POSTPONED.value += 1
-                return False
+                return
             await self._commit([Delete(DUE, due.key)])
             _COLLECTED.value += 1
         except _OF_ALL:
             raise
         except Exception as error:
             await self._stuck(due, error)
-        return False
 
     async def _stuck(self, due: Due, error: Exception) -> None:
         logger.warning(

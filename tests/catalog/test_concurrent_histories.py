@@ -284,7 +284,7 @@ async def extents(at: Harness) -> int:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("predastore.catalog.procedures.completion.S3_PART_BYTES_MIN", 0)
-    monkeypatch.setattr("predastore.jobs.garbage.GARBAGE_RETRY_S_MIN", 0.01)
+    monkeypatch.setattr("predastore.jobs.due.GARBAGE_RETRY_S_MIN", 0.01)
 
 
 def opened(name: str, base: Path) -> Any:

@@ -309,6 +309,25 @@ def test_a_page_that_can_not_go_keeps_its_row_and_no_other_page(tmp_path: Path) 
     run(main())
 
 
+def test_what_stays_is_tried_again_soon_though_all_else_is_far_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("predastore.jobs.garbage.GARBAGE_WAIT_S_MAX", 3600.0)
+
+    async def main() -> None:
+        store, stuck = FakeStore(), extent()
+        store.refuse.add(stuck.write_id)
+        async with opened(tmp_path) as state:
+            await add_layout(state, [stuck])
+            later = await add_layout(state, [extent()], due_ms=now_ms() + HOUR_MS)
+            async with collecting(state, store):
+                await eventually_async(lambda: store.names)
+                store.refuse.clear()
+                await until(lambda: are_left(state, later))
+
+    run(main())
+
+
 def test_what_stays_is_tried_later_and_later_and_keeps_what_a_newer_program_wrote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
