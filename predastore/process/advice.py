@@ -15,10 +15,12 @@ from predastore.base.config import Config, losses, owner_of
 from predastore.base.config.model import BUCKET_TYPES, LOOPBACK
 from predastore.base.config.nearest import nearest
 from predastore.base.config.policy import fits
-from predastore.s3.access import OF_A_VERSION
+from predastore.s3.access import BYPASS_GOVERNANCE, OF_A_VERSION
 from predastore.s3.routes import ROUTES
 
-ACTIONS: Final = frozenset({route.action for route in ROUTES} | set(OF_A_VERSION.values()))
+ACTIONS: Final = frozenset(
+    {*(route.action for route in ROUTES), *OF_A_VERSION.values(), BYPASS_GOVERNANCE}
+)
 
 _SECRET_BITS_MIN: Final = 64.0  # fewer are found by trying
 _DOCUMENTED: Final = "EXAMPLEKEY"  # the end of the secrets in Amazon's documentation

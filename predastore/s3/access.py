@@ -34,6 +34,7 @@ _PUBLIC = frozenset({Need.READ, Need.LIST})
 
 GET_OBJECT: Final = "s3:GetObject"
 LIST_BUCKET: Final = "s3:ListBucket"
+BYPASS_GOVERNANCE: Final = "s3:BypassGovernanceRetention"
 
 # What takes the place of an action where a request names a version.
 OF_A_VERSION: Final = {

@@ -24,6 +24,7 @@ from predastore.catalog.values import Attributes, Expectation, Finding, ObjectVe
 from predastore.httpd.message import Headers, Request, Response
 from predastore.s3 import checksums, lock, tags
 from predastore.s3.access import (
+    BYPASS_GOVERNANCE,
     GET_OBJECT,
     LIST_BUCKET,
     OF_A_VERSION,
@@ -99,7 +100,7 @@ class Context:
     def bypasses_governance(self) -> bool:
         """Whether the request asks to remove what GOVERNANCE keeps, and may."""
         asks = self.headers.get(lock.BYPASS, "").lower() == "true"
-        return asks and self.may("s3:BypassGovernanceRetention", self.bucket_name)
+        return asks and self.may(BYPASS_GOVERNANCE, self.bucket_name)
 
     def absent(self, bucket: str, key: str, found: Finding, version_id: str = "") -> S3Error:
         """What to raise where there is no such object: only who may list is told so."""
@@ -119,14 +120,16 @@ class Context:
         found = await self.catalog.bucket(self.bucket_name)
         return check_bucket(found, self.bucket_name, self.account, need, self.headers)
 
-    async def permit(self, need: Need = Need.WRITE, *, needs_lock: bool = False) -> Permit:
+    async def permit(
+        self, need: Need = Need.WRITE, check: Callable[[BucketRow], object] | None = None
+    ) -> Permit:
         """Leave to do that to the bucket: to be given to what does it, which checks it again.
-        `needs_lock`: it has object lock."""
+        `check`: raises unless the bucket is fit for it."""
 
         def judge(found: BucketRow | None) -> None:
             row = check_bucket(found, self.bucket_name, self.account, need, self.headers)
-            if needs_lock:
-                lock.check_bucket(row)
+            if check is not None:
+                check(row)
 
         return await self.catalog.permit(self.bucket_name, judge)
 

@@ -6,6 +6,7 @@ the cluster's time. What is refused here is what could not be meant.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -44,18 +45,27 @@ class Lock(NamedTuple):
     legal_hold: bool
 
 
-def is_asked_for(headers: Headers) -> bool:
-    return any(headers.get(name) for name in (MODE, UNTIL, LEGAL_HOLD))
-
-
 def check_bucket(bucket: BucketRow) -> None:
     """InvalidRequest, if it has no object lock."""
     if not bucket.is_locked:
         raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
 
 
-def check_digest(headers: Headers) -> None:
-    """A body that is to be kept has to come with a digest."""
+def check_of(headers: Headers, *, has_body: bool = False) -> Callable[[BucketRow], None]:
+    """The check whether a bucket takes an object that is asked for so. `has_body`: its bytes come
+    with the request, and, where they are to be kept, have to come with a digest."""
+    is_asked = any(headers.get(name) for name in (MODE, UNTIL, LEGAL_HOLD))
+
+    def check(bucket: BucketRow) -> None:
+        if is_asked:
+            check_bucket(bucket)
+        if has_body and (is_asked or bucket.retention is not None):
+            _check_digest(headers)
+
+    return check
+
+
+def _check_digest(headers: Headers) -> None:
     names = ("content-md5", "x-amz-trailer")
     if not any(name in headers for name in names) and checksums.declared(headers) is None:
         raise S3Error(

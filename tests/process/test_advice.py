@@ -12,6 +12,7 @@ from predastore.base.config import Auth, Bucket, Config, Node, Policy, losses
 from predastore.base.config.model import Cluster, Db
 from predastore.base.config.policy import Rule
 from predastore.process import advice
+from predastore.s3.access import BYPASS_GOVERNANCE, OF_A_VERSION
 from predastore.s3.routes import ROUTES
 
 GOOD = "0b8a6a3f5e1f4c0e9d7c2b1a0f9e8d7c"
@@ -86,7 +87,8 @@ def test_an_action_that_nothing_asks_for_is_named_with_the_one_that_was_meant() 
 
 
 def test_every_action_of_a_route_is_known() -> None:
-    rules = [("videos", route.action.lower()) for route in ROUTES]
+    actions = [*(route.action for route in ROUTES), *OF_A_VERSION.values(), BYPASS_GOVERNANCE]
+    rules = [("videos", action.lower()) for action in actions]
     assert warnings(replace(CLUSTER, auth=(CLUSTER.auth[0], limited(*rules)))) == []
 
 

@@ -233,11 +233,18 @@ def test_fields_that_can_not_be_meant_are_refused(
     assert "Versions" not in s3.list_object_versions(Bucket=locked)
 
 
-def test_a_locked_put_comes_with_a_digest(server: S3Server, locked: str) -> None:
+def test_a_locked_put_comes_with_a_digest(server: S3Server, s3: BaseClient, locked: str) -> None:
     headers = {"x-amz-object-lock-legal-hold": "ON"}
     answer = server.signer().send(Raw("PUT", f"/{locked}/k", body=b"x", headers=headers))
     assert (answer.status, answer.code) == (400, "InvalidRequest")
     assert b"Content-MD5 OR x-amz-checksum-" in answer.body
+    plain = Raw("PUT", f"/{locked}/k", body=b"x")
+    assert server.signer().send(plain).status == 200
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+    configuration = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+    s3.put_object_lock_configuration(Bucket=locked, ObjectLockConfiguration=configuration)
+    assert server.signer().send(plain).code == "InvalidRequest"
+    s3.put_object(Bucket=locked, Key="k", Body=b"x")
 
 
 ENABLED = "<ObjectLockEnabled>Enabled</ObjectLockEnabled>"

@@ -139,7 +139,7 @@ async def run(ctx: Context) -> Response:
     source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
     ctx.attributes()  # refused before anything is looked up
     condition = ctx.write_condition()
-    permit = await ctx.permit(needs_lock=lock.is_asked_for(ctx.headers))
+    permit = await ctx.permit(check=lock.check_of(ctx.headers))
     for _ in range(limits.S3_READ_TRIES_MAX):
         try:
             copied, version = await _copy(ctx, source, condition, permit)

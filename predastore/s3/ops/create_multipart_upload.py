@@ -11,7 +11,7 @@ from predastore.s3.xml_write import tag, xml_response
 async def run(ctx: Context) -> Response:
     attributes = ctx.attributes()
     algorithm, kind = checksums.parse_upload_checksum(ctx.headers)
-    permit = await ctx.permit(needs_lock=lock.is_asked_for(ctx.headers))
+    permit = await ctx.permit(check=lock.check_of(ctx.headers))
     upload = await ctx.catalog.create_upload(
         ctx.bucket_name, ctx.key, attributes, algorithm, kind, permit=permit
     )

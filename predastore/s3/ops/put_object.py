@@ -12,12 +12,9 @@ async def run(ctx: Context) -> Response:
     ctx.signer()
     size = ctx.body_size()
     attributes = ctx.attributes()
-    asks_lock = lock.is_asked_for(ctx.headers)
-    if asks_lock:
-        lock.check_digest(ctx.headers)
     expectation = ctx.expectation()
     condition = ctx.write_condition()
-    permit = await ctx.permit(needs_lock=asks_lock)
+    permit = await ctx.permit(check=lock.check_of(ctx.headers, has_body=True))
     stored = await ctx.catalog.put(
         ctx.bucket_name,
         ctx.key,

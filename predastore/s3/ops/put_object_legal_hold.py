@@ -10,5 +10,5 @@ from predastore.s3.context import Context
 
 async def run(ctx: Context) -> Response:
     ctx.signer()
-    permit = await ctx.permit(needs_lock=True)
+    permit = await ctx.permit(check=lock.check_bucket)
     return await amend(ctx, permit, legal_hold=await ctx.said("LegalHold", lock.legal_hold_of))

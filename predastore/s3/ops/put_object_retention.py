@@ -11,5 +11,5 @@ from predastore.s3.context import Context
 
 async def run(ctx: Context) -> Response:
     ctx.signer()
-    permit = await ctx.permit(needs_lock=True)
+    permit = await ctx.permit(check=lock.check_bucket)
     return await amend(ctx, permit, retention=await ctx.said("Retention", lock.retention_of))
