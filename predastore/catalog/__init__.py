@@ -7,7 +7,7 @@
 | `buckets`, `listings` | ... buckets and their documents; pages of objects and versions |
 | `reads`, `writes`, `deletes` | ... what there is, and its bytes; put and copy; delete and amend |
 | `uploads`, `upload_listing` | ... multipart uploads, and those in progress |
-| `core`, `permits`, `fence` | calls of procedures; leave to change a bucket; no write after its end |
+| `core`, `permits`, `fence` | calls of procedures; leave to change a bucket; no write too late |
 | `procedures/` | what is done to the database in one step, and asked of it |
 | `rows`, `keys` | what is stored, and under which keys |
 | `values`, `streams` | what callers hand in and get back |
