@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from predastore.base.errors import CatalogError, PreconditionFailed
+from predastore.base.errors import PreconditionFailed
 from predastore.catalog import keys
+from predastore.catalog.errors import CatalogError
 from predastore.catalog.keys import OBJECTS, REFS, VERSIONS
 from predastore.catalog.procedures import completion
 from predastore.catalog.procedures.arguments import CompletedPart
