@@ -119,7 +119,7 @@ class Uploads(Writes):
             stored = await self._state.get(COMPLETED, name)
             row = decode(CompletedRow, stored) if stored else None
             if row is not None and row.key == key:
-                return _stored(held, refusals.read(Completed, row.answer))
+                return _stored(refusals.read(Completed, row.answer))
         raise NoSuchUpload(UploadId=upload_id)
 
     # --- parts ----------------------------------------------------------------------------
@@ -241,7 +241,7 @@ class Uploads(Writes):
         async def work() -> Stored:
             answer = await self._call("upload.complete", upload.permit, arguments, Completed)
             await self._collector.retire(answer.added.wasted)
-            return _stored(upload.permit, answer)
+            return _stored(answer)
 
         return await self._to_the_end(work())
 
@@ -260,12 +260,12 @@ class Uploads(Writes):
         await self._to_the_end(work())
 
 
-def _stored(permit: Permit, answer: Completed) -> Stored:
+def _stored(answer: Completed) -> Stored:
     summary = answer.summary
     return Stored(
         summary.etag,
         summary.modified_ms,
         summary.size,
         answer.checksums,
-        shown_id(permit, answer.added),
+        shown_id(answer.added),
     )

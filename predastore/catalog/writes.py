@@ -160,7 +160,7 @@ class Writes(Reads):
             summary.modified_ms,
             summary.size,
             detail.checksums,
-            shown_id(held, added),
+            shown_id(added),
         )
 
     async def _publish(self, bucket: str, key: str, written: Written) -> None:
@@ -195,7 +195,8 @@ class Writes(Reads):
             namer = (source.bucket.id, source.order, row.random)
             content = Content(row.kind, row.layout, shared_with=namer)
         elif row.kind is Kind.INLINE:
-            body = source.body or b""
+            body = source.body
+            assert body is not None, "it was found with its bytes"
             layout = keys.layout(bucket, key, extents.new_id())
             content = Content(row.kind, layout, body=body, crc=crc32c(body))
         summary = _summary(source.size, source.etag, attributes, old.checksums)
@@ -205,9 +206,9 @@ class Writes(Reads):
         )
 
 
-def shown_id(held: Permit, added: Added) -> str:
+def shown_id(added: Added) -> str:
     """The new version's id; "" in a bucket that never had versions."""
-    if not held.row.versioning and not added.order:
+    if not added.order:
         return ""
     return keys.version_id(added.order, added.random, is_null=added.is_null)
 
