@@ -9,8 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "predastore"
 
-# Layers from the ground up, as docs/DESIGN.md has them. A package may import from itself and from
-# every package of an earlier line; those of one line do not know each other.
+# Layers from the ground up, as docs/architecture.md has them (test_docs.py compares). A package may
+# import from itself and from every package of an earlier line; those of one line do not know each
+# other.
 LAYERS = (
     ("_fast",),
     ("base",),

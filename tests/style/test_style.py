@@ -1,4 +1,4 @@
-"""House style that a machine can check: see CONTRIBUTING in docs/DESIGN.md."""
+"""House style that a machine can check: see docs/contributing.md."""
 
 from __future__ import annotations
 
