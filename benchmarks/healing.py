@@ -32,16 +32,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from predastore.catalog.objects import Objects
-from predastore.storage.records import HEALING, ShardExtent
-
 from benchmarks.measure import Row, row
 from benchmarks.served import scratch
 from predastore._fast.crc import crc32c
 from predastore.base.limits import KIB, MIB
+from predastore.catalog.catalog import Catalog
+from predastore.catalog.keys import HEALING, REPAIR
+from predastore.catalog.procedures import PROCEDURES
+from predastore.catalog.readers import Readers
+from predastore.catalog.values import Attributes
 from predastore.coding import erasure
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
+from predastore.jobs.garbage import Garbage
 from predastore.jobs.healing.healer import Healing
 from predastore.jobs.healing.holders import WALKED, walk
 from predastore.jobs.healing.pace import Pace
@@ -52,9 +55,9 @@ from predastore.node.shard import ShardRef
 from predastore.node.store import Store
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db.global_state import LocalState
-from predastore.storage import records
 from predastore.storage.distributed import DistributedStore, ready_ring
-from predastore.storage.interface import Attributes
+from predastore.storage.extents import ShardExtent, now_ms
+from predastore.storage.formats import decode
 
 OBJECTS: Final = int(os.environ.get("HEALING_OBJECTS", "20000"))
 SIZES: Final = (2 * KIB, 12 * KIB, 48 * KIB)
@@ -240,12 +243,14 @@ class _Site:
         self._state = state
         self._stores: dict[int, Store] = {}
         self._endpoint = Endpoint(cluster_key=b"k" * 32, certificate=self_signed(), name="bench")
-        self._began_ms = records.now_ms()
+        self._began_ms = now_ms()
         self._noise = random.Random(1).randbytes(1 << 20)
         self.store = DistributedStore(
             NodeClient(self._endpoint), _ring(FIRST), CODE, BLOCK_BYTES, grace_s=2
         )
-        self.objects = Objects(state, self.store)
+        readers = Readers()
+        self.garbage = Garbage(state, self.store, readers)
+        self.catalog = Catalog(state, self.store, self.garbage, readers)
         self.healing = Healing(state, self.store, "bench", pace=PACE)
 
     async def open(self, stack: AsyncExitStack) -> None:
@@ -254,9 +259,10 @@ class _Site:
         for node in FIRST:
             await self._run(node)
         stack.push_async_callback(self.store.close)
-        stack.push_async_callback(self.objects.close)
-        self.objects.start()
-        await self.objects.create_bucket("bucket", "me", "eu")
+        stack.push_async_callback(self.garbage.close)
+        stack.push_async_callback(self.catalog.close)
+        self.garbage.start()
+        await self.catalog.create_bucket("bucket", "me", "eu")
         stack.push_async_callback(self.healing.close)
         self.healing.start()
 
@@ -324,7 +330,7 @@ class _Site:
 
     async def put(self, number: int) -> None:
         body = self._body(number)
-        await self.objects.put("bucket", f"k{number}", _Body(body), len(body), _NOBODY)
+        await self.catalog.put("bucket", f"k{number}", _Body(body), len(body), _NOBODY)
 
     async def put_many(self, numbers: Iterable[int]) -> None:
         queue = iter(numbers)
@@ -337,10 +343,10 @@ class _Site:
 
     async def verify(self, number: int) -> None:
         """Reads the object; what is wrong with it is raised."""
-        _, record = await self.objects.lookup("bucket", f"k{number}")
-        if record is None:
+        version = (await self.catalog.find("bucket", f"k{number}")).version
+        if version is None:
             raise AssertionError(f"object {number} is lost")
-        stream = await self.objects.open_read(record, 0, record.size)
+        stream = await self.catalog.open_read(version, 0, version.size)
         if b"".join([bytes(each) async for each in stream]) != self._body(number):
             raise AssertionError(f"object {number} has other bytes")
 
@@ -400,10 +406,10 @@ class _Site:
         while True:
             stores = [(await store.status()).store_id for store in self._stores.values()]
             checked = [
-                records.decode(NodeRecord, stored).store_id
+                decode(NodeRecord, stored).store_id
                 for _, stored in await self._state.scan(HEALING, NODE_PREFIX, b"", 100)
             ]
-            notes = await self._state.list_keys(records.REPAIR, b"", 1)
+            notes = await self._state.list_keys(REPAIR, b"", 1)
             if sorted(stores) == sorted(checked) and not notes:
                 return
             await asyncio.sleep(0.05)
@@ -434,7 +440,7 @@ def _strangers(extent: ShardExtent, ring: Ring) -> set[int]:
 @asynccontextmanager
 async def _site(folder: Path) -> AsyncIterator[_Site]:
     async with AsyncExitStack() as stack:
-        state = LocalState(folder / "state")
+        state = LocalState(folder / "state", PROCEDURES)
         stack.push_async_callback(state.close)
         at = _Site(folder, state)
         await at.open(stack)

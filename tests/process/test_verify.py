@@ -15,8 +15,9 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from predastore._fast.crc import crc32c
 from predastore.base.config import Config
-from predastore.base.errors import NoLeader
+from predastore.base.errors import ConfigError, NoLeader
 from predastore.catalog import keys
 from predastore.catalog.keys import OBJECTS
 from predastore.catalog.procedures.arguments import done
@@ -33,6 +34,9 @@ EVIL = "a\x1b]0;pwned\x07\n0 wrong\x1b[2J\u202eX"
 SHOWN = '"s3://shelf/a\\x1b]0;pwned\\x07\\x0a0 wrong\\x1b[2J\\x202eX"'
 
 
+ID = keys.version_id(5, bytes(8), is_null=False)
+
+
 def layout_of(key: str) -> bytes:
     return keys.layout("shelf", key, bytes(16))
 
@@ -43,10 +47,15 @@ def lost(key: str) -> bytes:
     return encode(PlacementRow("shelf", key, (extent,)))
 
 
-def version_of(key: str) -> bytes:
-    detail = msgspec.Raw(pack(Detail("")))
+def version_of(key: str, *, is_marker: bool) -> bytes:
     row = VersionRow(
-        *(bytes(8), True, False, Kind.PLACED, layout_of(key), Summary(10, "0-1", 0, "me"), detail)
+        random=bytes(8),
+        is_null=False,
+        is_marker=is_marker,
+        kind=Kind.PLACED,
+        layout=layout_of(key),
+        summary=Summary(10, "0-1", 0, "me"),
+        detail=msgspec.Raw(pack(Detail(""))),
     )
     return encode(row)
 
@@ -61,8 +70,11 @@ class State:
     async def ask(self, question: str, arguments: bytes) -> bytes:
         asked = unpack(FindObject, arguments)
         assert question == "object.find"
-        placement = self._stored[layout_of(asked.key)]
-        return done(Found(b"a bucket", version_of(asked.key), 0, True, placement))
+        placement = self._stored.get(layout_of(asked.key), b"")
+        if not placement or asked.version not in (None, bytes.fromhex(ID)):
+            return done(Found(b"a bucket"))
+        version = version_of(asked.key, is_marker=asked.key == "gone")
+        return done(Found(b"a bucket", version, 5, True, placement))
 
     async def list(self, table: str, prefix: bytes, by: bytes, after: bytes, limit: int) -> Page:
         if after:
@@ -74,6 +86,21 @@ class State:
 
     async def get(self, table: str, key: bytes) -> bytes | None:
         return self._stored.get(key)
+
+
+class Inline(State):
+    """Bodies in the metadata."""
+
+    def __init__(self, *bodies: bytes) -> None:
+        super().__init__()
+        self._bodies = bodies
+
+    async def list(self, table: str, prefix: bytes, by: bytes, after: bytes, limit: int) -> Page:
+        number = int(after or b"0")
+        if table != keys.INLINE:
+            return Page([], [], False, b"")
+        entry = (b"%032d" % number, crc32c(b"good").to_bytes(4, "big") + self._bodies[number])
+        return Page([entry], [], number + 1 < len(self._bodies), b"%d" % (number + 1))
 
 
 class To:
@@ -114,11 +141,47 @@ def test_a_report_of_all_says_no_such_thing(capsys: pytest.CaptureFixture[str]) 
     assert json.loads(capsys.readouterr().out)["complete"]
 
 
+def test_a_body_in_the_metadata_is_compared_with_its_crc(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert verified(Inline(b"good", b"good")) == 0
+    assert capsys.readouterr().out.startswith("2 objects, ")
+    assert verified(Inline(b"good", b"goof", b"good"), as_json=True) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["objects"], found["wrong"], found["data_bytes"]) == (3, 1, 12)
+    assert found["listed"] == [
+        f"WRONG layout {(b'%032d' % 1).hex()} in the metadata: its CRC differs"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "version_id", "said"),
+    [
+        ("other", "", "there is no such object"),
+        ("k", "null", "there is no such version null"),
+        ("k", "x" * 32, "no version ever has the id"),
+        ("gone", "", "the object is a delete marker, which has no bytes"),
+    ],
+)
+def test_what_is_not_there_is_not_located(key: str, version_id: str, said: str) -> None:
+    to = cast(Remote, To(State("k", "gone")))
+    with pytest.raises(ConfigError, match=said):
+        asyncio.run(object._locate(to, "shelf", key, version_id, as_json=True))
+
+
+def test_a_version_is_located_by_its_id(capsys: pytest.CaptureFixture[str]) -> None:
+    to = cast(Remote, To(State("k")))
+    assert asyncio.run(object._locate(to, "shelf", "k", ID, as_json=True)) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["version_id"], found["layout"]) == (ID, layout_of("k").hex())
+    assert [row["health"] for row in found["shards"]] == ["MISSING"] * 3
+
+
 def test_a_key_is_shown_without_what_terminals_obey(capsys: pytest.CaptureFixture[str]) -> None:
     assert verified(State(EVIL)) == 1
     assert capsys.readouterr().out.startswith(f"UNREADABLE {SHOWN}: ")
     to = cast(Remote, To(State(EVIL)))
-    assert asyncio.run(object._locate(to, "shelf", EVIL, as_json=False)) == 1
+    assert asyncio.run(object._locate(to, "shelf", EVIL, "", as_json=False)) == 1
     assert capsys.readouterr().out.startswith(f"{SHOWN}: 10 bytes, ")
 
 

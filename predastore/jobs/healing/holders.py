@@ -46,6 +46,11 @@ class Holder:
         """Of a page."""
         return self.key[:HASH_BYTES]
 
+    @property
+    def is_first(self) -> bool:
+        """The first page, or a part: one for each object."""
+        return self.table == PARTS or len(self.key) == HASH_BYTES
+
     def naming(self, extents: Mapping[int, ShardExtent]) -> Holder:
         """As it is to be stored with the given extents, by index, in place of those it has."""
         row = self.row

@@ -1,4 +1,5 @@
-"""`s3d object locate s3://BUCKET/KEY`: where each shard of an object is, and how it is.
+"""`s3d object locate s3://BUCKET/KEY`: where each shard of an object is, and how it is; of its
+current version, or of the one with the given id.
 
 A line for each shard: its index, node, the segment and offset of its first block, and its health
 (good, BAD: blocks fail their CRC, MISSING, or why its node does not say). Exit codes: 0 all shards
@@ -34,6 +35,7 @@ _EPILOG: Final = """\
 examples:
   s3d object locate s3://photos/2026/cat.jpg -config cluster.toml
   s3d object locate s3://photos/2026/cat.jpg --json -config cluster.toml
+  s3d object locate s3://photos/2026/cat.jpg --version-id null -config cluster.toml
 """
 _HEADS: Final = (
     "extent",
@@ -71,6 +73,9 @@ def parser() -> flags.Parser:
     made.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
     made.add_argument("url", metavar="URL", help=argparse.SUPPRESS)
     made.add_argument("-json", "--json", action="store_true", help="as JSON")
+    made.add_argument(
+        "-version-id", "--version-id", metavar="ID", help="of this version instead of the current"
+    )
     return made
 
 
@@ -79,8 +84,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     given = parser().take(arguments)
     given.pop("command")
     bucket, key = _named(given.pop("url"))
+    version_id = given.pop("version_id") or ""
     settings, _ = remote.settled(given, environment)
-    return remote.run(settings, lambda to: _locate(to, bucket, key, given["json"]))
+    return remote.run(settings, lambda to: _locate(to, bucket, key, version_id, given["json"]))
 
 
 def _named(url: str) -> tuple[str, str]:
@@ -90,13 +96,20 @@ def _named(url: str) -> tuple[str, str]:
     return bucket, key
 
 
-async def _locate(to: Remote, bucket: str, key: str, as_json: bool) -> int:
+async def _locate(to: Remote, bucket: str, key: str, version_id: str, as_json: bool) -> int:
     url = quoted(f"s3://{bucket}/{key}")
-    asked = FindObject(bucket, key)
+    what = f"version {quoted(version_id)}" if version_id else "object"
+    wanted = keys.parse_version_id(version_id) if version_id else None
+    if version_id and wanted is None:
+        raise ConfigError([f"{url}: no version ever has the id {quoted(version_id)}"])
+    asked = FindObject(bucket, key, wanted)
     found = refusals.read(Found, await to.state.ask("object.find", asked.encode()))
     version = decode(VersionRow, found.version) if found.version else None
-    if version is None or version.is_marker:
-        raise ConfigError([f"{url}: there is no such object"])
+    if version is None:
+        raise ConfigError([f"{url}: there is no such {what}"])
+    if version.is_marker:
+        raise ConfigError([f"{url}: the {what} is a delete marker, which has no bytes"])
+    own_id = keys.version_id(found.order, version.random, is_null=version.is_null)
     extents = await _extents(to, version, found)
     places = [
         place
@@ -110,13 +123,18 @@ async def _locate(to: Remote, bucket: str, key: str, as_json: bool) -> int:
             "key": key,
             "size": size,
             "etag": etag,
+            "version_id": own_id,
+            "layout": version.layout.hex(),
+            "inline": version.kind is Kind.INLINE,
             "shards": [asdict(place) for place in places],
         }
         say(json.dumps(content, indent=2))
     else:
-        say(f"{url}: {size} bytes, ETag {etag}")
+        say(f"{url}: {size} bytes, ETag {etag}, version {own_id}")
         if version.kind is Kind.INLINE:
             say("its bytes lie in the metadata")
+        elif version.kind is Kind.PLACED:
+            say(f"layout {version.layout.hex()}")
         for number, extent in enumerate(extents):
             say(
                 f"extent {number}: RS({extent.k},{extent.m}), {extent.size} bytes, blocks of "
