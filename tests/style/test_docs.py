@@ -75,17 +75,33 @@ def test_the_tests_that_show_promises_are_there() -> None:
             assert (ROOT / folder).is_dir()
 
 
+def paths(names: list[str]) -> list[str]:
+    """`a/b` `c` is `a/b` and `a/c`."""
+    folder, found = "", []
+    for name in names:
+        folder = name.rpartition("/")[0] or folder
+        found.append(f"{folder}/{name.rpartition('/')[2]}")
+    return found
+
+
+@pytest.mark.parametrize("page", ["way-of-a-put.md", "way-of-a-get.md"])
+def test_the_modules_on_a_requests_way_are_there(page: str) -> None:
+    text = (DOCS / page).read_text("utf-8")
+    cells = re.findall(r"\|(?: \w[\w' -]*)? (`\w+/[^|]+) \|", text.replace("| |", "|"))
+    assert len(cells) > 10
+    for path in {path for cell in cells for path in paths(CODE.findall(cell))}:
+        assert (PACKAGE / f"{path}.py").exists(), path
+
+
 def module_patterns() -> dict[str, set[str]]:
-    """Of each package what the maps name, as paths below it; `a/b.py` `c.py` is `a/c.py`, too."""
+    """Of each package what the maps name, as paths below it."""
     found: dict[str, set[str]] = {}
     for page in MAPS:
         for section in page.read_text("utf-8").split("\n## `")[1:]:
             package = section.partition("/`")[0]
             for row in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE):
-                folder = ""
-                for path in CODE.findall(row):
-                    folder = f"{path.rpartition('/')[0]}/" if "/" in path else folder
-                    found.setdefault(package, set()).add(folder + path.rpartition("/")[2])
+                named = (path.removeprefix("/") for path in paths(CODE.findall(row)))
+                found.setdefault(package, set()).update(named)
     return found
 
 
