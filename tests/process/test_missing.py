@@ -97,6 +97,11 @@ def test_too_few_nodes_are_told() -> None:
     assert "until a node is back" in missing.lines(found)[0]
 
 
+def test_what_is_missing_takes_a_second_at_least() -> None:
+    found = summary(known(well(1), well(2), noted={2: 1}), answering(1), answering(2))
+    assert missing.lines(found)[0].endswith("1 shard is missing, 1.0 MiB, at least 1 s left")
+
+
 def test_of_a_long_table_what_the_one_who_heals_has_counted_is_told() -> None:
     said = known(well(1), noted={1: 5}, shards_left=90_000, bytes_left=90_000 * MIB)
     said.notes.is_all = False

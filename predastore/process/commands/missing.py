@@ -12,6 +12,7 @@ the repair table, on which all was noted before that. So what is on its way is m
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -152,7 +153,7 @@ def summary(
         "whole": not (total or away or checking or bad),
         "shards": total,
         "bytes": total_bytes,
-        "seconds_left": -1 if lacks_nodes else wait_s + total_bytes // rate,
+        "seconds_left": -1 if lacks_nodes else wait_s + math.ceil(total_bytes / rate),
         "checking": checking,
         "damaged": [{"node": node, "shards": count} for node, count in sorted(bad.items())],
         "unreachable_shards": shards,
