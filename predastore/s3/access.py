@@ -1,7 +1,8 @@
 """Who may do what.
 
 Each credential belongs to an account. An account may do everything in its own buckets and
-nothing in those of others, except what everybody may: read and list a bucket that is public.
+nothing in those of others, except what everybody may: read and list a bucket that is public, as it
+is now. What was there before, its versions, is for its own account.
 An anonymous request has no account. Whether a bucket is there is no secret: NoSuchBucket comes
 before AccessDenied, as with Amazon S3.
 
@@ -27,6 +28,7 @@ class Need(enum.Enum):
 
     READ = "read"  # an object's bytes and metadata
     LIST = "list"  # the names of objects
+    VERSIONS = "versions"  # a version by its id; the names of all
     WRITE = "write"  # everything else: changes, uploads, configuration
 
 

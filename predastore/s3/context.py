@@ -139,6 +139,8 @@ class Context:
         `needs_bytes`: they, or its parts, will be read."""
         wanted = self.version_id
         found = await self.catalog.find(self.bucket_name, self.key, wanted, needs_bytes=needs_bytes)
+        if wanted and need is Need.READ:
+            need = Need.VERSIONS
         check_bucket(found.bucket, self.bucket_name, self.account, need, self.headers)
         if found.version is not None:
             return found.version
@@ -155,7 +157,7 @@ class Context:
             found.bucket,
             source.bucket,
             self.account,
-            Need.READ,
+            Need.VERSIONS if source.version else Need.READ,
             self.headers,
             owner_header="x-amz-source-expected-bucket-owner",
         )

@@ -107,6 +107,28 @@ def test_a_public_bucket_is_read_by_all_and_written_by_its_owner(
     assert s3.get_object(**where)["Body"].read() == b"for all"
 
 
+def test_a_public_buckets_versions_are_its_owners(
+    server: S3Server, s3: BaseClient, bob: BaseClient, nobody: BaseClient, bucket: str
+) -> None:
+    name = f"{bucket}-public"
+    server.run(server.catalog.create_bucket(name, ALICE.account_id, REGION, public=True))
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    where = {"Bucket": name, "Key": "k"}
+    hidden = s3.put_object(**where, Body=b"no more")["VersionId"]
+    s3.put_object(**where, Body=b"for all", Tagging="a=b")
+    for client in (bob, nobody):
+        answer = client.get_object(**where)
+        assert answer["Body"].read() == b"for all"
+        assert "TagCount" not in answer
+        assert refused(client.get_object, **where, VersionId=hidden) == DENIED
+        assert refused(client.get_object_tagging, **where) == DENIED
+        assert refused(client.list_object_versions, Bucket=name) == DENIED
+    bob.create_bucket(Bucket=f"{name}-bobs")
+    to = {"Bucket": f"{name}-bobs", "Key": "k"}
+    assert refused(bob.copy_object, **to, CopySource={**where, "VersionId": hidden}) == DENIED
+    assert s3.get_object(**where, VersionId=hidden)["Body"].read() == b"no more"
+
+
 def test_the_expected_owner(s3: BaseClient, bucket: str) -> None:
     where = {"Bucket": bucket, "Key": "k", "Body": b"x"}
     s3.put_object(**where, ExpectedBucketOwner=ALICE.account_id)

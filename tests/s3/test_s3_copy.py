@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from botocore.client import BaseClient
 
+from predastore.catalog.errors import LayoutGone
 from support.s3refusals import refused
 from support.s3server import BOB, S3Server
 
@@ -149,3 +150,74 @@ def test_a_whole_object_as_a_part(s3: BaseClient, bucket: str, source: dict[str,
     part = {"PartNumber": 1, "ETag": answer["CopyPartResult"]["ETag"]}
     s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": [part]})
     assert s3.get_object(**where)["Body"].read() == DATA
+
+
+# --- copies that share bytes ----------------------------------------------------------------------
+
+
+def shares(server: S3Server, where: dict[str, str]) -> bool:
+    """Whether the store lets a copy of this object share its bytes."""
+    found = server.run(server.catalog.find(where["Bucket"], where["Key"]))
+    assert found.version is not None
+    return server.catalog.can_share(found.version)
+
+
+def test_a_copy_of_parts_keeps_them_where_no_bytes_move(
+    server: S3Server, s3: BaseClient, bucket: str
+) -> None:
+    where = {"Bucket": bucket, "Key": "parts"}
+    upload = {**where, "UploadId": s3.create_multipart_upload(**where)["UploadId"]}
+    etags = [
+        s3.upload_part(**upload, PartNumber=number, Body=body)["ETag"]
+        for number, body in ((1, DATA), (3, b"end"))
+    ]
+    parts = [{"PartNumber": n, "ETag": etag} for n, etag in zip((1, 3), etags, strict=True)]
+    whole = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})["ETag"]
+    copied = s3.copy_object(Bucket=bucket, Key="to", CopySource=where)["CopyObjectResult"]
+    to = {"Bucket": bucket, "Key": "to"}
+    if shares(server, where):
+        assert copied["ETag"] == whole
+        assert s3.head_object(**to, PartNumber=3)["ContentLength"] == 3
+    else:
+        assert copied["ETag"] == f'"{hashlib.md5(DATA + b"end").hexdigest()}"'
+    s3.delete_object(**where)
+    assert s3.get_object(**to)["Body"].read() == DATA + b"end"
+
+
+def test_another_checksum_is_made_of_the_bytes(
+    server: S3Server, s3: BaseClient, bucket: str, source: dict[str, str]
+) -> None:
+    same = s3.copy_object(Bucket=bucket, Key="a", CopySource=source, ChecksumAlgorithm="SHA256")
+    other = s3.copy_object(Bucket=bucket, Key="b", CopySource=source, ChecksumAlgorithm="CRC32")
+    assert "ChecksumSHA256" in same["CopyObjectResult"]
+    assert "ChecksumCRC32" in other["CopyObjectResult"]
+    assert s3.get_object(Bucket=bucket, Key="b")["Body"].read() == DATA
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_source_whose_bytes_are_gone_is_looked_up_again(
+    server: S3Server,
+    s3: BaseClient,
+    bucket: str,
+    source: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+) -> None:
+    if not shares(server, source):
+        pytest.skip("this store shares nothing")
+    copy, left = server.catalog.copy, times
+
+    async def gone_at_first(*arguments: Any, **more: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise LayoutGone
+        return await copy(*arguments, **more)
+
+    monkeypatch.setattr(server.catalog, "copy", gone_at_first)
+    call = {"Bucket": bucket, "Key": "to", "CopySource": source}
+    if times == 1:
+        s3.copy_object(**call)
+        assert s3.get_object(Bucket=bucket, Key="to")["Body"].read() == DATA
+    else:
+        assert refused(s3.copy_object, **call) == ("SlowDown", 503)

@@ -52,7 +52,7 @@ async def run(ctx: Context) -> Response:
     version_id = _marker(ctx)
     marker = ctx.query.get("key-marker", "")
     common = asked.common_prefix(marker)  # a marker within one passes over the whole of it
-    permit = await ctx.permit(Need.LIST)
+    permit = await ctx.permit(Need.VERSIONS)
     page = await ctx.catalog.list_versions(
         permit,
         asked.prefix,
