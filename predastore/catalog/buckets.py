@@ -6,6 +6,7 @@ import os
 from typing import Final
 
 from predastore.base.errors import NodeFull
+from predastore.base.failpoints import failpoint
 from predastore.base.limits import BACKEND_SCAN_PAGE_MAX
 from predastore.catalog import keys, refusals
 from predastore.catalog.core import Core
@@ -69,6 +70,7 @@ class Buckets(Core):
 
         async def work() -> None:
             await self._call("bucket.delete", held, arguments, Nothing)
+            failpoint("bucket.deleted")
             await self._collector.retire((deleted,))
 
         try:

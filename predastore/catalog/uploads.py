@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from predastore.base.failpoints import failpoint
 from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX, BACKEND_SCAN_PAGE_MAX
 from predastore.catalog import keys, refusals
 from predastore.catalog.core import algorithms, checksums_of
@@ -170,6 +171,7 @@ class Uploads(Writes):
             )
 
         answer = await self._call("upload.part", upload.permit, arguments, WastedParts, written)
+        failpoint("part.committed")
         await self._store.publish(written.extent)
         await self._collector.retire(answer.wasted)
 
@@ -240,6 +242,7 @@ class Uploads(Writes):
 
         async def work() -> Stored:
             answer = await self._call("upload.complete", upload.permit, arguments, Completed)
+            failpoint("complete.committed")
             await self._collector.retire(answer.added.wasted)
             return _stored(answer)
 
@@ -254,6 +257,7 @@ class Uploads(Writes):
 
         async def work() -> None:
             await self._call("upload.abort", upload.permit, arguments, Nothing)
+            failpoint("abort.committed")
             name = keys.upload_name(upload.permit.row.id, row.upload_id)
             await self._collector.retire((name,))
 

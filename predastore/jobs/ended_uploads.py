@@ -30,11 +30,12 @@ async def let_go(state: GlobalState, store: ByteStore, name: bytes) -> bool:
         truncated, after = page.truncated, page.next
         extents = [decode(PartRow, stored).extent for _, stored in page.entries]
         gone = await store.release(extents) if extents else []
-        failpoint("collector.released")
+        failpoint("uploads.released")
         done = [row for row, is_gone in zip(page.entries, gone, strict=True) if is_gone]
         all_gone = all_gone and len(done) == len(extents)
         if done and not await _forget(state, done):
             all_gone = False
+        failpoint("uploads.forgotten")
     return all_gone
 
 
@@ -60,4 +61,5 @@ async def end(state: GlobalState, bucket_id: bytes) -> bool:
         ops.append(Put(DUE, keys.due(now_ms(), row.waste, name), encode(row)))
     if ops:
         await state.commit(batch(*ops))
+        failpoint("uploads.ended")
     return not page.truncated

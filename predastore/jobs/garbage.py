@@ -105,6 +105,7 @@ class Garbage:
         try:
             async for some in batches(pieces(self._state, [Due(b"", b"", row) for row in rows])):
                 await self._release(some, looks)
+                failpoint("collector.retired")
             for name in uploads:
                 await ended_uploads.let_go(self._state, self._store, name)
         except PredastoreError as error:
@@ -196,8 +197,9 @@ class Garbage:
         """Of all of them together; each for itself where that fails."""
         try:
             gone = await self._release(some, self._readers.now)
-            failpoint("collector.parts.released")
+            failpoint("collector.released")
             await self._settle(some, gone)
+            failpoint("collector.settled")
         except _OF_ALL:
             raise
         except Exception as error:

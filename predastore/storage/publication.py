@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from predastore.base.errors import PredastoreError, is_exhausted
+from predastore.base.failpoints import failpoint
 from predastore.base.limits import EXHAUSTED_PAUSE_S, EXHAUSTED_PUBLISH_S, FILE_LOCKS
 from predastore.storage import plain_names
 from predastore.storage.beneath import Beneath
@@ -88,6 +89,7 @@ class Publication:
                 if not await self._is_current(extent, source):
                     return
                 await self._patiently(self._files.move, source, extent.path)
+                failpoint("file.published")
             except (OSError, PredastoreError) as error:
                 logger.error(
                     "an object's file could not be moved to its path, or not durably",

@@ -317,7 +317,7 @@ class Harness:
             assert len([path for path in files if not path.is_relative_to(own)]) == count
 
 
-class _State(LocalState):
+class InlineState(LocalState):
     """One that takes bodies, as a cluster's does; `is_crowded`: no more of them."""
 
     is_crowded = False
@@ -340,7 +340,7 @@ async def distributed(
 ) -> AsyncIterator[Harness]:
     ids = range(1, node_count + 1)
     nodes = nodes or FakeNodes(ids)
-    state = _State(base / "state", PROCEDURES)
+    state = InlineState(base / "state", PROCEDURES)
     ring = Ring([RingNode(node, f"host{node}") for node in ids])
     store = DistributedStore(
         nodes, ring, Code(*code), block_bytes, write_shards=write_shards, grace_s=grace_s

@@ -39,7 +39,7 @@ from predastore.storage.distributed import DistributedStore, ready_ring
 from predastore.storage.extents import ShardExtent, now_ms
 from predastore.storage.formats import decode, encode
 from predastore.storage.ring_table import REMOVED, NodeRow, RingTable
-from support.backends import BytesSource, Harness, some_bytes
+from support.backends import BytesSource, Harness, InlineState, some_bytes
 
 FAST = Pace(
     beat_s=0.05,
@@ -58,18 +58,25 @@ _PAUSE_S = 0.02
 class Cluster:
     """RS(3, 2). `stores`: of the nodes that run."""
 
-    def __init__(self, base: Path, state: LocalState, nodes: Iterable[int]) -> None:
+    def __init__(
+        self,
+        base: Path,
+        state: LocalState,
+        nodes: Iterable[int],
+        grace_s: float = 0.0,
+        inline_max: int = 0,
+    ) -> None:
         self.base = base
         self.state = state
         self.stores: dict[int, Store] = {}
         self.endpoint = Endpoint(cluster_key=b"k" * 32, certificate=self_signed(), name="test")
         ring = Ring([RingNode(node, f"host{node}") for node in nodes])
         self.store = DistributedStore(
-            NodeClient(self.endpoint), ring, Code(3, 2), block_bytes=BLOCK, grace_s=0
+            NodeClient(self.endpoint), ring, Code(3, 2), block_bytes=BLOCK, grace_s=grace_s
         )
         self.readers = Readers()
         self.garbage = Garbage(state, self.store, self.readers)
-        self.catalog = Catalog(state, self.store, self.garbage, self.readers)
+        self.catalog = Catalog(state, self.store, self.garbage, self.readers, inline_max=inline_max)
         self.at = Harness(self.catalog, self.garbage, state, self.store, base)
         self.bodies: dict[str, bytes] = {}
         self.removed: set[int] = set()
@@ -293,11 +300,17 @@ class Truth:
 
 
 @asynccontextmanager
-async def cluster(base: Path, nodes: Sequence[int] = (1, 2, 3, 4, 5)) -> AsyncIterator[Cluster]:
+async def cluster(
+    base: Path,
+    nodes: Sequence[int] = (1, 2, 3, 4, 5),
+    grace_s: float = 0.0,
+    inline_max: int = 0,
+) -> AsyncIterator[Cluster]:
+    """With an `inline_max`, small bodies lie in the metadata."""
     async with AsyncExitStack() as stack:
-        state = LocalState(base / "state", PROCEDURES)
+        state = InlineState(base / "state", PROCEDURES)
         stack.push_async_callback(state.close)
-        at = Cluster(base, state, nodes)
+        at = Cluster(base, state, nodes, grace_s, inline_max)
         stack.push_async_callback(at.close)
         for node in nodes:
             await at.run_node(node)
