@@ -142,7 +142,8 @@ def default_of(document: Element) -> DefaultRetention:
     InvalidRetentionPeriod."""
     children = {child.name: child for child in document.children}
     enabled, rule = children.pop("ObjectLockEnabled", None), children.pop("Rule", None)
-    if children or enabled is None or enabled.text != "Enabled":
+    is_twice = len(document.children) > (enabled is not None) + (rule is not None)
+    if is_twice or enabled is None or enabled.text != "Enabled":
         raise S3Error("MalformedXML")
     if rule is None:
         return NO_DEFAULT

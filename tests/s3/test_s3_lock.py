@@ -260,6 +260,8 @@ def rule(inner: str) -> str:
         ("", "MalformedXML"),
         ("<ObjectLockEnabled>Disabled</ObjectLockEnabled>", "MalformedXML"),
         (f"{ENABLED}<Rule/>", "MalformedXML"),
+        (f"{ENABLED}{ENABLED}", "MalformedXML"),
+        (f"{ENABLED}<Other/>", "MalformedXML"),
         (rule("<Mode>GOVERNANCE</Mode>"), "MalformedXML"),
         (rule("<Mode>GOVERNANCE</Mode><Days>1</Days><Years>1</Years>"), "MalformedXML"),
         (rule("<Mode>NONE</Mode><Days>1</Days>"), "MalformedXML"),

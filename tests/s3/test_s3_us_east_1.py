@@ -43,6 +43,8 @@ def test_a_bucket_that_one_owns_is_made_again(
     s3.put_object(Bucket=bucket, Key="k", Body=DATA)
     assert s3.create_bucket(Bucket=bucket)["Location"] == f"/{bucket}"
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == DATA
+    with_lock = {"Bucket": bucket, "ObjectLockEnabledForBucket": True}
+    assert refused(s3.create_bucket, **with_lock) == ("BucketAlreadyOwnedByYou", 409)
     bob = server.client(BOB)
     assert refused(bob.create_bucket, Bucket=bucket) == ("BucketAlreadyExists", 409)
     bob.close()

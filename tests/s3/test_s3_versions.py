@@ -219,7 +219,9 @@ def test_a_list_deletes_versions_and_makes_markers(s3: BaseClient, versioned: st
     assert listed(s3, versioned) == [("k", second, True), ("other", other, True)]
 
 
-def test_a_version_is_deleted_only_if_it_matches(s3: BaseClient, versioned: str) -> None:
+def test_a_version_is_deleted_only_if_it_matches(
+    server: S3Server, s3: BaseClient, versioned: str
+) -> None:
     first = put(s3, versioned, b"first")
     etag = s3.head_object(Bucket=versioned, Key="k")["ETag"]
     put(s3, versioned, b"second")
@@ -227,6 +229,8 @@ def test_a_version_is_deleted_only_if_it_matches(s3: BaseClient, versioned: str)
     failed = refused(s3.delete_object, **where, IfMatch=etag)
     assert failed == ("PreconditionFailed", 412)
     s3.delete_object(**where, VersionId=first, IfMatch=etag)
+    raw = Raw("DELETE", f"/{versioned}/k", headers={"if-none-match": "*"})
+    assert server.signer().send(raw).code == "NotImplemented"
     assert first not in [version for _, version, _ in listed(s3, versioned)]
 
 

@@ -51,10 +51,9 @@ def _replaces(ctx: Context, what: str) -> bool:
     return directive == "REPLACE"
 
 
-def _attributes(ctx: Context, version: ObjectVersion) -> Attributes:
-    """What is said of the copy. A redirect is never copied, nor is a lock: they are the request's
-    or none."""
-    said = ctx.attributes()
+def _attributes(ctx: Context, said: Attributes, version: ObjectVersion) -> Attributes:
+    """What is said of the copy; `said`: by the request. A redirect is never copied, nor is a lock:
+    they are the request's or none."""
     if not _replaces(ctx, "tagging"):
         said = replace(said, tags=_copied_tags(ctx, version))
     if _replaces(ctx, "metadata"):
@@ -102,7 +101,7 @@ def _check_changes_something(ctx: Context, version: ObjectVersion) -> None:
 
 
 async def _copy(
-    ctx: Context, source: CopySource, condition: Condition, permit: Permit
+    ctx: Context, source: CopySource, said: Attributes, condition: Condition, permit: Permit
 ) -> tuple[Stored, ObjectVersion]:
     """The copy, and of what it was made. ObjectReplaced, LayoutGone: the source was replaced or
     deleted, before it could be read."""
@@ -117,7 +116,7 @@ async def _copy(
                 "The specified copy source is larger than the maximum allowable size for a copy "
                 f"source: {limits.S3_PUT_BYTES_MAX}",
             )
-        attributes = _attributes(ctx, version)
+        attributes = _attributes(ctx, said, version)
         wanted = _algorithms(ctx, version)
         has = frozenset(each.algorithm for each in version.checksums)
         shares = wanted == has and ctx.catalog.can_share(version)
@@ -137,12 +136,12 @@ async def _copy(
 async def run(ctx: Context) -> Response:
     ctx.signer()
     source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
-    ctx.attributes()  # refused before anything is looked up
+    said = ctx.attributes()
     condition = ctx.write_condition()
     permit = await ctx.permit(check=lock.check_of(ctx.headers))
     for _ in range(limits.S3_READ_TRIES_MAX):
         try:
-            copied, version = await _copy(ctx, source, condition, permit)
+            copied, version = await _copy(ctx, source, said, condition, permit)
         except (ObjectReplaced, LayoutGone):
             continue
         return xml_response(

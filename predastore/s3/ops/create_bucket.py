@@ -56,9 +56,9 @@ async def run(ctx: Context) -> Response:
                 _check_configuration(document, region)
     if not await ctx.catalog.create_bucket(name, account, region, is_locked=is_locked):
         there = await ctx.catalog.bucket(name)
-        mine = there is not None and there.owner == account
-        if not mine:
+        if there is None or there.owner != account:
             raise S3Error("BucketAlreadyExists", BucketName=name)
-        if region != _DEFAULT_REGION:  # the oldest one says yes again, and changes nothing
+        # the oldest one says yes again, and changes nothing: never where that is not what is asked
+        if region != _DEFAULT_REGION or (is_locked and not there.is_locked):
             raise S3Error("BucketAlreadyOwnedByYou", BucketName=name)
     return Response(200, [("Location", f"/{name}")])
