@@ -47,12 +47,12 @@ from predastore.coding.placement import Ring, RingNode
 from predastore.jobs.garbage import Garbage
 from predastore.jobs.healing.healer import Healing
 from predastore.jobs.healing.holders import WALKED, walk
-from predastore.jobs.healing.pace import Pace
+from predastore.jobs.healing.pace import HealingPace
 from predastore.jobs.healing.records import NODE_PREFIX, NodeRecord, ProgressRecord
 from predastore.node import server
 from predastore.node.client import NodeClient
 from predastore.node.shard import ShardRef
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db.global_state import LocalState
 from predastore.storage.distributed import DistributedStore, ready_ring
@@ -66,7 +66,7 @@ BLOCK_BYTES: Final = 64 * KIB
 FIRST: Final = (1, 2, 3, 4, 5)
 GROWN: Final = (1, 2, 3, 4, 5, 6, 7, 8)
 SHRUNK: Final = (1, 2, 3, 6, 7, 8)
-PACE: Final = Pace(beat_s=0.2, watch_s=0.2)
+PACE: Final = HealingPace(beat_s=0.2, watch_s=0.2)
 WRITERS: Final = 64
 LOAD_S: Final = 6.0
 LITTER_BLOCK_BYTES: Final = 64 * KIB
@@ -241,7 +241,7 @@ class _Site:
     def __init__(self, folder: Path, state: LocalState) -> None:
         self._folder = folder
         self._state = state
-        self._stores: dict[int, Store] = {}
+        self._stores: dict[int, ShardStore] = {}
         self._endpoint = Endpoint(cluster_key=b"k" * 32, certificate=self_signed(), name="bench")
         self._began_ms = now_ms()
         self._noise = random.Random(1).randbytes(1 << 20)
@@ -268,7 +268,7 @@ class _Site:
 
     async def _run(self, node: int) -> None:
         path = self._folder / f"node-{node}"
-        self._stores[node] = await Store.open(
+        self._stores[node] = await ShardStore.open(
             path, node_id=node, cluster_id=b"c" * 16, segment_bytes_max=16 * MIB
         )
         self._endpoint.serve(f"node/{node}", server.service(self._stores[node]))
@@ -423,7 +423,7 @@ class _Site:
             await asyncio.sleep(0.1)
 
 
-async def _litter(store: Store) -> None:
+async def _litter(store: ShardStore) -> None:
     """Shards that nobody wants, every other of which is deleted again."""
     block = random.Random(2).randbytes(LITTER_BLOCK_BYTES)
     crc = crc32c(block)

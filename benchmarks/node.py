@@ -24,7 +24,7 @@ from predastore._fast import frame
 from predastore._fast.crc import crc32c
 from predastore.base.limits import KIB, MIB
 from predastore.node.shard import ShardRef
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 
 ROUNDS: Final = 7
 PUTS_A_ROUND: Final = 400
@@ -105,7 +105,7 @@ async def _timed(writers: int, count: int, work: Callable[[int], Awaitable[None]
 
 async def _store_rows(folder: Path) -> list[Row]:
     raw = _Raw(folder / "raw")
-    store = await Store.open(folder / "node", node_id=1, cluster_id=bytes(16))
+    store = await ShardStore.open(folder / "node", node_id=1, cluster_id=bytes(16))
     found = []
     try:
         for writers in (1, 16):
@@ -122,7 +122,7 @@ async def _store_rows(folder: Path) -> list[Row]:
 
 async def _upkeep_rows(folder: Path) -> list[Row]:
     """What requests feel of compaction and of a scrub: the same load with and without, in turns."""
-    store = await Store.open(
+    store = await ShardStore.open(
         folder, node_id=1, cluster_id=bytes(16), segment_bytes_max=16 * MIB, upkeep=False
     )
     block = os.urandom(UPKEEP_BLOCK_BYTES)
@@ -162,7 +162,7 @@ async def _upkeep_rows(folder: Path) -> list[Row]:
         await store.close()
 
 
-async def _litter(store: Store, block: bytes, crc: int, count: int) -> list[ShardRef]:
+async def _litter(store: ShardStore, block: bytes, crc: int, count: int) -> list[ShardRef]:
     """Puts so many shards and deletes every other; those that stay."""
     refs = [_new_ref() for _ in range(count)]
     for at in range(0, count, 64):
@@ -172,7 +172,7 @@ async def _litter(store: Store, block: bytes, crc: int, count: int) -> list[Shar
     return refs[1::2]
 
 
-async def _load(store: Store, live: list[ShardRef], block: bytes, crc: int) -> list[float]:
+async def _load(store: ShardStore, live: list[ShardRef], block: bytes, crc: int) -> list[float]:
     """Seconds that each request took: puts and reads, by four clients that pause in between."""
     taken: list[float] = []
 
@@ -220,7 +220,7 @@ def _p99_ms(taken_s: list[float]) -> float:
     return 1000 * statistics.quantiles(taken_s, n=100)[98]
 
 
-async def _put_row(store: Store, raw: _Raw, writers: int) -> Row:
+async def _put_row(store: ShardStore, raw: _Raw, writers: int) -> Row:
     block = os.urandom(4 * KIB)
     crc = crc32c(block)
 
@@ -238,7 +238,7 @@ async def _put_row(store: Store, raw: _Raw, writers: int) -> Row:
     )  # fmt: skip
 
 
-async def _append_row(store: Store, raw: _Raw, writers: int) -> Row:
+async def _append_row(store: ShardStore, raw: _Raw, writers: int) -> Row:
     """Shards of several blocks: one sync a shard, for the yardstick too."""
     block = os.urandom(MIB)
     crc = crc32c(block)
@@ -261,7 +261,7 @@ async def _append_row(store: Store, raw: _Raw, writers: int) -> Row:
     )  # fmt: skip
 
 
-async def _read_row(store: Store, name: str, size: int) -> Row:
+async def _read_row(store: ShardStore, name: str, size: int) -> Row:
     """A block from the page cache, through lookup and CRC, against pread alone."""
     block = os.urandom(size)
     ref = _new_ref()

@@ -237,7 +237,7 @@ def main() -> None:
         ):
             if module.__name__.startswith("predastore.") and hasattr(module, name):
                 setattr(module, name, int(size))
-    memory.settle()
+    memory.tune()
     uvloop.run(_serve(host) if role == "serve" else _call(host, int(port[0])))
 
 

@@ -150,7 +150,7 @@ async def _step(
 
 def main() -> None:
     site = msgspec.json.decode(sys.argv[1], type=Site)
-    memory.settle()  # as s3d does
+    memory.tune()  # as s3d does
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(site))
 

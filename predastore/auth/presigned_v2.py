@@ -14,7 +14,7 @@ Authentication Alternative, in the Amazon S3 User Guide.
     signature      = base64(HMAC-SHA1(secret, string to sign))
 
 Content-MD5, Content-Type and x-amz-* may stand in the query instead, where boto3 puts them, or in
-both places: they count as header fields (`Claim.fields`), in the signature and in what is obeyed.
+both places: they count as header fields (`ClaimV2.fields`), in the signature and in what is obeyed.
 Only these, sub-resources and response-* are covered by such a signature, so a query with anything
 else is refused: an unsigned parameter is never obeyed. Expires lies at most as far ahead as that
 of a Version 4 URL may.
@@ -47,7 +47,7 @@ _COVERED: Final = frozenset(
 )
 
 
-class Claim:
+class ClaimV2:
     """The parts of a presigned query. SignatureError where they are malformed.
 
     `host_bucket`: the bucket that the Host header names, in virtual-host style; else "".

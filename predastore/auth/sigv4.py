@@ -149,7 +149,7 @@ class Verifier:
         return Verified(credential, digest, claim.presigned)
 
     def _verify_v2(self, request: Request, host_bucket: str) -> Verified:
-        claim = presigned_v2.Claim(request, host_bucket)
+        claim = presigned_v2.ClaimV2(request, host_bucket)
         claim.check_time(self._now())
         credential = self._credential(claim.access_key_id)
         if "x-amz-security-token" in claim.fields or "x-amz-security-token" in request.headers:

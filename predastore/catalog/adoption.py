@@ -33,7 +33,13 @@ from predastore.base.limits import (
 )
 from predastore.catalog import keys, refusals
 from predastore.catalog.keys import BUCKETS, VERSIONS
-from predastore.catalog.procedures.arguments import Condition, Content, Held, PutObject, Reason
+from predastore.catalog.procedures.arguments import (
+    Condition,
+    Content,
+    HeldBucket,
+    PutObject,
+    Reason,
+)
 from predastore.catalog.rows import BucketRow, Detail, Kind, Summary
 from predastore.s3db.global_state import GlobalState
 from predastore.storage import extents
@@ -206,7 +212,7 @@ class Adoption:
         layout = keys.layout(bucket.name, read.key, read.extent.write_id)
         detail = Detail(mimetypes.guess_type(read.key)[0] or _TYPE)
         arguments = PutObject(
-            held=Held(bucket.name, bucket.id, bucket.generation),
+            held=HeldBucket(bucket.name, bucket.id, bucket.generation),
             key=read.key,
             random=os.urandom(keys.RANDOM_BYTES),
             content=Content(Kind.PLACED, layout, extents=(read.extent,)),

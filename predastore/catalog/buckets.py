@@ -9,7 +9,7 @@ from predastore.base.errors import NodeFull
 from predastore.base.failpoints import failpoint
 from predastore.base.limits import BACKEND_SCAN_PAGE_MAX
 from predastore.catalog import keys, refusals
-from predastore.catalog.core import Core
+from predastore.catalog.core import CatalogCore
 from predastore.catalog.keys import BUCKETS, DOCUMENTS
 from predastore.catalog.permits import Judge, Permit
 from predastore.catalog.procedures.arguments import (
@@ -26,7 +26,7 @@ from predastore.storage.formats import decode
 TAGS: Final = "tags"  # a kind of document
 
 
-class Buckets(Core):
+class Buckets(CatalogCore):
     """Part of `Catalog`."""
 
     async def create_bucket(

@@ -68,7 +68,7 @@ class Collector(Protocol):
         ...
 
 
-class Core:
+class CatalogCore:
     """`state` and `store` belong to the caller, who closes them after this."""
 
     def __init__(

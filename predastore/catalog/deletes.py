@@ -9,7 +9,7 @@ from contextlib import suppress
 from predastore.base.errors import PredastoreError
 from predastore.base.failpoints import failpoint
 from predastore.catalog import keys, refusals
-from predastore.catalog.core import Core
+from predastore.catalog.core import CatalogCore
 from predastore.catalog.errors import NoSuchVersion
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.arguments import (
@@ -28,7 +28,7 @@ from predastore.catalog.values import Deleted, Wanted
 from predastore.storage import extents
 
 
-class Deletes(Core):
+class Deletes(CatalogCore):
     """Part of `Catalog`."""
 
     async def amend(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from predastore.catalog import keys, refusals
 from predastore.catalog.keys import BUCKETS, OBJECTS, PARTS, UPLOADS, VERSIONS
-from predastore.catalog.procedures.questions import FindObject, Found
+from predastore.catalog.procedures.questions import FindObject, FoundObject
 from predastore.catalog.rows import BucketRow, PartRow, PlacementRow
 from predastore.s3db.global_state import GlobalState
 from predastore.storage.extents import Extent
@@ -45,7 +45,7 @@ class Files:
         """As of one moment. Where its layout has several pages, those of the first: it was made of
         parts then, and has no plain path."""
         asked = FindObject(bucket, key, version=b"")
-        found = refusals.read(Found, await self._state.ask("object.find", asked.encode()))
+        found = refusals.read(FoundObject, await self._state.ask("object.find", asked.encode()))
         if found.order or not found.placement:
             return ()
         return decode(PlacementRow, found.placement).extents

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX
 from predastore.catalog import keys, refusals
-from predastore.catalog.core import Core
+from predastore.catalog.core import CatalogCore
 from predastore.catalog.errors import Contended, NoSuchVersion
 from predastore.catalog.keys import BUCKETS, OBJECTS
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.questions import ListedVersions, ListVersions
 from predastore.catalog.rows import BucketRow, CurrentRow, Summary
-from predastore.catalog.values import Listing, VersionEntry, VersionListing
+from predastore.catalog.values import ObjectListing, VersionEntry, VersionListing
 from predastore.storage.formats import decode
 
 
-class Listings(Core):
+class Listings(CatalogCore):
     """Part of `Catalog`."""
 
     async def list(
@@ -26,7 +26,7 @@ class Listings(Core):
         limit: int = 1000,
         *,
         permit: Permit | None = None,
-    ) -> Listing:
+    ) -> ObjectListing:
         """Keys and common prefixes strictly after `after`, in UTF-8 byte order.
 
         `limit` counts both. `after` may be a common prefix: then everything below it is passed
@@ -46,7 +46,7 @@ class Listings(Core):
 
     async def _list(
         self, bucket: str, prefix: str, delimiter: str, after: str, limit: int
-    ) -> Listing:
+    ) -> ObjectListing:
         base = keys.current_prefix(bucket)
         begin = base + prefix.encode()
         position = base + after.encode() if after else b""
@@ -61,7 +61,9 @@ class Listings(Core):
             prefixes.update((common[len(base) :].decode(), None) for common in page.prefixes)
             truncated = page.truncated
             position = page.next or position
-        return Listing([*entries.items()], [*prefixes], truncated, position[len(base) :].decode())
+        return ObjectListing(
+            [*entries.items()], [*prefixes], truncated, position[len(base) :].decode()
+        )
 
     async def list_versions(
         self,

@@ -22,7 +22,7 @@ from predastore.base.limits import BACKEND_BUCKET_SEEN_MS, BACKEND_BUCKETS_SEEN_
 from predastore.catalog import keys
 from predastore.catalog.errors import NoSuchBucket
 from predastore.catalog.keys import BUCKETS
-from predastore.catalog.procedures.arguments import Held
+from predastore.catalog.procedures.arguments import HeldBucket
 from predastore.catalog.rows import BucketRow
 from predastore.s3db.global_state import GlobalState
 from predastore.storage.formats import decode
@@ -39,9 +39,9 @@ class Permit:
     judge: Judge
 
     @property
-    def held(self) -> Held:
+    def held(self) -> HeldBucket:
         """What a procedure has to check."""
-        return Held(self.row.name, self.row.id, self.row.generation)
+        return HeldBucket(self.row.name, self.row.id, self.row.generation)
 
 
 def anybody(_: BucketRow | None) -> None:

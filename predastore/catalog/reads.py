@@ -15,20 +15,20 @@ from contextlib import AbstractContextManager
 from predastore._fast.crc import crc32c
 from predastore.base.errors import CorruptData, ObjectReplaced, ObjectUnreadable
 from predastore.catalog import keys, refusals
-from predastore.catalog.core import Core
+from predastore.catalog.core import CatalogCore
 from predastore.catalog.errors import NoSuchKey, NoSuchVersion
 from predastore.catalog.keys import OBJECTS
-from predastore.catalog.procedures.questions import FindObject, Found
+from predastore.catalog.procedures.questions import FindObject, FoundObject
 from predastore.catalog.readers import Look
 from predastore.catalog.rows import BucketRow, Kind, PlacementRow, VersionRow
-from predastore.catalog.streams import Stream, StreamSource
-from predastore.catalog.values import Finding, Marker, ObjectVersion, PlacedPart
+from predastore.catalog.streams import StreamSource, VersionStream
+from predastore.catalog.values import DeleteMarker, Finding, ObjectVersion, PlacedPart
 from predastore.storage.extents import Extent, ShardExtent
 from predastore.storage.formats import decode
 from predastore.storage.interface import Buffer, Opened
 
 
-class Reads(Core):
+class CatalogReads(CatalogCore):
     """Part of `Catalog`."""
 
     async def find(
@@ -38,7 +38,7 @@ class Reads(Core):
         NoSuchVersion for what is no id. `needs_bytes`: they will be read."""
         version = parsed(version_id)
         asked = FindObject(bucket, key, version, needs_bytes)
-        found = refusals.read(Found, await self._state.ask("object.find", asked.encode()))
+        found = refusals.read(FoundObject, await self._state.ask("object.find", asked.encode()))
         if not found.bucket:
             return Finding()
         row = decode(BucketRow, found.bucket)
@@ -46,11 +46,13 @@ class Reads(Core):
             return Finding(row)
         return self._finding(row, key, found)
 
-    def _finding(self, bucket: BucketRow, key: str, found: Found) -> Finding:
+    def _finding(self, bucket: BucketRow, key: str, found: FoundObject) -> Finding:
         row = decode(VersionRow, found.version)
         if row.is_marker:
             name = keys.version_id(found.order, row.random, is_null=row.is_null)
-            return Finding(bucket, marker=Marker(name, row.summary.modified_ms, found.is_newest))
+            return Finding(
+                bucket, marker=DeleteMarker(name, row.summary.modified_ms, found.is_newest)
+            )
         version = ObjectVersion(
             bucket,
             key,
@@ -72,7 +74,7 @@ class Reads(Core):
 
     async def open_read(
         self, version: ObjectVersion, start: int, end: int, look: Look | None = None
-    ) -> Stream:
+    ) -> VersionStream:
         """The bytes [start, end) of a version just found, of which the first are had already.
         `look`: that in which it was found; it ends here.
 
@@ -106,12 +108,12 @@ class Reads(Core):
 
     async def _begin(
         self, version: ObjectVersion, start: int, end: int, opened: Opened, *, certain: bool
-    ) -> Stream:
+    ) -> VersionStream:
         if version.row.kind is Kind.PLACED:
             buffers = self._read(version, start, end, opened, certain=certain)
         else:
             buffers = _of_memory(version, start, end, opened)
-        return await Stream(buffers).begin()
+        return await VersionStream(buffers).begin()
 
     async def _read(
         self, version: ObjectVersion, start: int, end: int, opened: Opened, *, certain: bool

@@ -7,19 +7,19 @@ from collections.abc import AsyncGenerator
 from predastore.storage.interface import Buffer
 
 
-class Stream:
+class VersionStream:
     """Iterate once, and `aclose` unless it was to the end."""
 
     def __init__(self, buffers: AsyncGenerator[Buffer, None]) -> None:
         self._buffers = buffers
         self._first: Buffer | None = None
 
-    async def begin(self) -> Stream:
+    async def begin(self) -> VersionStream:
         """Fetches the first buffer, so that early errors come early."""
         self._first = await anext(self._buffers, None)
         return self
 
-    def __aiter__(self) -> Stream:
+    def __aiter__(self) -> VersionStream:
         return self
 
     async def __anext__(self) -> Buffer:
@@ -34,7 +34,7 @@ class Stream:
 class StreamSource:
     """A stored version's bytes as a body; an async context manager."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: VersionStream) -> None:
         self._stream = stream
         self._rest = memoryview(b"")
 

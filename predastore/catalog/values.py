@@ -128,7 +128,7 @@ class ObjectVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Marker:
+class DeleteMarker:
     """A delete marker that was read."""
 
     version_id: str
@@ -143,7 +143,7 @@ class Finding:
 
     bucket: BucketRow | None = None
     version: ObjectVersion | None = None
-    marker: Marker | None = None
+    marker: DeleteMarker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class PlacedPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class ObjectListing:
     """A page of objects. `next` is what to give as `after` for the next one."""
 
     entries: list[tuple[str, Summary]]

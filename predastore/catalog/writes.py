@@ -26,7 +26,7 @@ from predastore.catalog.procedures.arguments import (
     PutObject,
 )
 from predastore.catalog.procedures.judging import holds, which
-from predastore.catalog.reads import Reads
+from predastore.catalog.reads import CatalogReads
 from predastore.catalog.rows import NO_LAYOUT, Checksum, Detail, Kind, Summary, Versioning
 from predastore.catalog.values import (
     NO_EXPECTATION,
@@ -42,7 +42,7 @@ from predastore.storage.formats import pack
 from predastore.storage.interface import Place, Source, Written
 
 
-class Writes(Reads):
+class Writes(CatalogReads):
     """Part of `Catalog`."""
 
     # --- put ------------------------------------------------------------------------------

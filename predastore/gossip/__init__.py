@@ -7,6 +7,6 @@ addresses, health, free space, and that the table has changed.
 """
 
 from predastore.gossip.agent import Agent
-from predastore.gossip.messages import DbFacts, Facts, NodeFacts, Record, Status
+from predastore.gossip.messages import DbFacts, Facts, GossipStatus, NodeFacts, Record
 
-__all__ = ["Agent", "DbFacts", "Facts", "NodeFacts", "Record", "Status"]
+__all__ = ["Agent", "DbFacts", "Facts", "GossipStatus", "NodeFacts", "Record"]

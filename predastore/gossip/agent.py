@@ -15,19 +15,19 @@ from collections.abc import Callable, Sequence
 
 from predastore.base.errors import PeerRefused, PredastoreError
 from predastore.base.limits import GOSSIP_MEMBERS_MAX, GOSSIP_PING_TIMEOUT_MS, GOSSIP_TURN_MS
-from predastore.gossip.core import Call, Core
+from predastore.gossip.core import GossipCall, GossipCore
 from predastore.gossip.messages import (
     Facts,
+    GossipStatus,
+    GossipView,
     Ping,
     Pong,
     Record,
     Relay,
     Relayed,
     Reply,
-    Status,
     Sync,
     Synced,
-    View,
     Viewed,
 )
 from predastore.rpc import CallContext, Endpoint, Method, Service
@@ -56,10 +56,10 @@ class Agent:
         self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
         self._listener = heard
-        status = Status.ALIVE if facts.port else Status.LEFT
+        status = GossipStatus.ALIVE if facts.port else GossipStatus.LEFT
         own = Record(name, int(time.time() * 1000), status, facts)
         self._doubted = doubted
-        self.core = Core(
+        self.core = GossipCore(
             own,
             seeds,
             now=self._loop.time(),
@@ -125,13 +125,13 @@ class Agent:
 
     # --- calls to others ----------------------------------------------------------------------
 
-    def _make(self, calls: Sequence[Call]) -> None:
+    def _make(self, calls: Sequence[GossipCall]) -> None:
         for call in calls:
             task = self._loop.create_task(self._one(call))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
 
-    async def _one(self, call: Call) -> None:
+    async def _one(self, call: GossipCall) -> None:
         request = call.request
         try:
             reply: Reply
@@ -174,7 +174,7 @@ class Agent:
             PING: Method(Ping, Pong, self._on_ping, 0),
             RELAY: Method(Relay, Relayed, self._on_relay, 0),
             SYNC: Method(Sync, Synced, self._on_sync, 0),
-            VIEW: Method(View, Viewed, self._on_view, 0),
+            VIEW: Method(GossipView, Viewed, self._on_view, 0),
         }
 
     async def _on_ping(self, request: Ping, _: memoryview, __: CallContext) -> RpcReply:
@@ -195,7 +195,7 @@ class Agent:
                 )
         return RpcReply(self.core.relayed(pong, self._loop.time()))
 
-    async def _on_view(self, _: View, __: memoryview, ___: CallContext) -> RpcReply:
+    async def _on_view(self, _: GossipView, __: memoryview, ___: CallContext) -> RpcReply:
         return RpcReply(Viewed(self.core.roster.own, tuple(self.records)))
 
     # --- news ---------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ class Agent:
             logger.info(
                 "gossip: %s is %s",
                 new.name,
-                "here" if new.status is Status.ALIVE else new.status.name.lower(),
+                "here" if new.status is GossipStatus.ALIVE else new.status.name.lower(),
                 extra={"host": new.facts.host, "port": new.facts.port},
             )
         self._listener(new)

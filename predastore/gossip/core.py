@@ -35,6 +35,7 @@ from predastore.base.limits import (
 )
 from predastore.gossip.messages import (
     Facts,
+    GossipStatus,
     Ping,
     Pong,
     Record,
@@ -42,7 +43,6 @@ from predastore.gossip.messages import (
     Relayed,
     Reply,
     Request,
-    Status,
     Sync,
     Synced,
 )
@@ -53,7 +53,7 @@ _DOUBT_MAX: Final = 4
 
 
 @dataclass(frozen=True)
-class Call:
+class GossipCall:
     """A request to be made of the peer `to`; its outcome goes to `answered` or `failed`."""
 
     number: int
@@ -71,7 +71,7 @@ class _Probe:
     reached: bool = False
 
 
-class Core:
+class GossipCore:
     """`seeds`: rpc names by which others may be found first. `heard(old, new)` is called with each
     change of the view; `old` is `new` where nothing was known."""
 
@@ -118,17 +118,17 @@ class Core:
         if doubted is not None and self.roster.contradict(doubted):
             self.news.add(self.roster.own)
 
-    def leave(self) -> list[Call]:
+    def leave(self) -> list[GossipCall]:
         """Says good-bye; the last calls to make."""
         own = self.roster.own
-        self.roster.say(Record(own.name, own.incarnation + 1, Status.LEFT, own.facts))
+        self.roster.say(Record(own.name, own.incarnation + 1, GossipStatus.LEFT, own.facts))
         self.news.add(self.roster.own)
         others = [record.name for record in self.roster.others() if record.is_here]
         return [self._ping(name) for name in self._some(others, GOSSIP_RELAYS)]
 
     # --- time ---------------------------------------------------------------------------------
 
-    def turn(self, now: float) -> list[Call]:
+    def turn(self, now: float) -> list[GossipCall]:
         """To be called several times a second."""
         gap = now - self._turn_at
         self._turn_at = now
@@ -137,7 +137,7 @@ class Core:
             self._probe_at += gap
             self._suspected = {name: since + gap for name, since in self._suspected.items()}
         self._bury(now)
-        calls: list[Call] = []
+        calls: list[GossipCall] = []
         if now >= self._probe_at:
             self._probe_at = now + GOSSIP_PROBE_MS / 1000
             self.roster.forget(now)
@@ -155,9 +155,9 @@ class Core:
         limit_s = stretch * GOSSIP_SUSPICION_MS / 1000
         for name in [name for name, since in self._suspected.items() if now - since >= limit_s]:
             del self._suspected[name]
-            self._mark(name, Status.DEAD, now)
+            self._mark(name, GossipStatus.DEAD, now)
 
-    def _mark(self, name: str, status: Status, now: float) -> None:
+    def _mark(self, name: str, status: GossipStatus, now: float) -> None:
         old = self.roster.get(name)
         new = self.roster.mark(name, status, now)
         if old is not None and new is not None:
@@ -165,7 +165,7 @@ class Core:
 
     # --- probing ------------------------------------------------------------------------------
 
-    def _probe_next(self) -> list[Call]:
+    def _probe_next(self) -> list[GossipCall]:
         while self._round:
             target = self.roster.get(self._round.pop())
             if target is not None and target.is_here:
@@ -176,47 +176,47 @@ class Core:
             return []
         return [self._ping(self._round.pop())]
 
-    def _warn_suspect(self) -> list[Call]:
+    def _warn_suspect(self) -> list[GossipCall]:
         """A ping more for one that is suspected: everybody gives it the chance to contradict."""
         return [self._ping(name) for name in self._some(list(self._suspected), 1)]
 
-    def _ping(self, name: str) -> Call:
+    def _ping(self, name: str) -> GossipCall:
         target = self.roster.get(name)
         assert target is not None
         number = self._number()
         self._probes[number] = _Probe(target)
-        return Call(number, name, self.ping(name), GOSSIP_PING_TIMEOUT_MS)
+        return GossipCall(number, name, self.ping(name), GOSSIP_PING_TIMEOUT_MS)
 
     def ping(self, name: str) -> Ping:
         """A ping that tells its receiver when it is suspected."""
         target = self.roster.get(name)
-        first = target if target is not None and target.status is not Status.ALIVE else None
+        first = target if target is not None and target.status is not GossipStatus.ALIVE else None
         return Ping(self.roster.own, self.news.take(len(self.roster), first=first))
 
-    def _ask_others(self, probe: _Probe) -> list[Call]:
+    def _ask_others(self, probe: _Probe) -> list[GossipCall]:
         name = probe.target.name
         others = [
             record.name
             for record in self.roster.others()
-            if record.status is Status.ALIVE and record.name != name
+            if record.status is GossipStatus.ALIVE and record.name != name
         ]
         calls = []
         for other in self._some(others, GOSSIP_RELAYS):
             number = self._number()
             self._probes[number] = probe
             request = Relay(self.roster.own, name, self.news.take(len(self.roster)))
-            calls.append(Call(number, other, request, GOSSIP_RELAY_TIMEOUT_MS))
+            calls.append(GossipCall(number, other, request, GOSSIP_RELAY_TIMEOUT_MS))
         probe.relays_out = len(calls)
         return calls
 
     def _suspect(self, probe: _Probe, now: float) -> None:
         have = self.roster.get(probe.target.name)
         if have is not None and have.incarnation == probe.target.incarnation:
-            self._mark(have.name, Status.SUSPECT, now)
+            self._mark(have.name, GossipStatus.SUSPECT, now)
 
     # --- comparing views ----------------------------------------------------------------------
 
-    def _sync_next(self, alone: bool) -> list[Call]:
+    def _sync_next(self, alone: bool) -> list[GossipCall]:
         others = self.roster.others()
         here = [record.name for record in others if record.is_here]
         away = [record.name for record in others if not record.is_here]
@@ -229,12 +229,14 @@ class Core:
                 number = self._number()
                 self._syncs.add(number)
                 request = Sync(self.roster.own, self.roster.seen())
-                return [Call(number, self._draw.choice(pool), request, GOSSIP_SYNC_TIMEOUT_MS)]
+                return [
+                    GossipCall(number, self._draw.choice(pool), request, GOSSIP_SYNC_TIMEOUT_MS)
+                ]
         return []
 
     # --- outcomes of calls --------------------------------------------------------------------
 
-    def answered(self, call: Call, reply: Reply, now: float) -> list[Call]:
+    def answered(self, call: GossipCall, reply: Reply, now: float) -> list[GossipCall]:
         self._hear([reply.sender, *reply.news], now)
         self._syncs.discard(call.number)
         probe = self._probes.pop(call.number, None)
@@ -251,10 +253,10 @@ class Core:
             return self._relay_over(probe, now)
         return []
 
-    def failed(self, call: Call, now: float) -> list[Call]:
+    def failed(self, call: GossipCall, now: float) -> list[GossipCall]:
         self._syncs.discard(call.number)
         probe = self._probes.pop(call.number, None)
-        if probe is None or self.roster.own.status is Status.LEFT:
+        if probe is None or self.roster.own.status is GossipStatus.LEFT:
             return []
         if isinstance(call.request, Ping):
             if call.to in self._suspected:
@@ -266,7 +268,7 @@ class Core:
             return calls
         return self._relay_over(probe, now)
 
-    def _relay_over(self, probe: _Probe, now: float) -> list[Call]:
+    def _relay_over(self, probe: _Probe, now: float) -> list[GossipCall]:
         probe.relays_out -= 1
         if probe.relays_out == 0 and not probe.reached:
             self._suspect(probe, now)
@@ -312,7 +314,7 @@ class Core:
         if not self.roster.is_wrong(record):
             return
         is_rival = record.facts.life != own.facts.life
-        if self._yields and (is_rival or record.status is Status.DEAD):
+        if self._yields and (is_rival or record.status is GossipStatus.DEAD):
             self.doubted = record
             return
         if is_rival:
@@ -322,7 +324,7 @@ class Core:
 
     def _changed(self, old: Record, new: Record, now: float) -> None:
         self.news.add(new)
-        if new.status is Status.SUSPECT:
+        if new.status is GossipStatus.SUSPECT:
             self._suspected[new.name] = now
         else:
             self._suspected.pop(new.name, None)

@@ -14,7 +14,7 @@ import msgspec
 from predastore.base.limits import GOSSIP_TEXT_CHARS_MAX, INLINE_BYTES_DEFAULT
 
 
-class Status(enum.IntEnum):
+class GossipStatus(enum.IntEnum):
     """In the order in which one overrules the other within an incarnation."""
 
     ALIVE = 0
@@ -65,7 +65,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
     name: str
     incarnation: int
-    status: Status
+    status: GossipStatus
     facts: Facts
 
     @property
@@ -74,7 +74,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_here(self) -> bool:
-        return self.status <= Status.SUSPECT
+        return self.status <= GossipStatus.SUSPECT
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
@@ -82,7 +82,7 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
 
     name: str
     incarnation: int
-    status: Status
+    status: GossipStatus
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True):
@@ -126,7 +126,7 @@ class Synced(msgspec.Struct, frozen=True, array_like=True):
     wanted: tuple[str, ...]
 
 
-class View(msgspec.Struct, frozen=True, array_like=True):
+class GossipView(msgspec.Struct, frozen=True, array_like=True):
     """gossip.view: what an operator's tool asks for."""
 
 

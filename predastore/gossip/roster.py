@@ -14,7 +14,7 @@ from predastore.base.limits import (
     GOSSIP_RECORD_BYTES_MAX,
     GOSSIP_SYNC_BYTES_MAX,
 )
-from predastore.gossip.messages import Record, Seen, Status, size_bytes
+from predastore.gossip.messages import GossipStatus, Record, Seen, size_bytes
 
 
 class Roster:
@@ -71,7 +71,7 @@ class Roster:
         self._heard_at[record.name] = now
         return old or record
 
-    def mark(self, name: str, status: Status, now: float) -> Record | None:
+    def mark(self, name: str, status: GossipStatus, now: float) -> Record | None:
         """Overrules a record within its incarnation; None if that changes nothing."""
         old = self._records.get(name)
         if old is None or status <= old.status:

@@ -35,7 +35,7 @@ logger = logging.getLogger("predastore.httpd")
 GONE = 499  # the status of a request whose client went away before there was one
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """What a connection needs of its server. `scratch`: shared room for one read."""
 
     loop: asyncio.AbstractEventLoop
@@ -56,7 +56,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(
         self,
-        owner: Owner,
+        owner: ConnectionOwner,
         handler: Handler,
         on_error: ErrorHook,
         bounds: Bounds,

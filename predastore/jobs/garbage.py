@@ -198,7 +198,7 @@ class Garbage:
         try:
             gone = await self._release(some, self._readers.now)
             failpoint("collector.released")
-            await self._settle(some, gone)
+            await self._record(some, gone)
             failpoint("collector.settled")
         except _OF_ALL:
             raise
@@ -210,7 +210,7 @@ class Garbage:
                 for piece in some:
                     await self._let_go([piece])
 
-    async def _settle(self, some: Sequence[Piece], gone: Sequence[bool]) -> None:
+    async def _record(self, some: Sequence[Piece], gone: Sequence[bool]) -> None:
         """Removes the pages of what is gone, and the rows of what is done with; puts those of the
         others back for later."""
         stuck = {

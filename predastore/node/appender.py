@@ -34,7 +34,7 @@ from predastore.base.limits import (
     NODE_SMALL_BATCH_BYTES,
     NODE_ZERO_AHEAD_BYTES,
 )
-from predastore.node.disk import Disk
+from predastore.node.disk import StoreDisk
 from predastore.node.segment import (
     FOOTER,
     HEADER_BYTES,
@@ -62,7 +62,13 @@ _SYNCS = metrics.histogram(
 
 class Appender:
     def __init__(
-        self, folder: Path, disk: Disk, *, node_id: int, cluster_id: bytes, segment_bytes_max: int
+        self,
+        folder: Path,
+        disk: StoreDisk,
+        *,
+        node_id: int,
+        cluster_id: bytes,
+        segment_bytes_max: int,
     ) -> None:
         """`begin` or `resume` must follow."""
         self._folder = folder

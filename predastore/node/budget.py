@@ -9,7 +9,7 @@ from contextlib import suppress
 from predastore.base.errors import Overloaded
 
 
-class Budget:
+class BlockBudget:
     """For one event loop. Something larger than the whole budget gets it when nobody else has
     any of it."""
 

@@ -36,7 +36,7 @@ class NodeClient:
         self, node: int, ref: ShardRef, block: Buffer, crc: int, *, timeout_ms: int
     ) -> None:
         """A whole shard of one block; durable on return. `crc`: CRC32C of the block."""
-        request = messages.Put(ref, crc)
+        request = messages.PutRequest(ref, crc)
         await self._endpoint.call(
             peer_name(node), "shard.put", request, Done, (block,), timeout_ms=timeout_ms
         )
@@ -45,7 +45,7 @@ class NodeClient:
         self, node: int, ref: ShardRef, stripe: int, block: Buffer, crc: int, *, timeout_ms: int
     ) -> None:
         """One block of a shard; durable when `commit` is. `crc`: CRC32C of the block."""
-        request = messages.Append(ref, stripe, crc)
+        request = messages.AppendRequest(ref, stripe, crc)
         await self._endpoint.call(
             peer_name(node), "shard.append", request, Done, (block,), timeout_ms=timeout_ms
         )
@@ -54,7 +54,7 @@ class NodeClient:
         self, node: int, ref: ShardRef, block_count: int, byte_count: int, *, timeout_ms: int
     ) -> None:
         """The shard is whole; it exists, durably, on return."""
-        request = messages.Commit(ref, block_count, byte_count)
+        request = messages.CommitShardRequest(ref, block_count, byte_count)
         await self._endpoint.call(
             peer_name(node), "shard.commit", request, Done, timeout_ms=timeout_ms
         )
@@ -78,21 +78,25 @@ class NodeClient:
 
     async def delete(self, node: int, refs: Sequence[ShardRef], *, timeout_ms: int) -> None:
         """At most NODE_DELETE_REFS_MAX shards, known or not; durable on return."""
-        request = messages.Delete(list(refs))
+        request = messages.DeleteRequest(list(refs))
         await self._endpoint.call(
             peer_name(node), "shard.delete", request, Done, timeout_ms=timeout_ms
         )
 
     async def abort(self, node: int, ref: ShardRef, *, timeout_ms: int) -> None:
         """Forgets a shard that is not committed."""
-        request = messages.Abort(ref)
+        request = messages.AbortRequest(ref)
         await self._endpoint.call(
             peer_name(node), "shard.abort", request, Done, timeout_ms=timeout_ms
         )
 
     async def status(self, node: int, *, timeout_ms: int) -> NodeStatus:
         status, _ = await self._endpoint.call(
-            peer_name(node), "node.status", messages.Status(), NodeStatus, timeout_ms=timeout_ms
+            peer_name(node),
+            "node.status",
+            messages.StoreStatusRequest(),
+            NodeStatus,
+            timeout_ms=timeout_ms,
         )
         return status
 

@@ -42,7 +42,7 @@ from predastore.base.limits import (
     NODE_COMPACT_TOMBSTONE_SHARE,
 )
 from predastore.node import moving
-from predastore.node.disk import Disk
+from predastore.node.disk import StoreDisk
 from predastore.node.index import Index
 from predastore.node.log import SegmentState
 from predastore.node.moving import Block
@@ -204,7 +204,7 @@ class _Victim:
 
 
 @dataclass
-class Progress:
+class CompactionProgress:
     """Since the store was opened."""
 
     segments: int = 0
@@ -228,7 +228,7 @@ class Compactor:
     def __init__(
         self,
         folder: Path,
-        disk: Disk,
+        disk: StoreDisk,
         writer: Writer,
         index: Index,
         *,
@@ -251,7 +251,7 @@ class Compactor:
         self._stuck: dict[int, int] = {}
         self._hungry = False
         self._share = NODE_COMPACT_TIME_SHARE
-        self.progress = Progress()
+        self.progress = CompactionProgress()
 
     async def step(self) -> bool:
         """Rewrites one segment if that is due, and has those unlinked that nothing needs. False if

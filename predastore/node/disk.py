@@ -1,7 +1,7 @@
 """The disk as a store sees it: the few calls that change it, in one place.
 
-`Disk` is the seam where tests put in a disk that forgets what was not synced, fills up or fails.
-Reads are not here: they go through file descriptors that `create` and `open` return.
+`StoreDisk` is the seam where tests put in a disk that forgets what was not synced, fills up or
+fails. Reads are not here: they go through file descriptors that `create` and `open` return.
 
 Every method may raise OSError; the caller decides what that means.
 """
@@ -17,7 +17,7 @@ from predastore.base import fs, syscalls
 from predastore.rpc import Buffer
 
 
-class Disk(Protocol):
+class StoreDisk(Protocol):
     def create(self, path: Path) -> int:
         """A descriptor of a new, empty file, for reading and writing."""
 

@@ -26,7 +26,7 @@ INDEX = "index"
 CLUSTER_ID_BYTES = 16
 
 
-class Identity(msgspec.Struct, frozen=True):
+class NodeIdentity(msgspec.Struct, frozen=True):
     format: int
     node_id: int
     cluster_id: str
@@ -52,7 +52,7 @@ class DirectoryLock:
         os.close(self._descriptor)
 
 
-def establish(path: Path, node_id: int, cluster_id: bytes) -> Identity:
+def establish(path: Path, node_id: int, cluster_id: bytes) -> NodeIdentity:
     """The identity of the directory, written if the directory is new. StartupError if it is
     another node's, another cluster's, of another version, or unreadable."""
     if len(cluster_id) != CLUSTER_ID_BYTES:
@@ -65,20 +65,20 @@ def establish(path: Path, node_id: int, cluster_id: bytes) -> Identity:
             f"{path} has segments but no {FILE_NAME}; put the file back, or, if this data is not "
             "wanted, empty the directory"
         )
-    made = Identity(NODE_FORMAT_VERSION, node_id, cluster_id.hex(), secrets.token_hex(16))
+    made = NodeIdentity(NODE_FORMAT_VERSION, node_id, cluster_id.hex(), secrets.token_hex(16))
     fs.write_file(file, msgspec.json.encode(made) + b"\n", 0o600)
     fs.sync(path.parent)  # whoever made the folder may have been killed before that
     return made
 
 
-def renewed(path: Path, identity: Identity) -> Identity:
+def renewed(path: Path, identity: NodeIdentity) -> NodeIdentity:
     """The identity of the same directory with another store id, durably."""
     made = msgspec.structs.replace(identity, store_id=secrets.token_hex(16))
     fs.write_file(path / FILE_NAME, msgspec.json.encode(made) + b"\n", 0o600)
     return made
 
 
-def read_identity(path: Path) -> Identity:
+def read_identity(path: Path) -> NodeIdentity:
     """Whose data a directory holds. StartupError if it does not say, or in another format."""
     file = path / FILE_NAME
     if not file.exists():
@@ -87,9 +87,9 @@ def read_identity(path: Path) -> Identity:
     return _verified(file, found, found.node_id, found.cluster_id)
 
 
-def _read(file: Path) -> Identity:
+def _read(file: Path) -> NodeIdentity:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Identity)
+        return msgspec.json.decode(file.read_bytes(), type=NodeIdentity)
     except msgspec.DecodeError as error:
         raise StartupError(
             f"{file} can not be read ({error}); put it back from a backup, or, if this node's data "
@@ -97,7 +97,7 @@ def _read(file: Path) -> Identity:
         ) from error
 
 
-def _verified(file: Path, found: Identity, node_id: int, cluster_id: str) -> Identity:
+def _verified(file: Path, found: NodeIdentity, node_id: int, cluster_id: str) -> NodeIdentity:
     if found.format != NODE_FORMAT_VERSION:
         raise OtherVersion(
             f"{file} has format {found.format}, this program reads {NODE_FORMAT_VERSION}; run the "

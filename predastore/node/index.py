@@ -58,7 +58,7 @@ _FILE_NAME = "data.mdb"  # lmdb's
 _NO_INDEX = (FileExistsError, NotADirectoryError, PermissionError)
 
 
-class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
+class IndexCheckpoint(msgspec.Struct, frozen=True, array_like=True):
     """Everything before `offset` of `segment`, and all of the segments before, is in the index.
     `last_footer`: offset of the last footer record of that segment before it; 0: none."""
 
@@ -83,7 +83,7 @@ class ScrubState(msgspec.Struct, frozen=True, array_like=True):
 class _State(msgspec.Struct, frozen=True, array_like=True):
     format: int
     store_id: str
-    checkpoint: Checkpoint
+    checkpoint: IndexCheckpoint
     shard_count: int
     scrub: ScrubState = ScrubState()
 
@@ -115,7 +115,7 @@ class Index:
         self.bad = BadBlocks()
         self.shard_count = 0
         self.scrub = self._stored_scrub = ScrubState()
-        self.checkpoint: Checkpoint | None = None
+        self.checkpoint: IndexCheckpoint | None = None
         self._load()
 
     def _load(self) -> None:
@@ -231,7 +231,7 @@ class Index:
         """Whether lmdb does not know all that was found out about damage."""
         return self.bad.changed or self.scrub is not self._stored_scrub
 
-    def freeze(self, checkpoint: Checkpoint) -> Frozen:
+    def freeze(self, checkpoint: IndexCheckpoint) -> Frozen:
         """Begins a new active layer. `write_frozen` must succeed before the next `freeze`."""
         active, frozen = self._layers
         assert not frozen, "one frozen layer at a time"

@@ -4,14 +4,14 @@
 may end in writes that were never synced, whole, torn, or in part. So there:
 
 - every payload is verified;
-- a bad record with nothing good after it is a torn tail, to be cut off at `Reading.end`;
+- a bad record with nothing good after it is a torn tail, to be cut off at `SegmentReading.end`;
 - a bad record with good ones after it is stepped over and reported;
 - a seal counts only if footers list all changes before it: the last footer may be torn;
 - a shard is taken in if its commit and all its blocks are whole. If they are not, and the bad
   ones had been synced (`synced`, see _fast/frame.pyx), this is damage to a shard that may have
   been acknowledged: it is taken in, reads of the bad blocks fail, and repair has the rest.
-  Otherwise it was torn before it was acknowledged: it is in `Reading.dropped`. A shard that was
-  moved or mended by that commit goes on as it was before.
+  Otherwise it was torn before it was acknowledged: it is in `SegmentReading.dropped`. A
+  shard that was moved or mended by that commit goes on as it was before.
 
 Every other segment was synced before the next one was made: what is bad there is damage.
 """
@@ -34,7 +34,7 @@ _ALL_SYNCED = 1 << 63
 
 
 @dataclass
-class Report:
+class RecoveryReport:
     """What a start found. `damaged`: places that are bad though they had been synced."""
 
     rebuilt: bool = False
@@ -53,7 +53,7 @@ class Report:
 
 
 @dataclass
-class Reading:
+class SegmentReading:
     """How a segment ends. `synced`: what its records say of that. `unlisted`: changes that no
     footer record lists yet. `dropped`: keys of shards whose last commit does not count; what was
     before it has to be said again. `bad`: blocks of shards that were taken in."""
@@ -71,7 +71,7 @@ class _Judge:
     """Takes the records of one segment in order, then `finish`."""
 
     def __init__(
-        self, descriptor: int, header: SegmentHeader, reading: Reading, *, newest: bool
+        self, descriptor: int, header: SegmentHeader, reading: SegmentReading, *, newest: bool
     ) -> None:
         self._descriptor = descriptor
         self._header = header
@@ -154,7 +154,7 @@ class _Judge:
             ):
                 yield stripe, place
 
-    def finish(self, report: Report) -> list[Change]:
+    def finish(self, report: RecoveryReport) -> list[Change]:
         """The changes of suspects that are to be taken in."""
         for start, end in self._bad:
             if end <= self._synced:
@@ -187,12 +187,12 @@ def read_records(
     descriptor: int,
     size: int,
     header: SegmentHeader,
-    start: Reading,
+    start: SegmentReading,
     *,
     newest: bool,
     take: Callable[[Change], None],
-    report: Report,
-) -> Reading:
+    report: RecoveryReport,
+) -> SegmentReading:
     """Calls `take` for each change beyond `start`, an earlier end of this segment. Returns how the
     segment ends now. UnsupportedFormat for a record of a newer version; OSError."""
     judge = _Judge(descriptor, header, start, newest=newest)

@@ -13,7 +13,7 @@ from predastore.base.limits import (
     NODE_PAGE_SHARDS_MAX,
     NODE_PAGE_STRIPES_MAX,
 )
-from predastore.node.disk import Disk
+from predastore.node.disk import StoreDisk
 from predastore.node.index import Index
 from predastore.node.messages import (
     BadShard,
@@ -64,7 +64,7 @@ def segment_sizes(folder: Path) -> list[int]:
     return sizes
 
 
-def space(folder: Path, disk: Disk) -> tuple[list[int], int, int, str]:
+def space(folder: Path, disk: StoreDisk) -> tuple[list[int], int, int, str]:
     """Bytes of each segment, free and total bytes of the disk, and what is wrong, or ""."""
     try:
         return segment_sizes(folder), *disk.space(folder), ""

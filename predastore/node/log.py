@@ -1,6 +1,6 @@
 """The log of a store: operations become records, records become durable, then they take effect.
 
-`run` stages and writes the records of some operations; `settle` syncs them all at once and only
+`run` stages and writes the records of some operations; `sync` syncs them all at once and only
 then tells the index. In between, `entry` knows what is on the way, so that operations that come
 together agree. Owned by one thread; nothing here waits for anybody.
 
@@ -28,8 +28,8 @@ from predastore.base.limits import (
     NODE_MOVE_RESERVE_PART,
 )
 from predastore.node.appender import Appender
-from predastore.node.disk import Disk
-from predastore.node.index import Checkpoint, Frozen, Index
+from predastore.node.disk import StoreDisk
+from predastore.node.index import Frozen, Index, IndexCheckpoint
 from predastore.node.pending import Pending
 from predastore.node.segment import Change, footer_change_bytes
 from predastore.node.shard import Location, as_indexed, counts
@@ -37,7 +37,7 @@ from predastore.node.usage import TOMBSTONE_BYTES, Usage
 from predastore.rpc import Buffer
 
 
-class Operation(Protocol):
+class LogOperation(Protocol):
     """`takes_space`: refused when the disk is down to its reserve; `moves`: refused when little of
     that is left. `error`: set if it failed."""
 
@@ -45,12 +45,12 @@ class Operation(Protocol):
     moves: bool
     error: PredastoreError | None
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         """Calls the methods of the log; raises if the operation is refused."""
 
 
 @dataclass(frozen=True)
-class Turn:
+class NewLayer:
     """An index layer to be written, and segments that nothing needs once it is, oldest first."""
 
     frozen: Frozen
@@ -70,11 +70,11 @@ class SegmentState(NamedTuple):
     end_bytes: int | None
 
 
-class Log:
+class SegmentLog:
     def __init__(
         self,
         folder: Path,
-        disk: Disk,
+        disk: StoreDisk,
         *,
         appender: Appender,
         index: Index,
@@ -91,17 +91,17 @@ class Log:
         self.pending = Pending(now_ms)
         # Copies of blocks whose shards do not point at them yet.
         self.copies = Pending(now_ms)
-        self.turn_wanted = False
+        self.layer_wanted = False
         self.is_index_full = False
         # Changes on the way to the index, with their segments; the first so many were flushed.
         self._changes: list[tuple[Change, int]] = []
         self._flushed_changes = self._flushed_notes = 0
         self._latest: dict[bytes, bytes | None] = {}
         # Since the last flush: operations, the shards that they appended to, records.
-        self._staged: list[Operation] = []
+        self._staged: list[LogOperation] = []
         self._touched: set[bytes] = set()
         self._copied: set[bytes] = set()
-        # What `settle` tells the use of segments, beyond the changes.
+        # What `sync` tells the use of segments, beyond the changes.
         self._notes: list[Callable[[Usage], None]] = []
         self._staged_records = 0
         self._since_checkpoint_bytes = 0
@@ -109,7 +109,7 @@ class Log:
     # --- for operations -------------------------------------------------------------------
 
     def entry(self, key: bytes) -> bytes | None:
-        """The entry of a shard that is committed, or will be when `settle` returns; as the index
+        """The entry of a shard that is committed, or will be when `sync` returns; as the index
         has it."""
         if key in self._latest:
             return self._latest[key]
@@ -177,7 +177,7 @@ class Log:
         use = self._index.usage.segments.get(segment)
         if use is not None and not use.live:
             self._notes.append(partial(Usage.retire, number=segment))
-            self.turn_wanted = True
+            self.layer_wanted = True
 
     def survey(self) -> list[SegmentState]:
         """What each segment holds, the oldest first."""
@@ -227,7 +227,7 @@ class Log:
 
     # --- for the writer -------------------------------------------------------------------
 
-    def run(self, operations: Sequence[Operation]) -> None:
+    def run(self, operations: Sequence[LogOperation]) -> None:
         """Writes what the operations ask for; it is not durable yet."""
         self._appender.require_file()
         self.pending.expire()
@@ -287,7 +287,7 @@ class Log:
         if self._appender.footer_due:
             self._appender.footer()  # written with what comes next
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Syncs what was run, if any of it has to be durable, and lets it take effect."""
         if not self._changes and not self._notes:
             return
@@ -306,15 +306,15 @@ class Log:
         self._flushed_changes = self._flushed_notes = 0
 
     @property
-    def turn_due(self) -> bool:
+    def layer_due(self) -> bool:
         return (
-            self.turn_wanted
+            self.layer_wanted
             or self._index.layer_load >= 1
             or self._since_checkpoint_bytes >= NODE_CHECKPOINT_BYTES_MAX
         )
 
-    def turn(self) -> Turn:
-        """Begins a new index layer; everything run must be settled. `write_turn` must follow."""
+    def begin_layer(self) -> NewLayer:
+        """Begins a new index layer; everything run must be synced. `write_layer` must follow."""
         self._appender.footer()
         self._appender.flush()
         self._appender.sync()
@@ -322,10 +322,12 @@ class Log:
         dead = usage.dead({self._appender.number} | self.busy())
         for number in dead:
             usage.forget(number)
-        place = Checkpoint(self._appender.number, self._appender.end, self._appender.last_footer)
+        place = IndexCheckpoint(
+            self._appender.number, self._appender.end, self._appender.last_footer
+        )
         self._since_checkpoint_bytes = 0
-        self.turn_wanted = False
-        return Turn(self._index.freeze(place), dead)
+        self.layer_wanted = False
+        return NewLayer(self._index.freeze(place), dead)
 
     def busy(self) -> set[int]:
         """Segments that hold blocks that a shard may yet point at."""

@@ -14,14 +14,14 @@ class Done(msgspec.Struct, frozen=True, array_like=True):
     """It is done, as far as the method promises."""
 
 
-class Put(msgspec.Struct, frozen=True, array_like=True):
+class PutRequest(msgspec.Struct, frozen=True, array_like=True):
     """shard.put; the payload is the only block."""
 
     ref: ShardRef
     crc: int
 
 
-class Append(msgspec.Struct, frozen=True, array_like=True):
+class AppendRequest(msgspec.Struct, frozen=True, array_like=True):
     """shard.append; the payload is the block."""
 
     ref: ShardRef
@@ -29,7 +29,7 @@ class Append(msgspec.Struct, frozen=True, array_like=True):
     crc: int
 
 
-class Commit(msgspec.Struct, frozen=True, array_like=True):
+class CommitShardRequest(msgspec.Struct, frozen=True, array_like=True):
     ref: ShardRef
     block_count: int
     byte_count: int
@@ -53,15 +53,15 @@ class ShardStat(msgspec.Struct, frozen=True, array_like=True):
     byte_count: int
 
 
-class Delete(msgspec.Struct, frozen=True, array_like=True):
+class DeleteRequest(msgspec.Struct, frozen=True, array_like=True):
     refs: list[ShardRef]
 
 
-class Abort(msgspec.Struct, frozen=True, array_like=True):
+class AbortRequest(msgspec.Struct, frozen=True, array_like=True):
     ref: ShardRef
 
 
-class Status(msgspec.Struct, frozen=True, array_like=True):
+class StoreStatusRequest(msgspec.Struct, frozen=True, array_like=True):
     """node.status"""
 
 

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from predastore.node.log import Log, SegmentState
-from predastore.node.operations import Operation
+from predastore.node.log import SegmentLog, SegmentState
+from predastore.node.operations import StoreOperation
 from predastore.node.shard import Location, as_committed, counts, location, locations
 
 
@@ -25,7 +25,7 @@ class Block(NamedTuple):
     payload: memoryview
 
 
-class Move(Operation):
+class Move(StoreOperation):
     """Blocks are copied. That need not be durable before `Relocate` is, so it costs no sync that
     requests would have to wait for."""
 
@@ -35,7 +35,7 @@ class Move(Operation):
         super().__init__(future, sum(block.place.length for block in blocks))
         self._blocks = blocks
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         for key, stripe, place, payload in self._blocks:
             entry = log.entry(key)
             if entry is None or location(entry, stripe) != place:
@@ -43,7 +43,7 @@ class Move(Operation):
             log.copy(key, stripe, payload, place.crc)
 
 
-class Relocate(Operation):
+class Relocate(StoreOperation):
     """Shards are where their copies are, and committed anew if they were in the segment."""
 
     moves = True
@@ -52,14 +52,14 @@ class Relocate(Operation):
         super().__init__(future)
         self._segment, self._keys = segment, keys
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         for key in self._keys:
             entry = log.entry(key)
             if entry is not None:
                 self._commit(log, key, entry)
             log.copies.forget([key])
 
-    def _commit(self, log: Log, key: bytes, entry: bytes) -> None:
+    def _commit(self, log: SegmentLog, key: bytes, entry: bytes) -> None:
         places = list(locations(entry))
         moved = counts(entry).commit_segment == self._segment
         for stripe, place in log.copies.blocks(key).items():
@@ -71,7 +71,7 @@ class Relocate(Operation):
             log.commit(key, as_committed(entry, places))
 
 
-class Carry(Operation):
+class Carry(StoreOperation):
     """Tombstones of a segment are written anew where something older may need them."""
 
     moves = True
@@ -80,11 +80,11 @@ class Carry(Operation):
         super().__init__(future)
         self._segment, self._keys = segment, keys
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         log.carry(self._segment, self._keys)
 
 
-class Retire(Operation):
+class Retire(StoreOperation):
     """A segment that nothing live is in, and whose tombstones were carried, can go."""
 
     moves = True
@@ -93,11 +93,11 @@ class Retire(Operation):
         super().__init__(future)
         self._segment = segment
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         log.retire(self._segment)
 
 
-class Survey(Operation):
+class Survey(StoreOperation):
     """`found`: what each segment holds."""
 
     lasting = False
@@ -106,11 +106,11 @@ class Survey(Operation):
         super().__init__(future)
         self.found: list[SegmentState] = []
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         self.found = log.survey()
 
 
-class Seal(Operation):
+class Seal(StoreOperation):
     """The segment that is written to is ended, if it is this one, so that it can be rewritten."""
 
     moves = True
@@ -119,12 +119,12 @@ class Seal(Operation):
         super().__init__(future)
         self._segment = segment
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         log.seal(self._segment)
 
 
-class WriteIndex(Operation):
+class WriteIndex(StoreOperation):
     """The index is to be written soon, and segments that nothing needs are to go."""
 
-    def stage(self, log: Log) -> None:
-        log.turn_wanted = True
+    def stage(self, log: SegmentLog) -> None:
+        log.layer_wanted = True

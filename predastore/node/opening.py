@@ -9,10 +9,10 @@ from pathlib import Path
 from predastore.base import fs
 from predastore.base.errors import StartupError, StoreFailed
 from predastore.node.appender import Appender
-from predastore.node.disk import Disk
+from predastore.node.disk import StoreDisk
 from predastore.node.identity import SEGMENTS, DirectoryLock, establish
 from predastore.node.index import Index
-from predastore.node.judging import Report
+from predastore.node.judging import RecoveryReport
 from predastore.node.recovery import recover
 
 logger = logging.getLogger(__name__)
@@ -24,10 +24,10 @@ class Opened:
 
     node_id: int
     lock: DirectoryLock
-    disk: Disk
+    disk: StoreDisk
     appender: Appender
     index: Index
-    report: Report
+    report: RecoveryReport
     store_id: str
 
     def close(self) -> None:
@@ -38,7 +38,7 @@ class Opened:
 
 
 def open_files(
-    path: Path, node_id: int, cluster_id: bytes, segment_bytes_max: int, disk: Disk
+    path: Path, node_id: int, cluster_id: bytes, segment_bytes_max: int, disk: StoreDisk
 ) -> Opened:
     """Locks the directory and recovers what is in it; StartupError. For a thread."""
     try:

@@ -14,7 +14,7 @@ from typing import ClassVar
 from predastore._fast.crc import crc32c
 from predastore.base.errors import CorruptData, NodeError, PredastoreError
 from predastore.base.limits import NODE_SHARD_BLOCKS_MAX
-from predastore.node.log import Log
+from predastore.node.log import SegmentLog
 from predastore.node.shard import (
     as_committed,
     counts,
@@ -26,7 +26,7 @@ from predastore.node.shard import (
 from predastore.rpc import Buffer
 
 
-class Operation:
+class StoreOperation:
     """`lasting`: answered when it is durable, else when it is written. `takes_space`: refused when
     the disk is down to its reserve; `moves`: refused when little of that is left. `size_bytes`: of
     the block that it holds."""
@@ -51,7 +51,7 @@ class Operation:
         except IndexError:
             return False
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         raise AssertionError("every operation has its own")
 
 
@@ -68,7 +68,7 @@ def _differs(key: bytes) -> NodeError:
     return NodeError(f"shard {show_key(key)} is committed already, with other contents")
 
 
-class Put(Operation):
+class PutShard(StoreOperation):
     """A whole shard of one block."""
 
     takes_space = True
@@ -77,7 +77,7 @@ class Put(Operation):
         super().__init__(future, len(block))
         self._key, self._block, self._crc = key, block, crc
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         _verify(self._key, self._block, self._crc)
         committed = log.entry(self._key)
         when_s = log.now_s()
@@ -92,7 +92,7 @@ class Put(Operation):
         )
 
 
-class Append(Operation):
+class AppendBlock(StoreOperation):
     """One block of a shard that is committed later; the last block of a stripe counts."""
 
     lasting = False
@@ -104,7 +104,7 @@ class Append(Operation):
         super().__init__(future, len(block))
         self._key, self._stripe, self._block, self._crc = key, stripe, block, crc
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         if not 0 <= self._stripe < NODE_SHARD_BLOCKS_MAX:
             raise NodeError(
                 f"stripe {self._stripe}: a shard has at most {NODE_SHARD_BLOCKS_MAX} blocks; "
@@ -116,7 +116,7 @@ class Append(Operation):
         log.pending.add(self._key, self._stripe, place)
 
 
-class Commit(Operation):
+class CommitShard(StoreOperation):
     """All blocks of a shard are there: it exists from now on. Of one that exists, the bad blocks
     are replaced by those that were appended; these have to be what they were."""
 
@@ -126,7 +126,7 @@ class Commit(Operation):
         super().__init__(future)
         self._key, self._block_count, self._byte_count = key, block_count, byte_count
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         committed = log.entry(self._key)
         if committed is None:
             entry = log.pending.entry(self._key, self._block_count, self._byte_count, log.now_s())
@@ -135,7 +135,7 @@ class Commit(Operation):
             self._replace(log, committed)
         log.pending.forget([self._key])
 
-    def _replace(self, log: Log, committed: bytes) -> None:
+    def _replace(self, log: SegmentLog, committed: bytes) -> None:
         if counts(committed)[1:] != (self._block_count, self._byte_count):
             raise _differs(self._key)
         places = list(locations(committed))
@@ -151,14 +151,14 @@ class Commit(Operation):
             log.commit(self._key, as_committed(committed, places))
 
 
-class Delete(Operation):
+class DeleteShards(StoreOperation):
     """Shards cease to exist, committed or not; unknown ones are none already."""
 
     def __init__(self, future: asyncio.Future[None], keys: Sequence[bytes]) -> None:
         super().__init__(future)
         self._keys = keys
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         for key in self._keys:
             if log.entry(key) is not None:
                 log.tombstone(key)
@@ -166,7 +166,7 @@ class Delete(Operation):
         log.copies.forget(self._keys)  # which a compaction made that has ended early
 
 
-class Abort(Operation):
+class AbortShard(StoreOperation):
     """A shard that is not committed is forgotten."""
 
     lasting = False
@@ -175,5 +175,5 @@ class Abort(Operation):
         super().__init__(future)
         self._key = key
 
-    def stage(self, log: Log) -> None:
+    def stage(self, log: SegmentLog) -> None:
         log.pending.forget([self._key])

@@ -26,7 +26,7 @@ from predastore.base.limits import (
     NODE_READ_THREADS,
     NODE_READS_WAITING_MAX,
 )
-from predastore.node.budget import Budget
+from predastore.node.budget import BlockBudget
 from predastore.node.segment import segment_path
 from predastore.node.shard import Location
 
@@ -81,7 +81,7 @@ class Reader:
         self._files_max = files_max
         self._files: OrderedDict[int, _File] = OrderedDict()
         self._buffers = BufferPool()
-        self._budget = Budget(NODE_READ_BYTES_MAX, NODE_READS_WAITING_MAX)
+        self._budget = BlockBudget(NODE_READ_BYTES_MAX, NODE_READS_WAITING_MAX)
 
     async def read(self, place: Location) -> memoryview:
         """A whole block. ShardCorrupt if it is not what was written, FileNotFoundError if its
@@ -101,7 +101,7 @@ class Reader:
         finally:
             self._budget.release(place.length)
         if file is None:
-            self._keep(place.segment, used)
+            self._cache(place.segment, used)
         return block
 
     def _read_in_thread(self, file: _File | None, place: Location, block: memoryview) -> _File:
@@ -110,7 +110,7 @@ class Reader:
         _read(file, place, block, nowait=False)
         return file
 
-    def _keep(self, segment: int, file: _File) -> None:
+    def _cache(self, segment: int, file: _File) -> None:
         if os.fstat(file.descriptor).st_nlink == 0:
             return  # `forget` came before: its space is to be free
         self._files.setdefault(segment, file)

@@ -14,9 +14,9 @@ from predastore.base.errors import StartupError, StoreFailed, reason
 from predastore.base.limits import NODE_SEGMENT_BYTES_DEFAULT
 from predastore.node.appender import Appender
 from predastore.node.disk import RealDisk
-from predastore.node.identity import INDEX, SEGMENTS, DirectoryLock, Identity, read_identity
+from predastore.node.identity import INDEX, SEGMENTS, DirectoryLock, NodeIdentity, read_identity
 from predastore.node.index import Index, discard_index
-from predastore.node.judging import Report
+from predastore.node.judging import RecoveryReport
 from predastore.node.recovery import recover
 
 
@@ -28,7 +28,7 @@ class Rebuilt:
     shards: int
     live_bytes: int
     bad_shards: int
-    report: Report
+    report: RecoveryReport
 
 
 def rebuild_index(path: Path, progress: Callable[[int, int], None]) -> Rebuilt:
@@ -54,7 +54,7 @@ def rebuild_index(path: Path, progress: Callable[[int, int], None]) -> Rebuilt:
         raise StartupError(f"{path} can not be used: {error}") from error
 
 
-def _rebuild(path: Path, identity: Identity, progress: Callable[[int, int], None]) -> Rebuilt:
+def _rebuild(path: Path, identity: NodeIdentity, progress: Callable[[int, int], None]) -> Rebuilt:
     disk = RealDisk()
     appender = Appender(
         path / SEGMENTS,

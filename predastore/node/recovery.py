@@ -32,10 +32,10 @@ from predastore.base.errors import (
     UnsupportedFormat,
 )
 from predastore.node.appender import Appender
-from predastore.node.disk import Disk
-from predastore.node.identity import INDEX, SEGMENTS, Identity, renewed
-from predastore.node.index import Checkpoint, Index, discard_index, open_index
-from predastore.node.judging import Reading, Report, read_records
+from predastore.node.disk import StoreDisk
+from predastore.node.identity import INDEX, SEGMENTS, NodeIdentity, renewed
+from predastore.node.index import Index, IndexCheckpoint, discard_index, open_index
+from predastore.node.judging import RecoveryReport, SegmentReading, read_records
 from predastore.node.scanning import find_tag
 from predastore.node.segment import (
     HEADER_BYTES,
@@ -54,17 +54,17 @@ logger = logging.getLogger(__name__)
 
 def recover(
     path: Path,
-    identity: Identity,
-    disk: Disk,
+    identity: NodeIdentity,
+    disk: StoreDisk,
     appender: Appender,
     *,
     progress: Callable[[int, int], None] = lambda _, __: None,
-) -> tuple[Index, Report]:
+) -> tuple[Index, RecoveryReport]:
     """The index, complete, and the appender ready to append. Where the index was built anew, its
     store id is another one. `progress`: called with the number of segments read so far, and of all
     that are to be read. StartupError if the segments are another node's or of a newer version, or
     there is no room for what has to be written."""
-    report = Report()
+    report = RecoveryReport()
     folder = path / SEGMENTS
     if not folder.exists():
         folder.mkdir()
@@ -87,7 +87,7 @@ def recover(
 
 
 def _fitting_index(
-    path: Path, folder: Path, numbers: list[int], identity: Identity, report: Report
+    path: Path, folder: Path, numbers: list[int], identity: NodeIdentity, report: RecoveryReport
 ) -> Index:
     try:
         index = open_index(path / INDEX, identity.store_id)
@@ -122,12 +122,12 @@ class _Recovery:
     def __init__(
         self,
         folder: Path,
-        identity: Identity,
-        disk: Disk,
+        identity: NodeIdentity,
+        disk: StoreDisk,
         *,
         appender: Appender,
         index: Index,
-        report: Report,
+        report: RecoveryReport,
     ) -> None:
         self._folder = folder
         self._identity = identity
@@ -135,7 +135,7 @@ class _Recovery:
         self._appender = appender
         self._index = index
         self._report = report
-        self._checkpoint = index.checkpoint or Checkpoint(0, HEADER_BYTES, 0)
+        self._checkpoint = index.checkpoint or IndexCheckpoint(0, HEADER_BYTES, 0)
         self._is_behind = False  # the index names segments that are gone
         self._aside: set[int] = set()  # segments with nothing good in them, which are no more
 
@@ -218,11 +218,11 @@ class _Recovery:
             if not kept:
                 os.close(descriptor)
 
-    def _start(self, number: int) -> Reading:
+    def _start(self, number: int) -> SegmentReading:
         if number == self._checkpoint.segment:
-            return Reading(self._checkpoint.offset, self._checkpoint.last_footer)
-        self._checkpoint = Checkpoint(number, HEADER_BYTES, 0)
-        return Reading(HEADER_BYTES, 0)
+            return SegmentReading(self._checkpoint.offset, self._checkpoint.last_footer)
+        self._checkpoint = IndexCheckpoint(number, HEADER_BYTES, 0)
+        return SegmentReading(HEADER_BYTES, 0)
 
     def _header(
         self, descriptor: int, number: int, size: int, *, newest: bool
@@ -295,6 +295,8 @@ class _Recovery:
         except NodeFull:
             return  # the index stays in memory; reads work
         self._appender.sync()
-        place = Checkpoint(self._appender.number, self._appender.end, self._appender.last_footer)
+        place = IndexCheckpoint(
+            self._appender.number, self._appender.end, self._appender.last_footer
+        )
         if place != self._index.checkpoint or self._index.unsaid:
             self._index.write_frozen(self._index.freeze(place))

@@ -16,7 +16,7 @@ from pathlib import Path
 from predastore.base.errors import PredastoreError, StoreFailed
 from predastore.base.limits import NODE_OPEN_RETRY_MS, NODE_OPEN_SEGMENTS_MAX
 from predastore.node.messages import NodeStatus
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class RunningNode:
         self._scrub_days = scrub_days
         self._open_segments_max = open_segments_max
         self._retry_s = retry_ms / 1000
-        self._store: Store | None = None
+        self._store: ShardStore | None = None
         self._retrying: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -63,7 +63,7 @@ class RunningNode:
         """Why it can not be opened, or empty."""
         return "" if self.error is None else f"it can not be opened: {self.error}"
 
-    def opened(self) -> Store:
+    def opened(self) -> ShardStore:
         """StoreFailed while there is none."""
         if self._store is None:
             raise StoreFailed(f"node {self.node_id}: {self.problem or 'it is being opened'}")
@@ -82,7 +82,7 @@ class RunningNode:
     async def _try(self) -> None:
         before = str(self.error)
         try:
-            self._store = await Store.open(
+            self._store = await ShardStore.open(
                 self._path,
                 node_id=self.node_id,
                 cluster_id=self._cluster_id,

@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Reading:
+class ScrubReading:
     """One segment being checked; its methods run in threads. `ranges`: where no good record is;
     `structure`: whether a rebuild of the index would miss something."""
 
@@ -247,7 +247,9 @@ class Scrubber:
     async def _check(self, segment: SegmentState, start: int) -> None:
         path, number = segment_path(self._folder, segment.number), segment.number
         try:
-            reading = await self._threads.run(Reading, path, number, self._index, segment.end_bytes)
+            reading = await self._threads.run(
+                ScrubReading, path, number, self._index, segment.end_bytes
+            )
         except FileNotFoundError:
             use = self._index.usage.segments.get(number)
             if use is not None and use.live:  # else it was unlinked since it was listed
@@ -293,7 +295,7 @@ class Scrubber:
         await self._pace.rest(worked_s, NODE_SCRUB_TIME_SHARE, NODE_SCRUB_STEP_BYTES / rate)
         return result
 
-    def _note(self, number: int, reading: Reading) -> None:
+    def _note(self, number: int, reading: ScrubReading) -> None:
         """What a segment has turned out to be like so far."""
         if self._restarted:
             return

@@ -45,9 +45,9 @@ from predastore.base.limits import (
 from predastore.base.threads import in_thread
 from predastore.node import listing, operations
 from predastore.node.compaction import Compactor
-from predastore.node.disk import Disk, RealDisk
+from predastore.node.disk import RealDisk, StoreDisk
 from predastore.node.identity import SEGMENTS
-from predastore.node.log import Log
+from predastore.node.log import SegmentLog
 from predastore.node.messages import (
     BadShards,
     NodeStatus,
@@ -68,7 +68,7 @@ from predastore.node.shard import (
     show_key,
 )
 from predastore.node.threads import Threads
-from predastore.node.upkeep import Upkeep
+from predastore.node.upkeep import StoreUpkeep
 from predastore.node.writer import Writer
 from predastore.rpc import Buffer
 
@@ -83,8 +83,8 @@ def _now_s() -> int:
     return int(time.time())
 
 
-class Store:
-    """Use `Store.open`, and `close` it."""
+class ShardStore:
+    """Use `ShardStore.open`, and `close` it."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Store:
         self._reader = Reader(folder, open_segments_max)
         self._corrupt_reads = 0
         self._closed = False
-        log = Log(
+        log = SegmentLog(
             folder,
             opened.disk,
             appender=opened.appender,
@@ -139,7 +139,7 @@ class Store:
             threads=self._threads,
             period_s=scrub_days * 86_400,
         )
-        self._upkeep = Upkeep(
+        self._upkeep = StoreUpkeep(
             self.node_id, self._writer, opened.index, self._compactor, self._scrubber
         )
 
@@ -152,11 +152,11 @@ class Store:
         cluster_id: bytes,
         segment_bytes_max: int = NODE_SEGMENT_BYTES_DEFAULT,
         reserve_bytes: int = NODE_RESERVE_BYTES,
-        disk: Disk | None = None,
+        disk: StoreDisk | None = None,
         scrub_days: float = NODE_SCRUB_DAYS_DEFAULT,
         open_segments_max: int = NODE_OPEN_SEGMENTS_MAX,
         upkeep: bool = True,
-    ) -> Store:
+    ) -> ShardStore:
         """The store in a directory, made if there is none, recovered if it was not closed.
         `cluster_id`: 16 bytes. `upkeep`: compaction, and a scrub every `scrub_days`, by themselves.
         StartupError says why it can not be used, and what to do."""
@@ -198,31 +198,31 @@ class Store:
         """A whole shard of one block. CorruptData if the block does not match its CRC."""
         key = self._key(ref)
         _require_block(block)
-        await self._writer.run(operations.Put(self._future(), key, block, crc))
+        await self._writer.run(operations.PutShard(self._future(), key, block, crc))
 
     async def append(self, ref: ShardRef, stripe: int, block: Buffer, crc: int) -> None:
         """One block of a shard; the last one of a stripe counts. CorruptData as `put`."""
         key = self._key(ref)
         _require_block(block)
-        await self._writer.run(operations.Append(self._future(), key, stripe, block, crc))
+        await self._writer.run(operations.AppendBlock(self._future(), key, stripe, block, crc))
 
     async def commit(self, ref: ShardRef, block_count: int, byte_count: int) -> None:
         """NodeError unless the blocks 0 to block_count - 1 were appended since the store was
         opened, and have so many bytes. Of a shard that is there, the bad blocks that were appended
         are replaced; no others need to have been."""
         key = self._key(ref)
-        await self._writer.run(operations.Commit(self._future(), key, block_count, byte_count))
+        await self._writer.run(operations.CommitShard(self._future(), key, block_count, byte_count))
 
     async def delete(self, refs: Sequence[ShardRef]) -> None:
         """Shards that are not there, or not committed, are deleted too."""
         if len(refs) > NODE_DELETE_REFS_MAX:
             raise NodeError(f"at most {NODE_DELETE_REFS_MAX} shards are deleted at once")
         keys = [self._key(ref) for ref in refs]
-        await self._writer.run(operations.Delete(self._future(), keys))
+        await self._writer.run(operations.DeleteShards(self._future(), keys))
 
     async def abort(self, ref: ShardRef) -> None:
         """Forgets what was appended to a shard; nothing happens to a committed one."""
-        await self._writer.run(operations.Abort(self._future(), self._key(ref)))
+        await self._writer.run(operations.AbortShard(self._future(), self._key(ref)))
 
     def _future(self) -> asyncio.Future[None]:
         return asyncio.get_running_loop().create_future()

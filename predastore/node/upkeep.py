@@ -24,7 +24,7 @@ from predastore.node.writer import Writer
 logger = logging.getLogger(__name__)
 
 
-class Upkeep:
+class StoreUpkeep:
     """Runs from `start` until `close`."""
 
     def __init__(

@@ -33,11 +33,11 @@ from predastore.base.limits import (
     NODE_QUEUE_BYTES_MAX,
     NODE_QUEUE_OPERATIONS_MAX,
 )
-from predastore.node.budget import Budget
-from predastore.node.disk import Disk
+from predastore.node.budget import BlockBudget
+from predastore.node.disk import StoreDisk
 from predastore.node.index import Index
-from predastore.node.log import Log, Turn
-from predastore.node.operations import Operation
+from predastore.node.log import NewLayer, SegmentLog
+from predastore.node.operations import StoreOperation
 from predastore.node.segment import segment_path
 
 logger = logging.getLogger(__name__)
@@ -54,9 +54,9 @@ class Writer:
 
     def __init__(
         self,
-        log: Log,
+        log: SegmentLog,
         index: Index,
-        disk: Disk,
+        disk: StoreDisk,
         folder: Path,
         *,
         unlinked: Callable[[list[int]], None],
@@ -67,20 +67,20 @@ class Writer:
         self._folder = folder
         self._unlinked = unlinked
         self._loop = asyncio.get_running_loop()
-        self._budget = Budget(NODE_QUEUE_BYTES_MAX, NODE_QUEUE_OPERATIONS_MAX)
-        self._queue: queue.SimpleQueue[Operation | _Signal] = queue.SimpleQueue()
+        self._budget = BlockBudget(NODE_QUEUE_BYTES_MAX, NODE_QUEUE_OPERATIONS_MAX)
+        self._queue: queue.SimpleQueue[StoreOperation | _Signal] = queue.SimpleQueue()
         self._waiting = 0
         self._stopping = False
         self._stopped: asyncio.Future[None] = self._loop.create_future()
-        self._turning: tuple[Turn, Future[None]] | None = None
-        self._turner = ThreadPoolExecutor(1, thread_name_prefix="node-index")
+        self._writing: tuple[NewLayer, Future[None]] | None = None
+        self._index_thread = ThreadPoolExecutor(1, thread_name_prefix="node-index")
         self.failure: str | None = None
         self._thread = threading.Thread(target=self._main, name="node-writer", daemon=True)
         self._thread.start()
 
     # --- in the event loop ----------------------------------------------------------------
 
-    async def run(self, operation: Operation) -> None:
+    async def run(self, operation: StoreOperation) -> None:
         """Returns when the operation is done, or raises its error."""
         await self._budget.acquire(operation.size_bytes)
         if self._stopping or self.failure or self._waiting >= NODE_QUEUE_OPERATIONS_MAX:
@@ -107,12 +107,12 @@ class Writer:
         if tracing.tracer is not None and operation.synced_ns is not None:
             tracing.tracer.record("fdatasync", *operation.synced_ns)
 
-    def _release(self, operation: Operation) -> None:
+    def _release(self, operation: StoreOperation) -> None:
         operation.answered = True
         self._waiting -= 1
         self._budget.release(operation.size_bytes)
 
-    def _answer(self, operations: list[Operation]) -> None:
+    def _answer(self, operations: list[StoreOperation]) -> None:
         for operation in operations:
             self._release(operation)
             if operation.future.done():
@@ -149,12 +149,12 @@ class Writer:
         finally:
             self._in_loop(lambda: self._stopped.set_result(None))
 
-    def _take(self) -> tuple[list[Operation], bool]:
+    def _take(self) -> tuple[list[StoreOperation], bool]:
         """All that waits; and whether the writer is to stop after it."""
-        batch: list[Operation] = []
+        batch: list[StoreOperation] = []
         item = self._queue.get()
         while item is not _Signal.STOP:
-            if isinstance(item, Operation) and item.claim():
+            if isinstance(item, StoreOperation) and item.claim():
                 batch.append(item)
             try:
                 item = self._queue.get_nowait()
@@ -162,7 +162,7 @@ class Writer:
                 return batch, False
         return batch, True
 
-    def _carry_out(self, batch: list[Operation]) -> None:
+    def _carry_out(self, batch: list[StoreOperation]) -> None:
         left = batch
         try:
             if not self.failure:
@@ -172,7 +172,7 @@ class Writer:
                     left = [one for one in batch if one.lasting and not one.error]
                     self._answer_soon(early)
                 begun_ns = time.time_ns()
-                self._log.settle()
+                self._log.sync()
                 if tracing.tracer is not None:
                     for one in left:
                         one.synced_ns = (begun_ns, time.time_ns())
@@ -184,7 +184,7 @@ class Writer:
         self._answer_soon(left)
         if not self.failure:
             try:
-                self._turn()
+                self._write_index()
             except Exception as error:
                 self._fail(error)
 
@@ -195,28 +195,28 @@ class Writer:
             "and the node is started again"
         )
 
-    def _turn(self) -> None:
+    def _write_index(self) -> None:
         """Has the index written, when it is time."""
-        if self._turning is not None:
-            turn, written = self._turning
+        if self._writing is not None:
+            layer, written = self._writing
             if not written.done() and self._index.layer_load < NODE_INDEX_LAYER_LOAD_MAX:
                 return
             if isinstance(written.exception(), NodeFull):
-                self._begin_turn(turn)
+                self._begin_writing(layer)
                 return
             written.result()
-            self._turning = None
-        if not self._log.turn_due:
+            self._writing = None
+        if not self._log.layer_due:
             return
         try:
-            turn = self._log.turn()
+            layer = self._log.begin_layer()
         except NodeFull:
             return  # tried again after the next batch
-        self._begin_turn(turn)
+        self._begin_writing(layer)
 
-    def _begin_turn(self, turn: Turn) -> None:
-        written = self._turner.submit(self._write_turn, turn)
-        self._turning = (turn, written)
+    def _begin_writing(self, layer: NewLayer) -> None:
+        written = self._index_thread.submit(self._write_layer, layer)
+        self._writing = (layer, written)
         written.add_done_callback(self._written)
 
     def _written(self, written: Future[None]) -> None:
@@ -225,32 +225,32 @@ class Writer:
 
     def _finish(self) -> None:
         try:
-            if self._turning is not None:
-                turn, written = self._turning
+            if self._writing is not None:
+                layer, written = self._writing
                 if isinstance(written.exception(), NodeFull):
-                    self._write_turn(turn)
+                    self._write_layer(layer)
                 else:
                     written.result()
             if not self.failure:
-                self._write_turn(self._log.turn())
+                self._write_layer(self._log.begin_layer())
         except Exception as error:
             # Nothing is lost: the next start reads the log from the last checkpoint on.
             logger.warning("index not written at close", exc_info=error)
-        self._turner.shutdown()
+        self._index_thread.shutdown()
         self._log.close()
 
     # --- in the index thread --------------------------------------------------------------
 
-    def _write_turn(self, turn: Turn) -> None:
+    def _write_layer(self, layer: NewLayer) -> None:
         try:
-            self._index.write_frozen(turn.frozen)
+            self._index.write_frozen(layer.frozen)
         except NodeFull:
             # Room can be made here. If the process ends before the index is written, it does not
             # fit the segments any more, and is built again.
-            self._unlink(turn.dead)
-            self._index.write_frozen(turn.frozen)
+            self._unlink(layer.dead)
+            self._index.write_frozen(layer.frozen)
         failpoint("node.index.written")
-        self._unlink(turn.dead)
+        self._unlink(layer.dead)
 
     def _unlink(self, dead: list[int]) -> None:
         if not dead:
@@ -268,7 +268,7 @@ class Writer:
 
     # --- between threads ------------------------------------------------------------------
 
-    def _answer_soon(self, operations: list[Operation]) -> None:
+    def _answer_soon(self, operations: list[StoreOperation]) -> None:
         if operations:
             self._in_loop(lambda: self._answer(operations))
 

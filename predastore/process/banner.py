@@ -12,7 +12,7 @@ from predastore.process.roles import Roles
 
 
 @dataclass(frozen=True)
-class Facts:
+class BannerFacts:
     """What the text is made of. `ca`: file that clients verify TLS by, if we made it."""
 
     settings: Config
@@ -22,7 +22,7 @@ class Facts:
     ca: Path | None
 
 
-def text(facts: Facts) -> str:
+def text(facts: BannerFacts) -> str:
     """The banner, with a line feed at the end."""
     settings, roles = facts.settings, facts.roles
     lines = [f"Predastore {__version__}", ""]
@@ -44,7 +44,7 @@ def endpoint(settings: Config) -> str:
     return f"{'https' if settings.tls else 'http'}://{host}:{settings.port}"
 
 
-def _credentials(facts: Facts) -> str:
+def _credentials(facts: BannerFacts) -> str:
     if facts.generated:
         file = facts.settings.base_path / "credentials.json"
         return f"generated, kept in {file} (mode 0600)"
@@ -73,7 +73,7 @@ def _storage(settings: Config, roles: Roles) -> list[tuple[str, str]]:
     return rows
 
 
-def _paste(facts: Facts) -> list[str]:
+def _paste(facts: BannerFacts) -> list[str]:
     """Two lines: the environment, and a first command."""
     words = [f"AWS_ACCESS_KEY_ID={shlex.quote(facts.auth.access_key_id)}"]
     # A configured secret is known to whoever wrote the file: it is not repeated on a terminal.

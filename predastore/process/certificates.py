@@ -87,7 +87,7 @@ def ensure(directory: Path, names: Iterable[str], held: Held | None = None) -> T
     with _locked(directory):
         if held is not None:
             held = _later(directory, held)
-            _keep(directory, held)
+            _put(directory, held)
         issued = _issued(files.cert)
         if not (_holds(issued, wanted, held) and files.key.exists()):
             _issue(files, held or _local(directory), sorted({*wanted, *_names(issued)}))
@@ -129,10 +129,10 @@ def _local(directory: Path) -> Held:
         held = _read(directory)
         days = 0 if held.cluster else authority.RENEW_DAYS  # its cluster sees to it in time
         if authority.is_fresh(held.authority.certificate, days):
-            _keep(directory, held)
+            _put(directory, held)
             return held
     held = Held(authority.made("Predastore local authority"))
-    _keep(directory, held)
+    _put(directory, held)
     return held
 
 
@@ -177,7 +177,7 @@ def _description(directory: Path) -> _Description | None:
     return found
 
 
-def _keep(directory: Path, held: Held) -> None:
+def _put(directory: Path, held: Held) -> None:
     """Puts it in the place of what is there, unless it is there."""
     description = _Description(
         _FORMAT,

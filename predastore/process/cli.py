@@ -95,7 +95,7 @@ def resolve(
     arguments: Sequence[str], environment: Mapping[str, str]
 ) -> tuple[config.Config, flags.Options]:
     """The configuration and options of a command line; ConfigError lists all that is wrong."""
-    return flags.settled(parser().take(arguments), environment)
+    return flags.resolved(parser().take(arguments), environment)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -151,7 +151,7 @@ class Authorities:
                 return held
         raise _busy()
 
-    async def settle(self, local: Held | None) -> Held:
+    async def agree(self, local: Held | None) -> Held:
         """The authority of the cluster. `local`: what this host holds: it founds that of the
         cluster where there is none, and seals it anew where it is the same under another key."""
         for _ in range(_TRIES_MAX):
@@ -240,7 +240,7 @@ class Keeper:
         self._said_s = -math.inf
         self._wake = asyncio.Event()
         self.current: Held | None = None  # once the host has it
-        self.settled = asyncio.Event()  # it has
+        self.agreed = asyncio.Event()  # it has
         self.problem = ""  # why it has not
 
     def hurry(self) -> None:
@@ -260,7 +260,7 @@ class Keeper:
             except Exception as error:
                 self.problem = str(error)
                 _log.exception("the certificate was not looked after; it is tried again")
-            is_waited_for = self.problem and not self.settled.is_set()
+            is_waited_for = self.problem and not self.agreed.is_set()
             pause_ms = TLS_RETRY_MS if is_waited_for else TLS_LOOK_MS
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_ms / 1000):
@@ -272,7 +272,7 @@ class Keeper:
         while metadata does not answer, where this host has had the authority."""
         local = await asyncio.to_thread(certificates.load, self._directory, self._cluster)
         try:
-            held = await self._authorities.settle(local)
+            held = await self._authorities.agree(local)
             if not authority.is_fresh(held.authority.certificate):
                 _log.warning("the authority of the cluster nears its end: another takes its place")
                 held = await self._authorities.renew()
@@ -288,7 +288,7 @@ class Keeper:
             told = {"file": self._directory / "ca.pem", "sha256": own}
             _log.log(level, "clients trust the authority of the cluster", extra=told)
         self.current = held
-        self.settled.set()
+        self.agreed.set()
 
     async def _show(self, held: Held) -> None:
         """A certificate by this authority, that lasts."""

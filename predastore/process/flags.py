@@ -1,7 +1,7 @@
 """The flags of `s3d` with their environment variables, and what they and the file come to.
 
 A flag beats its environment variable, which beats the file. Commands take the flags that they
-need, under the same names (`add`), and read them the same way (`settled`).
+need, under the same names (`add`), and read them the same way (`resolved`).
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def add(made: argparse.ArgumentParser, flags: Sequence[Flag] = FLAGS) -> None:
             group.add_argument(*names, dest=dest, action="store_const", const="true", help=text)
 
 
-def settled(
+def resolved(
     given: Mapping[str, Any], environment: Mapping[str, str], *, serves: bool = True
 ) -> tuple[config.Config, Options]:
     """What the flags of a command line (by dest), the environment and the file come to;

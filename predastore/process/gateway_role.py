@@ -26,7 +26,7 @@ from predastore.process import credentials, daemon
 from predastore.process.accesslog import AccessLog
 from predastore.process.common import Common
 from predastore.process.discovery import Discovery, rows_of
-from predastore.process.readiness import Writes
+from predastore.process.readiness import WriteReadiness
 from predastore.rpc import Endpoint
 from predastore.s3 import accounting
 from predastore.s3.server import S3Service, host_id_of
@@ -47,7 +47,7 @@ class GatewayRole:
         self.adoption: Adoption | None = None  # where objects are plain files
         self.healing: Healing | None = None
         self.server: Server | None = None
-        self._writes: Writes | None = None
+        self._writes: WriteReadiness | None = None
 
     async def open_filesystem(self, stack: AsyncExitStack) -> None:
         common = self._common
@@ -63,7 +63,7 @@ class GatewayRole:
         common.probes.append(lambda: state.get("buckets", b"-"))
         rows = common.settings.buckets
         pathnames = {row.name: row.pathname for row in rows if row.pathname is not None}
-        common.tls.keep(None)
+        common.tls.follow(None)
         stack.push_async_callback(common.tls.close)
         store = await FilesystemStore.open(base_path, state, Files(state), pathnames)
         self.adoption = Adoption(store, state)
@@ -124,7 +124,7 @@ class GatewayRole:
         self.catalog = Catalog(state, store, garbage, readers, inline_max=inline_max)
         stack.push_async_callback(self.catalog.close)
         garbage.start()
-        self._writes = Writes(self.catalog.write_obstacle)
+        self._writes = WriteReadiness(self.catalog.write_obstacle)
         stack.push_async_callback(self._writes.close)
 
     def _collects(self) -> bool:

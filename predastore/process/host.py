@@ -75,7 +75,7 @@ def run(
     roles.check_shared_keys(settings, chosen, roles.is_local)
     certificates.check(settings.tls_cert, settings.tls_key)
     logs.configure(settings.log_level)
-    memory.settle()
+    memory.tune()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_main(settings, chosen, reread))
 
@@ -183,7 +183,7 @@ class Host:
             await self._open_s3(stack)
         await self._announce()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_ready())
+            tasks.create_task(self._watch_readiness())
             tasks.create_task(self._reload_when_told(reread))
             tasks.create_task(watchdog.run(self._common.probes))
             tasks.create_task(self._watch_file(reread))
@@ -233,7 +233,7 @@ class Host:
         common.is_ready = True
         ca = common.tls.files.ca if common.tls.files is not None else None
         keys = common.keyring.keys
-        facts = banner.Facts(common.settings, common.roles, keys.auth[0], keys.generated, ca)
+        facts = banner.BannerFacts(common.settings, common.roles, keys.auth[0], keys.generated, ca)
         sys.stdout.write(banner.text(facts))
         sys.stdout.flush()
         self._warn()
@@ -249,7 +249,7 @@ class Host:
                 _log.log(level, "%s", line)
         self._advised = frozenset(levels)
 
-    async def _keep_ready(self) -> None:
+    async def _watch_readiness(self) -> None:
         """Keeps an eye on whether metadata still answers."""
         while True:
             await asyncio.sleep(READY_CHECK_MS / 1000)

@@ -17,7 +17,7 @@ _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 
 
-def settle() -> None:
+def tune() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # as in glibc

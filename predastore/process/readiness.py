@@ -14,7 +14,7 @@ from predastore.base.errors import PredastoreError
 from predastore.base.limits import READY_CHECK_MS, READY_WRITES_MS_MAX
 
 
-class Writes:
+class WriteReadiness:
     """`look`: why nothing could be written now, "" where it could; it may take its time."""
 
     def __init__(self, look: Callable[[], Awaitable[str]]) -> None:

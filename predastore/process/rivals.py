@@ -31,7 +31,7 @@ from predastore.base.limits import (
 )
 from predastore.gossip import Record
 from predastore.gossip.agent import VIEW
-from predastore.gossip.messages import View, Viewed
+from predastore.gossip.messages import GossipView, Viewed
 from predastore.process.roles import Roles
 from predastore.rpc import Endpoint, self_signed
 from predastore.storage.extents import now_ms
@@ -60,7 +60,7 @@ async def _viewed(endpoint: Endpoint, address: Address) -> Viewed | None:
     """What the process at an address says of itself and of others; None: no answer."""
     peer = endpoint.add_seed(*address)
     try:
-        said, _ = await endpoint.call(peer, VIEW, View(), Viewed, timeout_ms=RIVAL_ASK_MS)
+        said, _ = await endpoint.call(peer, VIEW, GossipView(), Viewed, timeout_ms=RIVAL_ASK_MS)
     except PredastoreError as error:
         _log.debug("no view", extra={"peer": peer, "error": str(error)})
         return None

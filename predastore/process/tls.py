@@ -63,7 +63,7 @@ class Tls:
         if not self._is_new or self._roles.members:
             self._use(certificates.ensure(self._directory, self._names(), held))
 
-    def keep(self, authorities: Authorities | None) -> None:
+    def follow(self, authorities: Authorities | None) -> None:
         """Renews what is shown in time, from now on, and follows the authority of the cluster;
         None: there is no cluster."""
         if not self._is_needed:
@@ -84,12 +84,12 @@ class Tls:
             except (PredastoreError, OSError) as error:
                 _log.error("the certificate can not be renewed", extra={"error": str(error)})
 
-    async def settled(self) -> ssl.SSLContext | None:
+    async def ready(self) -> ssl.SSLContext | None:
         """What S3 uses, once clients may be shown it; None where S3 goes without TLS."""
         if not self._settings.tls:
             return None
         if self._is_new and self._keeper is not None:
-            await self._keeper.settled.wait()
+            await self._keeper.agreed.wait()
         assert self.served is not None, "what ends the wait has set it"
         return self.served.context
 

@@ -62,7 +62,7 @@ class Process:
     async def open_s3(self, stack: AsyncExitStack) -> None:
         """Begins with S3, if that is to be served, once there is a certificate to show."""
         if self.common.roles.s3:
-            await self.gateway.open_s3(stack, await self.common.tls.settled())
+            await self.gateway.open_s3(stack, await self.common.tls.ready())
 
     async def _open_cluster(self, stack: AsyncExitStack) -> None:
         common = self.common
@@ -86,7 +86,7 @@ class Process:
         else:
             discovery.start()
         stack.push_async_callback(discovery.close)
-        common.tls.keep(Authorities(state, key, settings.cluster.name))
+        common.tls.follow(Authorities(state, key, settings.cluster.name))
         stack.push_async_callback(common.tls.close)
 
     def _endpoint(self, stack: AsyncExitStack, key: bytes) -> Endpoint:

@@ -76,7 +76,7 @@ def _check_nonce(nonce: bytes) -> None:
         raise PeerRefused(f"a nonce of {len(nonce)} bytes")
 
 
-class Caller:
+class ProofCaller:
     """The caller's half; `certificate_der` is what the TLS handshake showed."""
 
     def __init__(self, key: bytes, *, name: str, wanted: str, certificate_der: bytes) -> None:
@@ -98,7 +98,7 @@ class Caller:
             raise KeysDiffer(f"{self.hello.wanted} has another cluster key: {_MEND}")
 
 
-class Listener:
+class ProofListener:
     """The listener's half; `certificate_der` is its own certificate, `served` its name."""
 
     def __init__(self, key: bytes, *, served: str, certificate_der: bytes) -> None:

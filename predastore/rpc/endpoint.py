@@ -31,7 +31,7 @@ from predastore.rpc.framing import (
 from predastore.rpc.peers import Dial, Peer
 from predastore.rpc.quic_client import Outcome, settle
 from predastore.rpc.quic_core import client_configuration
-from predastore.rpc.quic_listener import Listener
+from predastore.rpc.quic_listener import QuicListener
 from predastore.rpc.service import Method, Service
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -57,7 +57,7 @@ class Endpoint:
         self._configuration = client_configuration()
         self._local: dict[str, _Local] = {}
         self._deadlines = Deadlines()
-        self._listeners: list[Listener] = []
+        self._listeners: list[QuicListener] = []
         self._remote: dict[str, Peer] = {}
         self._addresses: dict[str, tuple[str, int]] = {}
         self._loop = asyncio.get_running_loop()
@@ -77,7 +77,7 @@ class Endpoint:
         """Takes calls to `peer`, which is served here, over QUIC. Returns the port, which the
         system chooses when `port` is 0. OSError if the address can not be had."""
         methods = self._local.setdefault(peer, _Local(peer)).methods
-        listener = Listener(
+        listener = QuicListener(
             peer, methods, cluster_key=self._cluster_key, certificate=self._certificate
         )
         port = await listener.start(host, port)

@@ -1,6 +1,6 @@
 """One QUIC connection on the event loop: datagrams, timers, streams, back pressure.
 
-`Connection` drives a `Core` and serves both roles. Its owner gives it datagrams (`receive`)
+`RpcConnection` drives a `QuicCore` and serves both roles. Its owner gives it datagrams (`receive`)
 and a way to send them; streams are objects with the callbacks of `Stream`, known by id.
 
 What it promises:
@@ -34,7 +34,7 @@ from predastore.base.limits import (
     RPC_UNANSWERED_MS_MAX,
 )
 from predastore.rpc.framing import Buffer, payload_length
-from predastore.rpc.quic_core import ISSUED, READY, RESTARTED, RETIRED, Address, Core, Plane
+from predastore.rpc.quic_core import ISSUED, READY, RESTARTED, RETIRED, Address, Plane, QuicCore
 from predastore.rpc.quic_ended import NO_PLANE, NOBODY, let_go, no_stream, nothing
 from predastore.rpc.quic_socket import DatagramSocket
 
@@ -58,13 +58,13 @@ class Stream(Protocol):
     def connection_lost(self, error: RpcError) -> None: ...
 
 
-class Connection:
+class RpcConnection:
     """`opened`: called for a stream that the peer opened; returns its owner.
     `ready`: called once TLS is done. `lost`: called once, at the end."""
 
     def __init__(
         self,
-        core: Core,
+        core: QuicCore,
         datagrams: DatagramSocket,
         *,
         opened: Callable[[int], Stream],

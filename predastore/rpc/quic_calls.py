@@ -37,7 +37,7 @@ from predastore.rpc.framing import (
     payload_length,
     whole_message,
 )
-from predastore.rpc.quic import CANCELLED, REFUSED, Connection
+from predastore.rpc.quic import CANCELLED, REFUSED, RpcConnection
 from predastore.rpc.service import CallContext, Later, Method, Reply
 
 _CLOSE_TIMEOUT_S = 5.0  # for handlers that were cancelled
@@ -47,7 +47,7 @@ class CallServer:
     """`peer` is set once the caller is proven."""
 
     def __init__(
-        self, connection: Connection, methods: Mapping[str, Method], deadlines: Deadlines
+        self, connection: RpcConnection, methods: Mapping[str, Method], deadlines: Deadlines
     ) -> None:
         self.connection = connection
         self.deadlines = deadlines

@@ -42,7 +42,7 @@ from predastore.rpc.framing import (
     payload_length,
     whole_message,
 )
-from predastore.rpc.quic import CANCELLED, CLOSED, REFUSED, Connection, Stream
+from predastore.rpc.quic import CANCELLED, CLOSED, REFUSED, RpcConnection, Stream
 from predastore.rpc.quic_core import Address
 from predastore.rpc.quic_socket import DatagramSocket, datagram_bytes, resolve
 from predastore.rpc.quic_takeover import core_class
@@ -110,7 +110,7 @@ class Channel:
         self._deadlines = deadlines
         self._identity = identity
         self._socket = DatagramSocket(family, self._received, self._failed)
-        self._connection = Connection(
+        self._connection = RpcConnection(
             core_class()(replace(configuration, max_datagram_size=datagram_bytes(address))),
             self._socket,
             opened=_refuse_stream,
@@ -241,13 +241,13 @@ class _ProofStream:
     def __init__(
         self,
         identity: _Identity,
-        connection: Connection,
+        connection: RpcConnection,
         proven: asyncio.Future[RpcError | None],
     ) -> None:
         self._connection = connection
         self._proven = proven
         self._wanted = identity.wanted
-        self._caller = auth.Caller(
+        self._caller = auth.ProofCaller(
             identity.cluster_key,
             name=identity.name,
             wanted=identity.wanted,
@@ -314,7 +314,7 @@ class Posted:
 
     __slots__ = ("_connection", "_done", "_due", "_is_over", "_parser", "_stream_id", "_wanted")
 
-    def __init__(self, connection: Connection, done: Done, wanted: str) -> None:
+    def __init__(self, connection: RpcConnection, done: Done, wanted: str) -> None:
         self._connection = connection
         self._wanted = wanted
         self._done = done

@@ -1,6 +1,6 @@
 """aioquic, tamed: with rpc.quic_takeover and rpc.quic_ended what knows its private parts (1.7).
 
-A `Core` is a connection, sans-IO, to a `Connection`: datagrams in and out, and events. What its
+A `QuicCore` is a connection, sans-IO, to a `Connection`: datagrams in and out, and events. What its
 streams do goes through its `plane`; here that is the core itself, and aioquic does all of it.
 
 What stock `QuicConnection` lacks for us, each with the member that has to be touched:
@@ -159,7 +159,7 @@ class _NoPacer(QuicPacketPacer):
         pass
 
 
-class Core(QuicConnection):
+class QuicCore(QuicConnection):
     """One connection, sans-IO. `more_to_send`: call `datagrams_to_send` again soon."""
 
     def __init__(

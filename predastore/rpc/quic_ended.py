@@ -11,7 +11,7 @@ from typing import Final
 
 from predastore.base.errors import RpcError
 from predastore.rpc.framing import Buffer
-from predastore.rpc.quic_core import Core
+from predastore.rpc.quic_core import QuicCore
 
 
 class _NoPlane:
@@ -51,7 +51,7 @@ class _NoPlane:
 NO_PLANE: Final = _NoPlane()
 
 
-def let_go(core: Core) -> None:
+def let_go(core: QuicCore) -> None:
     """Nobody asks it for anything any more. aioquic's parts know each other in two dozen ways,
     which end here."""
     for space in core._spaces.values():

@@ -136,7 +136,7 @@ def _token(datagram: bytes, at: int) -> bytes | None:
     return None if end > len(datagram) else datagram[at + width : end]
 
 
-class Place(NamedTuple):
+class GatePlace(NamedTuple):
     """Of a connection that has proven nothing yet. `whose`: an address and its prefix, where it has
     shown that it is there."""
 
@@ -148,7 +148,7 @@ class Admitted(NamedTuple):
     """`original_id`: what the caller called the listener first; `retry_id`: what it was told to
     say instead, if it was."""
 
-    place: Place
+    place: GatePlace
     original_id: bytes
     retry_id: bytes | None
 
@@ -171,7 +171,7 @@ class _Allowance:
         return is_there
 
 
-class Gate:
+class QuicGate:
     """`served`: the peer that the listener is, for people. Times are those of one clock."""
 
     def __init__(self, served: str) -> None:
@@ -218,18 +218,18 @@ class Gate:
                 return None
             self._places.update(whose)
             self._shown_count += 1
-            return Admitted(Place(whose, until), original_id, header.destination)
+            return Admitted(GatePlace(whose, until), original_id, header.destination)
         if len(header.destination) < _FIRST_ID_BYTES_MIN:
             return None
         if self._free.take(now) and self._unshown_count < RPC_CONNECTIONS_UNPROVEN_MAX // 4:
             self._unshown_count += 1
-            return Admitted(Place((), until), header.destination, None)
+            return Admitted(GatePlace((), until), header.destination, None)
         if not self._retries.take(now):
             return None
         self._note_retry(now)
         return self._retry(header, address, now)
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: GatePlace) -> None:
         """Once for each place."""
         if not place.whose:
             self._unshown_count -= 1

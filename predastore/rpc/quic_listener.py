@@ -30,17 +30,24 @@ from predastore.rpc import auth
 from predastore.rpc.certificate import Certificate
 from predastore.rpc.deadlines import Deadlines
 from predastore.rpc.framing import FrameParser, decode_struct
-from predastore.rpc.quic import CLOSED, REFUSED, Connection, Stream
+from predastore.rpc.quic import CLOSED, REFUSED, RpcConnection, Stream
 from predastore.rpc.quic_calls import CallServer
 from predastore.rpc.quic_core import (
     CONNECTION_ID_BYTES,
     Address,
-    Core,
+    QuicCore,
     certificate_der,
     server_configuration,
     stateless_reset,
 )
-from predastore.rpc.quic_gate import VERSIONS, Admitted, Gate, LongHeader, Place, long_header
+from predastore.rpc.quic_gate import (
+    VERSIONS,
+    Admitted,
+    GatePlace,
+    LongHeader,
+    QuicGate,
+    long_header,
+)
 from predastore.rpc.quic_socket import DatagramSocket, datagram_bytes, resolve
 from predastore.rpc.quic_takeover import core_class
 from predastore.rpc.service import Method
@@ -50,7 +57,7 @@ logger = logging.getLogger(__name__)
 _LONG_HEADER = 0x80
 
 
-class Listener:
+class QuicListener:
     """Serves `methods` as the peer `served`. `methods` may grow while it listens."""
 
     def __init__(
@@ -70,7 +77,7 @@ class Listener:
         label = b"predastore rpc 1 stateless reset " + served.encode()
         self._reset_key = hmac.digest(cluster_key, label, hashlib.sha256)
         self._socket: DatagramSocket | None = None
-        self.gate = Gate(served)
+        self.gate = QuicGate(served)
         self._loop = asyncio.get_running_loop()
         self._routes: dict[bytes, _Session] = {}
         self.sessions: set[_Session] = set()
@@ -189,7 +196,7 @@ class Listener:
         self.sessions.add(session)
         return session
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: GatePlace) -> None:
         """Gives a place back when its time is over, or at once where that is past."""
         left_s = place.until - self._loop.time()
         if left_s <= 0:
@@ -197,7 +204,7 @@ class Listener:
         else:
             self._loop.call_later(left_s, self.gate.leave, place)
 
-    def proven(self, place: Place) -> None:
+    def proven(self, place: GatePlace) -> None:
         self.gate.leave(place)
 
     @property
@@ -214,12 +221,12 @@ class Listener:
 class _Session:
     """One caller's connection, from `host`."""
 
-    def __init__(self, listener: Listener, core: Core, place: Place, host: str) -> None:
+    def __init__(self, listener: QuicListener, core: QuicCore, place: GatePlace, host: str) -> None:
         self._listener = listener
         self._place = place
         self._host = host
         self._connection_ids: set[bytes] = set()
-        self.connection = Connection(
+        self.connection = RpcConnection(
             core, listener.datagrams, opened=self._opened, ready=lambda: None, lost=self._lost
         )
         self.connection.connection_ids = self.route
@@ -244,8 +251,8 @@ class _Session:
         # Flow control allows an unproven caller this one stream.
         return _ProofStream(self, stream_id)
 
-    def proof(self) -> auth.Listener:
-        return auth.Listener(
+    def proof(self) -> auth.ProofListener:
+        return auth.ProofListener(
             self._listener.cluster_key,
             served=self._listener.served,
             certificate_der=self._listener.certificate_der,

@@ -45,9 +45,9 @@ from predastore.rpc.quic_core import (
     RESTARTED,
     RETIRED,
     Address,
-    Core,
     Outlet,
     Plane,
+    QuicCore,
 )
 
 _CIPHERS: Final = {
@@ -58,9 +58,9 @@ _CIPHERS: Final = {
 _STREAM_EVENTS: Final = frozenset((quic.DATA, quic.RESET, quic.STOP))
 
 
-def core_class() -> type[Core]:
+def core_class() -> type[QuicCore]:
     """What connections are made of in this process."""
-    return Core if os.environ.get("PREDASTORE_QUIC") == "aioquic" else EngineCore
+    return QuicCore if os.environ.get("PREDASTORE_QUIC") == "aioquic" else EngineCore
 
 
 class _Elsewhere(CryptoContext):
@@ -103,7 +103,7 @@ class _Sealed(CryptoPair):
         raise KeyUnavailableError("the engine has it")
 
 
-class EngineCore(Core):
+class EngineCore(QuicCore):
     """A Core whose streams an engine carries, once the handshake is done."""
 
     _engine: Engine | None = None

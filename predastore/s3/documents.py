@@ -21,7 +21,7 @@ from predastore.base.limits import (
 )
 from predastore.httpd.message import Body
 from predastore.s3.xml_read import Element, parse
-from predastore.storage.buffers import Budget, Client
+from predastore.storage.buffers import Budget, BudgetClient
 
 
 class Documents:
@@ -74,7 +74,7 @@ class _Watched(Body):
     def __init__(self, body: Body, budget: Budget) -> None:
         self.length = body.length
         self._body = body
-        self._client = Client(budget)
+        self._client = BudgetClient(budget)
 
     async def readinto(self, buffer: memoryview) -> int:
         return await self._client.readinto(self._body, buffer)

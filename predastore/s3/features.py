@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from predastore.s3.xml_write import tag
 
 
-class Absent(NamedTuple):
+class AbsentFeature(NamedTuple):
     """What `operation` (S3's name for it) answers in a bucket that lacks the feature, to whom a
     policy allows `action`.
 
@@ -34,27 +34,33 @@ class Absent(NamedTuple):
 
 def _configuration(
     query: str, name: str, action: str, code: str, *, delete: str = "", may_delete: str = ""
-) -> Iterator[Absent]:
+) -> Iterator[AbsentFeature]:
     """One that a bucket has or has not, and whose absence is an error. `action`: without "s3:Get";
     deleting it is allowed to who may put it, or by `may_delete`."""
-    yield Absent("GET", (query,), f"Get{name}", f"s3:Get{action}", code)
+    yield AbsentFeature("GET", (query,), f"Get{name}", f"s3:Get{action}", code)
     if delete:
-        yield Absent("DELETE", (query,), delete, f"s3:{may_delete or f'Put{action}'}")
+        yield AbsentFeature("DELETE", (query,), delete, f"s3:{may_delete or f'Put{action}'}")
 
 
-def _configurations(query: str, name: str, root: str) -> Iterator[Absent]:
+def _configurations(query: str, name: str, root: str) -> Iterator[AbsentFeature]:
     """One of which a bucket has any number, each with an id."""
     get, put = (f"s3:{verb}{name}Configuration" for verb in ("Get", "Put"))
     code = "NoSuchConfiguration"
-    yield Absent("GET", (query, "id"), f"GetBucket{name}Configuration", get, code)
-    yield Absent("DELETE", (query, "id"), f"DeleteBucket{name}Configuration", put, code)
+    yield AbsentFeature("GET", (query, "id"), f"GetBucket{name}Configuration", get, code)
+    yield AbsentFeature("DELETE", (query, "id"), f"DeleteBucket{name}Configuration", put, code)
     empty = tag("IsTruncated", False)
-    yield Absent("GET", (query,), f"ListBucket{name}Configurations", get, root=root, body=empty)
+    yield AbsentFeature(
+        "GET", (query,), f"ListBucket{name}Configurations", get, root=root, body=empty
+    )
 
 
-def _setting(query: str, name: str, action: str, root: str, body: str = "") -> Iterator[Absent]:
+def _setting(
+    query: str, name: str, action: str, root: str, body: str = ""
+) -> Iterator[AbsentFeature]:
     """One that every bucket has, and that says that there is nothing."""
-    yield Absent("GET", (query,), f"GetBucket{name}", f"s3:Get{action}", root=root, body=body)
+    yield AbsentFeature(
+        "GET", (query,), f"GetBucket{name}", f"s3:Get{action}", root=root, body=body
+    )
 
 
 OF_BUCKETS: Final = (

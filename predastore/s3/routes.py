@@ -23,7 +23,7 @@ from predastore.s3.checksums import OF_NOTHING
 from predastore.s3.conditions import COPY_SOURCE
 from predastore.s3.context import Operation
 from predastore.s3.errors import not_implemented
-from predastore.s3.features import OF_BUCKETS, SUBRESOURCES, Absent
+from predastore.s3.features import OF_BUCKETS, SUBRESOURCES, AbsentFeature
 from predastore.s3.headers import check_unimplemented
 from predastore.s3.ops import (
     abort_multipart_upload,
@@ -129,7 +129,7 @@ _COPY_PART = _SOURCE | {b"x-amz-copy-source-range"}
 _COPIES = "x-amz-copy-source"
 
 
-def _absent(features: Iterable[Absent]) -> tuple[Route, ...]:
+def _absent(features: Iterable[AbsentFeature]) -> tuple[Route, ...]:
     """The routes of what is not here, and has an answer."""
     return tuple(
         Route(

@@ -11,7 +11,7 @@ from typing import Final
 
 from predastore.base.errors import S3Error
 from predastore.catalog import keys
-from predastore.catalog.values import Deleted, Marker, ObjectVersion, Stored
+from predastore.catalog.values import Deleted, DeleteMarker, ObjectVersion, Stored
 from predastore.s3.dates import http_date
 
 VERSION_ID: Final = "x-amz-version-id"
@@ -48,11 +48,11 @@ def deleted_fields(deleted: Deleted, asked: str) -> Fields:
     return [*fields, (VERSION_ID, name)] if name else fields
 
 
-def marker_fields(marker: Marker) -> Fields:
+def marker_fields(marker: DeleteMarker) -> Fields:
     return [_DELETE_MARKER, (VERSION_ID, marker.version_id)]
 
 
-def is_marker(marker: Marker, method: str) -> S3Error:
+def is_marker(marker: DeleteMarker, method: str) -> S3Error:
     """What a request gets that names a delete marker by its id."""
     fields = [
         *marker_fields(marker),

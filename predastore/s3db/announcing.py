@@ -92,7 +92,7 @@ class Announcing:
                 peer_name(leader),
                 changes.ANNOUNCE,
                 changes.AnnounceRequest(said),
-                changes.Changed,
+                changes.MembersChanged,
                 timeout_ms=CHANGE_TIMEOUT_MS,
             )
             return

@@ -142,7 +142,7 @@ def clear(directory: Path) -> None:
         (directory / name).unlink(missing_ok=True)
 
 
-def keep(pieces: Iterable[bytes], path: Path) -> Header:
+def receive(pieces: Iterable[bytes], path: Path) -> Header:
     """Write a backup that arrives in pieces to `path`, which appears, durably, when it is whole.
 
     CorruptData if it is not; FileExistsError.

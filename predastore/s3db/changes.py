@@ -33,7 +33,7 @@ from predastore.base.errors import (
 from predastore.base.limits import DB_MEMBERS_MAX, RAFT_CHANGE_PAUSE_MS
 from predastore.rpc import CallContext, Endpoint, Method, Reply, Service
 from predastore.s3db import levels
-from predastore.s3db.raft.membership import Change
+from predastore.s3db.raft.membership import MemberChange
 from predastore.s3db.raft.messages import (
     BASE_LEVEL,
     ENCODER,
@@ -81,7 +81,7 @@ class MembersRequest(msgspec.Struct, frozen=True, array_like=True):
     """Of any member; not passed on."""
 
 
-class Changed(msgspec.Struct, frozen=True, array_like=True):
+class MembersChanged(msgspec.Struct, frozen=True, array_like=True):
     """The header of every answer, alike that of all others (service.Answered)."""
 
     leader: int | None
@@ -119,8 +119,8 @@ class Changes:
         """Whether this member has no room for bodies (crowding.py)."""
         return self._engine.crowding.look()
 
-    def header(self) -> Changed:
-        return Changed(self.leader, self.members_index, self.level, self.is_crowded)
+    def header(self) -> MembersChanged:
+        return MembersChanged(self.leader, self.members_index, self.level, self.is_crowded)
 
     @property
     def is_settled(self) -> bool:
@@ -144,9 +144,9 @@ class Changes:
             if member not in configuration.members():
                 if len(configuration.members()) >= DB_MEMBERS_MAX:
                     raise PreconditionFailed(f"a cluster has at most {DB_MEMBERS_MAX} members")
-                await self._change(Change.ADD_LEARNER, member, address)
+                await self._change(MemberChange.ADD_LEARNER, member, address)
             elif address is not None and address not in configuration.addresses:
-                await self._change(Change.MOVE, member, address)
+                await self._change(MemberChange.MOVE, member, address)
             return self._configuration()
 
     async def announce(self, address: Address) -> Configuration:
@@ -155,7 +155,7 @@ class Changes:
                 raise PreconditionFailed(f"member {address.member} does not belong to the cluster")
             await self._check_level(address.member, address)
             if address not in self._configuration().addresses:
-                await self._change(Change.MOVE, address.member, address)
+                await self._change(MemberChange.MOVE, address.member, address)
             return self._configuration()
 
     def _with_level(self, member: int, address: Address | None) -> Address | None:
@@ -200,9 +200,9 @@ class Changes:
                 f"without member {member} the cluster would have no majority: too few of the "
                 "other members answer"
             )
-        await self._change(Change.REMOVE, member, None)
+        await self._change(MemberChange.REMOVE, member, None)
 
-    async def _change(self, change: Change, member: int, address: Address | None) -> None:
+    async def _change(self, change: MemberChange, member: int, address: Address | None) -> None:
         """As soon as the change before is committed; the caller's deadline ends the waiting."""
         while True:
             try:
@@ -227,11 +227,11 @@ def methods(changes: Changes, endpoint: Endpoint) -> Service:
     """The rpc methods of a member; `endpoint` reaches the leader, where that is another."""
     handlers = _Handlers(changes, endpoint)
     return {
-        JOIN: Method(JoinRequest, Changed, handlers.join, 0),
-        LEAVE: Method(LeaveRequest, Changed, handlers.leave, 0),
-        ANNOUNCE: Method(AnnounceRequest, Changed, handlers.announce, 0),
-        STEP_DOWN: Method(StepDownRequest, Changed, handlers.step_down, 0),
-        MEMBERS: Method(MembersRequest, Changed, handlers.members, 0),
+        JOIN: Method(JoinRequest, MembersChanged, handlers.join, 0),
+        LEAVE: Method(LeaveRequest, MembersChanged, handlers.leave, 0),
+        ANNOUNCE: Method(AnnounceRequest, MembersChanged, handlers.announce, 0),
+        STEP_DOWN: Method(StepDownRequest, MembersChanged, handlers.step_down, 0),
+        MEMBERS: Method(MembersRequest, MembersChanged, handlers.members, 0),
     }
 
 
@@ -304,7 +304,7 @@ async def through_leader(
             f"db/{error.leader}",
             method,
             msgspec.structs.replace(request, forwarded=True),
-            Changed,
+            MembersChanged,
             timeout_ms=max(1, left_ms),
         )
         return Reply(changed, [payload])

@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingCheckpoint:
     """A checkpoint of what is not synced yet, and the read transaction that holds its pages."""
 
     checkpoint: Checkpoint
@@ -76,16 +76,16 @@ class Checkpoints:
     def applied_index(self) -> int:
         return -1 if self._last is None else self._last.applied_index
 
-    def begin(self, env: lmdb.Environment, applied_index: int) -> Pending:
+    def begin(self, env: lmdb.Environment, applied_index: int) -> PendingCheckpoint:
         """Of the present commit; nobody writes meanwhile. Then sync `env`, and `finish`."""
         page_bytes = env.stat()["psize"]
         sequence = 0 if self._last is None else self._last.sequence + 1
         pages = os.pread(self.descriptor, _META_PAGES * page_bytes, 0)
         if len(pages) != _META_PAGES * page_bytes:
             raise CorruptData(f"{self.file}: cut short: it has only {len(pages)} bytes")
-        return Pending(Checkpoint(sequence, applied_index, pages), env.begin())
+        return PendingCheckpoint(Checkpoint(sequence, applied_index, pages), env.begin())
 
-    def finish(self, pending: Pending) -> None:
+    def finish(self, pending: PendingCheckpoint) -> None:
         """All of it is synced: from now on a crash goes back to this."""
         if self._last is None:
             _create(self._path, pending.checkpoint)

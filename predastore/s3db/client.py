@@ -57,7 +57,7 @@ from predastore.s3db import changes, clock, commands, service, timekeeping
 from predastore.s3db.clock import TimeSet
 from predastore.s3db.commands import Applied, Batch, Check, Command, Page
 from predastore.s3db.raft.messages import BASE_LEVEL, CONFIGURATION, Address, Configuration
-from predastore.s3db.turn import Turn
+from predastore.s3db.rotation import Rotation
 
 logger = logging.getLogger(__name__)
 
@@ -245,7 +245,7 @@ class Client:
 
     async def _try(self, call: _Request, first: int | None, tries: _Tries) -> memoryview:
         """The answer of the first member that gives one."""
-        turn = Turn(self._members, first, self._silent())
+        turn = Rotation(self._members, first, self._silent())
         while True:
             member = turn.take()
             try:
@@ -303,7 +303,7 @@ class Client:
                 f"db/{member}",
                 changes.MEMBERS,
                 changes.MembersRequest(),
-                changes.Changed,
+                changes.MembersChanged,
                 timeout_ms=READ_ATTEMPT_MS,
             )
         except PredastoreError as error:

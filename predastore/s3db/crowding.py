@@ -15,14 +15,14 @@ from predastore.base.errors import StoreFailed
 from predastore.base.limits import CROWDED_FILE_BYTES, CROWDED_FREE_BYTES, CROWDED_LOOK_MS
 
 if TYPE_CHECKING:
-    from predastore.s3db.raft.room import Room
+    from predastore.s3db.raft.room import MemberRoom
     from predastore.s3db.store import Store
 
 _NEVER: Final = float("-inf")
 
 
 class Crowding:
-    def __init__(self, store: Store, room: Room, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, room: MemberRoom, clock: Callable[[], float]) -> None:
         self._store = store
         self._room = room
         self._clock = clock

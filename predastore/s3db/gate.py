@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Gate:
+class ResizeGate:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # taken by itself, which costs less, where nobody need wait
         self._changed = threading.Condition(self._lock)

@@ -19,7 +19,7 @@ FORMAT: Final = 1
 CLUSTER_ID_BYTES: Final = 16
 
 
-class Identity(msgspec.Struct, frozen=True):
+class MemberIdentity(msgspec.Struct, frozen=True):
     format: int
     member: int
     cluster_id: str
@@ -31,15 +31,15 @@ def establish(directory: Path, member: int, cluster_id: bytes) -> None:
         raise ValueError(f"a cluster id has {CLUSTER_ID_BYTES} bytes")
     found = read(directory)
     if found is None:
-        _write(directory, Identity(FORMAT, member, cluster_id.hex()))
+        _write(directory, MemberIdentity(FORMAT, member, cluster_id.hex()))
     else:
         _check(directory / FILE_NAME, found, member, cluster_id.hex())
 
 
-def read(directory: Path) -> Identity | None:
+def read(directory: Path) -> MemberIdentity | None:
     file = directory / FILE_NAME
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Identity)
+        return msgspec.json.decode(file.read_bytes(), type=MemberIdentity)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:
@@ -48,7 +48,7 @@ def read(directory: Path) -> Identity | None:
         ) from error
 
 
-def _check(file: Path, found: Identity, member: int, cluster_id: str) -> None:
+def _check(file: Path, found: MemberIdentity, member: int, cluster_id: str) -> None:
     if found.format != FORMAT:
         raise OtherVersion(
             f"{file} has format {found.format}, this program reads {FORMAT}; run the version that "
@@ -66,7 +66,7 @@ def _check(file: Path, found: Identity, member: int, cluster_id: str) -> None:
         )
 
 
-def _write(directory: Path, identity: Identity) -> None:
+def _write(directory: Path, identity: MemberIdentity) -> None:
     disk = OsDisk(directory)
     temporary = FILE_NAME + ".new"
     disk.unlink(temporary)

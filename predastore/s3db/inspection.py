@@ -29,7 +29,7 @@ from predastore.s3db.store import FILE_NAME
 
 
 @dataclass
-class Report:
+class InspectionReport:
     """Lines of what was found, and of what is wrong."""
 
     found: list[str] = field(default_factory=list)
@@ -85,9 +85,9 @@ class _LookOnly(OsDisk):
         pass
 
 
-def inspect(member: int, directory: Path, cluster_id: bytes) -> Report:
+def inspect(member: int, directory: Path, cluster_id: bytes) -> InspectionReport:
     """`directory`: the member's, with `raft` and `store` in it; nobody runs there."""
-    report = Report()
+    report = InspectionReport()
     raft, file = directory / "raft", directory / "store" / FILE_NAME
     if not (raft / "journal").is_dir() and not file.exists():
         report.found.append(f"{directory}: no data; a member that starts here joins a cluster")
@@ -125,21 +125,21 @@ def journal_marker(path: Path, member: int) -> Marker | None:
     return None if loaded is None else loaded.marker
 
 
-def _noting(report: Report, step: Callable[[], None]) -> None:
+def _noting(report: InspectionReport, step: Callable[[], None]) -> None:
     try:
         step()
     except (PredastoreError, lmdb.Error, OSError) as error:
         report.damage.append(str(error))
 
 
-def _look_at_identity(report: Report, raft: Path, member: int, cluster_id: bytes) -> None:
+def _look_at_identity(report: InspectionReport, raft: Path, member: int, cluster_id: bytes) -> None:
     if identity.read(raft) is None:
         report.found.append(f"{raft}: no {identity.FILE_NAME}; the next start writes it")
     else:
         identity.establish(raft, member, cluster_id)
 
 
-def _look_at_journal(report: Report, raft: Path, member: int) -> None:
+def _look_at_journal(report: InspectionReport, raft: Path, member: int) -> None:
     disk = _LookOnly(raft / "journal", report.found)
     journal = Journal(disk, member)
     loaded = journal.load()
@@ -155,7 +155,7 @@ def _look_at_journal(report: Report, raft: Path, member: int) -> None:
     )
 
 
-def _look_at_store(report: Report, file: Path) -> int:
+def _look_at_store(report: InspectionReport, file: Path) -> int:
     """The applied index, after every entry has been read."""
     with ExitStack() as stack:
         looked_at = file

@@ -68,18 +68,18 @@ class Walk:
         while True:
             cursor = self._levels[-1][0]
             if len(stored) <= LITERAL_BYTES_MAX:
-                return self._settle(cursor.set_range(stored))
+                return self._stand_at(cursor.set_range(stored))
             stem = stored[:LITERAL_BYTES_MAX]
             found = cursor.set_range(stem + _NO_SPACE)
             at = cursor.key()
             if not found or not at.startswith(stem):
-                return self._settle(found)
+                return self._stand_at(found)
             self._descend(at)
             stored = at[LITERAL_BYTES_MAX:] + stored[LITERAL_BYTES_MAX:]
 
     def next(self) -> bool:
         """Go to the following key."""
-        return self._settle(self._levels[-1][0].next())
+        return self._stand_at(self._levels[-1][0].next())
 
     def value(self) -> bytes:
         return self._levels[-1][0].value()
@@ -94,7 +94,7 @@ class Walk:
             )
         )
 
-    def _settle(self, found: bool) -> bool:
+    def _stand_at(self, found: bool) -> bool:
         """From wherever a cursor stands to the first logical key at or after that place."""
         while True:
             cursor, space, base = self._levels[-1]

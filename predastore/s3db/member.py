@@ -49,7 +49,7 @@ from predastore.s3db.raft.engine import Engine
 from predastore.s3db.raft.journal import Journal
 from predastore.s3db.raft.links import STEP, StepReply, StepRequest
 from predastore.s3db.raft.messages import DECODER, Address, Configuration, Message
-from predastore.s3db.raft.reads import ReadIndexReply, ReadIndexRequest, Reads, while_it_leads
+from predastore.s3db.raft.reads import ReadIndexes, ReadIndexReply, ReadIndexRequest, while_it_leads
 from predastore.s3db.raft.recovery import recover
 from predastore.s3db.raft.snapshots import read_note
 from predastore.s3db.raft.state import Recovered, Role, Timing
@@ -106,7 +106,7 @@ class Member:
         self._proposals = Proposals(self._engine)
         self.timekeeper = Timekeeper(member_id, self._engine, self.propose, store, clocks)
         self.changes = Changes(member_id, self._engine)
-        self._reads = Reads(self._take_read_index)
+        self._reads = ReadIndexes(self._take_read_index)
         self.freshness = Freshness(partial(self.read_barrier, timeout_ms=RAFT_STEP_TIMEOUT_MS))
         self._backing_up = asyncio.Lock()
         own = _own(member_id, addresses, store.procedures.level)
@@ -333,7 +333,7 @@ class Member:
         for known in configuration.addresses:
             self._locate(known)
         if members:
-            self._contacts.keep(members)
+            self._contacts.retain(members)
         if self._is_formed:
             self._announcing.look()
         if members and self.id not in members and self._is_formed:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import lmdb
 
     from predastore.s3db.environment import Environment
-    from predastore.s3db.gate import Gate
+    from predastore.s3db.gate import ResizeGate
     from predastore.s3db.procedures import Procedures
 
 _EMPTY: Final = Page([], [], False, b"")
@@ -34,7 +34,7 @@ class StoreReader:
 
     procedures: Procedures
     _environment: Environment
-    _gate: Gate
+    _gate: ResizeGate
     _file: Path
     _closed: bool
 

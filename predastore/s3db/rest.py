@@ -74,7 +74,7 @@ from predastore.httpd.server import Server
 from predastore.s3db import commands, percent
 from predastore.s3db.client import Client
 from predastore.s3db.commands import Delete, Put
-from predastore.s3db.rest_call import Call, Refused, error_response, json_response
+from predastore.s3db.rest_call import Refused, RestCall, error_response, json_response
 from predastore.s3db.rest_operators import Named, Operators
 from predastore.s3db.rest_replays import Replays
 
@@ -105,7 +105,7 @@ _SIGNATURE_STATUS_OF: Final = {
 }
 
 
-_Operation = Callable[["RestService", Call], Awaitable[Response]]
+_Operation = Callable[["RestService", RestCall], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -164,16 +164,16 @@ class RestService:
         if len(parts) == 2:
             commands.check_key(key)
         query = percent.query(request.raw_query, (*route.parameters, *_SIGNATURE_PARAMETERS))
-        return await route.operation(self, Call(signed, verified, table, key, query))
+        return await route.operation(self, RestCall(signed, verified, table, key, query))
 
-    async def put(self, call: Call) -> Response:
+    async def put(self, call: RestCall) -> Response:
         if not call.request.has_length:
             raise Refused(411, "length-required", "a put declares its length")
         value = await call.body(DB_VALUE_BYTES_MAX)
         await self._client.commit(commands.batch(Put(call.table, call.key, value)))
         return Response(204)
 
-    async def get(self, call: Call) -> Response:
+    async def get(self, call: RestCall) -> Response:
         headers = [("Content-Type", "application/octet-stream")]
         if call.stale:
             headers.append(await self._staleness())
@@ -189,12 +189,12 @@ class RestService:
         age_ms = await self._member.freshness.age_ms()
         return "x-s3db-staleness-ms", "unknown" if age_ms is None else str(age_ms)
 
-    async def delete(self, call: Call) -> Response:
+    async def delete(self, call: RestCall) -> Response:
         await call.body(0)
         await self._client.commit(commands.batch(Delete(call.table, call.key)))
         return Response(204)
 
-    async def scan(self, call: Call) -> Response:
+    async def scan(self, call: RestCall) -> Response:
         wanted = call.query.get("limit", b"%d" % _SCAN_ROWS_DEFAULT)
         if not wanted.isdigit() or len(wanted) > 9 or not 0 < int(wanted) <= LIST_ROWS_MAX:
             raise Refused(400, "bad-request", f"limit is 1 to {LIST_ROWS_MAX}")
@@ -223,8 +223,8 @@ class RestService:
 
 
 def _operators(
-    operation: Callable[[Operators, Call], Awaitable[Response]],
-) -> Callable[[RestService, Call], Awaitable[Response]]:
+    operation: Callable[[Operators, RestCall], Awaitable[Response]],
+) -> Callable[[RestService, RestCall], Awaitable[Response]]:
     return lambda service, call: operation(service.operators, call)
 
 

@@ -25,7 +25,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Call:
+class RestCall:
     """A verified request, taken apart."""
 
     request: Request

@@ -15,7 +15,7 @@ from predastore.s3db.backup import Backup
 from predastore.s3db.client import Client
 from predastore.s3db.freshness import Freshness
 from predastore.s3db.raft.messages import UNKNOWN_LEVEL, Address, Configuration
-from predastore.s3db.rest_call import Call, Refused, json_response
+from predastore.s3db.rest_call import Refused, RestCall, json_response
 from predastore.s3db.service import Consensus, status
 
 _log = logging.getLogger(__name__)
@@ -61,12 +61,12 @@ class Operators:
         self._client = client
         self._member = member
 
-    async def leader(self, _: Call) -> Response:
+    async def leader(self, _: RestCall) -> Response:
         if self._member.leader is None:
             raise NoLeader("no leader is known")
         return json_response(200, {"leader": self._member.leader, "self": self._member.id})
 
-    async def join(self, call: Call) -> Response:
+    async def join(self, call: RestCall) -> Response:
         asked = _decoded(_Joining, await call.body(_BODY_BYTES_MAX))
         raft_port = asked.raft_port or asked.port + _RAFT_PORT_OFFSET
         if raft_port >= 1 << 16:
@@ -74,15 +74,15 @@ class Operators:
         address = Address(asked.id, asked.host, asked.port, raft_port, UNKNOWN_LEVEL)
         return self._members(await self._client.join(asked.id, address, is_new=False))
 
-    async def leave(self, call: Call) -> Response:
+    async def leave(self, call: RestCall) -> Response:
         asked = _decoded(_Leaving, await call.body(_BODY_BYTES_MAX))
         return self._members(await self._client.leave(asked.id))
 
-    async def step_down(self, call: Call) -> Response:
+    async def step_down(self, call: RestCall) -> Response:
         await call.body(0)
         return self._members(await self._client.step_down())
 
-    async def set_time(self, call: Call) -> Response:
+    async def set_time(self, call: RestCall) -> Response:
         asked = _decoded(_SettingTime, await call.body(_BODY_BYTES_MAX))
         if not asked.confirm:
             raise Refused(400, "bad-request", 'retention depends on it: "confirm" has to be true')
@@ -111,7 +111,7 @@ class Operators:
             },
         )
 
-    async def status(self, call: Call) -> Response:
+    async def status(self, call: RestCall) -> Response:
         digest = call.wants("digest", b"1")
         own = await status(self._member, digest=digest)
         if not call.wants("members", b"all"):
@@ -127,7 +127,7 @@ class Operators:
         except PredastoreError as error:
             return {"id": member, "error": str(error)}
 
-    async def backup(self, _: Call) -> Response:
+    async def backup(self, _: RestCall) -> Response:
         made = await self._member.backup()
         headers = [("Content-Type", "application/octet-stream")]
         return Response(200, headers, made.stream(), made.header.total_bytes)

@@ -31,7 +31,7 @@ from predastore.base.errors import (
 )
 from predastore.base.limits import RAFT_COMMANDS_QUEUED_MAX, RAFT_LINKS_MAX
 from predastore.s3db.raft.callers import DISCARDED, SUCCESS, UNKNOWN_OUTCOME, Callback
-from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.core import RaftCore
 from predastore.s3db.raft.messages import Message
 from predastore.s3db.raft.state import Role
 
@@ -41,7 +41,12 @@ if TYPE_CHECKING:
         """As much of pysyncobj.SyncObj as is used here."""
 
         def __init__(
-            self, self_node: Node, other_nodes: Sequence[Node], *, conf: Any, transport: Transport
+            self,
+            self_node: Node,
+            other_nodes: Sequence[Node],
+            *,
+            conf: Any,
+            transport: Transport,
         ) -> None: ...
 
         def _applyCommand(self, command: bytes, callback: Callback) -> None: ...
@@ -228,7 +233,7 @@ class Shell(SyncObj):
             except queue.Empty:
                 return drained
 
-    def mirror(self, core: Core, applied_index: int) -> None:
+    def mirror(self, core: RaftCore, applied_index: int) -> None:
         """Let pysyncobj's status report tell the truth."""
         known = {peer: progress for peer, progress in _progress(core) if peer in self._member_nodes}
         vars(self).update(
@@ -250,7 +255,7 @@ class Shell(SyncObj):
         )
 
 
-def _progress(core: Core) -> list[tuple[int, tuple[int, int]]]:
+def _progress(core: RaftCore) -> list[tuple[int, tuple[int, int]]]:
     """(peer, (next, match)) as the leader sees them; nothing on a follower."""
     if core.leadership is None:
         return []

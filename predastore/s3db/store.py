@@ -50,7 +50,7 @@ from predastore.s3db.apply import Application, Outcome
 from predastore.s3db.checkpoint import Checkpoints
 from predastore.s3db.clock import ClusterTime
 from predastore.s3db.environment import Environment, OpenTables
-from predastore.s3db.gate import Gate
+from predastore.s3db.gate import ResizeGate
 from predastore.s3db.procedures import NO_PROCEDURES, Procedures
 from predastore.s3db.reader import StoreReader
 
@@ -83,7 +83,7 @@ class Store(StoreReader):
         # Taken in this order: a checkpoint, or what must not meet one; writes; the gate.
         self._syncing = threading.Lock()
         self._writer = threading.RLock()
-        self._gate = Gate()
+        self._gate = ResizeGate()
         self._failure = ""
         self._closed = False
         self._applied_index = 0

@@ -17,7 +17,7 @@ from predastore.base.errors import NotLeader, PreconditionFailed, PredastoreErro
 from predastore.base.limits import CLOCK_EQUAL_MS, CLOCK_RETRY_MS, CLOCK_TICK_TIMEOUT_MS
 from predastore.rpc import CallContext, Endpoint, Method, Reply, Service
 from predastore.s3db import changes, clock, commands
-from predastore.s3db.changes import Changed
+from predastore.s3db.changes import MembersChanged
 from predastore.s3db.clock import Clocks, ClusterClock, Tick, TimeSet, Warnings
 
 if TYPE_CHECKING:
@@ -155,4 +155,4 @@ def methods(timekeeper: Timekeeper, told: changes.Changes, endpoint: Endpoint) -
 
         return await changes.through_leader(SET_TIME, request, here, context, told, endpoint)
 
-    return {SET_TIME: Method(SetTimeRequest, Changed, set_time, 0)}
+    return {SET_TIME: Method(SetTimeRequest, MembersChanged, set_time, 0)}

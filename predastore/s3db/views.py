@@ -54,7 +54,7 @@ class Tables(Protocol):
     def created(self, name: str) -> Table: ...
 
 
-class Found(Protocol):
+class FoundTables(Protocol):
     """Tables by name, of which none is created."""
 
     def get(self, name: str, /) -> Table | None: ...
@@ -88,7 +88,7 @@ class _Reads:
         self.failure = self.failure or error
         return error
 
-    def settle(self, answer: object, bytes_max: int) -> bytes:
+    def checked(self, answer: object, bytes_max: int) -> bytes:
         """`answer`, unless something was broken."""
         if self.failure is not None:
             raise self.failure
@@ -104,7 +104,7 @@ class SnapshotView(_Reads):
 
     __slots__ = ("_tables",)
 
-    def __init__(self, txn: lmdb.Transaction[bytes], tables: Found, time_ms: int) -> None:
+    def __init__(self, txn: lmdb.Transaction[bytes], tables: FoundTables, time_ms: int) -> None:
         super().__init__(txn, time_ms)
         self._tables = tables
 
@@ -361,7 +361,7 @@ def call(procedure: Procedure, view: CallView, arguments: bytes) -> bytes:
         raise
     except Exception as error:
         raise _failed(procedure, error) from error
-    answer = view.settle(answer, PROCEDURE_ANSWER_BYTES_MAX)
+    answer = view.checked(answer, PROCEDURE_ANSWER_BYTES_MAX)
     view.check_room()
     return answer
 
@@ -374,7 +374,7 @@ def ask(question: Question, view: SnapshotView, arguments: bytes) -> bytes:
         raise
     except Exception as error:
         raise _failed(question, error) from error
-    return view.settle(answer, READ_BYTES_MAX)
+    return view.checked(answer, READ_BYTES_MAX)
 
 
 def _failed(which: Procedure | Question, error: Exception) -> ProcedureFailed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from predastore.base.errors import BodyMismatch
 from predastore.base.limits import BACKEND_FIRST_READ_BYTES
-from predastore.storage.buffers import Budget, Client
+from predastore.storage.buffers import Budget, BudgetClient
 from predastore.storage.interface import Source
 
 
@@ -23,7 +23,7 @@ async def first_bytes(source: Source) -> bytes:
 
 async def fill(source: Source, view: memoryview, filled: int, budget: Budget) -> None:
     """Fills `view`, which is a share of `budget`, from `filled` on."""
-    client = Client(budget)
+    client = BudgetClient(budget)
     while filled < len(view):
         count = await client.readinto(source, view[filled:])
         if count == 0:

@@ -119,7 +119,7 @@ class Budget:
                 granted.set_result(None)
 
 
-class Client:
+class BudgetClient:
     """Who sends to one that holds a share of `budget`. Waits for it count together until so much
     has come of it that it is not idle: a byte now and then does not make it a good client."""
 

@@ -76,7 +76,7 @@ class Nodes(Protocol):
     async def status(self, node: int, *, timeout_ms: int) -> NodeStatus: ...
 
 
-class Cluster:
+class ShardCluster:
     """One for a DistributedStore."""
 
     def __init__(

@@ -15,7 +15,7 @@ from predastore.base.limits import BACKEND_GRACE_S
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
 from predastore.node.shard import ShardRef
-from predastore.storage.cluster import Buffer, Cluster, Nodes
+from predastore.storage.cluster import Buffer, Nodes, ShardCluster
 from predastore.storage.extents import HASH_BYTES, MISSING, Extent, ShardExtent
 from predastore.storage.interface import Damaged, DigestSink, Opened, Place, Source, Written
 from predastore.storage.stripe_reader import StripeReader
@@ -44,13 +44,13 @@ class DistributedStore:
         grace_s: float = BACKEND_GRACE_S,
     ) -> None:
         write_shards = write_shards or Rs(code.k, code.m).write_shards
-        self._cluster = Cluster(nodes, ring, code, block_bytes, write_shards)
+        self._cluster = ShardCluster(nodes, ring, code, block_bytes, write_shards)
         self._cluster.set_ring(ring, draining)
         self._grace_s = grace_s
         ring.place(bytes(HASH_BYTES), code.shards)  # builds its table now
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> ShardCluster:
         """For healing, which works on the same nodes."""
         return self._cluster
 

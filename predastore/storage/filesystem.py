@@ -58,7 +58,7 @@ from predastore.storage.interface import (
     Source,
     Written,
 )
-from predastore.storage.pathnames import names_below, settled
+from predastore.storage.pathnames import in_force, names_below
 from predastore.storage.plain_names import OBJECTS, OWN_DIRECTORY, PARTS, TMP, Naming
 from predastore.storage.publication import Publication
 from predastore.storage.room import OBSTACLE, Room
@@ -100,7 +100,7 @@ class FilesystemStore:
     ) -> FilesystemStore:
         """Makes the directories, and finishes what a crash left half done. `pathnames`: of buckets
         whose files lie elsewhere; StartupError where they do not."""
-        roots = await settled(base_path, pathnames or {}, placements)
+        roots = await in_force(base_path, pathnames or {}, placements)
         files, naming = await asyncio.get_running_loop().run_in_executor(
             None, _prepare, base_path, roots
         )

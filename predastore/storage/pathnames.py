@@ -30,7 +30,7 @@ _FORMAT: Final = 1
 _log = logging.getLogger(__name__)
 
 
-async def settled(
+async def in_force(
     base_path: Path, wanted: Mapping[str, Path], placements: Placements
 ) -> dict[str, Path]:
     """The directories in force; StartupError where what is there does not lie in them."""

@@ -29,7 +29,7 @@ from predastore.base.limits import (
 from predastore.coding import erasure
 from predastore.coding.erasure import Code, Slice
 from predastore.node.shard import ShardRef
-from predastore.storage.cluster import NODE_ERRORS, Buffer, Cluster, ended
+from predastore.storage.cluster import NODE_ERRORS, Buffer, ShardCluster, ended
 from predastore.storage.extents import ShardExtent
 from predastore.storage.interface import Damaged
 
@@ -37,7 +37,7 @@ from predastore.storage.interface import Damaged
 class StripeReader:
     """Reads one extent; `damaged` is told of shards that are missing from their nodes or bad."""
 
-    def __init__(self, cluster: Cluster, extent: ShardExtent, damaged: Damaged) -> None:
+    def __init__(self, cluster: ShardCluster, extent: ShardExtent, damaged: Damaged) -> None:
         self.cluster = cluster
         self.extent = extent
         self.code = Code(extent.k, extent.m)

@@ -16,13 +16,13 @@ from predastore._fast.crc import crc32c
 from predastore.base.limits import BACKEND_READ_TIMEOUT_MS
 from predastore.coding import erasure
 from predastore.node.shard import ShardRef
-from predastore.storage.cluster import NODE_ERRORS, Cluster
+from predastore.storage.cluster import NODE_ERRORS, ShardCluster
 
 DoneBy = Callable[[int, Callable[..., Awaitable[None]]], Awaitable[bool]]
 
 
 async def restore(
-    cluster: Cluster,
+    cluster: ShardCluster,
     refs: Sequence[ShardRef],
     holders: Mapping[int, int],
     size: int,
@@ -65,7 +65,7 @@ async def restore(
 
 
 async def _block(
-    cluster: Cluster, node: int, ref: ShardRef, stripe: int, length: int
+    cluster: ShardCluster, node: int, ref: ShardRef, stripe: int, length: int
 ) -> memoryview | None:
     try:
         return await cluster.nodes.read(
@@ -77,7 +77,7 @@ async def _block(
 
 
 def _computed(
-    cluster: Cluster, have: Mapping[int, memoryview], shard: int, length: int
+    cluster: ShardCluster, have: Mapping[int, memoryview], shard: int, length: int
 ) -> tuple[bytearray, int]:
     block = erasure.reconstruct(cluster.code, have, (shard,), length)[shard]
     return block, crc32c(block)

@@ -36,7 +36,7 @@ from predastore.base.limits import (
 from predastore.coding import erasure
 from predastore.node.shard import ShardRef
 from predastore.storage.body import expect_end, fill, first_bytes
-from predastore.storage.cluster import NODE_ERRORS, Cluster, ended
+from predastore.storage.cluster import NODE_ERRORS, ShardCluster, ended
 from predastore.storage.extents import MISSING, now_ms
 from predastore.storage.interface import DigestSink, Source
 from predastore.storage.stripe_restore import restore
@@ -55,7 +55,9 @@ class _Stripe:
 class StripeWriter:
     """Writes one object once: `write`, and `abandon` if that raised."""
 
-    def __init__(self, cluster: Cluster, shard_hash: bytes, write_id: bytes, size: int) -> None:
+    def __init__(
+        self, cluster: ShardCluster, shard_hash: bytes, write_id: bytes, size: int
+    ) -> None:
         self._cluster = cluster
         self._code = cluster.code
         self._size = size

@@ -84,7 +84,7 @@ class Histories:
         self._locks = locks
         self._sizes = sizes
         self._count = 0
-        self._helds: list[a.Held] = []
+        self._helds: list[a.HeldBucket] = []
         self._sources: list[Source] = []
         self._uploads: list[tuple[str, str]] = []
         self._completed: list[a.CompleteUpload] = []
@@ -96,7 +96,7 @@ class Histories:
         if held is None:
             name = "bucket.create"
         now_ms = (time_ms or NOON_MS) + self.rng.randrange(-5, 5)
-        held = held or a.Held("", b"", 0)
+        held = held or a.HeldBucket("", b"", 0)
         drawn: a.Arguments | None = getattr(self, "_" + name.replace(".", "_"))(
             tables, held, now_ms
         )
@@ -121,9 +121,9 @@ class Histories:
 
     # --- what there is, or was ------------------------------------------------------------------
 
-    def _held(self, tables: Tables) -> a.Held | None:
+    def _held(self, tables: Tables) -> a.HeldBucket | None:
         rows = [decode(BucketRow, row) for _, row in sorted(tables.get("buckets", {}).items())]
-        helds = [a.Held(row.name, row.id, row.generation) for row in rows]
+        helds = [a.HeldBucket(row.name, row.id, row.generation) for row in rows]
         self._helds += [held for held in helds if held not in self._helds]
         if self._helds and (not helds or self._by_chance(0.05)):
             return self.rng.choice(self._helds)
@@ -136,7 +136,7 @@ class Histories:
             found = [source for source in self._sources if wanted(source)]
         return self.rng.choice(found) if found else None
 
-    def _upload(self, tables: Tables, held: a.Held) -> tuple[str, str] | None:
+    def _upload(self, tables: Tables, held: a.HeldBucket) -> tuple[str, str] | None:
         found = [
             (row.key, row.upload_id)
             for key, stored in sorted(tables.get("uploads", {}).items())
@@ -150,7 +150,7 @@ class Histories:
 
     # --- buckets --------------------------------------------------------------------------------
 
-    def _bucket_create(self, tables: Tables, held: a.Held, now_ms: int) -> a.Arguments:
+    def _bucket_create(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
         versioning = self.rng.choice(list(Versioning))
         is_locked = self._by_chance(0.9 if self._locks else 0.2)
         if is_locked and self._by_chance(0.9):
@@ -161,10 +161,10 @@ class Histories:
         row = BucketRow(name, bucket_id, "1", "eu", now_ms, False, 1, versioning, is_locked, given)
         return a.CreateBucket(row)
 
-    def _bucket_delete(self, tables: Tables, held: a.Held, now_ms: int) -> a.Arguments:
+    def _bucket_delete(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
         return a.DeleteBucket(held, now_ms)
 
-    def _bucket_change(self, tables: Tables, held: a.Held, now_ms: int) -> a.Arguments:
+    def _bucket_change(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
         args = a.ChangeBucket(held)
         if self._by_chance(0.5):
             versioning = self.rng.choice([*Versioning, Versioning.ENABLED, Versioning.SUSPENDED])
@@ -185,7 +185,7 @@ class Histories:
 
     # --- objects --------------------------------------------------------------------------------
 
-    def _object_put(self, tables: Tables, held: a.Held, now_ms: int) -> a.Arguments:
+    def _object_put(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
         key = self.rng.choice(KEYS)
         content, size = self._content(tables, held, key)
         summary = Summary(size, self.rng.choice(["0a", "0b"]), now_ms, "1")
@@ -196,7 +196,7 @@ class Histories:
             *(retention, legal_hold),
         )
 
-    def _content(self, tables: Tables, held: a.Held, key: str) -> tuple[a.Content, int]:
+    def _content(self, tables: Tables, held: a.HeldBucket, key: str) -> tuple[a.Content, int]:
         kind = self.rng.choice(list(Kind))
         if kind is Kind.NOWHERE:
             return a.Content(kind, b""), 0
@@ -240,7 +240,7 @@ class Histories:
         values = ["*", "0a", None]
         return a.Condition(self.rng.choice(values), self.rng.choice(values))
 
-    def _version(self, tables: Tables, held: a.Held, key: str) -> bytes | None:
+    def _version(self, tables: Tables, held: a.HeldBucket, key: str) -> bytes | None:
         """Of one of the key's versions, mostly; or None."""
         if self._by_chance(0.4):
             return None
@@ -249,7 +249,7 @@ class Histories:
             return self.rng.choice([b"", bytes(16), bytes(7) + b"\1" + bytes(8)])
         return source.id
 
-    def _object_delete(self, tables: Tables, held: a.Held, now_ms: int) -> a.Arguments:
+    def _object_delete(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
         doomed = []
         for _ in range(self.rng.randrange(1, 5)):
             key = self.rng.choice(KEYS)
@@ -258,7 +258,7 @@ class Histories:
         grace_ms, bypass = self.rng.choice([0, 60_000]), self._by_chance(0.3)
         return a.DeleteObjects(held, tuple(doomed), now_ms, grace_ms, bypass)
 
-    def _object_amend(self, tables: Tables, held: a.Held, now_ms: int) -> a.Arguments:
+    def _object_amend(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
         key = self.rng.choice(KEYS)
         args = a.AmendObject(held, key, self._version(tables, held, key))
         if self._by_chance(0.5):
@@ -272,7 +272,7 @@ class Histories:
 
     # --- uploads --------------------------------------------------------------------------------
 
-    def _upload_create(self, tables: Tables, held: a.Held, now_ms: int) -> a.Arguments:
+    def _upload_create(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
         name, type_ = self.rng.choice([("", ""), ("sha256", "COMPOSITE"), ("crc32", "FULL_OBJECT")])
         retention, legal_hold = self._lock(now_ms)
         row = UploadRow(
@@ -281,7 +281,7 @@ class Histories:
         )
         return a.CreateUpload(held, row)
 
-    def _upload_part(self, tables: Tables, held: a.Held, now_ms: int) -> a.Arguments | None:
+    def _upload_part(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments | None:
         upload = self._upload(tables, held)
         if upload is None:
             return None
@@ -297,7 +297,9 @@ class Histories:
         row = PartRow(number, extent, size, etag, now_ms, checksums)
         return a.PutPart(held, *upload, row, now_ms, self.rng.choice([0, 60_000]), missing)
 
-    def _upload_complete(self, tables: Tables, held: a.Held, now_ms: int) -> a.Arguments | None:
+    def _upload_complete(
+        self, tables: Tables, held: a.HeldBucket, now_ms: int
+    ) -> a.Arguments | None:
         if self._completed and self._by_chance(0.2):
             again = msgspec.structs.replace(self.rng.choice(self._completed), held=held)
             key = self.rng.choice(KEYS) if self._by_chance(0.2) else again.key
@@ -330,7 +332,7 @@ class Histories:
         self._completed.append(args)
         return args
 
-    def _upload_abort(self, tables: Tables, held: a.Held, now_ms: int) -> a.Arguments | None:
+    def _upload_abort(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments | None:
         upload = self._upload(tables, held)
         if upload is None:
             return None

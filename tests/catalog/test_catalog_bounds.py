@@ -35,7 +35,7 @@ from predastore.catalog.procedures import PROCEDURES
 from predastore.catalog.procedures import arguments as a
 from predastore.catalog.procedures.questions import (
     FindObject,
-    Found,
+    FoundObject,
     ListedVersions,
     ListVersions,
 )
@@ -63,7 +63,7 @@ BUCKET_ID = b"\x80" + bytes(15)
 UPLOAD_ID = "ab" * 16
 SHA256 = Checksum("sha256", bytes(32))
 SHA512 = Checksum("sha512", bytes(64))
-HELD = a.Held("bucket", BUCKET_ID, 1)
+HELD = a.HeldBucket("bucket", BUCKET_ID, 1)
 NODE = 2**31  # the longest in msgpack: ids of nodes are drawn from all of 32 bits
 
 
@@ -380,7 +380,7 @@ def test_the_largest_metadata_is_put_found_and_listed(store: Store) -> None:
     for number in range(S3_PAGE_MAX):
         put(store, "k", number, detail=msgspec.Raw(pack(large_detail())), tags=LARGE_TAGS)
     asked = FindObject("bucket", "k")
-    found = unpack(Found, store.ask("object.find", asked.encode())[1:])
+    found = unpack(FoundObject, store.ask("object.find", asked.encode())[1:])
     row = decode(VersionRow, found.version)
     assert row.tags == LARGE_TAGS
     assert msgspec.msgpack.decode(row.detail, type=Detail) == large_detail()

@@ -20,7 +20,7 @@ from predastore.base.limits import COMPLETED_KEPT_MS, MIB
 from predastore.catalog.procedures import PROCEDURES, completion
 from predastore.catalog.procedures import arguments as a
 from predastore.catalog.procedures.arguments import Reason
-from predastore.catalog.procedures.questions import FindObject, Found, find
+from predastore.catalog.procedures.questions import FindObject, FoundObject, find
 from predastore.catalog.rows import BucketRow, PlacementRow, VersionRow
 from predastore.s3db import clock, commands
 from predastore.s3db.clock import Moment, Tick
@@ -100,19 +100,19 @@ def check_found(
     """`object.find` answers with the rows of what the model finds."""
     view = ModelView(database.tables)
     asked = FindObject(name, key, version)
-    found = unpack(Found, find(view, asked.encode())[1:])
+    found = unpack(FoundObject, find(view, asked.encode())[1:])
     bare = msgspec.structs.replace(asked, needs_bytes=False)
-    assert unpack(Found, find(view, bare.encode())[1:]) == msgspec.structs.replace(
+    assert unpack(FoundObject, find(view, bare.encode())[1:]) == msgspec.structs.replace(
         found, placement=b"", body=b""
     )
     bucket, expected = model.buckets.get(name), None
     if bucket is None:
-        assert found == Found()
+        assert found == FoundObject()
         return
     assert decode(BucketRow, found.bucket) == bucket.row
     expected = find_version(bucket, key, version)
     if expected is None:
-        assert found == Found(found.bucket)
+        assert found == FoundObject(found.bucket)
         return
     row = decode(VersionRow, found.version)
     assert (found.order, row.random, row.is_marker, row.tags, row.legal_hold) == (

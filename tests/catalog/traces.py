@@ -129,7 +129,7 @@ class Script:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.held = a.Held("b", BUCKET_ID, 1)
+        self.held = a.HeldBucket("b", BUCKET_ID, 1)
         self.time_ms = NOON_MS
         self._count = 0
 

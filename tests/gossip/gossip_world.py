@@ -12,16 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from predastore.base.limits import GOSSIP_PING_TIMEOUT_MS
-from predastore.gossip.core import Call, Core
+from predastore.gossip.core import GossipCall, GossipCore
 from predastore.gossip.messages import (
     Facts,
+    GossipStatus,
     Ping,
     Pong,
     Record,
     Relay,
     Reply,
     Request,
-    Status,
 )
 from predastore.rpc.framing import encode_struct
 
@@ -39,7 +39,7 @@ class World:
     loss: float = 0.0
     delay_s: tuple[float, float] = (0.001, 0.02)
     now: float = 0.0
-    members: dict[str, Core] = field(default_factory=dict)
+    members: dict[str, GossipCore] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
     side: dict[str, int] = field(default_factory=dict)  # of a partition; 0 where it is not named
     lossy: dict[str, float] = field(default_factory=dict)  # members with a bad line of their own
@@ -54,15 +54,17 @@ class World:
 
     # --- members ------------------------------------------------------------------------------
 
-    def start(self, name: str, seeds: tuple[str, ...] = (), *, incarnation: int = 0) -> Core:
+    def start(self, name: str, seeds: tuple[str, ...] = (), *, incarnation: int = 0) -> GossipCore:
         number = int(name.partition("/")[2])
 
         def heard(old: Record, new: Record) -> None:
-            if new.status is Status.DEAD and old.status is not Status.DEAD:
+            if new.status is GossipStatus.DEAD and old.status is not GossipStatus.DEAD:
                 self.deaths.append((self.now, name, new.name))
 
-        core = Core(
-            Record(name, incarnation or int(1000 * self.now) + 1, Status.ALIVE, facts(number)),
+        core = GossipCore(
+            Record(
+                name, incarnation or int(1000 * self.now) + 1, GossipStatus.ALIVE, facts(number)
+            ),
             seeds,
             now=self.now,
             draw=random.Random(self.draw.random()),
@@ -81,7 +83,7 @@ class World:
             self._send(name, core, call)
         self.at(0.5, lambda: self.members.pop(name, None))
 
-    def _turn(self, name: str, core: Core) -> None:
+    def _turn(self, name: str, core: GossipCore) -> None:
         if self.members.get(name) is not core:
             return
         if name not in self.paused:
@@ -151,7 +153,7 @@ class World:
 
         self._call(name, request.target, ping, GOSSIP_PING_TIMEOUT_MS, done)
 
-    def _send(self, name: str, core: Core, call: Call) -> None:
+    def _send(self, name: str, core: GossipCore, call: GossipCall) -> None:
         def done(reply: Reply | None) -> None:
             if self.members.get(name) is not core:
                 return

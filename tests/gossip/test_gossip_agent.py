@@ -11,9 +11,9 @@ import pytest
 import uvloop
 
 from predastore.base.errors import PeerRefused, PredastoreError
-from predastore.gossip import Agent, Facts, Record, Status
+from predastore.gossip import Agent, Facts, GossipStatus, Record
 from predastore.gossip.agent import VIEW
-from predastore.gossip.messages import View, Viewed
+from predastore.gossip.messages import GossipView, Viewed
 from predastore.rpc import Endpoint, self_signed
 from support.waiting import eventually_async
 
@@ -48,7 +48,7 @@ async def member(
 
 
 def alive(agent: Agent) -> set[str]:
-    return {one.name for one in agent.records if one.status is Status.ALIVE}
+    return {one.name for one in agent.records if one.status is GossipStatus.ALIVE}
 
 
 def test_three_find_each_other_by_one_seed_and_miss_the_one_that_leaves() -> None:
@@ -70,7 +70,7 @@ def test_three_find_each_other_by_one_seed_and_miss_the_one_that_leaves() -> Non
                 )
             left = one.core.roster.get("db/1")
             assert left is not None
-            assert left.status is Status.LEFT
+            assert left.status is GossipStatus.LEFT
 
     run(test())
 
@@ -80,7 +80,7 @@ def test_a_tool_sees_the_view_with_the_key_alone() -> None:
         async with member("node/1") as (_, port, __):
             tool = Endpoint(cluster_key=KEY, certificate=self_signed(), name="tool")
             seed = tool.add_seed(HOST, port)
-            found, _ = await tool.call(seed, VIEW, View(), Viewed, timeout_ms=10_000)
+            found, _ = await tool.call(seed, VIEW, GossipView(), Viewed, timeout_ms=10_000)
             assert [record.name for record in found.records] == ["node/1"]
             assert found.sender.name == "node/1"
             await tool.close()
@@ -94,7 +94,7 @@ def test_who_has_not_the_key_learns_nothing() -> None:
             stranger = Endpoint(cluster_key=bytes(32), certificate=self_signed(), name="stranger")
             seed = stranger.add_seed(HOST, port)
             with pytest.raises(PredastoreError) as caught:
-                await stranger.call(seed, VIEW, View(), Viewed, timeout_ms=10_000)
+                await stranger.call(seed, VIEW, GossipView(), Viewed, timeout_ms=10_000)
             assert isinstance(caught.value, PeerRefused)
             await stranger.close()
             assert alive(one) == {"node/1"}
@@ -109,7 +109,7 @@ def test_a_member_of_another_name_at_an_address_is_refused() -> None:
         async with member("node/1") as (_, port, __), member("node/3") as (___, ____, endpoint):
             endpoint.add_peer("node/2", HOST, port)
             with pytest.raises(PeerRefused, match="node/2"):
-                await endpoint.call("node/2", VIEW, View(), Viewed, timeout_ms=10_000)
+                await endpoint.call("node/2", VIEW, GossipView(), Viewed, timeout_ms=10_000)
 
     run(test())
 

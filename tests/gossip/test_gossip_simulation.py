@@ -10,7 +10,7 @@ from predastore.base.limits import (
     GOSSIP_RECORD_BYTES_MAX,
     GOSSIP_SYNC_BYTES_MAX,
 )
-from predastore.gossip.messages import Facts, NodeFacts, Status
+from predastore.gossip.messages import Facts, GossipStatus, NodeFacts
 
 SEEDS = range(8)
 
@@ -194,7 +194,8 @@ def test_another_process_of_the_same_name_is_noticed() -> None:
     assert core.rival is None
     other = core.roster.own
     world.members["node/1"].roster.hear(
-        type(other)("node/2", other.incarnation + 5, Status.ALIVE, facts(2, life=77)), world.now
+        type(other)("node/2", other.incarnation + 5, GossipStatus.ALIVE, facts(2, life=77)),
+        world.now,
     )
     world.run(30)
     assert core.rival is not None

@@ -7,21 +7,21 @@ import random
 import pytest
 from gossip_world import facts
 
-from predastore.gossip.core import Core
-from predastore.gossip.messages import Ping, Record, Status
+from predastore.gossip.core import GossipCore
+from predastore.gossip.messages import GossipStatus, Ping, Record
 
-OWN = Record("node/1", 10, Status.ALIVE, facts(1))
-OTHER = Record("node/2", 1, Status.ALIVE, facts(2))
-RIVAL = Record("node/1", 20, Status.ALIVE, facts(9))
-BURIED = Record("node/1", 10, Status.DEAD, facts(1))
-SUSPECTED = Record("node/1", 10, Status.SUSPECT, facts(1))
-
-
-def core(*, yields: bool) -> Core:
-    return Core(OWN, (), now=0.0, draw=random.Random(1), yields=yields)
+OWN = Record("node/1", 10, GossipStatus.ALIVE, facts(1))
+OTHER = Record("node/2", 1, GossipStatus.ALIVE, facts(2))
+RIVAL = Record("node/1", 20, GossipStatus.ALIVE, facts(9))
+BURIED = Record("node/1", 10, GossipStatus.DEAD, facts(1))
+SUSPECTED = Record("node/1", 10, GossipStatus.SUSPECT, facts(1))
 
 
-def hear(member: Core, record: Record) -> Record:
+def core(*, yields: bool) -> GossipCore:
+    return GossipCore(OWN, (), now=0.0, draw=random.Random(1), yields=yields)
+
+
+def hear(member: GossipCore, record: Record) -> Record:
     """What it says of itself after it has heard `record`."""
     member.received(Ping(OTHER, (record,)), 1.0)
     return member.roster.own
@@ -35,7 +35,9 @@ def test_it_does_not_contradict_a_rival_or_its_own_death_before_it_is_told_to(
     assert hear(member, heard) == OWN
     assert member.doubted == heard
     member.insist()
-    assert member.roster.own == Record("node/1", heard.incarnation + 1, Status.ALIVE, facts(1))
+    assert member.roster.own == Record(
+        "node/1", heard.incarnation + 1, GossipStatus.ALIVE, facts(1)
+    )
     assert member.doubted is None
     assert member.roster.own in member.news.take(2)
 
@@ -48,7 +50,7 @@ def test_a_suspicion_is_contradicted_at_once() -> None:
 
 def test_what_is_older_is_no_doubt() -> None:
     member = core(yields=True)
-    assert hear(member, Record("node/1", 9, Status.ALIVE, facts(9))) == OWN
+    assert hear(member, Record("node/1", 9, GossipStatus.ALIVE, facts(9))) == OWN
     assert member.doubted is None
     member.insist()
     assert member.roster.own == OWN

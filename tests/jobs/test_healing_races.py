@@ -18,7 +18,7 @@ from predastore.catalog.procedures.arguments import CompletedPart
 from predastore.catalog.procedures.uploads import layout_of
 from predastore.jobs.healing import healer as healer_module
 from predastore.jobs.healing import moved, reconcile
-from predastore.jobs.healing.context import Context
+from predastore.jobs.healing.context import HealingContext
 from predastore.jobs.healing.healer import Healing
 from predastore.jobs.healing.holders import Holder, find, walk
 from predastore.jobs.healing.rebalance import _Move
@@ -45,9 +45,9 @@ class Gates:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         self._come = {name: asyncio.Event() for name in names}
         self._open = {name: asyncio.Event() for name in names}
-        real = Context.relocate
+        real = HealingContext.relocate
 
-        async def relocate(context: Context, *arguments: Any) -> bool:
+        async def relocate(context: HealingContext, *arguments: Any) -> bool:
             task = asyncio.current_task()
             assert task is not None
             if task.get_name() in self._come:
@@ -55,7 +55,7 @@ class Gates:
                 await self._open[task.get_name()].wait()
             return await real(context, *arguments)
 
-        monkeypatch.setattr(Context, "relocate", relocate)
+        monkeypatch.setattr(HealingContext, "relocate", relocate)
 
     async def come(self, name: str) -> None:
         await self._come[name].wait()

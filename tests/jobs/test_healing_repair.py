@@ -24,7 +24,7 @@ from predastore.jobs.healing.records import (
     moved_key,
 )
 from predastore.node.shard import ShardRef
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 from predastore.s3db.commands import Put, batch
 from predastore.storage import extents
 from predastore.storage.formats import decode, encode
@@ -227,7 +227,7 @@ def test_of_flipped_bits_on_two_nodes_every_one_is_mended(tmp_path: Path) -> Non
     run(main())
 
 
-async def scrub(store: Store) -> None:
+async def scrub(store: ShardStore) -> None:
     """Reads every block, as the store's own scrubbing does in its time."""
     for row in (await store.shards(b"", 4096)).rows:
         for stripe in range(row.block_count):
@@ -235,7 +235,7 @@ async def scrub(store: Store) -> None:
                 await store.read(row.ref, stripe, 0, 1)
 
 
-async def flip_bits(store: Store, path: Path, every: int) -> int:
+async def flip_bits(store: ShardStore, path: Path, every: int) -> int:
     """Flips a bit of each `every`th block, under the running store; how many."""
     count = flipped = 0
     for row in (await store.shards(b"", 4096)).rows:

@@ -24,10 +24,10 @@ def begun_after(throttle: Throttle, *, urgent: bool, work_s: float = WORK_S) -> 
 
     async def main() -> float:
         clock = asyncio.get_running_loop().time
-        async with throttle.turn(urgent=urgent):
+        async with throttle.slot(urgent=urgent):
             await passed(work_s)
         ended = clock()
-        async with throttle.turn(urgent=urgent):
+        async with throttle.slot(urgent=urgent):
             return clock() - ended
 
     return run(main())
@@ -56,7 +56,7 @@ def test_few_pieces_of_work_are_under_way_while_requests_are_served() -> None:
 
         async def work() -> None:
             nonlocal under_way, most
-            async with throttle.turn(urgent=True):
+            async with throttle.slot(urgent=True):
                 under_way += 1
                 most = max(most, under_way)
                 await passed(WORK_S)
@@ -73,7 +73,7 @@ def test_bytes_a_second_are_bounded_for_urgent_work_too() -> None:
         throttle = Throttle(lambda: False, bytes_per_s=1000.0)
         began = asyncio.get_running_loop().time()
         for _ in range(5):
-            async with throttle.turn(urgent=True) as turn:
+            async with throttle.slot(urgent=True) as turn:
                 turn.byte_count = 500
         return asyncio.get_running_loop().time() - began
 

@@ -17,7 +17,7 @@ from predastore.base.limits import KIB
 from predastore.node.scanning import Gap, walk
 from predastore.node.segment import HEADER_BYTES, read_header
 from predastore.node.shard import ShardRef
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(main)
 
 
-async def open_store(path: Path, **options: Any) -> Store:
+async def open_store(path: Path, **options: Any) -> ShardStore:
     defaults: dict[str, Any] = {
         "node_id": 3,
         "cluster_id": CLUSTER,
@@ -48,11 +48,11 @@ async def open_store(path: Path, **options: Any) -> Store:
         "reserve_bytes": 0,
         "upkeep": False,
     }
-    return await Store.open(path, **(defaults | options))
+    return await ShardStore.open(path, **(defaults | options))
 
 
 @asynccontextmanager
-async def opened(path: Path, **options: Any) -> AsyncIterator[Store]:
+async def opened(path: Path, **options: Any) -> AsyncIterator[ShardStore]:
     store = await open_store(path, **options)
     try:
         yield store
@@ -60,18 +60,18 @@ async def opened(path: Path, **options: Any) -> AsyncIterator[Store]:
         await store.close()
 
 
-async def put(store: Store, ref: ShardRef, block: bytes) -> None:
+async def put(store: ShardStore, ref: ShardRef, block: bytes) -> None:
     await store.put(ref, block, crc32c(block))
 
 
-async def write(store: Store, ref: ShardRef, blocks: list[bytes]) -> None:
+async def write(store: ShardStore, ref: ShardRef, blocks: list[bytes]) -> None:
     """Appends and commits."""
     for stripe, block in enumerate(blocks):
         await store.append(ref, stripe, block, crc32c(block))
     await store.commit(ref, len(blocks), sum(map(len, blocks)))
 
 
-async def keep(store: Store, ref: ShardRef, blocks: list[bytes]) -> None:
+async def keep(store: ShardStore, ref: ShardRef, blocks: list[bytes]) -> None:
     """A shard of one block or several, each in the way that is meant for it."""
     await (put(store, ref, blocks[0]) if len(blocks) == 1 else write(store, ref, blocks))
 
@@ -84,12 +84,12 @@ def some_shards(count: int, seed: int = 0) -> Shards:
     }
 
 
-async def fill(store: Store, shards: Shards) -> None:
+async def fill(store: ShardStore, shards: Shards) -> None:
     for ref, blocks in shards.items():
         await keep(store, ref, blocks)
 
 
-async def read_back(store: Store, ref: ShardRef, blocks: list[bytes]) -> bool:
+async def read_back(store: ShardStore, ref: ShardRef, blocks: list[bytes]) -> bool:
     """Whether the store has exactly these blocks; False if it has no such shard."""
     try:
         found = await store.stat(ref)
@@ -117,7 +117,7 @@ def records_of(segment: Path) -> list[frame.Record]:
     return [item for item in found if not isinstance(item, Gap)]
 
 
-async def damage_block(store: Store, path: Path, ref: ShardRef, stripe: int) -> None:
+async def damage_block(store: ShardStore, path: Path, ref: ShardRef, stripe: int) -> None:
     """Flips a bit of a block, in place: the store may have the file open."""
     place = (await store.locate(ref)).blocks[stripe]
     file = os.open(path / "segments" / f"{place.segment:08d}.seg", os.O_RDWR)

@@ -24,18 +24,18 @@ from predastore._fast.crc import crc32c
 from predastore.base.errors import NodeError, ShardCorrupt, ShardNotFound
 from predastore.node.badblocks import BadBlocks
 from predastore.node.shard import ShardRef
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 
 BLOCKS = [block_of(("bad", i), 2000 + i) for i in range(5)]
 
 
-def listed(store: Store) -> dict[ShardRef, list[int]]:
+def listed(store: ShardStore) -> dict[ShardRef, list[int]]:
     found = store.bad(b"", 100)
     assert not found.more
     return {row.ref: row.stripes for row in found.rows}
 
 
-async def found_bad(store: Store, ref: ShardRef, stripe: int) -> None:
+async def found_bad(store: ShardStore, ref: ShardRef, stripe: int) -> None:
     with pytest.raises(ShardCorrupt):
         await store.read(ref, stripe, 0, 1)
 

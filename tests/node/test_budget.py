@@ -8,12 +8,12 @@ import pytest
 from node_support import run
 
 from predastore.base.errors import Overloaded
-from predastore.node.budget import Budget
+from predastore.node.budget import BlockBudget
 
 
 def test_who_asks_first_gets_first_and_too_many_are_refused() -> None:
     async def main() -> None:
-        budget = Budget(100, waiting_max=3)
+        budget = BlockBudget(100, waiting_max=3)
         order: list[int] = []
 
         async def take(number: int, size: int) -> None:
@@ -37,7 +37,7 @@ def test_who_asks_first_gets_first_and_too_many_are_refused() -> None:
 
 def test_more_than_everything_is_granted_alone() -> None:
     async def main() -> None:
-        budget = Budget(100, waiting_max=3)
+        budget = BlockBudget(100, waiting_max=3)
         await budget.acquire(1)
         large = asyncio.create_task(budget.acquire(500))
         await asyncio.wait([large], timeout=0.01)
@@ -51,7 +51,7 @@ def test_more_than_everything_is_granted_alone() -> None:
 @pytest.mark.parametrize("granted", [True, False])
 def test_a_waiter_that_gives_up_takes_nothing(granted: bool) -> None:
     async def main() -> None:
-        budget = Budget(100, waiting_max=3)
+        budget = BlockBudget(100, waiting_max=3)
         await budget.acquire(100)
         first = asyncio.create_task(budget.acquire(80))
         second = asyncio.create_task(budget.acquire(90))

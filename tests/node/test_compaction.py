@@ -34,11 +34,11 @@ from predastore.node.compaction import Candidate, _unneeded, choose
 from predastore.node.listing import segment_sizes
 from predastore.node.log import SegmentState
 from predastore.node.shard import ShardRef
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 from support.waiting import eventually_async
 
 
-async def compacted(store: Store, path: Path) -> int:
+async def compacted(store: ShardStore, path: Path) -> int:
     """Compacts until nothing is due, and waits for the segments to be gone; how many there were."""
     rounds = 0
     while await store.compact():
@@ -48,7 +48,7 @@ async def compacted(store: Store, path: Path) -> int:
     return rounds
 
 
-async def settled(store: Store) -> None:
+async def settled(store: ShardStore) -> None:
     """Waits until no segment is there that nothing needs."""
 
     async def steady() -> bool:
@@ -62,7 +62,7 @@ async def settled(store: Store) -> None:
         pass
 
 
-async def check(store: Store, shards: Shards, gone: list[ShardRef]) -> None:
+async def check(store: ShardStore, shards: Shards, gone: list[ShardRef]) -> None:
     for ref, blocks in shards.items():
         assert await read_back(store, ref, blocks)
     for ref in gone:
@@ -113,7 +113,7 @@ def test_overwriting_twenty_times_takes_no_more_than_half_as_much_again(tmp_path
     contents: Shards = {}
     count, size = 64, 32 * KIB
 
-    async def overwrite(store: Store, number: int) -> None:
+    async def overwrite(store: ShardStore, number: int) -> None:
         ref = ShardRef(source.randbytes(32), source.randbytes(16), 0)
         blocks = [source.randbytes(size // 2) for _ in range(2)]
         await write(store, ref, blocks)
@@ -389,13 +389,13 @@ def test_room_is_made_on_a_disk_of_a_few_megabytes(tmp_path: Path) -> None:
     run(main())
 
 
-async def seal(store: Store, path: Path) -> None:
+async def seal(store: ShardStore, path: Path) -> None:
     """What comes next goes to another segment."""
     number = int(segments(path)[-1].stem)
     await store._writer.run(moving.Seal(asyncio.get_running_loop().create_future(), number))
 
 
-async def rewrite(store: Store, number: int) -> None:
+async def rewrite(store: ShardStore, number: int) -> None:
     """Compacts this segment, whether it is due or not."""
     found = {one.state.number: one for one in await store._compactor._survey()}
     await store._compactor._rewrite(found[number])

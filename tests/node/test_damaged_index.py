@@ -15,7 +15,7 @@ from node_support import Shards, fill, opened, read_back, run, some_shards
 
 from predastore._fast import lmdbfile
 from predastore.base.errors import StartupError
-from predastore.node.judging import Report
+from predastore.node.judging import RecoveryReport
 
 PAGE = 4096
 SHARDS = some_shards(60)
@@ -34,7 +34,7 @@ async def written(path: Path, shards: Shards) -> None:
         await fill(store, shards)
 
 
-async def started(path: Path) -> Report:
+async def started(path: Path) -> RecoveryReport:
     """Every shard is there, and there again after another start."""
     async with opened(path) as store:
         report = store.recovery

@@ -25,11 +25,11 @@ from predastore._fast.crc import crc32c
 from predastore.base.errors import NodeError, NodeFull, ShardCorrupt, StartupError, StoreFailed
 from predastore.base.limits import KIB, MIB
 from predastore.base.syscalls import start_writeback
-from predastore.node.disk import Disk, RealDisk
+from predastore.node.disk import RealDisk, StoreDisk
 from predastore.node.index import Frozen, Index
 from predastore.node.listing import segment_sizes
 from predastore.node.shard import ShardRef
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 from predastore.rpc import Buffer
 from support.waiting import eventually_async
 
@@ -173,7 +173,7 @@ def test_a_disk_full_at_the_end_of_a_segment_goes_on_when_there_is_room(tmp_path
             await check(store, acknowledged)
             assert (await store.status()).shard_count == 15
 
-    async def check(store: Store, shards: dict[ShardRef, bytes]) -> None:
+    async def check(store: ShardStore, shards: dict[ShardRef, bytes]) -> None:
         for ref, block in shards.items():
             assert await read_back(store, ref, [block])
 
@@ -272,7 +272,7 @@ def test_a_full_disk_is_emptied_by_compaction_and_takes_writes_again_by_itself(
 ) -> None:
     """No restart, and no segment that was wholly deleted: half of each stays."""
 
-    async def fill(store: Store, shards: dict[ShardRef, bytes], first: int) -> None:
+    async def fill(store: ShardStore, shards: dict[ShardRef, bytes], first: int) -> None:
         for number in range(first, first + 1000):
             block = block_of(number, 50_000)
             try:
@@ -369,5 +369,5 @@ def test_writeback_of_a_bad_descriptor_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_disks_fit_the_seam() -> None:
-    disks: list[Disk] = [RealDisk(), FailingDisk()]
+    disks: list[StoreDisk] = [RealDisk(), FailingDisk()]
     assert disks

@@ -22,7 +22,7 @@ from predastore.node import messages
 from predastore.node.client import NodeClient, peer_name
 from predastore.node.server import service
 from predastore.node.shard import ShardRef
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 from predastore.rpc import Endpoint, quic_calls, self_signed
 from predastore.rpc.framing import decode_response, encode_prefix, encode_request, encode_struct
 from predastore.rpc.quic import REFUSED
@@ -37,7 +37,7 @@ T = 20_000
 
 @dataclass
 class Scene:
-    store: Store
+    store: ShardStore
     client: NodeClient
     endpoint: Endpoint
     port: int
@@ -74,11 +74,11 @@ async def proven(at: Scene) -> AsyncIterator[Stranger]:
 
 def head(ref: ShardRef, block: bytes, *, crc: int | None = None) -> bytes:
     """A shard.put up to its payload."""
-    body = encode_struct(messages.Put(ref, crc32c(block) if crc is None else crc))
+    body = encode_struct(messages.PutRequest(ref, crc32c(block) if crc is None else crc))
     return encode_prefix(encode_request("shard.put", T, body), len(block))
 
 
-async def is_absent(store: Store, number: int) -> None:
+async def is_absent(store: ShardStore, number: int) -> None:
     with pytest.raises(ShardNotFound):
         await store.stat(ref_of(number))
 
@@ -138,12 +138,12 @@ def test_garbage_in_place_of_a_block_or_a_request_stores_nothing(tmp_path: Path)
                 decode_response(messages.Done, await peer.message(stream))
             await is_absent(at.store, 900)
             wrong: list[tuple[str, msgspec.Struct]] = [
-                ("shard.put", messages.Status()),  # of another method
+                ("shard.put", messages.StoreStatusRequest()),  # of another method
                 ("shard.read", messages.Read(ShardRef(b"x", b"y", 70_000), -1, -5, 1 << 40)),
-                ("shard.commit", messages.Commit(ref_of(1), -1, 1 << 62)),
-                ("shard.delete", messages.Delete([ref_of(n) for n in range(5_000)])),
+                ("shard.commit", messages.CommitShardRequest(ref_of(1), -1, 1 << 62)),
+                ("shard.delete", messages.DeleteRequest([ref_of(n) for n in range(5_000)])),
                 ("node.shards", messages.ListShards(b"\xff" * 300, 1 << 40)),
-                ("node.nothing", messages.Status()),
+                ("node.nothing", messages.StoreStatusRequest()),
             ]
             for method, request in wrong:
                 async with proven(at) as other:
@@ -183,7 +183,7 @@ def test_a_flood_of_puts_from_one_peer_leaves_room_for_others(tmp_path: Path) ->
     run(main())
 
 
-async def flooded(store: Store, count: int) -> int:
+async def flooded(store: ShardStore, count: int) -> int:
     """How many shards there are, once there are so many."""
     within_s = 60.0
     await eventually_async(

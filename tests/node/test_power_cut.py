@@ -15,7 +15,7 @@ from node_support import block_of, open_store, opened, put, read_back, run, writ
 from predastore.base.errors import PredastoreError, StartupError, StoreFailed
 from predastore.base.limits import KIB
 from predastore.node.shard import ShardRef
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 
 ROUNDS = 4
 SEGMENT_BYTES = 128 * KIB
@@ -30,7 +30,7 @@ class Model:
     unsure: set[ShardRef] = field(default_factory=set)
     gone: set[ShardRef] = field(default_factory=set)
 
-    async def check(self, store: Store) -> None:
+    async def check(self, store: ShardStore) -> None:
         """What the store has is what it may have; then nothing is unsure any more."""
         for ref in self.here:
             assert await read_back(store, ref, self.contents[ref]), "an acknowledged shard is lost"
@@ -43,7 +43,7 @@ class Model:
         assert (await store.status()).shard_count == len(self.here)
 
 
-async def worker(store: Store, model: Model, source: random.Random, number: int) -> None:
+async def worker(store: ShardStore, model: Model, source: random.Random, number: int) -> None:
     """Writes and deletes until the disk is dead."""
     for _ in range(200):
         mine = [one for one in model.here if one.index == number]
@@ -73,7 +73,7 @@ async def worker(store: Store, model: Model, source: random.Random, number: int)
             raise AssertionError("only a dead disk may refuse") from error
 
 
-async def compactor(store: Store) -> None:
+async def compactor(store: ShardStore) -> None:
     """Rewrites whatever is due, as long as the store can write."""
     while True:
         try:

@@ -32,7 +32,7 @@ from predastore.base.errors import ShardCorrupt, StartupError
 from predastore.base.limits import MIB
 from predastore.base.lmdbfile import sealed
 from predastore.node.index import FORMAT
-from predastore.node.judging import Report
+from predastore.node.judging import RecoveryReport
 from predastore.node.segment import HEADER_BYTES
 from predastore.node.shard import ShardRef
 
@@ -58,7 +58,7 @@ def without_index(source: Path, target: Path) -> Path:
     return target
 
 
-async def found_in(path: Path, shards: Shards) -> tuple[list[ShardRef], Report]:
+async def found_in(path: Path, shards: Shards) -> tuple[list[ShardRef], RecoveryReport]:
     """The shards that read back whole, and what the start reported."""
     async with opened(path) as store:
         return [ref for ref, blocks in shards.items() if await read_back(store, ref, blocks)], (
@@ -206,7 +206,7 @@ def test_any_damaged_byte_of_a_header_costs_that_record_and_no_other(tmp_path: P
             ), f"byte {at}"
 
 
-async def read_good(path: Path, shards: Shards) -> tuple[list[ShardRef], Report]:
+async def read_good(path: Path, shards: Shards) -> tuple[list[ShardRef], RecoveryReport]:
     """As `found_in`; a shard with a bad block counts as lost, wrong bytes never pass."""
     good = []
     async with opened(path) as store:

@@ -28,7 +28,7 @@ from predastore._fast.crc import crc32c
 from predastore.base.limits import KIB
 from predastore.node.messages import ScrubStatus
 from predastore.node.shard import ShardRef
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 from support.waiting import eventually_async
 
 
@@ -38,14 +38,14 @@ def overwrite(file: Path, at: int, content: bytes) -> None:
         out.write(content)
 
 
-async def scrubbed(store: Store) -> ScrubStatus:
+async def scrubbed(store: ShardStore) -> ScrubStatus:
     """What a whole round found."""
     store.scrub(start=True)
     await store.scrub_round()
     return store.scrub(start=False)
 
 
-def listed(store: Store) -> dict[ShardRef, set[int]]:
+def listed(store: ShardStore) -> dict[ShardRef, set[int]]:
     found = store.bad(b"", 1000)
     assert not found.more
     return {row.ref: set(row.stripes) for row in found.rows}
@@ -77,7 +77,7 @@ def test_the_next_round_is_due_after_the_period_that_was_asked_for(tmp_path: Pat
     run(main())
 
 
-def _ms_later(store: Store) -> bool:
+def _ms_later(store: ShardStore) -> bool:
     return time.time() * 1000 > store.scrub(start=False).started_ms + 1
 
 

@@ -178,7 +178,7 @@ def test_a_file_that_was_unlinked_while_it_was_opened_is_not_kept(tmp_path: Path
         path.write_bytes(bytes(10_000))
         file = _File(path)
         path.unlink()
-        reader._keep(1, file)
+        reader._cache(1, file)
         assert not reader._files
 
     run(main())

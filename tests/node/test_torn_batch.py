@@ -33,7 +33,7 @@ from predastore._fast import frame
 from predastore._fast.crc import crc32c
 from predastore.base.errors import StartupError
 from predastore.base.limits import KIB, MIB
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 
 SEGMENT_BYTES = 64 * KIB
 STEPS_MAX = 30  # more than any batch or start here has
@@ -104,7 +104,7 @@ async def live(path: Path, *, filled_bytes: int, count: int, cut_at: int | None)
     return Life(path, disk, kept, written | deleted, cut)
 
 
-def parts(store: Store, shards: Shards) -> Iterator[Coroutine[None, None, None]]:
+def parts(store: ShardStore, shards: Shards) -> Iterator[Coroutine[None, None, None]]:
     """All operations that write these shards, at once."""
     for ref, blocks in shards.items():
         if len(blocks) == 1:
@@ -157,7 +157,7 @@ async def check(path: Path, life: Life) -> None:
     assert said[0] == said[1], "a start without the index says something else"
 
 
-async def seal(store: Store) -> None:
+async def seal(store: ShardStore) -> None:
     """Writes more than fits into the segment."""
     for number in range(2):
         await put(store, ref_of(100 + number), bytes(SEGMENT_BYTES - 10 * KIB))

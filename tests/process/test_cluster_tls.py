@@ -71,7 +71,7 @@ async def test_of_hosts_that_start_at_once_one_founds_it_and_all_have_it(tmp_pat
         assert len({host.trusted for host in hosts}) == 1
         for host in hosts:
             assert host.is_signed_by(held[0])
-            assert host.keeper.settled.is_set()
+            assert host.keeper.agreed.is_set()
             assert len(host.used) == 1
             await host.look()
             assert len(host.used) == 1, "nothing changed"
@@ -105,7 +105,7 @@ async def test_it_stays_under_another_cluster_key_where_a_host_holds_it(tmp_path
         stranger = Host(tmp_path / "new", state, OTHER_KEY)
         with pytest.raises(CorruptData, match="another cluster key"):
             await stranger.look()
-        assert not stranger.keeper.settled.is_set()
+        assert not stranger.keeper.agreed.is_set()
         holder = Host(tmp_path / "a", state, OTHER_KEY)
         assert (await holder.look()).authority.fingerprint == held.authority.fingerprint
         assert (await stranger.look()).authority.fingerprint == held.authority.fingerprint
@@ -183,9 +183,9 @@ async def test_a_host_that_was_off_for_years_gets_the_one_of_now(
             patch.setattr(authority, "CA_DAYS", 0)
             ended = authority.made("ended")
         held = Held(ended, cluster="c", generation=1)
-        await Authorities(state, KEY, "c").settle(held)
+        await Authorities(state, KEY, "c").agree(held)
         (tmp_path / "a").mkdir()
-        certificates._keep(tmp_path / "a", held)
+        certificates._put(tmp_path / "a", held)
         certificates.ensure(tmp_path / "a", ["localhost"])  # until it knows better
         host = Host(tmp_path / "a", state)
         found = await host.look()
@@ -227,7 +227,7 @@ async def test_near_its_end_another_takes_its_place(
             short = authority.made("short")
         first = Held(short, cluster="c", generation=1)
         certificates.ensure(tmp_path / "a", ["localhost"], first)
-        await Host(tmp_path / "a", state).authorities.settle(first)
+        await Host(tmp_path / "a", state).authorities.agree(first)
         hosts = [Host(tmp_path / name, state) for name in ("a", "b", "c")]
         held = await asyncio.gather(*(host.look() for host in hosts))
         assert authority.is_fresh(held[0].authority.certificate)
@@ -251,7 +251,7 @@ async def test_a_keeper_goes_on_after_errors_and_follows(
         wanted = True
         await eventually_async(lambda: "another cluster key" in host.keeper.problem, what="why")
         await Host(tmp_path / "a", state, OTHER_KEY).look()
-        await eventually_async(host.keeper.settled.is_set, what="the authority taken")
+        await eventually_async(host.keeper.agreed.is_set, what="the authority taken")
         await host.authorities.replace(authority.made("new"), at_once=False)
         await eventually_async(lambda: len(host.used) == 2, what="the new one taken")
         assert host.keeper.problem == ""

@@ -51,11 +51,11 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[commands_db.Request]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[commands_db.DbRequest]:
     """What the command line comes to, in place of doing it."""
-    requests: list[commands_db.Request] = []
+    requests: list[commands_db.DbRequest] = []
 
-    def run(settings: Config, request: commands_db.Request) -> int:
+    def run(settings: Config, request: commands_db.DbRequest) -> int:
         assert settings.db
         requests.append(request)
         return 0
@@ -66,9 +66,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[commands_db.Request]:
 
 @pytest.mark.parametrize("dashes", ["-", "--"])
 def test_flags_stand_anywhere_and_have_one_dash_or_two(
-    asked: list[commands_db.Request], dashes: str
+    asked: list[commands_db.DbRequest], dashes: str
 ) -> None:
-    wanted = commands_db.Request("backup", "b.s3db", ca=Path("ca.pem"), db_node=2)
+    wanted = commands_db.DbRequest("backup", "b.s3db", ca=Path("ca.pem"), db_node=2)
     flags = [f"{dashes}config", "c.toml", f"{dashes}db-node", "2", f"{dashes}ca", "ca.pem"]
     for line in (
         ["backup", "b.s3db", *flags],
@@ -78,7 +78,7 @@ def test_flags_stand_anywhere_and_have_one_dash_or_two(
         assert cli.main(["db", *line]) == 0
         assert asked.pop() == wanted
     assert cli.main(["db", "status", f"{dashes}json", f"{dashes}digest", *flags[:2]]) == 0
-    assert asked == [commands_db.Request("status", as_json=True, digest=True)]
+    assert asked == [commands_db.DbRequest("status", as_json=True, digest=True)]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_flags_stand_anywhere_and_have_one_dash_or_two(
     ],
 )
 def test_wrong_usage_exits_2(
-    asked: list[commands_db.Request], line: list[str], capsys: pytest.CaptureFixture[str]
+    asked: list[commands_db.DbRequest], line: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["db", *line])
@@ -208,10 +208,10 @@ def test_a_backup_that_the_disk_refuses_is_a_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def keep(*_: object) -> None:
+    def receive(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(backup, "keep", keep)
+    monkeypatch.setattr(backup, "receive", receive)
     found, told = refused(["db", "backup", "x.s3db", "-config", "c.toml"], capsys)
     assert found == code
     assert told.startswith(f"s3d: backup: x.s3db can not be written ({os.strerror(number)}); name ")

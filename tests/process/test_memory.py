@@ -7,8 +7,8 @@ import sys
 _PROGRAM = """
 import resource, sys
 from predastore.process import memory
-if sys.argv[1] == "settled":
-    memory.settle()
+if sys.argv[1] == "tuned":
+    memory.tune()
 def burst():
     blocks = [bytes(size) for size in [1 << 20] * 8]
     for block in blocks:
@@ -29,4 +29,4 @@ def _pages(kind: str) -> int:
 
 
 def test_blocks_that_come_and_go_keep_their_pages() -> None:
-    assert _pages("settled") * 10 < _pages("not")
+    assert _pages("tuned") * 10 < _pages("not")

@@ -7,7 +7,7 @@ from typing import Any
 
 from predastore.jobs.healing.records import FAILED, GOOD, LEFT, SILENT, ProgressRecord, SeenNode
 from predastore.process.commands import missing
-from predastore.process.commands.missing import Known, Notes
+from predastore.process.commands.missing import KnownState, Notes
 from predastore.storage.extents import MISSING
 
 MIB = 1 << 20
@@ -32,16 +32,16 @@ def well(node: int) -> SeenNode:
     return SeenNode(node, 10, 10 * MIB, GOOD, -1)
 
 
-def known(*seen: SeenNode, noted: dict[int, int] | None = None, **more: Any) -> Known:
+def known(*seen: SeenNode, noted: dict[int, int] | None = None, **more: Any) -> KnownState:
     """`noted`: shards of a MiB on the repair table, by node. All nodes were looked through."""
     shards = Counter(noted or {})
     notes = Notes(shards, Counter({node: count * MIB for node, count in shards.items()}))
     looked_through = {node: f"store {node}" for node in range(1, 9)} | {9: LEFT}
-    return Known(ProgressRecord("host-1", 0, seen=seen, **more), looked_through, notes)
+    return KnownState(ProgressRecord("host-1", 0, seen=seen, **more), looked_through, notes)
 
 
 def summary(
-    said: Known, *nodes: dict[str, Any], removed: tuple[int, ...] = (), shards: int = 2
+    said: KnownState, *nodes: dict[str, Any], removed: tuple[int, ...] = (), shards: int = 2
 ) -> dict[str, Any]:
     return missing.summary(said, nodes, removed, {}, shards)
 

@@ -8,7 +8,7 @@ import pytest
 
 from predastore.base.errors import NoLeader
 from predastore.process import readiness
-from predastore.process.readiness import Writes
+from predastore.process.readiness import WriteReadiness
 from support.loops import on_a_loop, passed, run_in_virtual_time
 
 
@@ -31,7 +31,7 @@ class Looks:
 async def test_those_who_ask_at_the_same_time_share_a_look() -> None:
     looks = Looks()
     looks.ended.clear()
-    writes = Writes(looks.look)
+    writes = WriteReadiness(looks.look)
     asked = [asyncio.ensure_future(writes.obstacle()) for _ in range(5)]
     await asyncio.sleep(0)
     asked[0].cancel()  # a client that goes takes nothing from the others
@@ -44,7 +44,7 @@ async def test_those_who_ask_at_the_same_time_share_a_look() -> None:
 def test_an_answer_is_some_seconds_old_at_most() -> None:
     async def main() -> None:
         looks = Looks()
-        writes = Writes(looks.look)
+        writes = WriteReadiness(looks.look)
         assert await writes.obstacle() == ""
         looks.said = "no leader"
         await passed(readiness.READY_CHECK_MS / 2000)
@@ -60,7 +60,7 @@ def test_what_can_not_be_found_out_in_time_is_an_obstacle() -> None:
     async def main() -> None:
         looks = Looks()
         looks.ended.clear()
-        assert "could not be found out within" in await Writes(looks.look).obstacle()
+        assert "could not be found out within" in await WriteReadiness(looks.look).obstacle()
 
     run_in_virtual_time(main())
 
@@ -70,4 +70,4 @@ async def test_what_a_look_raises_is_an_obstacle(monkeypatch: pytest.MonkeyPatch
     async def look() -> str:
         raise NoLeader("no leader is known")
 
-    assert await Writes(look).obstacle() == "no leader is known"
+    assert await WriteReadiness(look).obstacle() == "no leader is known"

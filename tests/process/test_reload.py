@@ -327,9 +327,9 @@ async def test_a_certificate_is_renewed_while_a_process_runs(
         file.unlink()
         certificates.ensure(tmp_path / "tls", ["127.0.0.1"])
     before = file.read_bytes()
-    shown.keep(None)
+    shown.follow(None)
     await eventually_async(lambda: file.read_bytes() != before, what="another certificate")
-    await shown.settled()
+    await shown.ready()
     names = await _names_served(shown.served, tmp_path / "tls" / "ca.pem")
     assert "localhost" in names
     await shown.close()

@@ -15,11 +15,11 @@ from predastore.base.config import Config, Db, Node
 from predastore.base.errors import InUse, PeerRefused
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring
-from predastore.gossip import Record, Status
+from predastore.gossip import GossipStatus, Record
 from predastore.gossip import core as gossip_core
 from predastore.node.client import NodeClient
 from predastore.node.messages import NodeStatus
-from predastore.node.messages import Status as AskStatus
+from predastore.node.messages import StoreStatusRequest as AskStatus
 from predastore.process import rivals
 from predastore.process.discovery import Discovery, rows_of
 from predastore.process.roles import Roles
@@ -238,7 +238,7 @@ def test_a_node_that_moves_to_another_host_waits_until_its_old_one_is_found_dead
             await at.check(moved)
             seen = other.sees("node/1")
             assert seen is not None
-            assert seen.status is Status.DEAD
+            assert seen.status is GossipStatus.DEAD
             await moved.listen()
             moved.begin(at.state)
             await moved.is_in()

@@ -47,7 +47,7 @@ class Unreachable(Authorities):
     def __init__(self) -> None:
         self.asked = asyncio.Event()
 
-    async def settle(self, local: Held | None) -> Held:
+    async def agree(self, local: Held | None) -> Held:
         self.asked.set()
         raise CorruptData("metadata does not answer")
 
@@ -65,10 +65,10 @@ async def test_s3_waits_though_another_process_of_the_host_has_the_authority_alr
     state = LocalState(tmp_path / "state")
     starting = begun(tmp_path, roles)
     authorities = Authorities(state, KEY, CLUSTER)
-    held = await authorities.settle(Held(authority.made("of another host")))
+    held = await authorities.agree(Held(authority.made("of another host")))
     certificates.ensure(tmp_path / "tls", ["localhost"], held)  # the other process
-    waiting = asyncio.ensure_future(starting.settled())
-    starting.keep(authorities)
+    waiting = asyncio.ensure_future(starting.ready())
+    starting.follow(authorities)
     assert is_shown(await waiting, held)
     await starting.close()
     await state.close()
@@ -77,8 +77,8 @@ async def test_s3_waits_though_another_process_of_the_host_has_the_authority_alr
 @on_a_loop
 async def test_s3_waits_for_an_authority_that_nobody_has_founded(tmp_path: Path) -> None:
     starting, unreachable = begun(tmp_path, NODE_ALONE), Unreachable()
-    starting.keep(unreachable)
-    waiting = asyncio.ensure_future(starting.settled())
+    starting.follow(unreachable)
+    waiting = asyncio.ensure_future(starting.ready())
     await unreachable.asked.wait()
     assert not waiting.done()
     assert starting.served is None
@@ -94,9 +94,9 @@ async def test_a_host_that_has_had_the_authority_begins_while_metadata_does_not_
     held = Held(authority.made("of the cluster"), cluster=CLUSTER, generation=1)
     certificates.ensure(tmp_path / "tls", ["localhost"], held)
     starting, unreachable = begun(tmp_path, roles), Unreachable()
-    starting.keep(unreachable)
+    starting.follow(unreachable)
     await unreachable.asked.wait()
-    assert is_shown(await starting.settled(), held)
+    assert is_shown(await starting.ready(), held)
     await starting.close()
 
 
@@ -116,7 +116,7 @@ async def test_a_certificate_is_renewed_while_metadata_does_not_answer(
             await keeper.look()
     assert used == [files]
     assert files.cert.read_bytes() != before
-    assert not keeper.settled.is_set()
+    assert not keeper.agreed.is_set()
 
 
 @on_a_loop
@@ -126,8 +126,8 @@ async def test_an_authority_of_a_host_alone_is_shown_to_no_client_of_a_cluster(
     monkeypatch.setattr(cluster_tls, "TLS_RETRY_MS", 1)
     starting, unreachable = begun(tmp_path, WITH_MEMBER), Unreachable()
     assert starting.served is not None, "its member's REST API shows one"
-    starting.keep(unreachable)
-    waiting = asyncio.ensure_future(starting.settled())
+    starting.follow(unreachable)
+    waiting = asyncio.ensure_future(starting.ready())
     for _ in range(3):
         await unreachable.asked.wait()
         unreachable.asked.clear()

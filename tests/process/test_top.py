@@ -15,7 +15,7 @@ from predastore.base.errors import ConfigError
 from predastore.base.limits import TOP_PROCESSES_MAX
 from predastore.process import roles
 from predastore.process.commands import top
-from predastore.process.commands.samples import Reading, Span, parse, quantile, read
+from predastore.process.commands.samples import SampleReading, SampleSpan, parse, quantile, read
 from predastore.process.commands.top_view import table, view
 
 BEFORE = """\
@@ -65,9 +65,11 @@ process_resident_memory_bytes 1048576
 """
 
 
-def span(before: str, now: str, seconds: float = 2.0) -> Span:
+def span(before: str, now: str, seconds: float = 2.0) -> SampleSpan:
     url = "http://h/metrics"
-    return Span(Reading(url, 0.0, parse(before)), Reading(url, seconds, parse(now)))
+    return SampleSpan(
+        SampleReading(url, 0.0, parse(before)), SampleReading(url, seconds, parse(now))
+    )
 
 
 def line(lines: list[str], begin: str) -> list[str]:
@@ -119,8 +121,8 @@ def test_a_process_that_began_anew_has_no_negative_rates() -> None:
 
 
 def test_a_process_that_does_not_answer_is_named() -> None:
-    gone = Reading("http://gone/metrics", 0.0, {}, "Connection refused")
-    lines = view([span(BEFORE, NOW), Span(gone, gone)], "12:00:00")
+    gone = SampleReading("http://gone/metrics", 0.0, {}, "Connection refused")
+    lines = view([span(BEFORE, NOW), SampleSpan(gone, gone)], "12:00:00")
     assert "1 of 2 processes" in lines[0]
     assert lines[-1] == "http://gone/metrics: Connection refused"
 

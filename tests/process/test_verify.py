@@ -21,7 +21,7 @@ from predastore.base.errors import ConfigError, NoLeader
 from predastore.catalog import keys
 from predastore.catalog.keys import OBJECTS
 from predastore.catalog.procedures.arguments import done
-from predastore.catalog.procedures.questions import FindObject, Found
+from predastore.catalog.procedures.questions import FindObject, FoundObject
 from predastore.catalog.rows import Detail, Kind, PlacementRow, Summary, VersionRow
 from predastore.process import cli
 from predastore.process.commands import cluster, object, remote, verify
@@ -72,9 +72,9 @@ class State:
         assert question == "object.find"
         placement = self._stored.get(layout_of(asked.key), b"")
         if not placement or asked.version not in (None, bytes.fromhex(ID)):
-            return done(Found(b"a bucket"))
+            return done(FoundObject(b"a bucket"))
         version = version_of(asked.key, is_marker=asked.key == "gone")
-        return done(Found(b"a bucket", version, 5, True, placement))
+        return done(FoundObject(b"a bucket", version, 5, True, placement))
 
     async def list(self, table: str, prefix: bytes, by: bytes, after: bytes, limit: int) -> Page:
         if after:

@@ -151,7 +151,7 @@ class CatalogModel:
                 bucket.documents[kind] = value
         return a.Nothing()
 
-    def _held(self, held: a.Held) -> Bucket:
+    def _held(self, held: a.HeldBucket) -> Bucket:
         bucket = self.buckets.get(held.name)
         if bucket is None or (bucket.row.id, bucket.row.generation) != (held.id, held.generation):
             raise Refused(Reason.BUCKET_CHANGED)
@@ -380,7 +380,7 @@ class CatalogModel:
         self._end(args.held.id, upload, left, args.now_ms + args.grace_ms if left else None)
         return answer
 
-    def _upload(self, held: a.Held, key: str, upload_id: str) -> Upload:
+    def _upload(self, held: a.HeldBucket, key: str, upload_id: str) -> Upload:
         upload = self.uploads.get((held.id, upload_id))
         if upload is None or upload.row.key != key:
             raise Refused(Reason.NO_SUCH_UPLOAD)

@@ -244,7 +244,7 @@ class Stranger(QuicConnectionProtocol):
     async def prove(self, *, key: bytes = KEY, wanted: str = "node/1") -> None:
         certificate = self._quic.tls._peer_certificate
         assert certificate is not None
-        caller = auth.Caller(
+        caller = auth.ProofCaller(
             key,
             name="host/stranger",
             wanted=wanted,

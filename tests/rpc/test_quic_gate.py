@@ -29,7 +29,7 @@ from predastore.base.limits import (
 from predastore.process import logs
 from predastore.rpc import quic_listener
 from predastore.rpc.quic_core import Address, client_configuration
-from predastore.rpc.quic_gate import VERSIONS, Admitted, Gate, LongHeader, long_header
+from predastore.rpc.quic_gate import VERSIONS, Admitted, LongHeader, QuicGate, long_header
 from support.waiting import eventually_async
 
 HERE: Address = ("10.1.2.3", 5000)
@@ -40,14 +40,14 @@ def initial(token: bytes = b"", destination: bytes = b"", version: int = VERSION
     return LongHeader(version, True, destination or os.urandom(8), b"source", token)
 
 
-def shut(gate: Gate, now: float = 0.0) -> Gate:
+def shut(gate: QuicGate, now: float = 0.0) -> QuicGate:
     """A gate that is flooded."""
     while isinstance(gate.admit(initial(), HERE, now), Admitted):
         pass
     return gate
 
 
-def told(gate: Gate, address: Address = HERE, now: float = 0.0) -> LongHeader:
+def told(gate: QuicGate, address: Address = HERE, now: float = 0.0) -> LongHeader:
     """An Initial as it comes again after a Retry."""
     first = initial()
     retry = gate.admit(first, address, now)
@@ -58,12 +58,12 @@ def told(gate: Gate, address: Address = HERE, now: float = 0.0) -> LongHeader:
     return initial(retry[at + 1 + length : -16], retry[at + 1 : at + 1 + length])
 
 
-def is_taken(gate: Gate, header: LongHeader, address: Address = HERE, now: float = 0.0) -> bool:
+def is_taken(gate: QuicGate, header: LongHeader, address: Address = HERE, now: float = 0.0) -> bool:
     return isinstance(gate.admit(header, address, now), Admitted)
 
 
 def test_few_are_let_in_at_once_and_the_others_when_they_have_shown_themselves() -> None:
-    gate = Gate("node/1")
+    gate = QuicGate("node/1")
     taken = [is_taken(gate, initial(), (f"10.0.{n}.1", n)) for n in range(100)]
     assert taken == [True] * RPC_FREE_HANDSHAKES + [False] * (100 - RPC_FREE_HANDSHAKES)
     assert gate.unproven_count == RPC_FREE_HANDSHAKES
@@ -75,7 +75,7 @@ def test_few_are_let_in_at_once_and_the_others_when_they_have_shown_themselves()
 
 
 def test_a_flood_keeps_the_gate_shut_and_it_opens_again_after_it() -> None:
-    gate, now = shut(Gate("node/1")), 0.0
+    gate, now = shut(QuicGate("node/1")), 0.0
     for _ in range(3000):
         now += 1 / 300
         assert not is_taken(gate, initial(), now=now)
@@ -101,14 +101,14 @@ def test_a_flood_keeps_the_gate_shut_and_it_opens_again_after_it() -> None:
     ],
 )
 def test_a_token_is_of_one_address_and_one_retry(forged: Callable[..., Any]) -> None:
-    gate = shut(Gate("node/1"))
+    gate = shut(QuicGate("node/1"))
     header = told(gate)
     assert gate.admit(*forged(header, HERE), 0.0) is None
     assert is_taken(gate, header)
 
 
 def test_a_token_is_good_for_as_long_as_a_place_and_of_no_other_listener() -> None:
-    gate, other = shut(Gate("node/1")), shut(Gate("node/1"))
+    gate, other = shut(QuicGate("node/1")), shut(QuicGate("node/1"))
     header = told(gate)
     assert other.admit(header, HERE, 0.0) is None
     assert gate.admit(header, HERE, TIMEOUT_S + 0.1) is None
@@ -116,7 +116,7 @@ def test_a_token_is_good_for_as_long_as_a_place_and_of_no_other_listener() -> No
 
 
 def test_an_address_a_network_and_all_together_have_so_many_places() -> None:
-    gate = shut(Gate("node/1"))
+    gate = shut(QuicGate("node/1"))
 
     def taken(addresses: list[Address]) -> int:
         return sum(is_taken(gate, told(gate, one), one) for one in addresses)
@@ -133,7 +133,7 @@ def test_an_address_a_network_and_all_together_have_so_many_places() -> None:
 
 
 def test_of_ipv6_64_bits_are_an_address_and_48_a_network() -> None:
-    gate = shut(Gate("node/1"))
+    gate = shut(QuicGate("node/1"))
 
     def taken(hosts: list[str]) -> int:
         addresses: list[Address] = [(host, 5, 0, 0) for host in hosts]
@@ -147,14 +147,14 @@ def test_of_ipv6_64_bits_are_an_address_and_48_a_network() -> None:
 
 
 def test_nobody_takes_places_in_the_name_of_another() -> None:
-    gate = Gate("node/1")
+    gate = QuicGate("node/1")
     for _ in range(100):
         gate.admit(initial(), HERE, 0.0)  # forged: they do not come again
     assert sum(is_taken(gate, told(gate), HERE) for _ in range(50)) == RPC_UNPROVEN_ADDRESS_MAX
 
 
 def test_a_place_that_is_given_back_is_free() -> None:
-    gate = shut(Gate("node/1"))
+    gate = shut(QuicGate("node/1"))
     answers = [gate.admit(told(gate), HERE, 0.0) for _ in range(50)]
     for answer in answers:
         if isinstance(answer, Admitted):
@@ -164,7 +164,7 @@ def test_a_place_that_is_given_back_is_free() -> None:
 
 
 def test_answers_have_a_most_in_each_second() -> None:
-    gate = Gate("node/1")
+    gate = QuicGate("node/1")
     flood = int(3 * RPC_STATELESS_ANSWERS_S)
     retries = sum(isinstance(gate.admit(initial(), HERE, 0.0), bytes) for _ in range(flood))
     assert RPC_STATELESS_ANSWERS_S - 1 <= retries <= RPC_STATELESS_ANSWERS_S
@@ -176,7 +176,7 @@ def test_answers_have_a_most_in_each_second() -> None:
 
 
 def test_a_flood_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    gate = Gate("node/1")
+    gate = QuicGate("node/1")
     now = 0.0
     for _ in range(RPC_FREE_HANDSHAKES + RPC_FLOOD_RETRIES - 1):
         gate.admit(initial(), HERE, now)
@@ -201,7 +201,7 @@ def made(version: int = VERSIONS[0], **changes: Any) -> tuple[QuicConnection, by
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_initial_of_aioquic_is_read_and_takes_the_retry(version: int) -> None:
-    gate = shut(Gate("node/1"))
+    gate = shut(QuicGate("node/1"))
     connection, datagram = made(version)
     header = long_header(datagram)
     assert header is not None

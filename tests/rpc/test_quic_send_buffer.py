@@ -14,7 +14,7 @@ from predastore.base.limits import (
     RPC_SEND_BUFFER_BYTES_MIN,
     RPC_SEND_SLICE_BYTES,
 )
-from predastore.rpc.quic import Connection
+from predastore.rpc.quic import RpcConnection
 from predastore.rpc.quic_socket import DatagramSocket
 from support.quic_pair import engines
 
@@ -62,7 +62,7 @@ def _held(window_bytes: int, writers: int, message_bytes: int = 9 * MIB) -> Plan
 
     async def test() -> None:
         anything: Any = plane
-        connection = Connection(anything, anything, opened=_never, ready=_never, lost=_never)
+        connection = RpcConnection(anything, anything, opened=_never, ready=_never, lost=_never)
         payload = [bytes(message_bytes)]
         sends = [
             asyncio.ensure_future(connection.send(4 * number, b"prefix", payload))

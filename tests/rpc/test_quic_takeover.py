@@ -27,7 +27,7 @@ from predastore.base.errors import PeerUnreachable
 from predastore.rpc import quic_socket, quic_takeover
 from predastore.rpc.framing import decode_response
 from predastore.rpc.quic_core import (
-    Core,
+    QuicCore,
     client_configuration,
     long_header,
     server_configuration,
@@ -216,6 +216,6 @@ def test_the_way_out_leaves_all_to_aioquic(monkeypatch: pytest.MonkeyPatch) -> N
             assert payload == bytes(100_000)
             channel = world.caller._remote["node/1"]._channel
             assert channel is not None
-            assert type(channel._connection.core) is Core
+            assert type(channel._connection.core) is QuicCore
 
     run(test())

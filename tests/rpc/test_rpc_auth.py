@@ -5,21 +5,23 @@ from __future__ import annotations
 import pytest
 
 from predastore.base.errors import PeerRefused
-from predastore.rpc.auth import Caller, Challenge, Hello, Listener, Proof
+from predastore.rpc.auth import Challenge, Hello, Proof, ProofCaller, ProofListener
 
 KEY = b"k" * 32
 CERTIFICATE = b"the listener's certificate"
 
 
-def caller(key: bytes = KEY, certificate: bytes = CERTIFICATE, wanted: str = "node/3") -> Caller:
-    return Caller(key, name="host/a", wanted=wanted, certificate_der=certificate)
+def caller(
+    key: bytes = KEY, certificate: bytes = CERTIFICATE, wanted: str = "node/3"
+) -> ProofCaller:
+    return ProofCaller(key, name="host/a", wanted=wanted, certificate_der=certificate)
 
 
-def listener(key: bytes = KEY, served: str = "node/3") -> Listener:
-    return Listener(key, served=served, certificate_der=CERTIFICATE)
+def listener(key: bytes = KEY, served: str = "node/3") -> ProofListener:
+    return ProofListener(key, served=served, certificate_der=CERTIFICATE)
 
 
-def exchange(a: Caller, b: Listener) -> tuple[Proof, Proof, str]:
+def exchange(a: ProofCaller, b: ProofListener) -> tuple[Proof, Proof, str]:
     proof = a.prove(b.challenge(a.hello))
     name, answer = b.verify(proof)
     a.verify(answer)
@@ -39,7 +41,7 @@ def test_both_ends_with_the_key_accept_each_other() -> None:
     ],
     ids=["wrong key", "another certificate seen"],
 )
-def test_listener_refuses(pair: tuple[Caller, Listener]) -> None:
+def test_listener_refuses(pair: tuple[ProofCaller, ProofListener]) -> None:
     a, b = pair
     proof = a.prove(b.challenge(a.hello))
     with pytest.raises(PeerRefused):

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from predastore.s3db.raft.answers import Answers
-from predastore.s3db.raft.messages import Append, AppendReply, Message, PreVote
+from predastore.s3db.raft.messages import AppendEntries, AppendReply, Message, PreVote
 
 
 def append(index: int) -> Message:
-    return Append(1, 2, 1, index, 1, 0, 0, [])
+    return AppendEntries(1, 2, 1, index, 1, 0, 0, [])
 
 
 def reply(index: int) -> Message:

@@ -14,7 +14,7 @@ from predastore._fast.crc import crc32c
 from predastore.base import fs
 from predastore.base.errors import CorruptData, NodeFull, StoreFailed, UnsupportedFormat
 from predastore.s3db import checkpoint, commands
-from predastore.s3db.checkpoint import Checkpoints, Pending
+from predastore.s3db.checkpoint import Checkpoints, PendingCheckpoint
 from predastore.s3db.commands import Delete, DeletePrefix, Put
 from predastore.s3db.store import FILE_NAME, Store
 from support.powercut import PAGE_BYTES, PowerCut, crash
@@ -139,7 +139,7 @@ def test_writes_go_on_while_a_checkpoint_is_synced(
     finish = Checkpoints.finish
     reached, go_on = threading.Event(), threading.Event()
 
-    def slowly(checkpoints: Checkpoints, pending: Pending) -> None:
+    def slowly(checkpoints: Checkpoints, pending: PendingCheckpoint) -> None:
         reached.set()
         assert go_on.wait(10)
         finish(checkpoints, pending)
@@ -169,7 +169,7 @@ def test_a_torn_checkpoint_leaves_the_one_before(
     store.sync()
     log.bring(store, 20)
 
-    def torn(checkpoints: Checkpoints, pending: Pending) -> None:
+    def torn(checkpoints: Checkpoints, pending: PendingCheckpoint) -> None:
         data = bytearray((tmp_path / CHECKPOINT).read_bytes())
         offset = pending.checkpoint.sequence % 2 * (len(data) // 2)
         data[offset : offset + 5000] = b"x" * 5000

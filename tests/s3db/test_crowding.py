@@ -20,7 +20,7 @@ from predastore.s3db.commands import Delete, Put
 from predastore.s3db.crowding import Crowding
 from predastore.s3db.global_state import DistributedState
 from predastore.s3db.raft import room
-from predastore.s3db.raft.room import Room
+from predastore.s3db.raft.room import MemberRoom
 from predastore.s3db.store import Store
 from support.databases import Database, database
 
@@ -62,7 +62,7 @@ def test_it_is_looked_at_once_a_second_whoever_asks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk, tables, clock = Disk(monkeypatch, CROWDED_FREE_BYTES), Tables(), Clock()
-    crowding = Crowding(tables, Room(tmp_path, 1, clock), clock)  # type: ignore[arg-type]
+    crowding = Crowding(tables, MemberRoom(tmp_path, 1, clock), clock)  # type: ignore[arg-type]
     assert not any(crowding.look() for _ in range(1000))
     asked = disk.asked
     disk.free_bytes -= 1

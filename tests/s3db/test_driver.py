@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.core import RaftCore
 from predastore.s3db.raft.driver import Driver
 from predastore.s3db.raft.messages import (
     COMMAND,
-    Append,
+    AppendEntries,
     Configuration,
     Entry,
     HardState,
@@ -37,7 +37,7 @@ class Actions:
     def answer_reads(self, reads: Sequence[object]) -> None:
         raise AssertionError
 
-    keep_chunks = find_chunks = answer_reads
+    take_chunks = find_chunks = answer_reads
 
 
 class Follower:
@@ -45,14 +45,14 @@ class Follower:
         marker = Marker(0, 0, Configuration((1, 2, 3)))
         recovered = Recovered(HardState(1), marker)
         self.actions = Actions()
-        core = Core(2, recovered, applied=0, rng=random.Random(1), now=0.0)
+        core = RaftCore(2, recovered, applied=0, rng=random.Random(1), now=0.0)
         self.driver = Driver(core, self.actions)
 
     def hears(self, index: int, commit: int) -> list[str]:
         """An append of one entry; what is done at once."""
         entries = [Entry(index, 1, COMMAND, b"")]
         prev = index - 1
-        message = Append(1, 2, 1, prev, 1 if prev else 0, commit, 0, entries)
+        message = AppendEntries(1, 2, 1, prev, 1 if prev else 0, commit, 0, entries)
         self.driver.core.step(message, 0.0)
         self.driver.turn()
         return self.taken()

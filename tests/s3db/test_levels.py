@@ -15,7 +15,7 @@ from predastore.s3db.client import Client
 from predastore.s3db.commands import Applied, Put
 from predastore.s3db.levels import Levels
 from predastore.s3db.procedures import Procedure, Procedures
-from predastore.s3db.raft.membership import Change, Membership, changed
+from predastore.s3db.raft.membership import MemberChange, Membership, changed
 from predastore.s3db.raft.messages import (
     CONFIGURATION,
     UNKNOWN_LEVEL,
@@ -55,7 +55,7 @@ def test_a_cluster_can_do_what_its_oldest_member_can_learners_too() -> None:
     assert known.refusal_of("test.count") is None
     assert "does not have" in str(known.refusal_of("test.other"))
 
-    gone = changed(learner, Change.REMOVE, 3)
+    gone = changed(learner, MemberChange.REMOVE, 3)
     assert gone is not None
     membership.rebase(6, gone)
     assert known.look() == 3

@@ -19,7 +19,7 @@ from predastore.s3db.client import Client
 from predastore.s3db.commands import Put
 from predastore.s3db.formation import HELLO, HelloReply, HelloRequest, Standing
 from predastore.s3db.member import Address, Member
-from predastore.s3db.raft.membership import Change, changed
+from predastore.s3db.raft.membership import MemberChange, changed
 from predastore.s3db.raft.messages import CONFIGURATION, Configuration
 from predastore.s3db.raft.state import Role, Timing
 from predastore.s3db.store import Store
@@ -447,15 +447,15 @@ def test_a_cluster_of_another_name_is_not_joined(
 def test_changes_of_a_configuration_keep_addresses_right() -> None:
     here, there = Address(4, "a", 1, 2), Address(4, "b", 1, 2)
     one = Configuration((1, 2, 3), (), (Address(1, "x", 1, 2),))
-    added = changed(one, Change.ADD_LEARNER, 4, here)
+    added = changed(one, MemberChange.ADD_LEARNER, 4, here)
     assert added == Configuration((1, 2, 3), (4,), (*one.addresses, here))
-    moved = changed(added, Change.MOVE, 4, there)
+    moved = changed(added, MemberChange.MOVE, 4, there)
     assert moved == Configuration((1, 2, 3), (4,), (*one.addresses, there))
-    promoted = changed(moved, Change.PROMOTE, 4)
+    promoted = changed(moved, MemberChange.PROMOTE, 4)
     assert promoted == Configuration((1, 2, 3, 4), (), (*one.addresses, there))
-    assert changed(promoted, Change.REMOVE, 4) == one
-    assert changed(promoted, Change.PROMOTE, 4) is None
-    assert changed(one, Change.MOVE, 4, here) is None
+    assert changed(promoted, MemberChange.REMOVE, 4) == one
+    assert changed(promoted, MemberChange.PROMOTE, 4) is None
+    assert changed(one, MemberChange.MOVE, 4, here) is None
     for configuration in (one, added, Configuration((1,)), Configuration(())):
         assert CONFIGURATION.decode(configuration.pack()) == configuration
 
@@ -465,4 +465,4 @@ def test_a_journal_of_the_first_version_is_adopted(tmp_path: Path) -> None:
     identity.establish(tmp_path, 3, CLUSTER)
     identity.establish(tmp_path, 3, CLUSTER)
     found = identity.read(tmp_path)
-    assert found == identity.Identity(1, 3, CLUSTER.hex())
+    assert found == identity.MemberIdentity(1, 3, CLUSTER.hex())

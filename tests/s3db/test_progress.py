@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from predastore.s3db.raft.callers import AppliedWaiters
-from predastore.s3db.raft.progress import Progress, Sending
+from predastore.s3db.raft.progress import FollowerProgress, Sending
 
 
 def test_a_follower_that_takes_no_entries_is_only_probed() -> None:
     """As one whose disk is full: it accepts the place of an append, and nothing of it."""
-    progress = Progress(101, 0.0)
+    progress = FollowerProgress(101, 0.0)
     progress.match = 100
     progress.sent(150, 5000)
     progress.accepted(100)
@@ -24,7 +24,7 @@ def test_a_follower_that_takes_no_entries_is_only_probed() -> None:
 
 
 def test_a_follower_that_has_taken_some_is_sent_the_rest() -> None:
-    progress = Progress(101, 0.0)
+    progress = FollowerProgress(101, 0.0)
     progress.sent(150, 5000)
     assert progress.accepted(120)
     assert progress.sending is Sending.REPLICATE
@@ -32,7 +32,7 @@ def test_a_follower_that_has_taken_some_is_sent_the_rest() -> None:
 
 
 def test_a_heartbeat_to_one_that_has_everything_is_enough() -> None:
-    progress = Progress(1, 0.0)
+    progress = FollowerProgress(1, 0.0)
     progress.accepted(0)
     assert progress.sending is Sending.REPLICATE
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from predastore.base.errors import MemberFailed, NoLeader, NotLeader, Overloaded
-from predastore.s3db.raft.core import Core
-from predastore.s3db.raft.membership import Change, is_majority, majority_value
+from predastore.s3db.raft.core import RaftCore
+from predastore.s3db.raft.membership import MemberChange, is_majority, majority_value
 from predastore.s3db.raft.messages import (
     COMMAND,
     DECODER,
@@ -17,7 +17,7 @@ from predastore.s3db.raft.messages import (
     NOBODY,
     NOOP,
     Address,
-    Append,
+    AppendEntries,
     AppendReply,
     Configuration,
     Entry,
@@ -33,7 +33,7 @@ from predastore.s3db.raft.messages import (
     Vote,
     VoteReply,
 )
-from predastore.s3db.raft.state import Bounds, ChunkWanted, ReadState, Ready, Recovered, Role
+from predastore.s3db.raft.state import ChunkWanted, RaftBounds, ReadState, Ready, Recovered, Role
 
 LATER = 10.0  # beyond any election timeout
 
@@ -52,12 +52,12 @@ def core_of(
     base: int = 0,
     base_term: int = 0,
     **options: Any,
-) -> Core:
+) -> RaftCore:
     """A member whose log holds entries of these terms, all synced, none committed."""
     entries = tuple(entry(base + 1 + i, t) for i, t in enumerate(terms))
     hard_state = HardState(max((base_term, *terms)) if term is None else term, vote)
     marker = Marker(base, base_term, Configuration(voters, learners))
-    return Core(
+    return RaftCore(
         member,
         Recovered(hard_state, marker, entries),
         applied=base,
@@ -67,7 +67,7 @@ def core_of(
     )
 
 
-def sync(core: Core) -> Ready:
+def sync(core: RaftCore) -> Ready:
     """One turn whose records are synced at once."""
     ready = core.ready()
     core.synced(ready)
@@ -78,7 +78,7 @@ def said(ready: Ready) -> list[Message]:
     return [*ready.messages, *ready.messages_after_sync]
 
 
-def elect(core: Core, now: float = LATER) -> Ready:
+def elect(core: RaftCore, now: float = LATER) -> Ready:
     """Make `core` leader with the vote of member 2; the ready that its first turn gives."""
     core.tick(now)
     core.step(PreVoteReply(2, core.id, core.term + 1, True), now)
@@ -88,7 +88,9 @@ def elect(core: Core, now: float = LATER) -> Ready:
     return core.ready()
 
 
-def accept(core: Core, source: int, match: int, *, term: int | None = None, round: int = 0) -> None:
+def accept(
+    core: RaftCore, source: int, match: int, *, term: int | None = None, round: int = 0
+) -> None:
     reply = AppendReply(source, core.id, core.term if term is None else term, True, match, round)
     core.step(reply, core.now)
 
@@ -180,7 +182,7 @@ def test_votes_count_by_identity() -> None:
 
 def test_who_hears_a_leader_is_not_disturbed_but_by_a_hand_over() -> None:
     core = core_of(1, term=2)
-    core.step(Append(2, 1, 2, 1, 1, 0, 0, []), 1.0)
+    core.step(AppendEntries(2, 1, 2, 1, 1, 0, 0, []), 1.0)
     core.step(PreVote(3, 1, 3, 9, 9), 1.1)
     core.step(Vote(3, 1, 3, 9, 9, False), 1.1)
     assert core.term == 2
@@ -204,7 +206,7 @@ def test_a_leader_that_hears_no_majority_steps_down() -> None:
 
 def test_a_deposed_leader_is_told_the_term() -> None:
     core = core_of(1, term=5)
-    core.step(Append(2, 1, 3, 1, 1, 0, 0, []), LATER)
+    core.step(AppendEntries(2, 1, 3, 1, 1, 0, 0, []), LATER)
     reply = said(sync(core))[0]
     assert isinstance(reply, AppendReply)
     assert (reply.term, reply.success) == (5, False)
@@ -214,7 +216,7 @@ def test_a_second_leader_of_the_own_term_stops_the_member() -> None:
     core = core_of(1)
     elect(core)
     with pytest.raises(MemberFailed, match="so do I"):
-        core.step(Append(2, 1, core.term, 1, 1, 0, 0, []), LATER)
+        core.step(AppendEntries(2, 1, core.term, 1, 1, 0, 0, []), LATER)
 
 
 # --- a follower's log -------------------------------------------------------------------------
@@ -222,7 +224,7 @@ def test_a_second_leader_of_the_own_term_stops_the_member() -> None:
 
 def test_an_old_append_does_not_cut_what_follows_it() -> None:
     core = core_of(1, 1, 1, term=2)
-    core.step(Append(2, 1, 2, 0, 0, 0, 0, [entry(1, 1)]), LATER)
+    core.step(AppendEntries(2, 1, 2, 0, 0, 0, 0, [entry(1, 1)]), LATER)
     ready = sync(core)
     assert core.log.last_index == 3
     assert ready.records == []
@@ -230,7 +232,7 @@ def test_an_old_append_does_not_cut_what_follows_it() -> None:
 
 def test_a_conflict_of_terms_cuts_the_log_from_there() -> None:
     core = core_of(1, 1, 1, term=2)
-    core.step(Append(2, 1, 2, 1, 1, 0, 0, [entry(2, 2), entry(3, 2)]), LATER)
+    core.step(AppendEntries(2, 1, 2, 1, 1, 0, 0, [entry(2, 2), entry(3, 2)]), LATER)
     ready = sync(core)
     assert ready.records == [Truncate(2), entry(2, 2), entry(3, 2)]
     assert [core.log.term_at(i) for i in (1, 2, 3)] == [1, 2, 2]
@@ -238,23 +240,23 @@ def test_a_conflict_of_terms_cuts_the_log_from_there() -> None:
 
 def test_a_conflict_at_or_below_the_commit_index_stops_the_member() -> None:
     core = core_of(1, 1, 1, term=2)
-    core.step(Append(2, 1, 2, 3, 1, 2, 0, []), LATER)
+    core.step(AppendEntries(2, 1, 2, 3, 1, 2, 0, []), LATER)
     assert core.commit == 2
     with pytest.raises(MemberFailed, match="committed"):
-        core.step(Append(2, 1, 2, 1, 1, 2, 0, [entry(2, 2)]), LATER)
+        core.step(AppendEntries(2, 1, 2, 1, 1, 2, 0, [entry(2, 2)]), LATER)
     with pytest.raises(MemberFailed, match="committed"):
-        core.step(Append(2, 1, 2, 2, 2, 2, 0, []), LATER)
+        core.step(AppendEntries(2, 1, 2, 2, 2, 2, 0, []), LATER)
 
 
 def test_the_commit_index_follows_only_what_was_shown_to_match() -> None:
     core = core_of(1, 1, 1, term=2)
-    core.step(Append(2, 1, 2, 1, 1, 3, 0, []), LATER)
+    core.step(AppendEntries(2, 1, 2, 1, 1, 3, 0, []), LATER)
     assert core.commit == 1
 
 
 def test_acknowledgements_wait_for_the_sync() -> None:
     core = core_of(term=1)
-    core.step(Append(2, 1, 1, 0, 0, 0, 7, [entry(1, 1)]), LATER)
+    core.step(AppendEntries(2, 1, 1, 0, 0, 0, 7, [entry(1, 1)]), LATER)
     ready = core.ready()
     assert ready.messages == []
     assert ready.messages_after_sync == [AppendReply(1, 2, 1, True, 1, 7)]
@@ -262,7 +264,7 @@ def test_acknowledgements_wait_for_the_sync() -> None:
 
 def test_nothing_is_applied_that_is_not_synced_here() -> None:
     core = core_of(term=1)
-    core.step(Append(2, 1, 1, 0, 0, 1, 0, [entry(1, 1)]), LATER)
+    core.step(AppendEntries(2, 1, 1, 0, 0, 1, 0, [entry(1, 1)]), LATER)
     ready = core.ready()
     assert core.commit == 1
     assert core.take_committed() == []
@@ -273,9 +275,9 @@ def test_nothing_is_applied_that_is_not_synced_here() -> None:
 
 def test_a_sync_that_a_truncation_has_overtaken_does_not_count() -> None:
     core = core_of(term=1)
-    core.step(Append(2, 1, 1, 0, 0, 0, 0, [entry(1, 1), entry(2, 1)]), LATER)
+    core.step(AppendEntries(2, 1, 1, 0, 0, 0, 0, [entry(1, 1), entry(2, 1)]), LATER)
     before = core.ready()
-    core.step(Append(3, 1, 2, 1, 1, 2, 0, [entry(2, 2)]), LATER)
+    core.step(AppendEntries(3, 1, 2, 1, 1, 2, 0, [entry(2, 2)]), LATER)
     after = core.ready()
     core.synced(before)
     assert core.take_committed() == []
@@ -285,23 +287,23 @@ def test_a_sync_that_a_truncation_has_overtaken_does_not_count() -> None:
 
 def test_a_refusal_names_the_last_place_that_may_match() -> None:
     core = core_of(1, 1, 4, 4, term=6)
-    core.step(Append(2, 1, 6, 9, 5, 0, 0, []), LATER)
-    core.step(Append(2, 1, 6, 4, 3, 0, 0, []), LATER)
+    core.step(AppendEntries(2, 1, 6, 9, 5, 0, 0, []), LATER)
+    core.step(AppendEntries(2, 1, 6, 4, 3, 0, 0, []), LATER)
     hints = [(m.hint_index, m.hint_term) for m in said(sync(core)) if isinstance(m, AppendReply)]
     assert hints == [(4, 4), (2, 1)]
 
 
 def test_entries_with_a_gap_or_falling_terms_are_dropped() -> None:
     core = core_of(1, term=3)
-    core.step(Append(2, 1, 3, 1, 1, 0, 0, [entry(3, 3)]), LATER)
-    core.step(Append(2, 1, 3, 1, 1, 0, 0, [entry(2, 3), entry(3, 2)]), LATER)
-    core.step(Append(2, 1, 3, 1, 1, 0, 0, [entry(2, 4)]), LATER)
+    core.step(AppendEntries(2, 1, 3, 1, 1, 0, 0, [entry(3, 3)]), LATER)
+    core.step(AppendEntries(2, 1, 3, 1, 1, 0, 0, [entry(2, 3), entry(3, 2)]), LATER)
+    core.step(AppendEntries(2, 1, 3, 1, 1, 0, 0, [entry(2, 4)]), LATER)
     assert core.log.last_index == 1
 
 
 def test_an_append_that_reaches_below_the_base_is_taken_from_there() -> None:
     core = core_of(base=5, base_term=2, term=3)
-    core.step(Append(2, 1, 3, 3, 1, 0, 0, [entry(4, 1), entry(5, 2), entry(6, 3)]), LATER)
+    core.step(AppendEntries(2, 1, 3, 3, 1, 0, 0, [entry(4, 1), entry(5, 2), entry(6, 3)]), LATER)
     assert core.log.last_index == 6
     assert said(sync(core)) == [AppendReply(1, 2, 3, True, 6, 0)]
 
@@ -313,7 +315,7 @@ def test_a_new_leader_appends_a_noop_and_sends_it_at_once() -> None:
     core = core_of(1, 1)
     ready = elect(core)
     assert ready.records == [Entry(3, 2, NOOP, b"")]
-    assert {m.target for m in ready.messages if isinstance(m, Append)} == {2, 3}
+    assert {m.target for m in ready.messages if isinstance(m, AppendEntries)} == {2, 3}
 
 
 def test_the_leader_counts_itself_only_for_what_it_has_synced() -> None:
@@ -357,24 +359,26 @@ def test_all_that_a_turn_brings_goes_in_one_append() -> None:
     core.ready()
     core.propose([b"a", b"b"])
     core.propose([b"c"])
-    appends = [m for m in core.ready().messages if isinstance(m, Append) and m.target == 2]
+    appends = [m for m in core.ready().messages if isinstance(m, AppendEntries) and m.target == 2]
     assert [[e.data for e in m.entries] for m in appends] == [[b"a", b"b", b"c"]]
 
 
 def test_appends_are_bounded_in_bytes_number_and_flight() -> None:
-    bounds = Bounds(append_bytes=100, append_entries=3, in_flight_count=2, uncommitted_bytes=10_000)
+    bounds = RaftBounds(
+        append_bytes=100, append_entries=3, in_flight_count=2, uncommitted_bytes=10_000
+    )
     core = core_of(bounds=bounds)
     core.synced(elect(core))
     accept(core, 2, 1)
     core.ready()
     core.propose([bytes(40)] * 8 + [bytes(500)] + [b""] * 8)
-    appends = [m for m in core.ready().messages if isinstance(m, Append) and m.target == 2]
+    appends = [m for m in core.ready().messages if isinstance(m, AppendEntries) and m.target == 2]
     assert [len(m.entries) for m in appends] == [2, 2]
     accept(core, 2, 5)
-    appends = [m for m in core.ready().messages if isinstance(m, Append) and m.target == 2]
+    appends = [m for m in core.ready().messages if isinstance(m, AppendEntries) and m.target == 2]
     assert [len(m.entries) for m in appends] == [2, 2]
     accept(core, 2, 9)
-    appends = [m for m in core.ready().messages if isinstance(m, Append) and m.target == 2]
+    appends = [m for m in core.ready().messages if isinstance(m, AppendEntries) and m.target == 2]
     assert [len(m.entries) for m in appends] == [1, 3]
     with pytest.raises(Overloaded):
         core.propose([bytes(9_500)])
@@ -388,10 +392,10 @@ def test_a_lost_append_is_found_by_the_next_heartbeat() -> None:
     core.propose([b"a"])
     core.ready()  # lost
     core.tick(core.now + 0.1)
-    beat = next(m for m in core.ready().messages if isinstance(m, Append) and m.target == 2)
+    beat = next(m for m in core.ready().messages if isinstance(m, AppendEntries) and m.target == 2)
     assert (beat.prev_index, beat.entries) == (2, [])
     core.step(AppendReply(2, 1, core.term, False, 2, 0, 1, core.term), core.now)
-    again = next(m for m in core.ready().messages if isinstance(m, Append) and m.target == 2)
+    again = next(m for m in core.ready().messages if isinstance(m, AppendEntries) and m.target == 2)
     assert [e.data for e in again.entries] == [b"a"]
 
 
@@ -399,13 +403,13 @@ def test_backtracking_skips_whole_terms() -> None:
     core = core_of(1, 1, 1, *[5] * 50)
     elect(core)
     core.step(AppendReply(2, 1, core.term, False, 53, 0, 10, 4), LATER)
-    probe = next(m for m in core.ready().messages if isinstance(m, Append) and m.target == 2)
+    probe = next(m for m in core.ready().messages if isinstance(m, AppendEntries) and m.target == 2)
     assert (probe.prev_index, probe.prev_term) == (3, 1)
 
 
 def test_a_follower_refuses_proposals_and_names_the_leader() -> None:
     core = core_of(1, term=2)
-    core.step(Append(3, 1, 2, 1, 1, 0, 0, []), LATER)
+    core.step(AppendEntries(3, 1, 2, 1, 1, 0, 0, []), LATER)
     with pytest.raises(NotLeader) as caught:
         core.propose([b"a"])
     assert caught.value.leader == 3
@@ -422,7 +426,7 @@ def test_reads_wait_for_the_first_commit_of_the_term_and_a_round_begun_after_the
     accept(core, 2, 3)  # commits the no-op; but this round began before the read
     ready = core.ready()
     assert ready.reads == []
-    rounds = {m.round for m in ready.messages if isinstance(m, Append)}
+    rounds = {m.round for m in ready.messages if isinstance(m, AppendEntries)}
     assert rounds == {1}
     accept(core, 2, 3, round=1)
     assert core.ready().reads == [ReadState("r", 3)]
@@ -437,11 +441,13 @@ def test_reads_share_rounds() -> None:
     core.read_index("b")
     core.ready()
     core.read_index("c")
-    assert [m for m in core.ready().messages if isinstance(m, Append) and not m.entries] == []
+    assert [
+        m for m in core.ready().messages if isinstance(m, AppendEntries) and not m.entries
+    ] == []
     accept(core, 3, 1, round=1)
     ready = core.ready()
     assert ready.reads == [ReadState("a", 1), ReadState("b", 1)]
-    assert {m.round for m in ready.messages if isinstance(m, Append)} == {2}
+    assert {m.round for m in ready.messages if isinstance(m, AppendEntries)} == {2}
 
 
 def test_a_refusal_of_the_same_term_confirms_leadership_too() -> None:
@@ -461,7 +467,7 @@ def test_reads_of_a_deposed_leader_come_back_unanswered() -> None:
     core.read_index("a")
     core.ready()
     core.read_index("b")
-    core.step(Append(2, 1, core.term + 1, 0, 0, 0, 0, []), LATER)
+    core.step(AppendEntries(2, 1, core.term + 1, 0, 0, 0, 0, []), LATER)
     assert set(core.ready().reads) == {ReadState("a", None), ReadState("b", None)}
 
 
@@ -488,7 +494,7 @@ def test_leadership_goes_to_a_voter_that_has_caught_up() -> None:
 
 def test_timeout_now_begins_an_election_without_a_pre_vote() -> None:
     core = core_of(1)
-    core.step(Append(2, 1, 1, 1, 1, 0, 0, []), LATER)
+    core.step(AppendEntries(2, 1, 1, 1, 1, 0, 0, []), LATER)
     sync(core)
     core.step(TimeoutNow(2, 1, 1), LATER)
     votes = [m for m in sync(core).messages_after_sync if isinstance(m, Vote)]
@@ -499,18 +505,18 @@ def test_servers_join_as_learners_and_vote_once_caught_up() -> None:
     core = core_of()
     core.synced(elect(core))
     with pytest.raises(Overloaded):
-        core.change_membership(Change.ADD_LEARNER, 4)  # nothing of this term is committed
+        core.change_membership(MemberChange.ADD_LEARNER, 4)  # nothing of this term is committed
     accept(core, 2, 1)
-    core.change_membership(Change.ADD_LEARNER, 4)
+    core.change_membership(MemberChange.ADD_LEARNER, 4)
     with pytest.raises(Overloaded):
-        core.change_membership(Change.REMOVE, 3)  # one at a time
+        core.change_membership(MemberChange.REMOVE, 3)  # one at a time
     sync(core)
     accept(core, 2, 2)
     assert core.membership.current == Configuration((1, 2, 3), (4,))
     with pytest.raises(Overloaded, match="caught up"):
-        core.change_membership(Change.PROMOTE, 4)
+        core.change_membership(MemberChange.PROMOTE, 4)
     accept(core, 4, 2)
-    core.change_membership(Change.PROMOTE, 4)
+    core.change_membership(MemberChange.PROMOTE, 4)
     sync(core)
     assert core.membership.current == Configuration((1, 2, 3, 4))
     accept(core, 2, 3)
@@ -523,7 +529,7 @@ def test_a_leader_that_is_removed_leads_until_that_is_committed() -> None:
     core = core_of()
     core.synced(elect(core))
     accept(core, 2, 1)
-    core.change_membership(Change.REMOVE, 1)
+    core.change_membership(MemberChange.REMOVE, 1)
     sync(core)
     accept(core, 2, 2)
     assert core.role is Role.LEADER
@@ -536,9 +542,9 @@ def test_a_leader_that_is_removed_leads_until_that_is_committed() -> None:
 def test_a_truncation_brings_the_old_configuration_back() -> None:
     core = core_of(1, term=1)
     change = Entry(2, 1, 2, ENCODER.encode(Configuration((1, 2, 3, 4))))
-    core.step(Append(2, 1, 1, 1, 1, 0, 0, [change]), LATER)
+    core.step(AppendEntries(2, 1, 1, 1, 1, 0, 0, [change]), LATER)
     assert core.membership.current.voters == (1, 2, 3, 4)
-    core.step(Append(3, 1, 2, 1, 1, 0, 0, [entry(2, 2)]), LATER)
+    core.step(AppendEntries(3, 1, 2, 1, 1, 0, 0, [entry(2, 2)]), LATER)
     assert core.membership.current.voters == (1, 2, 3)
 
 
@@ -547,7 +553,7 @@ def test_an_acknowledgement_of_a_disk_that_was_lost_holds_up_nothing() -> None:
     core = core_of(1, 1, 1, 1, voters=(1, 2))
     core.synced(elect(core))
     accept(core, 2, 5)
-    core.change_membership(Change.ADD_LEARNER, 4)
+    core.change_membership(MemberChange.ADD_LEARNER, 4)
     sync(core)
     accept(core, 2, 6)
     accept(core, 4, 3)  # of the old disk
@@ -559,20 +565,20 @@ def test_an_acknowledgement_of_a_disk_that_was_lost_holds_up_nothing() -> None:
         refuse(core, 4, prev)
         prev = progress.next - 1
     assert (progress.match, progress.next) == (0, 1)
-    appends = [m for m in said(beat(core)) if isinstance(m, Append) and m.target == 4]
+    appends = [m for m in said(beat(core)) if isinstance(m, AppendEntries) and m.target == 4]
     assert [item.index for item in appends[0].entries] == [1, 2, 3, 4, 5, 6]
     accept(core, 4, 6)
     assert core.leadership.caught_up_learner() == 4
     assert core.commit == 6
 
 
-def beat(core: Core) -> Ready:
+def beat(core: RaftCore) -> Ready:
     """A turn with a heartbeat."""
     core.tick(core.deadline())
     return sync(core)
 
 
-def refuse(core: Core, source: int, prev_index: int) -> None:
+def refuse(core: RaftCore, source: int, prev_index: int) -> None:
     """As a member without any entries does."""
     core.step(AppendReply(source, core.id, core.term, False, prev_index, 0, 0, 0), core.now)
 
@@ -620,7 +626,7 @@ def test_a_learner_may_vote_once_it_has_all_that_is_committed() -> None:
     accept(core, 2, 2)
     assert leadership.caught_up_learner() is None  # it is behind again
     accept(core, 4, 2)
-    core.change_membership(Change.REMOVE, 3)
+    core.change_membership(MemberChange.REMOVE, 3)
     assert leadership.caught_up_learner() is None  # one change at a time
 
 
@@ -663,7 +669,7 @@ def test_a_follower_whose_entries_are_gone_gets_a_snapshot() -> None:
     core.step(SnapshotReply(2, 1, core.term, 100, 4, 0), LATER)
     assert core.ready().chunks_wanted == [ChunkWanted(2, 100, 4)]
     accept(core, 2, 100)
-    sent = next(m for m in core.ready().messages if isinstance(m, Append) and m.target == 2)
+    sent = next(m for m in core.ready().messages if isinstance(m, AppendEntries) and m.target == 2)
     assert (sent.prev_index, [e.index for e in sent.entries]) == (100, [101])
 
 
@@ -682,7 +688,7 @@ def test_a_chunk_that_is_not_answered_is_asked_for_again() -> None:
 
 def test_an_installed_snapshot_replaces_the_log() -> None:
     core = core_of(1, 1, term=4)
-    core.step(Append(2, 1, 4, 0, 0, 0, 0, []), LATER)
+    core.step(AppendEntries(2, 1, 4, 0, 0, 0, 0, []), LATER)
     marker = Marker(50, 3, Configuration((1, 2, 3, 4)))
     chunk = SnapshotChunk(2, 1, 4, marker, 0, 1, 0, b"x", 0)
     core.step(chunk, LATER)
@@ -704,7 +710,7 @@ def test_an_installed_snapshot_keeps_what_follows_it_in_the_log() -> None:
 def test_a_cut_log_keeps_the_configuration() -> None:
     core = core_of(1, 1, term=1)
     change = Entry(3, 1, 2, ENCODER.encode(Configuration((1, 2, 3, 4))))
-    core.step(Append(2, 1, 1, 2, 1, 3, 0, [change]), LATER)
+    core.step(AppendEntries(2, 1, 1, 2, 1, 3, 0, [change]), LATER)
     sync(core)
     core.take_committed()
     core.compact(3)
@@ -722,7 +728,7 @@ def test_messages_survive_the_wire() -> None:
         PreVoteReply(1, 2, 3, True),
         Vote(1, 2, 3, 4, 5, False),
         VoteReply(1, 2, 3, False),
-        Append(1, 2, 3, 4, 5, 6, 7, [entry(5, 3, b"\x00\xff"), Entry(6, 3, NOOP, b"")]),
+        AppendEntries(1, 2, 3, 4, 5, 6, 7, [entry(5, 3, b"\x00\xff"), Entry(6, 3, NOOP, b"")]),
         AppendReply(1, 2, 3, True, 4, 5),
         TimeoutNow(1, 2, 3),
         SnapshotChunk(1, 2, 3, marker, 4, 5, 6, b"data", 7),

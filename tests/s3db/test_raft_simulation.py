@@ -13,7 +13,7 @@ from predastore.catalog.procedures import PROCEDURES
 from predastore.s3db.procedures import View
 from predastore.s3db.raft import frames, journal
 from predastore.s3db.raft.archive import JournalArchive
-from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.core import RaftCore
 from predastore.s3db.raft.driver import Driver
 from predastore.s3db.raft.messages import Entry
 from s3db.simulator import machine
@@ -83,7 +83,7 @@ def _is_noticed(scenario: Scenario, first: int = 0) -> bool:
 
 
 @pytest.mark.parametrize("fault", CASES, ids=lambda fault: fault.__name__)
-def test_each_known_fault_is_caught(fault: type[Core] | type[Driver]) -> None:
+def test_each_known_fault_is_caught(fault: type[RaftCore] | type[Driver]) -> None:
     assert _is_noticed(*scenario_of(fault))
 
 
@@ -107,7 +107,7 @@ def test_a_procedure_that_is_not_pure_is_caught(monkeypatch: pytest.MonkeyPatch)
 def test_records_without_a_crc_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """pysyncobj has none: what power loss has torn is taken for a record."""
 
-    def believing(header: frames.SegmentHeader, data: bytes, offset: int) -> memoryview | None:
+    def believing(header: frames.JournalHeader, data: bytes, offset: int) -> memoryview | None:
         start = offset + frames.FRAME_BYTES
         length = int.from_bytes(data[offset + 4 : offset + 8], "little")
         return memoryview(data)[start : start + length] if start < len(data) else None

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from predastore.base.errors import NoLeader, NotLeader
-from predastore.s3db.raft.reads import Reads, while_it_leads
+from predastore.s3db.raft.reads import ReadIndexes, while_it_leads
 from support.garbage import Garbage, fails
 
 
@@ -18,7 +18,7 @@ async def _refused() -> int:
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_read_index_that_nobody_gives_leaves_nothing_for_a_collection(count: int) -> None:
     async def main() -> None:
-        reads = Reads(_refused)
+        reads = ReadIndexes(_refused)
         now = asyncio.get_running_loop().time()
 
         async def asked() -> None:

@@ -524,7 +524,7 @@ def test_a_backup_holds_all_that_was_acknowledged_and_can_be_restored(tmp_path: 
             api.signed("PUT", f"/v1/put/t/k{number}", bytes(100_000))
         answer = api.signed("GET", "/v1/backup")
         assert answer.status == 200
-        header = backup.keep([answer.body], tmp_path / "b")
+        header = backup.receive([answer.body], tmp_path / "b")
         assert header == backup.verify(tmp_path / "b")
         target = tmp_path / "restored"
         backup.restore(

@@ -61,7 +61,7 @@ def flip(file: Path, offset: int) -> None:
     file.write_bytes(data)
 
 
-def inspect(folder: Path) -> inspection.Report:
+def inspect(folder: Path) -> inspection.InspectionReport:
     """And nothing was touched."""
     before = contents(folder)
     report = inspection.inspect(1, folder, CLUSTER)
@@ -178,7 +178,7 @@ def whole(member: Path, tmp_path: Path) -> Path:
     store = Store(member / "store", durable=False)
     made = backup.begin(store, tmp_path, CLUSTER)
     path = tmp_path / "whole.s3db"
-    backup.keep(pieces_of(made), path)
+    backup.receive(pieces_of(made), path)
     store.close()
     return path
 
@@ -214,7 +214,7 @@ def test_a_state_of_a_newer_program_is_not_restored_by_this_one(
     store.apply([(ENTRIES + 1, commands.encode(commands.call("test.count-by-ten", b"a")))])
     made = backup.begin(store, tmp_path, CLUSTER)
     path = tmp_path / "newer.s3db"
-    backup.keep(pieces_of(made), path)
+    backup.receive(pieces_of(made), path)
     store.close()
     with pytest.raises(UnsupportedFormat, match=r"level 3 were done.*has level 2: install"):
         backup.restore(path, directories={1: tmp_path / "x"}, addresses=[], cluster_id=CLUSTER)
@@ -326,11 +326,11 @@ def test_a_backup_that_is_cut_short_or_too_long_does_not_appear(
     data = whole.read_bytes()
     for wrong in (data[:-1], data[:30], b"", data + b"x"):
         with pytest.raises(CorruptData):
-            backup.keep([wrong], tmp_path / "copy")
+            backup.receive([wrong], tmp_path / "copy")
         assert not list(tmp_path.glob("copy*"))
     with pytest.raises(FileExistsError):
-        backup.keep([data], whole)
-    assert backup.keep([data[:100], data[100:]], tmp_path / "copy").applied_index == ENTRIES
+        backup.receive([data], whole)
+    assert backup.receive([data[:100], data[100:]], tmp_path / "copy").applied_index == ENTRIES
     assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
 
 

@@ -22,7 +22,7 @@ from predastore.coding.placement import Ring, RingNode
 from predastore.jobs.garbage import Garbage
 from predastore.node import server
 from predastore.node.client import NodeClient
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db.global_state import LocalState
 from predastore.storage.distributed import DistributedStore
@@ -39,7 +39,7 @@ async def cluster(base: Path, running: Sequence[int] = NODES) -> AsyncIterator[H
         endpoint = Endpoint(cluster_key=b"k" * 32, certificate=self_signed(), name="test")
         stack.push_async_callback(endpoint.close)
         for node in running:
-            store = await Store.open(base / f"node-{node}", node_id=node, cluster_id=b"c" * 16)
+            store = await ShardStore.open(base / f"node-{node}", node_id=node, cluster_id=b"c" * 16)
             stack.push_async_callback(store.close)
             endpoint.serve(f"node/{node}", server.service(store))
         state = LocalState(base / "state", PROCEDURES)

@@ -25,12 +25,12 @@ from predastore.coding.placement import Ring, RingNode
 from predastore.jobs.garbage import Garbage
 from predastore.jobs.healing.healer import Healing
 from predastore.jobs.healing.holders import WALKED, walk
-from predastore.jobs.healing.pace import Pace
+from predastore.jobs.healing.pace import HealingPace
 from predastore.jobs.healing.records import NODE_PREFIX
 from predastore.node import server
 from predastore.node.client import NodeClient
 from predastore.node.shard import ShardRef
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 from predastore.process.commands import standing
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db.commands import Delete, Put, batch
@@ -41,7 +41,7 @@ from predastore.storage.formats import decode, encode
 from predastore.storage.ring_table import REMOVED, NodeRow, RingTable
 from support.backends import BytesSource, Harness, InlineState, some_bytes
 
-FAST = Pace(
+FAST = HealingPace(
     beat_s=0.05,
     expiry_s=0.5,
     watch_s=0.05,
@@ -68,7 +68,7 @@ class Cluster:
     ) -> None:
         self.base = base
         self.state = state
-        self.stores: dict[int, Store] = {}
+        self.stores: dict[int, ShardStore] = {}
         self.endpoint = Endpoint(cluster_key=b"k" * 32, certificate=self_signed(), name="test")
         ring = Ring([RingNode(node, f"host{node}") for node in nodes])
         self.store = DistributedStore(
@@ -87,7 +87,7 @@ class Cluster:
         return self.base / f"node-{node}"
 
     async def run_node(self, node: int) -> None:
-        store = await Store.open(self.path(node), node_id=node, cluster_id=b"c" * 16)
+        store = await ShardStore.open(self.path(node), node_id=node, cluster_id=b"c" * 16)
         self.stores[node] = store
         self.endpoint.serve(f"node/{node}", server.service(store))
 
@@ -260,7 +260,7 @@ class Cluster:
         await self.state.commit(batch(Put(REPAIR, where, encode(row))))
 
 
-async def _is_good(store: Store, ref: ShardRef) -> bool:
+async def _is_good(store: ShardStore, ref: ShardRef) -> bool:
     try:
         for stripe in range((await store.stat(ref)).block_count):
             await store.read(ref, stripe, 0, 1)
@@ -325,7 +325,9 @@ async def cluster(
 
 
 @asynccontextmanager
-async def healing(at: Cluster, pace: Pace = FAST, name: str = "one") -> AsyncIterator[Healing]:
+async def healing(
+    at: Cluster, pace: HealingPace = FAST, name: str = "one"
+) -> AsyncIterator[Healing]:
     healer = Healing(at.state, at.store, name, pace=pace)
     healer.start()
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from predastore.s3db.checkpoint import Checkpoints, Pending
+from predastore.s3db.checkpoint import Checkpoints, PendingCheckpoint
 from predastore.s3db.store import Store
 
 PAGE_BYTES = 4096
@@ -34,11 +34,11 @@ class PowerCut:
 
         def beginning(
             checkpoints: Checkpoints, env: lmdb.Environment, applied_index: int
-        ) -> Pending:
+        ) -> PendingCheckpoint:
             begun[checkpoints.file] = checkpoints.file.read_bytes()  # nobody writes meanwhile
             return begin(checkpoints, env, applied_index)
 
-        def synced(checkpoints: Checkpoints, pending: Pending) -> None:
+        def synced(checkpoints: Checkpoints, pending: PendingCheckpoint) -> None:
             self.held[checkpoints.file] = begun[checkpoints.file]
             finish(checkpoints, pending)
 

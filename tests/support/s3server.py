@@ -33,7 +33,7 @@ from predastore.httpd.server import Server
 from predastore.jobs.garbage import Garbage
 from predastore.node import server as node_server
 from predastore.node.client import NodeClient
-from predastore.node.store import Store as NodeStore
+from predastore.node.store import ShardStore as NodeStore
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3.server import S3Service
 from predastore.s3db import service as db_service

@@ -64,7 +64,7 @@ class Arguments(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
         return pack(self)
 
 
-class Held(Arguments, frozen=True):
+class HeldBucket(Arguments, frozen=True):
     """The bucket for which the caller has a permit."""
 
     name: str
@@ -101,7 +101,7 @@ class PutObject(Arguments, frozen=True):
     """`object.put`. `retention` of NONE: what the bucket gives. `grace_ms`: for how long readers
     may still need what is replaced."""
 
-    held: Held
+    held: HeldBucket
     key: str
     random: bytes
     content: Content
@@ -138,7 +138,7 @@ class Doomed(Arguments, frozen=True):
 class DeleteObjects(Arguments, frozen=True):
     """`object.delete`. `bypass`: the caller may remove what GOVERNANCE keeps, and asks for it."""
 
-    held: Held
+    held: HeldBucket
     doomed: tuple[Doomed, ...]
     now_ms: int
     grace_ms: int
@@ -168,7 +168,7 @@ class Deletions(msgspec.Struct, frozen=True, array_like=True):
 class AmendObject(Arguments, frozen=True):
     """`object.amend`: what is not None takes the place of what the version has."""
 
-    held: Held
+    held: HeldBucket
     key: str
     version: bytes | None
     tags: Tags | None = None
@@ -186,7 +186,7 @@ class CreateBucket(Arguments, frozen=True):
 class DeleteBucket(Arguments, frozen=True):
     """`bucket.delete`."""
 
-    held: Held
+    held: HeldBucket
     now_ms: int
 
 
@@ -194,7 +194,7 @@ class ChangeBucket(Arguments, frozen=True):
     """`bucket.change`: what is not None takes the place of what the bucket has. `retention` of mode
     NONE removes it. `document`: its kind, and its bytes or None for no document."""
 
-    held: Held
+    held: HeldBucket
     versioning: Versioning | None = None
     is_locked: bool | None = None
     retention: DefaultRetention | None = None
@@ -207,14 +207,14 @@ NO_DEFAULT: Final = DefaultRetention(LockMode.NONE, 0, 0)
 class CreateUpload(Arguments, frozen=True):
     """`upload.create`."""
 
-    held: Held
+    held: HeldBucket
     row: UploadRow
 
 
 class PutPart(Arguments, frozen=True):
     """`upload.part`. `missing`: as in `Content`."""
 
-    held: Held
+    held: HeldBucket
     key: str
     upload_id: str
     row: PartRow
@@ -235,7 +235,7 @@ class CompleteUpload(Arguments, frozen=True):
     """`upload.complete`. `parts`: in ascending order of their numbers. `size`: of the whole, if the
     client said so; `checksums`: likewise."""
 
-    held: Held
+    held: HeldBucket
     key: str
     upload_id: str
     random: bytes
@@ -258,7 +258,7 @@ class Completed(msgspec.Struct, frozen=True, array_like=True):
 class AbortUpload(Arguments, frozen=True):
     """`upload.abort`."""
 
-    held: Held
+    held: HeldBucket
     key: str
     upload_id: str
     now_ms: int

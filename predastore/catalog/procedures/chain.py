@@ -32,7 +32,7 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class Chain:
-    """Reads; `Changes` writes."""
+    """Reads; `ChangingChain` writes."""
 
     def __init__(self, rows: Rows, bucket: BucketRow, key: str) -> None:
         self._rows = rows
@@ -80,7 +80,7 @@ class Chain:
         return found
 
 
-class Changes(Chain):
+class ChangingChain(Chain):
     """`leavings`: takes the layouts that no version names any more. The newest version is looked up
     once: a call that removes many versions of a key passes over none that it has removed."""
 

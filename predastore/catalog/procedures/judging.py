@@ -7,7 +7,7 @@ from predastore.catalog.keys import BUCKETS
 from predastore.catalog.procedures.arguments import (
     NO_CONDITION,
     Condition,
-    Held,
+    HeldBucket,
     Reason,
     refuse,
 )
@@ -17,7 +17,7 @@ from predastore.s3db.procedures import View
 from predastore.storage.formats import decode
 
 
-def held_bucket(view: View, held: Held) -> BucketRow:
+def held_bucket(view: View, held: HeldBucket) -> BucketRow:
     """The bucket, which is as it was when the caller was given its permit; BUCKET_CHANGED."""
     stored = view.get(BUCKETS, keys.bucket(held.name))
     if stored is not None:

@@ -28,7 +28,7 @@ from predastore.catalog.procedures.arguments import (
     done,
     refuse,
 )
-from predastore.catalog.procedures.chain import Chain, Changes, Version
+from predastore.catalog.procedures.chain import Chain, ChangingChain, Version
 from predastore.catalog.procedures.judging import (
     check_condition,
     check_lock,
@@ -63,7 +63,7 @@ def put(view: View, arguments: bytes) -> bytes:
     bucket = held_bucket(view, args.held)
     check_lock(bucket, args.retention, args.legal_hold)
     leavings = Leavings(args.now_ms + args.grace_ms)
-    chain = Changes(view, bucket, args.key, leavings)
+    chain = ChangingChain(view, bucket, args.key, leavings)
     check_condition(args.condition, chain)
     row = VersionRow(
         random=args.random,
@@ -86,14 +86,14 @@ def delete(view: View, arguments: bytes) -> bytes:
     args = unpack(DeleteObjects, arguments)
     bucket = held_bucket(view, args.held)
     leavings = Leavings(args.now_ms + args.grace_ms)
-    chains: dict[str, Changes] = {}
+    chains: dict[str, ChangingChain] = {}
     deletions: list[Deletion] = []
     for doomed in args.doomed:
         if deletions and _is_enough(view, leavings):
             break
         chain = chains.get(doomed.key)
         if chain is None:
-            chain = chains[doomed.key] = Changes(view, bucket, doomed.key, leavings)
+            chain = chains[doomed.key] = ChangingChain(view, bucket, doomed.key, leavings)
         reason = _failure(doomed, chain)
         if reason:
             deletions.append(Deletion(reason))
@@ -172,7 +172,7 @@ def _failure(doomed: Doomed, chain: Chain) -> Reason:
 
 
 def _delete_version(
-    view: View, chain: Changes, version: bytes, args: DeleteObjects, leavings: Leavings
+    view: View, chain: ChangingChain, version: bytes, args: DeleteObjects, leavings: Leavings
 ) -> Deletion:
     found: Version | None = chain.find(version)
     if found is None:
@@ -190,7 +190,7 @@ def _delete_version(
     )
 
 
-def _mark(chain: Changes, random: bytes, args: DeleteObjects, leavings: Leavings) -> Deletion:
+def _mark(chain: ChangingChain, random: bytes, args: DeleteObjects, leavings: Leavings) -> Deletion:
     """Makes a delete marker the newest version."""
     is_null = chain.bucket.versioning is not Versioning.ENABLED
     replaced = chain.replaced()

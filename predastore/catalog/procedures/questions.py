@@ -25,7 +25,7 @@ class FindObject(Arguments, frozen=True):
     needs_bytes: bool = True
 
 
-class Found(msgspec.Struct, frozen=True, array_like=True):
+class FoundObject(msgspec.Struct, frozen=True, array_like=True):
     """Its answer: the rows as they are stored; b"" for none. `version` without `is_object` is a
     delete marker. `placement`: the first page of the layout. `body`: its CRC32C, then an inline
     body."""
@@ -76,18 +76,18 @@ class ListedVersions(msgspec.Struct, frozen=True, array_like=True):
 
 
 def find(view: ReadView, arguments: bytes) -> bytes:
-    """`FindObject` to `Found`."""
+    """`FindObject` to `FoundObject`."""
     args = unpack(FindObject, arguments)
     stored = view.get(BUCKETS, keys.bucket(args.bucket))
     if stored is None:
-        return done(Found())
+        return done(FoundObject())
     bucket = decode(BucketRow, stored)
     chain = Chain(view, bucket, args.key)
     version = chain.find(args.version)
     if version is None:
-        return done(Found(stored))
+        return done(FoundObject(stored))
     is_newest = args.version is None or _is_newest(chain, version)
-    found = Found(stored, version.stored, version.order, is_newest)
+    found = FoundObject(stored, version.stored, version.order, is_newest)
     row = version.row
     if args.needs_bytes and row.kind is Kind.PLACED:
         placement = view.get(OBJECTS, row.layout)

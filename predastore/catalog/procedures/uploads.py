@@ -25,7 +25,7 @@ from predastore.catalog.procedures.arguments import (
     done,
     refuse,
 )
-from predastore.catalog.procedures.chain import Changes
+from predastore.catalog.procedures.chain import ChangingChain
 from predastore.catalog.procedures.completion import Assembly
 from predastore.catalog.procedures.judging import check_condition, check_lock, held_bucket
 from predastore.catalog.procedures.layouts import Leavings
@@ -90,7 +90,7 @@ def complete(view: View, arguments: bytes) -> bytes:
         assembly.take(named, None if stored is None else decode(PartRow, stored))
     assembly.check(args)
     leavings = Leavings(args.now_ms + args.grace_ms)
-    chain = Changes(view, bucket, args.key, leavings)
+    chain = ChangingChain(view, bucket, args.key, leavings)
     check_condition(args.condition, chain)
     layout = layout_of(bucket.name, args.key, args.upload_id)
     for number, page in enumerate(assembly.pages()):

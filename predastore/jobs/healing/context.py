@@ -24,13 +24,13 @@ from predastore.s3db.commands import Check, Delete, Equals, Op, Put, batch
 from predastore.s3db.global_state import GlobalState
 from predastore.storage import extents
 from predastore.storage.buffers import Budget
-from predastore.storage.cluster import Cluster
+from predastore.storage.cluster import ShardCluster
 from predastore.storage.extents import ShardExtent
 from predastore.storage.formats import encode
 
 
 @dataclass
-class Counts:
+class HealingCounts:
     """What was done since this process heals, and what is left, as far as is known."""
 
     objects_left: int = 0
@@ -56,14 +56,14 @@ class Counts:
 
 
 @dataclass
-class Context:
+class HealingContext:
     state: GlobalState
-    cluster: Cluster
+    cluster: ShardCluster
     lease: Lease
     throttle: Throttle
     watch: Watch
     grace_s: float
-    counts: Counts = field(default_factory=Counts)
+    counts: HealingCounts = field(default_factory=HealingCounts)
     claims: Claims = field(default_factory=Claims)
     budget: Budget = field(default_factory=lambda: Budget(HEALING_BYTES_MAX))
     # Extents whose notes were of parts that are none any more, by write id: of which object, then?
@@ -137,7 +137,7 @@ class Context:
             for shard, node in {names[name] for name in mine} - named:
                 await self.cluster.delete(node, (self.ref(extent, shard),))
 
-    async def settle(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+    async def remove_notes(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Removes entries (key, value) of the repair table, unless they have changed."""
         for key, stored in entries:
             await self._commit([Delete(REPAIR, key)], Equals(REPAIR, key, stored))

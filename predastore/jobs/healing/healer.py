@@ -27,9 +27,9 @@ from predastore.base.limits import (
 )
 from predastore.catalog.keys import HEALING
 from predastore.jobs.healing import moved
-from predastore.jobs.healing.context import Context
+from predastore.jobs.healing.context import HealingContext
 from predastore.jobs.healing.lease import Lease
-from predastore.jobs.healing.pace import Pace
+from predastore.jobs.healing.pace import HealingPace
 from predastore.jobs.healing.passes import Passes
 from predastore.jobs.healing.rebalance import Rebalance
 from predastore.jobs.healing.records import PROGRESS_KEY, ProgressRecord
@@ -55,13 +55,13 @@ class Healing:
         store: DistributedStore,
         process: str,
         *,
-        pace: Pace | None = None,
+        pace: HealingPace | None = None,
     ) -> None:
-        self._pace = pace or Pace()
+        self._pace = pace or HealingPace()
         self._state = state
         self._process = process
         cluster = store.cluster
-        self._context = Context(
+        self._context = HealingContext(
             state=state,
             cluster=cluster,
             lease=Lease(state, process, expiry_s=self._pace.expiry_s),

@@ -54,7 +54,7 @@ class Lease:
         is held. What the state raises says nothing about that: it is kept until it expires."""
         now = asyncio.get_running_loop().time()
         if self._mine is not None:
-            return await self._keep(now, news)
+            return await self._renew(now, news)
         lease, beat = await self._state.read(((HEALING, LEASE_KEY), (HEALING, BEAT_KEY)))
         if lease is not None:
             if (lease, beat) != self._seen:
@@ -63,7 +63,7 @@ class Lease:
                 return False
         return await self._take(lease, beat, now)
 
-    async def _keep(self, now: float, news: Sequence[Op]) -> bool:
+    async def _renew(self, now: float, news: Sequence[Op]) -> bool:
         beat = Put(HEALING, BEAT_KEY, extents.new_id())
         try:
             await self._state.commit(batch(beat, *news, checks=(self.check,)))

@@ -11,7 +11,7 @@ from predastore.storage import extents
 from predastore.storage.cluster import Nodes
 
 
-class Listing:
+class ShardListing:
     """Whatever a node's failure raises is one of NODE_ERRORS."""
 
     def __init__(self, nodes: Nodes, node: int) -> None:

@@ -17,7 +17,7 @@ from predastore.base.errors import PreconditionFailed, ShardNotFound
 from predastore.base.failpoints import failpoint
 from predastore.base.limits import GARBAGE_BATCH_MAX
 from predastore.catalog.keys import HEALING
-from predastore.jobs.healing.context import Context
+from predastore.jobs.healing.context import HealingContext
 from predastore.jobs.healing.records import MOVED_PREFIX, MovedRecord, moved_key
 from predastore.node.shard import ShardRef
 from predastore.s3db.commands import Delete, Equals, Put, batch
@@ -27,7 +27,7 @@ from predastore.storage.extents import ShardExtent
 from predastore.storage.formats import decode, encode
 
 
-async def release(context: Context) -> int:
+async def release(context: HealingContext) -> int:
     """Deletes the shards whose time has come from the nodes that answer; how many wait still."""
     waiting, after, truncated = 0, b"", True
     while truncated:
@@ -48,7 +48,7 @@ async def release(context: Context) -> int:
 
 
 async def _let_go(
-    context: Context, node: int, shards: Sequence[tuple[bytes, bytes, MovedRecord]]
+    context: HealingContext, node: int, shards: Sequence[tuple[bytes, bytes, MovedRecord]]
 ) -> int:
     """Marks the entries (key, value) of shards, and has `node` delete them; how many it did."""
     marks = [
@@ -72,7 +72,7 @@ async def _let_go(
 
 
 async def waiting(
-    context: Context, extent: ShardExtent, goals: Mapping[int, int]
+    context: HealingContext, extent: ShardExtent, goals: Mapping[int, int]
 ) -> dict[int, tuple[bytes, bytes]]:
     """Of the shards and their new nodes, those where the node is still to let go of the shard, with
     the entry (key, value) that says so."""
@@ -88,7 +88,7 @@ async def waiting(
 
 
 async def can_be_taken_back(
-    context: Context, extent: ShardExtent, shard: int, node: int, value: bytes
+    context: HealingContext, extent: ShardExtent, shard: int, node: int, value: bytes
 ) -> bool:
     """Whether `node`, which is still to let go of the shard by the entry of this value, was not
     told to yet, and has it with no block that is bad."""

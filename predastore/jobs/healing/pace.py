@@ -20,7 +20,7 @@ from predastore.base.limits import (
 
 
 @dataclass(frozen=True)
-class Pace:
+class HealingPace:
     """Tests have shorter times. `watch_s`: between two looks at the nodes, and at what is to be
     done. `count_s`: a node is down for so long, and what records name there is counted. `left_s`: a
     node was removed so long ago, and records that name it all the same are looked for."""

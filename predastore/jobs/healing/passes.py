@@ -28,8 +28,8 @@ from predastore.base.limits import (
 )
 from predastore.catalog.keys import HEALING
 from predastore.jobs.healing import scrubbed
-from predastore.jobs.healing.context import Context
-from predastore.jobs.healing.pace import Pace
+from predastore.jobs.healing.context import HealingContext
+from predastore.jobs.healing.pace import HealingPace
 from predastore.jobs.healing.presence import ShardName
 from predastore.jobs.healing.reconcile import Pass
 from predastore.jobs.healing.records import (
@@ -84,7 +84,9 @@ class Passes:
     """One for the process that heals. `forget` before it begins. `progress` stores what is said of
     healing."""
 
-    def __init__(self, context: Context, pace: Pace, progress: Callable[[], Op]) -> None:
+    def __init__(
+        self, context: HealingContext, pace: HealingPace, progress: Callable[[], Op]
+    ) -> None:
         self._context = context
         self._progress = progress
         self._pace = pace

@@ -19,9 +19,9 @@ from predastore.catalog import keys
 from predastore.catalog.keys import OBJECTS, REPAIR
 from predastore.catalog.rows import PlacementRow, RepairRow
 from predastore.jobs.healing import targets
-from predastore.jobs.healing.context import Context
+from predastore.jobs.healing.context import HealingContext
 from predastore.jobs.healing.holders import Holder
-from predastore.jobs.healing.listing import Listing
+from predastore.jobs.healing.listing import ShardListing
 from predastore.s3db.commands import Op, Put
 from predastore.storage.cluster import NODE_ERRORS
 from predastore.storage.extents import MISSING, ShardExtent, now_ms
@@ -53,7 +53,7 @@ class Presence:
 
     def __init__(
         self,
-        context: Context,
+        context: HealingContext,
         nodes: Collection[int],
         bad: set[ShardName],
         sought: Mapping[bytes, tuple[int, ...]],
@@ -64,7 +64,7 @@ class Presence:
         self._sought = sought
         self.homeless_shards = self.homeless_bytes = 0
         self.named: dict[int, tuple[int, int]] = {}
-        self._listings = {node: Listing(context.cluster.nodes, node) for node in nodes}
+        self._listings = {node: ShardListing(context.cluster.nodes, node) for node in nodes}
         self._asking = asyncio.Semaphore(HEALING_ASKED_AT_ONCE)
 
     async def check(self, holders: Sequence[Holder]) -> list[Fault]:

@@ -29,7 +29,7 @@ from predastore.catalog.keys import HEALING
 from predastore.coding.placement import Ring, RingNode
 from predastore.jobs.healing import moved, targets
 from predastore.jobs.healing.claims import Job as Claimed
-from predastore.jobs.healing.context import Context
+from predastore.jobs.healing.context import HealingContext
 from predastore.jobs.healing.holders import WALKED, Holder, walk
 from predastore.jobs.healing.rebuild import Rebuild
 from predastore.jobs.healing.records import RING_KEY, MovedRecord, RingRecord
@@ -50,7 +50,7 @@ def digest(nodes: Sequence[RingNode]) -> bytes:
 class Rebalance:
     """One for the process that heals."""
 
-    def __init__(self, context: Context, *, pause_s: float) -> None:
+    def __init__(self, context: HealingContext, *, pause_s: float) -> None:
         self._context = context
         self._pause_s_min = self._pause_s = pause_s
         self._after_s = 0.0  # loop time of the next walk
@@ -224,7 +224,7 @@ class _Move:
 
     _claimed: Claimed
 
-    def __init__(self, context: Context, ring: Ring, holder: Holder) -> None:
+    def __init__(self, context: HealingContext, ring: Ring, holder: Holder) -> None:
         self._context = context
         self._ring = ring
         self._holder = holder

@@ -19,7 +19,7 @@ from predastore.base.failpoints import failpoint
 from predastore.base.limits import BACKEND_INLINE_BYTES_MAX, HEALING_CALL_TIMEOUT_MS
 from predastore.coding import erasure
 from predastore.coding.erasure import Code
-from predastore.jobs.healing.context import Context
+from predastore.jobs.healing.context import HealingContext
 from predastore.storage.cluster import NODE_ERRORS, Buffer
 from predastore.storage.extents import MISSING, ShardExtent
 from predastore.storage.interface import Damaged
@@ -32,7 +32,7 @@ class Rebuild:
 
     def __init__(
         self,
-        context: Context,
+        context: HealingContext,
         extent: ShardExtent,
         wanted: Mapping[int, int],
         *,
@@ -86,7 +86,7 @@ class Rebuild:
         ).block_bytes
         held = (self._code.k + len(shards)) * length
         urgent = self._code.shards - len(self._gone) <= self._code.k
-        async with context.throttle.turn(urgent=urgent) as turn:
+        async with context.throttle.slot(urgent=urgent) as turn:
             await context.budget.take(held)
             try:
                 before = self.read_bytes + self.written_bytes

@@ -29,9 +29,9 @@ from predastore.base.limits import (
 from predastore.catalog.fence import HORIZON_KEY, HorizonRecord
 from predastore.catalog.keys import HEALING
 from predastore.jobs.healing.claims import name_of
-from predastore.jobs.healing.context import Context
+from predastore.jobs.healing.context import HealingContext
 from predastore.jobs.healing.holders import WALKED, walk, walk_deleted
-from predastore.jobs.healing.listing import Listing
+from predastore.jobs.healing.listing import ShardListing
 from predastore.jobs.healing.presence import Fault, Presence, ShardName, note_op
 from predastore.jobs.healing.records import MOVED_PREFIX, MovedRecord
 from predastore.jobs.healing.sieve import Sieve
@@ -51,7 +51,7 @@ class Pass:
 
     def __init__(
         self,
-        context: Context,
+        context: HealingContext,
         nodes: Collection[int],
         *,
         bad: set[ShardName] | None = None,
@@ -82,7 +82,7 @@ class Pass:
             async for holders, behind in walk(self._context.state, table):
                 if not self._context.lease.is_held:
                     return False
-                async with self._context.throttle.turn():
+                async with self._context.throttle.slot():
                     for holder in holders:
                         self._remember(holder.extents)
                     await self._note(await self.presence.check(holders))
@@ -143,7 +143,7 @@ class Pass:
 
     async def _collect_from(self, node: int, before_ms: int) -> bool:
         try:
-            listing = Listing(self._context.cluster.nodes, node)
+            listing = ShardListing(self._context.cluster.nodes, node)
             async for rows in listing.pages():
                 if not self._context.lease.is_held:
                     return False
@@ -153,7 +153,7 @@ class Pass:
                         extra={"node": node, "by_s": listing.clock_off_ms // 1000},
                     )
                     return True
-                async with self._context.throttle.turn():
+                async with self._context.throttle.slot():
                     for start in range(0, len(rows), NODE_DELETE_REFS_MAX):
                         some = rows[start : start + NODE_DELETE_REFS_MAX]
                         orphans = [row for row in some if self._is_orphan(row, node, before_ms)]

@@ -35,7 +35,7 @@ from predastore.catalog.keys import REPAIR
 from predastore.catalog.rows import RepairRow
 from predastore.jobs.healing import moved, targets
 from predastore.jobs.healing.claims import Job as Claimed
-from predastore.jobs.healing.context import Context
+from predastore.jobs.healing.context import HealingContext
 from predastore.jobs.healing.holders import Holder, find
 from predastore.jobs.healing.rebuild import Rebuild
 from predastore.jobs.healing.records import MovedRecord
@@ -54,7 +54,7 @@ class Outcome(Enum):
 
 
 @dataclass(order=True)
-class Job:
+class RepairJob:
     """`margin`: how many shards more may be lost, as far as is known."""
 
     margin: int
@@ -76,7 +76,7 @@ class Findings:
 class Repair:
     """One for the process that heals."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: HealingContext) -> None:
         self._context = context
         self._postponed: dict[bytes, tuple[float, float]] = {}  # key -> until, pause
         self._began: tuple[float, int, int] | None = None  # when; shards and bytes made before
@@ -118,10 +118,12 @@ class Repair:
             }
             logger.info("repair is done", extra={**made, "seconds": round(now - began_s, 1)})
 
-    async def _survey(self) -> list[Job]:
+    async def _survey(self) -> list[RepairJob]:
         """The most endangered extents that are due, and the sums of all."""
         now = asyncio.get_running_loop().time()
-        best: list[tuple[tuple[int, bytes], Job]] = []  # a heap: the least endangered stands first
+        best: list[
+            tuple[tuple[int, bytes], RepairJob]
+        ] = []  # a heap: the least endangered stands first
         shards = shard_bytes = stuck = object_count = endangered = 0
         after, truncated, last = b"", True, b""
         while truncated:
@@ -139,7 +141,7 @@ class Repair:
                 if self._postponed.get(key, (0.0,))[0] > now:
                     stuck += count
                     continue
-                job = Job(margin, key, stored, note)
+                job = RepairJob(margin, key, stored, note)
                 rank = (-margin, bytes(255 - byte for byte in key))
                 if len(best) < HEALING_BATCH_JOBS:
                     heapq.heappush(best, (rank, job))
@@ -159,7 +161,7 @@ class Repair:
         )
         return left - note.extent.k
 
-    async def _attempt(self, job: Job) -> Outcome:
+    async def _attempt(self, job: RepairJob) -> Outcome:
         try:
             with self._context.claims.job() as claimed:
                 outcome = await self._work_off(job, claimed)
@@ -193,7 +195,7 @@ class Repair:
 
     # --- one extent -----------------------------------------------------------------------
 
-    async def _work_off(self, job: Job, claimed: Claimed) -> Outcome:
+    async def _work_off(self, job: RepairJob, claimed: Claimed) -> Outcome:
         context = self._context
         began_ms = extents.now_ms()
         found = await self._find(job)
@@ -201,7 +203,7 @@ class Repair:
             is_of_part = bool(job.note.part and not job.note.bucket)
             if is_of_part and not context.seek(job.key[HASH_BYTES:], job.note.shards):
                 return Outcome.LATER
-            await context.settle([(job.key, job.stored)])
+            await context.remove_notes([(job.key, job.stored)])
             return Outcome.DONE
         holder, number, extent = found
         findings = await self._examine(extent, job.note.shards)
@@ -232,7 +234,7 @@ class Repair:
                 return Outcome.LATER
         if not complete:
             return Outcome.LATER
-        await context.settle([(job.key, job.stored)])
+        await context.remove_notes([(job.key, job.stored)])
         return Outcome.DONE
 
     async def _goals(
@@ -252,7 +254,7 @@ class Repair:
             if claimed.claim(extent.write_id, shard, node)
         }
 
-    async def _find(self, job: Job) -> tuple[Holder, int, ShardExtent] | None:
+    async def _find(self, job: RepairJob) -> tuple[Holder, int, ShardExtent] | None:
         for holder in await find(self._context.state, job.key[:HASH_BYTES], job.note.part):
             for number, extent in enumerate(holder.extents):
                 if extent.write_id == job.key[HASH_BYTES:] and isinstance(extent, ShardExtent):
@@ -294,7 +296,7 @@ class Repair:
 
     async def _record(
         self,
-        job: Job,
+        job: RepairJob,
         holder: Holder,
         number: int,
         extent: ShardExtent,
@@ -325,7 +327,7 @@ class Repair:
         await self._context.drop_unnamed(holder, extent, done)
         return False
 
-    async def _note_more(self, job: Job, extent: ShardExtent, others: set[int]) -> None:
+    async def _note_more(self, job: RepairJob, extent: ShardExtent, others: set[int]) -> None:
         note = job.note
         shards = tuple(sorted(others.union(note.shards)))
         row = RepairRow(note.bucket, note.key, extent, shards, extents.now_ms(), note.part)

@@ -16,7 +16,7 @@ from predastore.catalog import keys
 from predastore.catalog.keys import OBJECTS, REPAIR
 from predastore.catalog.rows import PlacementRow, RepairRow
 from predastore.jobs.healing.claims import name_of
-from predastore.jobs.healing.context import Context
+from predastore.jobs.healing.context import HealingContext
 from predastore.jobs.healing.holders import Holder
 from predastore.jobs.healing.presence import Fault, ShardName, note_op
 from predastore.s3db.commands import batch
@@ -50,7 +50,7 @@ async def bad_on(nodes: Nodes, node: int) -> dict[ShardName, bytes]:
     return found
 
 
-async def bad_shards(context: Context) -> dict[ShardName, bytes]:
+async def bad_shards(context: HealingContext) -> dict[ShardName, bytes]:
     """The bad shards of all nodes that answer, with the hash that each lies under; a bounded number
     of them at once."""
     found: dict[ShardName, bytes] = {}
@@ -61,7 +61,7 @@ async def bad_shards(context: Context) -> dict[ShardName, bytes]:
     return found
 
 
-async def note(context: Context, bad: Mapping[ShardName, bytes]) -> set[ShardName]:
+async def note(context: HealingContext, bad: Mapping[ShardName, bytes]) -> set[ShardName]:
     """Notes those of objects that were put whole, whose record lies under the same hash; the rest,
     whose records only a walk can find."""
     rest: set[ShardName] = set()
@@ -72,7 +72,7 @@ async def note(context: Context, bad: Mapping[ShardName, bytes]) -> set[ShardNam
 
 
 async def _note_some(
-    context: Context, names: Iterable[ShardName], bad: Mapping[ShardName, bytes]
+    context: HealingContext, names: Iterable[ShardName], bad: Mapping[ShardName, bytes]
 ) -> set[ShardName]:
     by_extent: dict[tuple[bytes, bytes], list[ShardName]] = {}
     for name in names:

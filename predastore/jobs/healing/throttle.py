@@ -25,7 +25,7 @@ from predastore.base.limits import (
 
 
 @dataclass
-class Turn:
+class Slot:
     """`byte_count`: what was read and written in it, told before its end."""
 
     byte_count: int = 0
@@ -52,7 +52,7 @@ class Throttle:
         self._recent_at = 0.0
 
     @asynccontextmanager
-    async def turn(self, *, urgent: bool = False) -> AsyncIterator[Turn]:
+    async def slot(self, *, urgent: bool = False) -> AsyncIterator[Slot]:
         """Around a piece of work, which waits until it may begin."""
         loop = asyncio.get_running_loop()
         async with self._one_by_one:
@@ -60,7 +60,7 @@ class Throttle:
                 self._ended.clear()
                 await self._ended.wait()
             await asyncio.sleep(max(0.0, self._next_turn - loop.time()))
-        turn, began = Turn(), loop.time()
+        turn, began = Slot(), loop.time()
         self._under_way += 1
         try:
             yield turn

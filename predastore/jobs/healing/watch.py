@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from predastore.base.limits import NODE_LOST_MS, NODE_STATUS_TIMEOUT_MS
 from predastore.jobs.healing.records import FAILED, GOOD, SILENT, SeenNode
 from predastore.node.messages import NodeStatus
-from predastore.storage.cluster import NODE_ERRORS, Cluster
+from predastore.storage.cluster import NODE_ERRORS, ShardCluster
 
 
 @dataclass
@@ -30,7 +30,7 @@ class _Seen:
 
 
 class Watch:
-    def __init__(self, cluster: Cluster, *, lost_s: float = NODE_LOST_MS / 1000) -> None:
+    def __init__(self, cluster: ShardCluster, *, lost_s: float = NODE_LOST_MS / 1000) -> None:
         self._cluster = cluster
         self._lost_s = lost_s
         self._seen: dict[int, _Seen] = {}

@@ -85,7 +85,7 @@ COMMANDS: Final = (
 
 
 @dataclass(frozen=True)
-class Operation:
+class CommandOperation:
     """`s3d COMMAND NAME [ARGUMENT]` ("": it takes none), and what it does."""
 
     name: str
@@ -95,36 +95,40 @@ class Operation:
 
 OPERATIONS: Final = {
     "db": (
-        Operation(
+        CommandOperation(
             "status",
             "",
             "the whole cluster as a table; exit code 1 unless one leads and every member answers",
         ),
-        Operation("step-down", "", "let another member lead"),
-        Operation("remove-member", "ID", "take a member out of the cluster"),
-        Operation(
+        CommandOperation("step-down", "", "let another member lead"),
+        CommandOperation("remove-member", "ID", "take a member out of the cluster"),
+        CommandOperation(
             "set-time",
             "",
             "make the leader's wall clock cluster time, by which objects are retained; tells what "
             "it would do, unless --confirm is given",
         ),
-        Operation("backup", "FILE", "write the state of this moment to FILE, and check it"),
-        Operation("restore", "FILE", "make data directories from a backup (members stopped)"),
-        Operation("check", "", "look for damage in the files of local members (stopped)"),
+        CommandOperation("backup", "FILE", "write the state of this moment to FILE, and check it"),
+        CommandOperation(
+            "restore", "FILE", "make data directories from a backup (members stopped)"
+        ),
+        CommandOperation("check", "", "look for damage in the files of local members (stopped)"),
     ),
     "cluster": (
-        Operation(
+        CommandOperation(
             "status",
             "",
             "every node and process, how many shards are missing, what is left to repair and to "
             "move, and how long that will take; live in a terminal while there is such work",
         ),
-        Operation(
+        CommandOperation(
             "verify", "", "read every block of every shard back, check CRCs, parity and ETags"
         ),
-        Operation("drain", "ID", "give a node nothing new, and move what it has to the others"),
-        Operation("activate", "ID", "take a node back that was drained or removed"),
-        Operation(
+        CommandOperation(
+            "drain", "ID", "give a node nothing new, and move what it has to the others"
+        ),
+        CommandOperation("activate", "ID", "take a node back that was drained or removed"),
+        CommandOperation(
             "remove",
             "ID",
             "drain a node; when it is empty it is none of the cluster any more, unless it is "
@@ -132,34 +136,36 @@ OPERATIONS: Final = {
         ),
     ),
     "node": (
-        Operation(
+        CommandOperation(
             "status", "", "what every node holds: shards, bytes, free space, damage, the last scrub"
         ),
-        Operation(
+        CommandOperation(
             "scrub",
             "ID",
             "read all blocks of a node now, wait for the end, and say what was bad; what is bad is "
             "repaired from the other shards, in the background",
         ),
-        Operation(
+        CommandOperation(
             "rebuild-index",
             "ID",
             "throw the index of a stopped node away and build it anew from its segments",
         ),
     ),
     "tls": (
-        Operation("show", "", "which authority it is, how long it lasts, who has another yet"),
-        Operation("ca", "", "print the file that clients need"),
-        Operation(
+        CommandOperation(
+            "show", "", "which authority it is, how long it lasts, who has another yet"
+        ),
+        CommandOperation("ca", "", "print the file that clients need"),
+        CommandOperation(
             "new",
             "",
             "make another authority take its place; clients go on, as the one before vouches for "
             "it, unless it is told to end --at-once",
         ),
-        Operation("import", "CERT KEY", "the same with an authority of your own, PEM files"),
+        CommandOperation("import", "CERT KEY", "the same with an authority of your own, PEM files"),
     ),
     "object": (
-        Operation(
+        CommandOperation(
             "locate",
             "s3://BUCKET/KEY",
             "the node, segment, offset and health of each of its shards",

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """`s3d check-config FILE`; the exit code. ConfigError lists all that is wrong."""
     given = parser().take(arguments)
     file = given.pop("file")
-    settings, options = flags.settled({**given, "config": file}, environment)
+    settings, options = flags.resolved({**given, "config": file}, environment)
     chosen = roles.choose(
         settings,
         node=options.node,

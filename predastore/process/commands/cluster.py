@@ -67,7 +67,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     command, text = given.pop("command"), given.pop("id")
     if (command in _STATES) is not (text is not None):
         made.error(f"{command} takes {'the id of a node' if command in _STATES else 'no id'}")
-    settings, _ = remote.settled(given, environment)
+    settings, _ = remote.resolved(given, environment)
     if command == "verify":
         return remote.run(settings, lambda to: verify.run(to, given["json"]))
     if command == "status":

@@ -55,7 +55,7 @@ _SETTING: Final = {
 
 
 @dataclass(frozen=True)
-class Request:
+class DbRequest:
     """What the command line asks for."""
 
     command: str
@@ -105,8 +105,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     wanted = next(row for row in OPERATIONS["db"] if row.name == given["command"])
     if bool(wanted.argument) is not (given["argument"] is not None):
         made.error(f"{wanted.name} takes {wanted.argument or 'no argument'}")
-    settings, options = flags.settled({**given, "db": "true"}, environment, serves=False)
-    request = Request(
+    settings, options = flags.resolved({**given, "db": "true"}, environment, serves=False)
+    request = DbRequest(
         wanted.name,
         given["argument"] or "",
         as_json=given["json"],
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     return run(settings, request)
 
 
-def run(settings: Config, request: Request) -> int:
+def run(settings: Config, request: DbRequest) -> int:
     """Does one command; the exit code. ConfigError, PredastoreError."""
     return _OPERATIONS[request.command](settings, request)
 
@@ -126,7 +126,7 @@ def run(settings: Config, request: Request) -> int:
 # --- online -----------------------------------------------------------------------------------
 
 
-def _status(settings: Config, request: Request) -> int:
+def _status(settings: Config, request: DbRequest) -> int:
     query = "members=all" + ("&digest=1" if request.digest else "")
     found = _ask(settings, request, lambda api: api.get("/status", query))
     if request.as_json:
@@ -145,13 +145,13 @@ def is_whole(found: dict[str, Any]) -> bool:
     )
 
 
-def _step_down(settings: Config, request: Request) -> int:
+def _step_down(settings: Config, request: DbRequest) -> int:
     _ask(settings, request, lambda api: api.post("/v1/step-down", {}))
     _say("done: another member leads")
     return 0
 
 
-def _set_time(settings: Config, request: Request) -> int:
+def _set_time(settings: Config, request: DbRequest) -> int:
     how = {"confirm": request.confirm, "backwards": request.backwards}
     if request.filesystem:
         told = db_time.set_filesystem_time(settings, **how)
@@ -167,7 +167,7 @@ def _set_time(settings: Config, request: Request) -> int:
     return 0 if request.confirm else 1
 
 
-def _remove_member(settings: Config, request: Request) -> int:
+def _remove_member(settings: Config, request: DbRequest) -> int:
     if not request.argument.isdecimal():
         raise ConfigError([f'remove-member: expected the id of a member, got "{request.argument}"'])
     content = {"id": int(request.argument)}
@@ -176,12 +176,12 @@ def _remove_member(settings: Config, request: Request) -> int:
     return 0
 
 
-def _backup(settings: Config, request: Request) -> int:
+def _backup(settings: Config, request: DbRequest) -> int:
     path = Path(request.argument)
     try:
         if path.exists():
             raise ConfigError([f"backup: {path} is there already; name another file, or remove it"])
-        header = _ask(settings, request, lambda api: backup.keep(api.pieces("/v1/backup"), path))
+        header = _ask(settings, request, lambda api: backup.receive(api.pieces("/v1/backup"), path))
     except OSError as error:
         raise StartupError.because(
             error,
@@ -192,7 +192,7 @@ def _backup(settings: Config, request: Request) -> int:
     return 0
 
 
-def _ask(settings: Config, request: Request, question: Callable[[Api], Any]) -> Any:
+def _ask(settings: Config, request: DbRequest, question: Callable[[Api], Any]) -> Any:
     """The answer of the first member that can be reached; PredastoreError. PeerRefused where there
     is none, and the certificate of one can not be verified: that does not pass."""
     failures: list[PeerRefused | PeerUnreachable] = []
@@ -206,7 +206,7 @@ def _ask(settings: Config, request: Request, question: Callable[[Api], Any]) -> 
     raise kind("no member can be reached:\n  " + "\n  ".join(map(str, failures)))
 
 
-def _apis(settings: Config, request: Request) -> Iterator[Api]:
+def _apis(settings: Config, request: DbRequest) -> Iterator[Api]:
     """Of all members, in the order in which they are to be asked."""
     named = _named(settings, request)
     first = named or tuple(row for row in settings.db if roles.is_local(row.host))
@@ -242,7 +242,7 @@ def _generated_ca(settings: Config) -> Path | None:
 # --- offline ----------------------------------------------------------------------------------
 
 
-def _restore(settings: Config, request: Request) -> int:
+def _restore(settings: Config, request: DbRequest) -> int:
     rows, path = _local(settings, request), Path(request.argument)
     try:
         ownership.check("db restore", settings.base_path, [row.path for row in rows])
@@ -278,7 +278,7 @@ def _restore_failed(error: OSError, path: Path, rows: Sequence[Db]) -> str:
     )
 
 
-def _check(settings: Config, request: Request) -> int:
+def _check(settings: Config, request: DbRequest) -> int:
     damaged, rows = 0, _local(settings, request)
     there = [row.path for row in rows if row.path.exists()]
     ownership.check("db check", settings.base_path, there)  # holding one may make its lock
@@ -297,7 +297,7 @@ def _check(settings: Config, request: Request) -> int:
     return 1 if damaged else 0
 
 
-def _local(settings: Config, request: Request) -> tuple[Db, ...]:
+def _local(settings: Config, request: DbRequest) -> tuple[Db, ...]:
     """The member of -db-node, else all whose address is one of this host's."""
     rows = _named(settings, request)
     rows = rows or tuple(row for row in settings.db if roles.is_local(row.host))
@@ -306,7 +306,7 @@ def _local(settings: Config, request: Request) -> tuple[Db, ...]:
     return rows
 
 
-def _named(settings: Config, request: Request) -> tuple[Db, ...]:
+def _named(settings: Config, request: DbRequest) -> tuple[Db, ...]:
     if request.db_node == roles.ALL_LOCAL:
         return ()
     found = tuple(row for row in settings.db if row.id == request.db_node)
@@ -385,7 +385,7 @@ def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-_OPERATIONS: Final[dict[str, Callable[[Config, Request], int]]] = {
+_OPERATIONS: Final[dict[str, Callable[[Config, DbRequest], int]]] = {
     "status": _status,
     "step-down": _step_down,
     "set-time": _set_time,

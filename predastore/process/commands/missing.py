@@ -62,7 +62,7 @@ class Notes:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownState:
     """What s3db says. `looked_through`: the store id of each node."""
 
     healing: ProgressRecord | None
@@ -70,7 +70,7 @@ class Known:
     notes: Notes
 
 
-async def read(state: GlobalState, nodes: Sequence[int]) -> Known:
+async def read(state: GlobalState, nodes: Sequence[int]) -> KnownState:
     """After the nodes were asked."""
     keys = [PROGRESS_KEY, RESTORED_KEY, *map(node_key, nodes)]
     progress, restored, *stored = await state.read([(HEALING, key) for key in keys])
@@ -83,7 +83,7 @@ async def read(state: GlobalState, nodes: Sequence[int]) -> Known:
         node: one.store_id for node, one in found.items() if one.restored == (restored or b"")
     }
     healing = None if progress is None else decode(ProgressRecord, progress)
-    return Known(healing, looked_through, await _notes(state))
+    return KnownState(healing, looked_through, await _notes(state))
 
 
 async def _notes(state: GlobalState) -> Notes:
@@ -120,7 +120,7 @@ async def damaged(
 
 
 def summary(
-    known: Known,
+    known: KnownState,
     nodes: Sequence[Mapping[str, Any]],
     removed: Iterable[int],
     bad: Mapping[int, int],
@@ -204,7 +204,7 @@ def _noted(notes: Notes, healing: ProgressRecord, counted: set[int]) -> tuple[in
 
 
 def _checking(
-    known: Known, nodes: Sequence[Mapping[str, Any]], removed: Iterable[int]
+    known: KnownState, nodes: Sequence[Mapping[str, Any]], removed: Iterable[int]
 ) -> list[dict[str, Any]]:
     """Of whom nobody can say yet whether something is missing."""
     looked = known.looked_through

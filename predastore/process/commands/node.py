@@ -55,7 +55,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     command, text = given.pop("command"), given.pop("id")
     if (command == "status") is not (text is None):
         made.error("status takes no id" if command == "status" else f"{command} takes a node's id")
-    settings, _ = remote.settled(given, environment)
+    settings, _ = remote.resolved(given, environment)
     if command == "status":
         return remote.run(settings, lambda to: _status(to, given["json"]))
     if not text.isdecimal():

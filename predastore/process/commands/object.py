@@ -19,7 +19,7 @@ from predastore.base.errors import ConfigError, PredastoreError, ShardNotFound
 from predastore.base.limits import COMMAND_CALL_TIMEOUT_MS
 from predastore.catalog import keys, refusals
 from predastore.catalog.keys import OBJECTS
-from predastore.catalog.procedures.questions import FindObject, Found
+from predastore.catalog.procedures.questions import FindObject, FoundObject
 from predastore.catalog.rows import Kind, PlacementRow, VersionRow
 from predastore.node.shard import ShardRef
 from predastore.process import flags
@@ -51,7 +51,7 @@ _HEADS: Final = (
 
 
 @dataclass(frozen=True)
-class Place:
+class ShardPlace:
     """Of one shard. `segment`, `offset`: of its first block."""
 
     extent: int
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     given.pop("command")
     bucket, key = _named(given.pop("url"))
     version_id = given.pop("version_id") or ""
-    settings, _ = remote.settled(given, environment)
+    settings, _ = remote.resolved(given, environment)
     return remote.run(settings, lambda to: _locate(to, bucket, key, version_id, given["json"]))
 
 
@@ -103,7 +103,7 @@ async def _locate(to: Remote, bucket: str, key: str, version_id: str, as_json: b
     if version_id and wanted is None:
         raise ConfigError([f"{url}: no version ever has the id {quoted(version_id)}"])
     asked = FindObject(bucket, key, wanted)
-    found = refusals.read(Found, await to.state.ask("object.find", asked.encode()))
+    found = refusals.read(FoundObject, await to.state.ask("object.find", asked.encode()))
     version = decode(VersionRow, found.version) if found.version else None
     if version is None:
         raise ConfigError([f"{url}: there is no such {what}"])
@@ -146,7 +146,7 @@ async def _locate(to: Remote, bucket: str, key: str, version_id: str, as_json: b
     return 0 if all(place.health == "good" for place in places) else 1
 
 
-async def _extents(to: Remote, version: VersionRow, found: Found) -> list[ShardExtent]:
+async def _extents(to: Remote, version: VersionRow, found: FoundObject) -> list[ShardExtent]:
     """Of a version, all pages of its layout."""
     if not found.placement:
         return []
@@ -158,7 +158,7 @@ async def _extents(to: Remote, version: VersionRow, found: Found) -> list[ShardE
     return [each for page in pages for each in page.extents if isinstance(each, ShardExtent)]
 
 
-def _row(place: Place) -> tuple[str, ...]:
+def _row(place: ShardPlace) -> tuple[str, ...]:
     where = "-" if place.segment is None else f"{place.segment:08}.seg"
     node = "-" if place.node == MISSING else f"{place.node} ({place.host})"
     return (
@@ -174,13 +174,13 @@ def _row(place: Place) -> tuple[str, ...]:
     )
 
 
-async def _places(to: Remote, number: int, extent: ShardExtent) -> list[Place]:
+async def _places(to: Remote, number: int, extent: ShardExtent) -> list[ShardPlace]:
     return await asyncio.gather(
         *(_place(to, number, extent, shard, node) for shard, node in enumerate(extent.nodes))
     )
 
 
-async def _place(to: Remote, number: int, extent: ShardExtent, shard: int, node: int) -> Place:
+async def _place(to: Remote, number: int, extent: ShardExtent, shard: int, node: int) -> ShardPlace:
     row = to.row(node)
     kind = "data" if shard < extent.k else "parity"
     segment = offset = None
@@ -205,4 +205,4 @@ async def _place(to: Remote, number: int, extent: ShardExtent, shard: int, node:
         if bad:
             health = f"BAD: {bad} blocks"
     host = row.host if row is not None else "no node of the cluster"
-    return Place(number, shard, kind, node, host, segment, offset, blocks, size, bad, health)
+    return ShardPlace(number, shard, kind, node, host, segment, offset, blocks, size, bad, health)

@@ -30,7 +30,7 @@ from predastore.base.limits import COMMAND_CALL_TIMEOUT_MS
 from predastore.coding.erasure import Code
 from predastore.gossip import Record
 from predastore.gossip.agent import VIEW
-from predastore.gossip.messages import Changed, Heeded, View, Viewed
+from predastore.gossip.messages import Changed, GossipView, Heeded, Viewed
 from predastore.node.client import NodeClient
 from predastore.process import credentials, discovery, flags, joining, roles
 from predastore.rpc import Endpoint, self_signed
@@ -78,11 +78,11 @@ def parser(
     return made
 
 
-def settled(
+def resolved(
     given: Mapping[str, object], environment: Mapping[str, str]
 ) -> tuple[Config, flags.Options]:
     """Configuration and options; it is a cluster's, whatever backend the file has."""
-    return flags.settled({**given, "backend": "distributed"}, environment, serves=False)
+    return flags.resolved({**given, "backend": "distributed"}, environment, serves=False)
 
 
 def run(settings: Config, work: Callable[[Remote], Awaitable[int]]) -> int:
@@ -157,7 +157,7 @@ async def _view(endpoint: Endpoint, settings: Config) -> tuple[Record, ...]:
     names = [f"node/{row.id}" for row in settings.nodes] + [f"db/{row.id}" for row in settings.db]
 
     async def ask(name: str) -> Viewed:
-        request = View()
+        request = GossipView()
         found, _ = await endpoint.call(
             name, VIEW, request, Viewed, timeout_ms=COMMAND_CALL_TIMEOUT_MS
         )

@@ -23,7 +23,7 @@ Labels = tuple[tuple[str, str], ...]  # (name, value), by name
 
 
 @dataclass(frozen=True)
-class Reading:
+class SampleReading:
     """The samples of one process at one time; `problem`: why there are none."""
 
     url: str
@@ -52,26 +52,26 @@ def _plain(text: str) -> str:
     return re.sub(r"\\.", lambda match: _ESCAPES.get(match.group(), match.group()), text)
 
 
-def read(urls: Sequence[str]) -> list[Reading]:
+def read(urls: Sequence[str]) -> list[SampleReading]:
     """All processes, asked at once."""
     with ThreadPoolExecutor(min(len(urls), TOP_PROCESSES_MAX)) as threads:
         return list(threads.map(_read, urls))
 
 
-def _read(url: str) -> Reading:
+def _read(url: str) -> SampleReading:
     try:
         with _DIRECT.open(url, timeout=TOP_TIMEOUT_S) as answer:
             text = answer.read(TOP_ANSWER_BYTES_MAX).decode("utf-8", "replace")
     except (OSError, URLError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        return Reading(url, time.monotonic(), {}, str(reason) or type(error).__name__)
-    return Reading(url, time.monotonic(), parse(text))
+        return SampleReading(url, time.monotonic(), {}, str(reason) or type(error).__name__)
+    return SampleReading(url, time.monotonic(), parse(text))
 
 
-class Span:
+class SampleSpan:
     """What happened in one process between two readings."""
 
-    def __init__(self, before: Reading, now: Reading) -> None:
+    def __init__(self, before: SampleReading, now: SampleReading) -> None:
         self.now = now
         self._before = before
         self.seconds = max(now.time_s - before.time_s, 1e-6)

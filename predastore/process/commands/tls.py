@@ -59,7 +59,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     if len(files) != (2 if command == "import" else 0):
         made.error("import takes CERT KEY" if command == "import" else f"{command} takes no file")
     new = _new(command, *map(Path, files))
-    settings, _ = flags.settled(given, environment, serves=False)
+    settings, _ = flags.resolved(given, environment, serves=False)
     if settings.backend == "filesystem":
         return _local(settings, command, new, at_once=at_once)
     return remote.run(settings, lambda to: _cluster(to, command, new, at_once=at_once))

@@ -28,7 +28,7 @@ from predastore.base.errors import ConfigError
 from predastore.base.limits import TOP_INTERVAL_S_MAX, TOP_INTERVAL_S_MIN, TOP_PROCESSES_MAX
 from predastore.process import flags, roles
 from predastore.process.commands import samples
-from predastore.process.commands.samples import Reading, Span
+from predastore.process.commands.samples import SampleReading, SampleSpan
 from predastore.process.commands.top_view import view
 
 PORT: Final = 9464
@@ -95,7 +95,7 @@ def addresses(
     if len(given) > TOP_PROCESSES_MAX:
         raise ConfigError([f"top: at most {TOP_PROCESSES_MAX} addresses"])
     if not given:
-        settings, _ = flags.settled(options, environment, serves=False)
+        settings, _ = flags.resolved(options, environment, serves=False)
         port = settings.metrics_port or PORT
         given = [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in hosts(settings)]
     urls = []
@@ -129,7 +129,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def hint(readings: Sequence[Reading]) -> list[str]:
+def hint(readings: Sequence[SampleReading]) -> list[str]:
     """What to do about processes that do not answer."""
     if not any(one.problem for one in readings):
         return []
@@ -139,8 +139,8 @@ def hint(readings: Sequence[Reading]) -> list[str]:
     ]
 
 
-def _spans(before: Sequence[Reading], now: Sequence[Reading]) -> list[Span]:
-    return [Span(*pair) for pair in zip(before, now, strict=True)]
+def _spans(before: Sequence[SampleReading], now: Sequence[SampleReading]) -> list[SampleSpan]:
+    return [SampleSpan(*pair) for pair in zip(before, now, strict=True)]
 
 
 def _once(urls: Sequence[str], interval_s: float) -> int:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from predastore.process.commands.samples import Span, quantile
+from predastore.process.commands.samples import SampleSpan, quantile
 
 _REQUEST_SECONDS: Final = "predastore_s3_request_seconds"
 
 
-def view(spans: Sequence[Span], clock: str) -> list[str]:
+def view(spans: Sequence[SampleSpan], clock: str) -> list[str]:
     """Everything, from the most asked for to the least. `clock`: the time of day, as text."""
     up = [span for span in spans if not span.now.problem]
     lines = [_headline(up, len(spans), clock), ""]
@@ -24,7 +24,7 @@ def view(spans: Sequence[Span], clock: str) -> list[str]:
     return lines
 
 
-def _headline(up: Sequence[Span], count: int, clock: str) -> str:
+def _headline(up: Sequence[SampleSpan], count: int, clock: str) -> str:
     def total(name: str) -> float:
         return sum(rate for span in up for _, rate in span.rates(name))
 
@@ -46,7 +46,7 @@ class _Operation:
     buckets: dict[float, float] = field(default_factory=lambda: defaultdict(float))
 
 
-def _requests(up: Sequence[Span]) -> list[str]:
+def _requests(up: Sequence[SampleSpan]) -> list[str]:
     found: dict[str, _Operation] = defaultdict(_Operation)
     for span in up:
         for labels, rate in span.rates("predastore_s3_requests_total"):
@@ -75,13 +75,13 @@ def _requests(up: Sequence[Span]) -> list[str]:
     return table(heads, rows or [("(no requests)", *["-"] * 6)])
 
 
-def _healing(up: Sequence[Span]) -> list[str]:
+def _healing(up: Sequence[SampleSpan]) -> list[str]:
     rows = []
     for span in up:
         if not span.value("predastore_healing_here"):
             continue
 
-        def of(name: str, span: Span = span) -> float:
+        def of(name: str, span: SampleSpan = span) -> float:
             return span.value(f"predastore_{name}") or 0
 
         seconds = of("repair_seconds_left")
@@ -102,7 +102,7 @@ def _healing(up: Sequence[Span]) -> list[str]:
     return table(heads, rows)
 
 
-def _nodes(up: Sequence[Span]) -> list[str]:
+def _nodes(up: Sequence[SampleSpan]) -> list[str]:
     told: dict[str, dict[str, float]] = defaultdict(dict)
     rows: dict[str, list[str]] = {}
     for span in up:
@@ -136,7 +136,7 @@ def _nodes(up: Sequence[Span]) -> list[str]:
     )
 
 
-def _members(up: Sequence[Span]) -> list[str]:
+def _members(up: Sequence[SampleSpan]) -> list[str]:
     rows = []
     for span in up:
         syncs = _times(span, "predastore_db_sync_seconds", "member")
@@ -144,7 +144,7 @@ def _members(up: Sequence[Span]) -> list[str]:
         for labels, term in span.rows("predastore_raft_term"):
             member = labels["member"]
 
-            def of(name: str, member: str = member, span: Span = span) -> float:
+            def of(name: str, member: str = member, span: SampleSpan = span) -> float:
                 return span.value(f"predastore_{name}", member=member) or 0
 
             own = [lag for about, lag in lags if about["member"] == member]
@@ -165,7 +165,7 @@ def _members(up: Sequence[Span]) -> list[str]:
     return table(heads, sorted(rows, key=lambda row: _number(row[0])))
 
 
-def _processes(up: Sequence[Span]) -> list[str]:
+def _processes(up: Sequence[SampleSpan]) -> list[str]:
     rows = []
     for span in up:
         late = {
@@ -195,7 +195,7 @@ def _processes(up: Sequence[Span]) -> list[str]:
 # --- parts ------------------------------------------------------------------------------------
 
 
-def _times(span: Span, name: str, label: str) -> dict[str, tuple[str, str]]:
+def _times(span: SampleSpan, name: str, label: str) -> dict[str, tuple[str, str]]:
     """Of a histogram, by `label`: (how many in a second, their mean in milliseconds)."""
     counts = {labels[label]: rate for labels, rate in span.rates(f"{name}_count")}
     sums = {labels[label]: rate for labels, rate in span.rates(f"{name}_sum")}

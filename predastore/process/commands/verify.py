@@ -40,7 +40,7 @@ _CRC_BYTES: Final = 4  # before an inline body, as catalog/keys.py has it
 
 
 @dataclass
-class Counts:
+class VerifyCounts:
     """`wrong`: objects whose bytes are not what they must be; `unreadable`: with fewer than k good
     shards; `degraded`: readable, with shards missing or bad."""
 
@@ -77,7 +77,7 @@ class _Faults:
 
 async def run(to: Remote, as_json: bool) -> int:
     """`s3d cluster verify`; the exit code. PredastoreError where not all could be looked at."""
-    counts = Counts()
+    counts = VerifyCounts()
     failed = await _look_at_all(to, counts)
     if sys.stderr.isatty():
         sys.stderr.write("\n")
@@ -88,7 +88,7 @@ async def run(to: Remote, as_json: bool) -> int:
     return 1 if any(faults) else 0
 
 
-async def _look_at_all(to: Remote, counts: Counts) -> PredastoreError | None:
+async def _look_at_all(to: Remote, counts: VerifyCounts) -> PredastoreError | None:
     """What ended it before its time."""
     slots = asyncio.Semaphore(COMMAND_JOBS)
 
@@ -118,7 +118,7 @@ async def _all(to: Remote) -> AsyncIterator[Holder]:
                 yield holder
 
 
-async def _verify_inline(to: Remote, counts: Counts) -> None:
+async def _verify_inline(to: Remote, counts: VerifyCounts) -> None:
     """The bodies that lie in the metadata."""
     after, truncated = b"", True
     while truncated:
@@ -133,7 +133,7 @@ async def _verify_inline(to: Remote, counts: Counts) -> None:
         _show(counts)
 
 
-async def _verify(to: Remote, holder: Holder, counts: Counts) -> None:
+async def _verify(to: Remote, holder: Holder, counts: VerifyCounts) -> None:
     faults, read = await _read(to, holder, counts)
     if faults.any:
         stored = await to.state.get(holder.table, holder.key)
@@ -175,7 +175,7 @@ def _md5(holder: Holder) -> str:
     return row.etag if isinstance(row, PartRow) else row.md5.hex()
 
 
-async def _read(to: Remote, holder: Holder, counts: Counts) -> tuple[_Faults, int]:
+async def _read(to: Remote, holder: Holder, counts: VerifyCounts) -> tuple[_Faults, int]:
     """What is wrong with an object, and the bytes that were read of it."""
     faults, digest, size = _Faults(), hashlib.md5(usedforsecurity=False), 0
     for number, extent in enumerate(holder.extents):
@@ -201,7 +201,7 @@ async def _stripe(
     code: Code,
     stripe: int,
     faults: _Faults,
-    counts: Counts,
+    counts: VerifyCounts,
 ) -> memoryview | None:
     """The data of a stripe, from what its shards give, each of which is checked."""
     geometry = erasure.stripe_geometry(extent.size, code, extent.block_bytes, stripe)
@@ -251,7 +251,7 @@ def _judge(
     return memoryview(buffer)[: geometry.data_bytes], wrong
 
 
-def _show(counts: Counts) -> None:
+def _show(counts: VerifyCounts) -> None:
     if sys.stderr.isatty():
         bad = counts.degraded + counts.unreadable + counts.wrong
         sys.stderr.write(
@@ -261,7 +261,7 @@ def _show(counts: Counts) -> None:
         sys.stderr.flush()
 
 
-def _report(counts: Counts, as_json: bool, *, is_complete: bool) -> None:
+def _report(counts: VerifyCounts, as_json: bool, *, is_complete: bool) -> None:
     if as_json:
         say(json.dumps({"complete": is_complete, **asdict(counts)}, indent=2))
         return

@@ -6,11 +6,11 @@ from predastore.base.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3.access import Need
 from predastore.s3.context import Context, Operation
-from predastore.s3.features import Absent
+from predastore.s3.features import AbsentFeature
 from predastore.s3.xml_write import xml_response
 
 
-def answers(feature: Absent) -> Operation:
+def answers(feature: AbsentFeature) -> Operation:
     """The operation that gives the feature's answer, once the bucket is known to be there and the
     requester's."""
 

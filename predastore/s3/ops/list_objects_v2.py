@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from predastore.base.errors import S3Error
-from predastore.catalog.values import Listing
+from predastore.catalog.values import ObjectListing
 from predastore.httpd.message import Response
 from predastore.s3 import listing
 from predastore.s3.access import Need
@@ -14,7 +14,7 @@ from predastore.s3.xml_write import optional, tag, xml_response
 _SCOPE = "objects"
 
 
-async def _page_after(ctx: Context, asked: Parameters, key: str, most: int) -> Listing:
+async def _page_after(ctx: Context, asked: Parameters, key: str, most: int) -> ObjectListing:
     """The page that `start-after` begins: where that key lies within a common prefix, so may keys
     that come after it, and then the prefix is still to be told of. (A marker passes over it.)"""
     catalog, bucket = ctx.catalog, ctx.bucket_name
@@ -23,8 +23,8 @@ async def _page_after(ctx: Context, asked: Parameters, key: str, most: int) -> L
         return await catalog.list(bucket, asked.prefix, asked.delimiter, key, most)
     rest = await catalog.list(bucket, asked.prefix, asked.delimiter, common, max(most - 1, 1))
     if most == 1:
-        return Listing([], [common], bool(rest.entries or rest.prefixes), common)
-    return Listing(rest.entries, [common, *rest.prefixes], rest.truncated, rest.next)
+        return ObjectListing([], [common], bool(rest.entries or rest.prefixes), common)
+    return ObjectListing(rest.entries, [common, *rest.prefixes], rest.truncated, rest.next)
 
 
 async def run(ctx: Context) -> Response:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from predastore.base.limits import RAFT_STEP_HOLD_MS
-from predastore.s3db.raft.messages import Append, Message, PreVote, SnapshotChunk, Vote
+from predastore.s3db.raft.messages import AppendEntries, Message, PreVote, SnapshotChunk, Vote
 
-_ASKING: Final = Append | SnapshotChunk | Vote | PreVote
+_ASKING: Final = AppendEntries | SnapshotChunk | Vote | PreVote
 
 Take = Callable[[Sequence[Message]], bool]  # False: the call was given up
 

@@ -22,7 +22,7 @@ from typing import Final, Protocol
 from predastore.base.errors import FormatError
 from predastore.s3db.raft.frames import (
     FRAME_BYTES,
-    SegmentHeader,
+    JournalHeader,
     frame_at,
     frame_bytes,
     unpack_records,
@@ -60,7 +60,7 @@ class _Segment:
     """`starts`, `ends`, `offsets`: of its frames with entries, in their order."""
 
     name: str
-    header: SegmentHeader
+    header: JournalHeader
     starts: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
@@ -83,7 +83,7 @@ class JournalArchive:
 
     # --- what the journal tells -----------------------------------------------------------------
 
-    def begun(self, name: str, header: SegmentHeader) -> None:
+    def begun(self, name: str, header: JournalHeader) -> None:
         """A segment is what is appended to from now on."""
         self._segments.append(_Segment(name, header))
 

@@ -11,7 +11,7 @@ from predastore._fast.crc import crc32c
 from predastore.s3db.raft.messages import Marker, SnapshotChunk
 
 
-class Assembly:
+class ChunkAssembly:
     def __init__(self) -> None:
         self.marker: Marker | None = None
         self.offset = 0

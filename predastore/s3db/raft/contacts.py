@@ -12,7 +12,7 @@ from functools import partial
 
 from predastore.base.limits import RAFT_LINKS_MAX
 from predastore.rpc import Later, Reply
-from predastore.s3db.raft.links import Caller, Link, StepReply, StepRequest
+from predastore.s3db.raft.links import Link, LinkCaller, StepReply, StepRequest
 from predastore.s3db.raft.messages import ENCODER, Address, Message
 
 
@@ -23,7 +23,7 @@ def peer_name(member: int) -> str:
 class Contacts:
     def __init__(
         self,
-        caller: Caller,
+        caller: LinkCaller,
         on_contact: Callable[[int, bool], None],
         received: Callable[[int, Sequence[Message]], None],
         own: Address | None,
@@ -72,7 +72,7 @@ class Contacts:
             )
         return link
 
-    def keep(self, members: Iterable[int]) -> None:
+    def retain(self, members: Iterable[int]) -> None:
         """Close the links to all others, once what is on its way has arrived."""
         for gone in self._links.keys() - set(members):
             link = self._links.pop(gone)

@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 from predastore.base.errors import MemberFailed, NotLeader
 from predastore.s3db.raft.leadership import Leadership
-from predastore.s3db.raft.membership import Change, is_majority
+from predastore.s3db.raft.membership import MemberChange, is_majority
 from predastore.s3db.raft.messages import (
     NOBODY,
     Address,
-    Append,
+    AppendEntries,
     AppendReply,
     Configuration,
     Marker,
@@ -35,10 +35,10 @@ from predastore.s3db.raft.messages import (
     VoteReply,
 )
 from predastore.s3db.raft.replica import Replica
-from predastore.s3db.raft.state import Bounds, Ready, Recovered, Role, Timing
+from predastore.s3db.raft.state import RaftBounds, Ready, Recovered, Role, Timing
 
 
-class Core(Replica):
+class RaftCore(Replica):
     def __init__(
         self,
         member_id: int,
@@ -48,11 +48,11 @@ class Core(Replica):
         rng: random.Random,
         now: float,
         timing: Timing | None = None,
-        bounds: Bounds | None = None,
+        bounds: RaftBounds | None = None,
     ) -> None:
         """`applied`: what the state machine already holds; it must lie within the log."""
         super().__init__(
-            member_id, recovered, timing=timing or Timing(), bounds=bounds or Bounds(), now=now
+            member_id, recovered, timing=timing or Timing(), bounds=bounds or RaftBounds(), now=now
         )
         if not self.log.base_index <= applied <= self.log.last_index:
             raise MemberFailed(
@@ -100,7 +100,9 @@ class Core(Replica):
         """Append commands as leader; the index of the first. Raises NotLeader."""
         return self._lead().propose(commands)
 
-    def change_membership(self, change: Change, member: int, address: Address | None = None) -> int:
+    def change_membership(
+        self, change: MemberChange, member: int, address: Address | None = None
+    ) -> int:
         """Append a change as leader; the index of its entry. Overloaded: not now."""
         return self._lead().change(change, member, address)
 
@@ -166,7 +168,7 @@ class Core(Replica):
             return True  # speaks of a term that has not begun (Raft 9.6)
         if isinstance(message, Vote) and not message.transfer and self._has_leader():
             return False  # who hears a leader is not disturbed (Raft 4.2.3)
-        from_leader = isinstance(message, Append | SnapshotChunk)
+        from_leader = isinstance(message, AppendEntries | SnapshotChunk)
         self._follow(message.term, message.source if from_leader else None)
         return True
 
@@ -177,7 +179,7 @@ class Core(Replica):
         """
         if isinstance(message, Vote):
             self.say(VoteReply(self.id, message.source, self.term, False))
-        elif isinstance(message, Append | SnapshotChunk):
+        elif isinstance(message, AppendEntries | SnapshotChunk):
             self.say(AppendReply(self.id, message.source, self.term, False, 0, 0))
 
     def _has_leader(self) -> bool:
@@ -280,7 +282,7 @@ class Core(Replica):
 
     # --- what leaders and followers say -------------------------------------------------------
 
-    def _obey(self, message: Append | SnapshotChunk) -> None:
+    def _obey(self, message: AppendEntries | SnapshotChunk) -> None:
         if self.role is Role.LEADER:
             raise MemberFailed(
                 f"member {self.id}: member {message.source} leads term {self.term}, and so do I"
@@ -291,7 +293,7 @@ class Core(Replica):
         self._heard_leader_at = self.now
         self._reset_election_timer()
 
-    def _on_append(self, message: Append) -> None:
+    def _on_append(self, message: AppendEntries) -> None:
         self._obey(message)
         self.receive(message)
 
@@ -312,15 +314,15 @@ class Core(Replica):
         if self.leadership is not None:
             self.leadership.on_snapshot_reply(message)
 
-    _HANDLERS: ClassVar[dict[type, Callable[[Core, Any], None]]]
+    _HANDLERS: ClassVar[dict[type, Callable[[RaftCore, Any], None]]]
 
 
-Core._HANDLERS = {
+RaftCore._HANDLERS = {
     PreVote: lambda core, m: core._on_pre_vote(m),
     PreVoteReply: lambda core, m: core._on_pre_vote_reply(m),
     Vote: lambda core, m: core._on_vote(m),
     VoteReply: lambda core, m: core._on_vote_reply(m),
-    Append: lambda core, m: core._on_append(m),
+    AppendEntries: lambda core, m: core._on_append(m),
     AppendReply: lambda core, m: core._on_append_reply(m),
     TimeoutNow: lambda core, m: core._on_timeout_now(m),
     SnapshotChunk: lambda core, m: core._on_chunk(m),

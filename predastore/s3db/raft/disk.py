@@ -1,6 +1,6 @@
 """The disk under the journal: one directory, flat names; a protocol so that tests can lose power.
 
-What a `Disk` promises, and no more: bytes appended survive once `sync` has returned; a file
+What a `JournalDisk` promises, and no more: bytes appended survive once `sync` has returned; a file
 created, renamed or unlinked stays so once `sync_directory` has returned. Until then any part
 may be there after a power loss, in any order.
 
@@ -33,7 +33,7 @@ class AppendFile(Protocol):
     def close(self) -> None: ...
 
 
-class Disk(Protocol):
+class JournalDisk(Protocol):
     def describe(self, name: str) -> str:
         """The name for an operator."""
 

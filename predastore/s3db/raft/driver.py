@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.core import RaftCore
 from predastore.s3db.raft.messages import Entry, Marker, Message, Record, SnapshotChunk
 from predastore.s3db.raft.state import ChunkWanted, ReadState, Ready
 
@@ -29,13 +29,13 @@ class Actions(Protocol):
 
     def answer_reads(self, reads: Sequence[ReadState]) -> None: ...
 
-    def keep_chunks(self, chunks: Sequence[SnapshotChunk]) -> None: ...
+    def take_chunks(self, chunks: Sequence[SnapshotChunk]) -> None: ...
 
     def find_chunks(self, wanted: Sequence[ChunkWanted]) -> None: ...
 
 
 class Driver:
-    def __init__(self, core: Core, actions: Actions) -> None:
+    def __init__(self, core: RaftCore, actions: Actions) -> None:
         self.core = core
         self.applied_index = core.handed
         self._actions = actions
@@ -57,7 +57,7 @@ class Driver:
         if ready.reads:
             self._actions.answer_reads(ready.reads)
         if ready.chunks:
-            self._actions.keep_chunks(ready.chunks)
+            self._actions.take_chunks(ready.chunks)
         if ready.chunks_wanted:
             self._actions.find_chunks(ready.chunks_wanted)
         if self._is_urgent():

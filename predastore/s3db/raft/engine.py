@@ -39,11 +39,11 @@ from predastore.s3db.crowding import Crowding
 from predastore.s3db.levels import Levels
 from predastore.s3db.raft.applier import Applier
 from predastore.s3db.raft.callers import AppliedWaiters, Callback, Callers
-from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.core import RaftCore
 from predastore.s3db.raft.driver import Driver
 from predastore.s3db.raft.journal import Journal
 from predastore.s3db.raft.journal_writer import JournalWriter
-from predastore.s3db.raft.membership import Change
+from predastore.s3db.raft.membership import MemberChange
 from predastore.s3db.raft.messages import (
     Address,
     Configuration,
@@ -53,11 +53,11 @@ from predastore.s3db.raft.messages import (
     Record,
     SnapshotChunk,
 )
-from predastore.s3db.raft.room import Room
+from predastore.s3db.raft.room import MemberRoom
 from predastore.s3db.raft.snapshots import Receiver, Sender
 from predastore.s3db.raft.state import ChunkWanted, ReadState, Recovered, Role, Timing
 from predastore.s3db.raft.turns import Turns
-from predastore.s3db.raft.upkeep import Upkeep
+from predastore.s3db.raft.upkeep import JournalUpkeep
 from predastore.s3db.raft.worker import Worker
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Engine:
         self.failed: asyncio.Future[MemberFailed] = loop.create_future()
         self.is_stopped = self._is_installing = False
         self.follows, self.leads = asyncio.Event(), asyncio.Event()
-        self.core = Core(
+        self.core = RaftCore(
             member_id,
             recovered,
             applied=store.applied_index,
@@ -99,7 +99,7 @@ class Engine:
         )
         self.driver = Driver(self.core, self)
         self.levels = Levels(self.core.membership, store.procedures)
-        self.room = Room(directory, member_id, loop.time)
+        self.room = MemberRoom(directory, member_id, loop.time)
         self.crowding = Crowding(store, self.room, loop.time)
         self._loop, self._store, self._post = loop, store, post
         self._configured, self._told = configured, told
@@ -119,7 +119,7 @@ class Engine:
         self._receiver = Receiver(
             directory, self.core, store, self._copier, wake=self.wake, arrived=self._install
         )
-        self._upkeep = Upkeep(
+        self._upkeep = JournalUpkeep(
             self.core,
             store,
             journal=journal,
@@ -154,7 +154,9 @@ class Engine:
         self.wake()
         return future
 
-    def change(self, change: Change, member: int, address: Address | None) -> asyncio.Future[None]:
+    def change(
+        self, change: MemberChange, member: int, address: Address | None
+    ) -> asyncio.Future[None]:
         """Propose a change of the membership; resolves once it is committed and applied.
 
         NotLeader, NoLeader, Overloaded: nothing was changed. OutcomeUnknown from the future.
@@ -319,7 +321,7 @@ class Engine:
         learner = None if leadership is None else leadership.caught_up_learner()
         if learner is not None:
             logger.info("raft: a learner has caught up", extra={"member": learner})
-            self.core.change_membership(Change.PROMOTE, learner)
+            self.core.change_membership(MemberChange.PROMOTE, learner)
             self.wake()
 
     # --- actions of the driver ----------------------------------------------------------------
@@ -367,7 +369,7 @@ class Engine:
     def find_chunks(self, wanted: Sequence[ChunkWanted]) -> None:
         self._sender.find(wanted)
 
-    def keep_chunks(self, chunks: Sequence[SnapshotChunk]) -> None:
+    def take_chunks(self, chunks: Sequence[SnapshotChunk]) -> None:
         self._receiver.take(chunks)
 
     def _install(self) -> None:

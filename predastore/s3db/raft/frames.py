@@ -71,7 +71,7 @@ _KIND_TRUNCATE: Final = 3
 _KIND_MARKER: Final = 4
 
 
-class SegmentHeader(NamedTuple):
+class JournalHeader(NamedTuple):
     member: int
     number: int
     base: int
@@ -84,7 +84,7 @@ class SegmentHeader(NamedTuple):
         return head + _TAIL.pack(crc32c(head), 0)
 
 
-def unpack_header(data: bytes, where: str) -> SegmentHeader:
+def unpack_header(data: bytes, where: str) -> JournalHeader:
     """CorruptData, UnsupportedFormat; `where` names the file for an operator."""
     if len(data) < HEADER_BYTES:
         raise CorruptData("the segment header is cut short")
@@ -95,10 +95,10 @@ def unpack_header(data: bytes, where: str) -> SegmentHeader:
         raise CorruptData("the segment header fails its CRC")
     if version != FORMAT_VERSION:
         raise other_version(where, version, FORMAT_VERSION)
-    return SegmentHeader(member, number, base, salt)
+    return JournalHeader(member, number, base, salt)
 
 
-def pack_frame(header: SegmentHeader, offset: int, records: Iterable[Record]) -> bytes:
+def pack_frame(header: JournalHeader, offset: int, records: Iterable[Record]) -> bytes:
     """A frame that will stand at `offset` of the segment's file."""
     payload = b"".join(_pack(records))
     if len(payload) > JOURNAL_FRAME_BYTES_MAX:
@@ -117,7 +117,7 @@ def frame_bytes(head: bytes) -> int:
     return FRAME_BYTES + length if is_frame else 0
 
 
-def frame_at(header: SegmentHeader, data: bytes, offset: int) -> memoryview | None:
+def frame_at(header: JournalHeader, data: bytes, offset: int) -> memoryview | None:
     """The payload of the frame at `offset`; None if there is no good one."""
     if offset + FRAME_BYTES > len(data):
         return None
@@ -134,7 +134,7 @@ def frame_at(header: SegmentHeader, data: bytes, offset: int) -> memoryview | No
     return payload
 
 
-def next_good_frame(header: SegmentHeader, data: bytes, offset: int) -> int | None:
+def next_good_frame(header: JournalHeader, data: bytes, offset: int) -> int | None:
     """The offset of a good frame after `offset`, at any byte; None if there is none."""
     while (offset := data.find(FRAME_MAGIC, offset + 1)) >= 0:
         if frame_at(header, data, offset) is not None:

@@ -31,11 +31,11 @@ from predastore.base import metrics
 from predastore.base.errors import FormatError, OtherVersion, StartupError, UnsupportedFormat
 from predastore.base.limits import JOURNAL_SEGMENT_BYTES_MAX
 from predastore.s3db.raft.archive import JournalArchive
-from predastore.s3db.raft.disk import AppendFile, Disk, OsAppendFile
+from predastore.s3db.raft.disk import AppendFile, JournalDisk, OsAppendFile
 from predastore.s3db.raft.frames import (
     FRAME_BYTES,
     HEADER_BYTES,
-    SegmentHeader,
+    JournalHeader,
     frame_at,
     next_good_frame,
     pack_frame,
@@ -138,7 +138,7 @@ class _Replay:
 class Journal:
     def __init__(
         self,
-        disk: Disk,
+        disk: JournalDisk,
         member: int,
         *,
         segment_bytes_max: int = JOURNAL_SEGMENT_BYTES_MAX,
@@ -152,7 +152,7 @@ class Journal:
         self._segment_bytes_max = segment_bytes_max
         self._random_bytes = random_bytes
         self._segments: list[_Segment] = []
-        self._header = SegmentHeader(member, 0, 0, b"")
+        self._header = JournalHeader(member, 0, 0, b"")
         self._file: AppendFile | None = None
         self._size_bytes = 0
         self._hard_state = HardState()
@@ -210,7 +210,7 @@ class Journal:
         self._segments.append(segment)
         self._header, self._size_bytes = header, offset
 
-    def _check_header(self, name: str, header: SegmentHeader) -> None:
+    def _check_header(self, name: str, header: JournalHeader) -> None:
         if header.member != self._member:
             raise StartupError(
                 f"{self._disk.describe(name)}: this is the journal of database member "
@@ -227,7 +227,7 @@ class Journal:
             raise self._damaged(name, 16, f"it does not follow segment {wanted.number}")
 
     def _cut(
-        self, name: str, header: SegmentHeader, data: bytes, *, offset: int, is_last: bool
+        self, name: str, header: JournalHeader, data: bytes, *, offset: int, is_last: bool
     ) -> None:
         """The frame at `offset` is bad: cut it off if it is a torn tail, else refuse."""
         if is_last and offset > HEADER_BYTES and not data[offset:].strip(b"\0"):
@@ -339,7 +339,7 @@ class Journal:
         """The segments before are synced: every append is, before the next."""
         old = self._header
         number = old.number + 1
-        header = SegmentHeader(
+        header = JournalHeader(
             self._member, number, old.base + self._size_bytes, self._random_bytes(8)
         )
         segment = _Segment(number, self._marker.index, header.base)

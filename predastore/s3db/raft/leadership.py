@@ -12,14 +12,14 @@ from collections.abc import Hashable, Sequence
 
 from predastore.base.errors import NoLeader, Overloaded
 from predastore.s3db.raft.archive import Archive
-from predastore.s3db.raft.log import Log
-from predastore.s3db.raft.membership import Change, changed, is_majority, majority_value
+from predastore.s3db.raft.log import RaftLog
+from predastore.s3db.raft.membership import MemberChange, changed, is_majority, majority_value
 from predastore.s3db.raft.messages import (
     COMMAND,
     CONFIG,
     NOOP,
     Address,
-    Append,
+    AppendEntries,
     AppendReply,
     Entry,
     Marker,
@@ -27,14 +27,14 @@ from predastore.s3db.raft.messages import (
     SnapshotReply,
     TimeoutNow,
 )
-from predastore.s3db.raft.progress import Progress, Sending
-from predastore.s3db.raft.state import ChunkWanted, ReadState, State
+from predastore.s3db.raft.progress import FollowerProgress, Sending
+from predastore.s3db.raft.state import ChunkWanted, RaftState, ReadState
 
 
 class Leadership:
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: RaftState) -> None:
         self.state = state
-        self.peers: dict[int, Progress] = {}
+        self.peers: dict[int, FollowerProgress] = {}
         self.round = 0
         self.successor: int | None = None
         self._successor_until = 0.0
@@ -77,7 +77,7 @@ class Leadership:
             raise Overloaded("too many bytes wait to be applied; nothing was changed")
         return self._append(COMMAND, commands)
 
-    def change(self, change: Change, member: int, address: Address | None = None) -> int:
+    def change(self, change: MemberChange, member: int, address: Address | None = None) -> int:
         """Append a new configuration, one server apart from the present one (Raft 4.1)."""
         self._refuse_while_handing_over()
         state = self.state
@@ -86,7 +86,7 @@ class Leadership:
         configuration = changed(state.membership.current, change, member, address)
         if configuration is None:
             raise Overloaded(f"can not {change.value} member {member} now")
-        if change is Change.PROMOTE and self.peers[member].match < state.commit:
+        if change is MemberChange.PROMOTE and self.peers[member].match < state.commit:
             raise Overloaded(f"member {member} has not caught up yet")  # Raft 4.2.1
         return self._append(CONFIG, [configuration.pack()])
 
@@ -133,9 +133,9 @@ class Leadership:
         for gone in self.peers.keys() - members:
             self._tell(gone, self.peers.pop(gone))
         for member in members - self.peers.keys():
-            self.peers[member] = Progress(self.state.log.last_index + 1, self.state.now)
+            self.peers[member] = FollowerProgress(self.state.log.last_index + 1, self.state.now)
 
-    def _tell(self, gone: int, progress: Progress) -> None:
+    def _tell(self, gone: int, progress: FollowerProgress) -> None:
         """Send who leaves the entry that says so, once: else it would ask for votes for ever
         (Raft 4.2.3 keeps that from doing harm). What is lost here is not sent again."""
         if progress.sending is Sending.REPLICATE and progress.next <= self.state.log.last_index:
@@ -180,7 +180,7 @@ class Leadership:
             self._hand_over()
         self._confirm_reads()
 
-    def _hear(self, message: AppendReply | SnapshotReply) -> Progress | None:
+    def _hear(self, message: AppendReply | SnapshotReply) -> FollowerProgress | None:
         progress = self.peers.get(message.source)
         if progress is not None:
             progress.heard_at = self.state.now
@@ -270,7 +270,7 @@ class Leadership:
         if self._rounds:
             self._confirm_reads()  # alone, one is a majority
 
-    def _feed(self, peer: int, progress: Progress) -> None:
+    def _feed(self, peer: int, progress: FollowerProgress) -> None:
         bounds = self.state.bounds
         if self._beat_due:
             progress.probe_sent = False  # it may be lost
@@ -287,7 +287,7 @@ class Leadership:
         if self._beat_due and not sent:
             self._send_heartbeat(peer, progress)
 
-    def _send_entries(self, peer: int, progress: Progress) -> bool:
+    def _send_entries(self, peer: int, progress: FollowerProgress) -> bool:
         state = self.state
         prev = progress.next - 1
         prev_term = state.term_at(prev)
@@ -295,7 +295,7 @@ class Leadership:
         if prev_term is None or not entries:
             self._want_chunk(peer, progress, 0, 0)
             return False
-        message = Append(
+        message = AppendEntries(
             state.id, peer, state.term, prev, prev_term, state.commit, self.round, entries
         )
         state.say_at_once(message)
@@ -306,7 +306,7 @@ class Leadership:
         """For one append; none where they are in the log no more, and in no archive either."""
         log, bounds = self.state.log, self.state.bounds
         is_archived = first <= log.base_index
-        source: Log | Archive = self.state.archive if is_archived else log
+        source: RaftLog | Archive = self.state.archive if is_archived else log
         return source.batch(
             first,
             log.base_index if is_archived else log.last_index,
@@ -314,7 +314,7 @@ class Leadership:
             count_max=bounds.append_entries,
         )
 
-    def _send_heartbeat(self, peer: int, progress: Progress) -> None:
+    def _send_heartbeat(self, peer: int, progress: FollowerProgress) -> None:
         """An append without entries; it also finds out whether earlier appends arrived."""
         state = self.state
         prev = progress.next - 1
@@ -326,16 +326,16 @@ class Leadership:
             self._repeat_chunk(peer, progress)
         assert prev_term is not None
         state.say_at_once(
-            Append(state.id, peer, state.term, prev, prev_term, state.commit, self.round, [])
+            AppendEntries(state.id, peer, state.term, prev, prev_term, state.commit, self.round, [])
         )
 
     # --- snapshots (Raft 5.3) -----------------------------------------------------------------
 
-    def _want_chunk(self, peer: int, progress: Progress, index: int, offset: int) -> None:
+    def _want_chunk(self, peer: int, progress: FollowerProgress, index: int, offset: int) -> None:
         progress.needs_snapshot(index, offset, self.state.now)
         self.state.out.chunks_wanted.append(ChunkWanted(peer, index, offset))
 
-    def _repeat_chunk(self, peer: int, progress: Progress) -> None:
+    def _repeat_chunk(self, peer: int, progress: FollowerProgress) -> None:
         """No answer for long: the chunk, or the answer, is lost."""
         patience_s = 2 * self.state.timing.election_s
         if progress.chunk_wanted and self.state.now - progress.chunk_wanted_at > patience_s:

@@ -29,7 +29,7 @@ from predastore.s3db.raft.messages import (
     DECODER,
     ENCODER,
     Address,
-    Append,
+    AppendEntries,
     Message,
     SnapshotChunk,
 )
@@ -57,7 +57,7 @@ class StepReply(msgspec.Struct, frozen=True, array_like=True):
 Outcome = tuple[StepReply, memoryview] | PredastoreError
 
 
-class Caller(Protocol):
+class LinkCaller(Protocol):
     """As much of rpc.Endpoint as is used here."""
 
     def post(
@@ -76,7 +76,7 @@ class Caller(Protocol):
 class Link:
     def __init__(
         self,
-        caller: Caller,
+        caller: LinkCaller,
         peer: str,
         on_contact: Callable[[bool], None],
         request: StepRequest,
@@ -184,7 +184,7 @@ def _nothing() -> None:
 
 def _size(message: Message) -> int:
     """About the bytes that a message takes on the wire; what is not data is small."""
-    if isinstance(message, Append):
+    if isinstance(message, AppendEntries):
         return 64 + sum(48 + len(entry.data) for entry in message.entries)
     if isinstance(message, SnapshotChunk):
         return 128 + len(message.data)

@@ -1,7 +1,7 @@
 """The log in memory: the entries after a base that the state machine holds.
 
 Invariants: entry i stands at position i - base_index - 1; terms never fall; whoever truncates
-or compacts has checked that it may (`Log` knows nothing of commit or sync).
+or compacts has checked that it may (`RaftLog` knows nothing of commit or sync).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _size(entry: Entry) -> int:
     return _ENTRY_BYTES + len(entry.data)
 
 
-class Log:
+class RaftLog:
     def __init__(self, base_index: int, base_term: int, entries: Iterable[Entry] = ()) -> None:
         self.base_index = base_index
         self.base_term = base_term

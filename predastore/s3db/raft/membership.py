@@ -13,7 +13,7 @@ from enum import Enum
 from predastore.s3db.raft.messages import CONFIG, CONFIGURATION, Address, Configuration, Entry
 
 
-class Change(Enum):
+class MemberChange(Enum):
     ADD_LEARNER = "add-learner"
     PROMOTE = "promote"
     REMOVE = "remove"
@@ -21,26 +21,26 @@ class Change(Enum):
 
 
 def changed(
-    configuration: Configuration, change: Change, member: int, address: Address | None = None
+    configuration: Configuration, change: MemberChange, member: int, address: Address | None = None
 ) -> Configuration | None:
     """`configuration` with one server changed; None if there is nothing sensible to do.
 
     `address`: the member's, for ADD_LEARNER and MOVE.
     """
     voters, learners = configuration.voters, configuration.learners
-    if (member in configuration.members()) is (change is Change.ADD_LEARNER):
+    if (member in configuration.members()) is (change is MemberChange.ADD_LEARNER):
         return None
     addresses = configuration.addresses
-    if change is not Change.PROMOTE:
+    if change is not MemberChange.PROMOTE:
         addresses = tuple(known for known in addresses if known.member != member)
     if address is not None:
         addresses = (*addresses, address)
-    if change is Change.ADD_LEARNER:
+    if change is MemberChange.ADD_LEARNER:
         return Configuration(voters, (*learners, member), addresses)
-    if change is Change.MOVE:
+    if change is MemberChange.MOVE:
         return Configuration(voters, learners, addresses)
     others = tuple(learner for learner in learners if learner != member)
-    if change is Change.PROMOTE:
+    if change is MemberChange.PROMOTE:
         return None if others == learners else Configuration((*voters, member), others, addresses)
     left = tuple(voter for voter in voters if voter != member)
     return Configuration(left, others, addresses) if left else None

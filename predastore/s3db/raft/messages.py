@@ -119,7 +119,7 @@ class VoteReply(_Message, frozen=True, array_like=True, tag=4):
     granted: bool
 
 
-class Append(_Message, frozen=True, array_like=True, tag=5):
+class AppendEntries(_Message, frozen=True, array_like=True, tag=5):
     """Entries after (prev_index, prev_term); none in a heartbeat.
 
     `round`: the leader's read round; a reply that echoes it proves that the follower still
@@ -176,7 +176,7 @@ Message = (
     | PreVoteReply
     | Vote
     | VoteReply
-    | Append
+    | AppendEntries
     | AppendReply
     | TimeoutNow
     | SnapshotChunk

@@ -20,7 +20,7 @@ class Sending(Enum):
     SNAPSHOT = "snapshot"
 
 
-class Progress:
+class FollowerProgress:
     def __init__(self, next_index: int, now: float) -> None:
         self.sending = Sending.PROBE
         self.match = 0  # the logs are known to agree up to here, synced at the follower

@@ -32,7 +32,7 @@ class ReadIndexReply(msgspec.Struct, frozen=True, array_like=True):
     index: int
 
 
-class Reads:
+class ReadIndexes:
     """`take` gets one read index, from wherever the leader is, or raises a PredastoreError."""
 
     def __init__(self, take: Callable[[], Awaitable[int]]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from predastore.base.errors import StartupError
 from predastore.s3db.raft.journal import Journal
-from predastore.s3db.raft.log import Log
+from predastore.s3db.raft.log import RaftLog
 from predastore.s3db.raft.messages import Configuration, Marker, Truncate
 from predastore.s3db.raft.state import Recovered
 
@@ -61,7 +61,7 @@ def recover(
 
 def _installed(journal: Journal, recovered: Recovered, note: Marker) -> Recovered:
     """Complete an installation, unless the journal has, or needs, no marker of it."""
-    log = Log(recovered.marker.index, recovered.marker.term, recovered.entries)
+    log = RaftLog(recovered.marker.index, recovered.marker.term, recovered.entries)
     if note.index <= log.base_index or log.term_at(note.index) == note.term:
         return recovered
     journal.append([Truncate(log.first_index), note])

@@ -8,7 +8,7 @@ leaves once all that it speaks of is synced; what the state machine gets is comm
 from __future__ import annotations
 
 from predastore.s3db.raft.messages import (
-    Append,
+    AppendEntries,
     AppendReply,
     Entry,
     Marker,
@@ -16,10 +16,10 @@ from predastore.s3db.raft.messages import (
     SnapshotReply,
     Truncate,
 )
-from predastore.s3db.raft.state import State
+from predastore.s3db.raft.state import RaftState
 
 
-class Replica(State):
+class Replica(RaftState):
     def take_committed(self) -> list[Entry]:
         """The next entries for the state machine, in order, each exactly once."""
         last = min(self.commit, self.synced_index)
@@ -34,7 +34,7 @@ class Replica(State):
         self.handed = entries[-1].index
         return entries
 
-    def receive(self, message: Append) -> None:
+    def receive(self, message: AppendEntries) -> None:
         """Raft figure 3.1, AppendEntries; the reply leaves once the entries are synced."""
         prev, entries = message.prev_index, message.entries
         if not _is_consecutive(message):
@@ -64,13 +64,13 @@ class Replica(State):
             self.append(entries[position:])
             return
 
-    def _accept(self, message: Append, match: int) -> None:
+    def _accept(self, message: AppendEntries, match: int) -> None:
         """The commit index moves no further than what this message has shown to match."""
         self.commit = max(self.commit, min(message.commit, match))
         reply = AppendReply(self.id, message.source, self.term, True, match, message.round)
         self.say(reply)
 
-    def _refuse(self, message: Append) -> None:
+    def _refuse(self, message: AppendEntries) -> None:
         if message.prev_index <= self.commit:
             self.truncate(message.prev_index)  # stops the member: a committed entry conflicts
         hint = self.log.last_at_or_below(message.prev_index, message.prev_term)
@@ -134,7 +134,7 @@ class Replica(State):
             self.out.records.append(Marker(index, self.log.base_term, configuration))
 
 
-def _is_consecutive(message: Append) -> bool:
+def _is_consecutive(message: AppendEntries) -> bool:
     """Indexes without a gap, terms that do not fall: what any leader sends."""
     index, term = message.prev_index, message.prev_term
     for entry in message.entries:

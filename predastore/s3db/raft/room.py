@@ -26,14 +26,14 @@ from predastore.base.limits import (
     RAFT_ROOM_CHECK_MS,
 )
 from predastore.s3db.environment import free_bytes_of
-from predastore.s3db.raft.messages import COMMAND, Append, Message, SnapshotChunk
+from predastore.s3db.raft.messages import COMMAND, AppendEntries, Message, SnapshotChunk
 
 logger = logging.getLogger(__name__)
 
 _NEVER: Final = float("-inf")
 
 
-class Room:
+class MemberRoom:
     def __init__(self, directory: Path, member: int, clock: Callable[[], float]) -> None:
         self._directory = directory
         self._member = member
@@ -81,7 +81,7 @@ class Room:
     def admitted(self, messages: Sequence[Message], log_bytes: int) -> Sequence[Message]:
         """`messages` without what would fill the disk: commands, and chunks of snapshots; or the
         memory, where the log has `log_bytes`, since applying is slower than what comes."""
-        if not any(isinstance(message, Append | SnapshotChunk) for message in messages):
+        if not any(isinstance(message, AppendEntries | SnapshotChunk) for message in messages):
             return messages
         if self.left_bytes() >= RAFT_RESERVE_BYTES // 2 and log_bytes <= RAFT_LOG_BYTES_MAX:
             return messages
@@ -90,7 +90,7 @@ class Room:
 
 def _without_commands(message: Message) -> Message:
     """An append up to its first command: what is left still follows on its `prev_index`."""
-    if not isinstance(message, Append):
+    if not isinstance(message, AppendEntries):
         return message
     small = list(itertools.takewhile(lambda entry: entry.kind != COMMAND, message.entries))
     return msgspec.structs.replace(message, entries=small)

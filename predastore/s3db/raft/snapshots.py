@@ -22,8 +22,8 @@ from predastore._fast.crc import crc32c
 from predastore.base import fs
 from predastore.base.errors import FormatError, NodeFull
 from predastore.base.limits import RAFT_SNAPSHOT_CHUNK_BYTES
-from predastore.s3db.raft.assembly import Assembly
-from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.assembly import ChunkAssembly
+from predastore.s3db.raft.core import RaftCore
 from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.messages import Configuration, Marker, SnapshotChunk
 from predastore.s3db.raft.state import ChunkWanted
@@ -83,7 +83,7 @@ class Sender:
     def __init__(
         self,
         directory: Path,
-        core: Core,
+        core: RaftCore,
         store: SnapshotStore,
         worker: Worker,
         wake: Callable[[], None],
@@ -186,7 +186,7 @@ class Receiver:
     def __init__(
         self,
         directory: Path,
-        core: Core,
+        core: RaftCore,
         store: SnapshotStore,
         worker: Worker,
         *,
@@ -200,7 +200,7 @@ class Receiver:
         self._worker = worker
         self._wake = wake
         self._arrived = arrived
-        self._assembly = Assembly()
+        self._assembly = ChunkAssembly()
         self._is_busy = False
         self.complete: Marker | None = None
 

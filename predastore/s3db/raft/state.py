@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from predastore.base import limits
 from predastore.base.errors import MemberFailed
 from predastore.s3db.raft.archive import Archive, NoArchive
-from predastore.s3db.raft.log import Log
+from predastore.s3db.raft.log import RaftLog
 from predastore.s3db.raft.membership import Membership
 from predastore.s3db.raft.messages import (
     NOBODY,
@@ -48,7 +48,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class RaftBounds:
     append_bytes: int = limits.RAFT_APPEND_BYTES_MAX
     append_entries: int = limits.RAFT_APPEND_ENTRIES_MAX
     in_flight_count: int = limits.RAFT_APPENDS_IN_FLIGHT_MAX
@@ -100,11 +100,17 @@ class Ready:
     truncations: int = 0
 
 
-class State:
+class RaftState:
     """The variables of Raft figure 3.1, the log, and the turn's outbox."""
 
     def __init__(
-        self, member_id: int, recovered: Recovered, *, timing: Timing, bounds: Bounds, now: float
+        self,
+        member_id: int,
+        recovered: Recovered,
+        *,
+        timing: Timing,
+        bounds: RaftBounds,
+        now: float,
     ) -> None:
         self.id = member_id
         self.timing = timing
@@ -115,7 +121,7 @@ class State:
         self.role = Role.FOLLOWER
         self.leader: int | None = None
         marker = recovered.marker
-        self.log = Log(marker.index, marker.term, recovered.entries)
+        self.log = RaftLog(marker.index, marker.term, recovered.entries)
         self.archive: Archive = NoArchive()  # of what the log has lost, if the owner has one
         self.membership = Membership(marker.index, marker.configuration)
         self.membership.observe(recovered.entries)

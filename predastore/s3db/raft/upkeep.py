@@ -26,9 +26,9 @@ from predastore.base.limits import (
     RAFT_LOG_CUT_BYTES,
     RAFT_LOG_KEPT_BYTES,
 )
-from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.core import RaftCore
 from predastore.s3db.raft.journal import Journal
-from predastore.s3db.raft.room import Room
+from predastore.s3db.raft.room import MemberRoom
 from predastore.s3db.raft.snapshots import Sender
 from predastore.s3db.raft.worker import Worker
 
@@ -43,14 +43,14 @@ class CheckpointedStore(Protocol):
     def sync(self) -> None: ...
 
 
-class Upkeep:
+class JournalUpkeep:
     def __init__(
         self,
-        core: Core,
+        core: RaftCore,
         store: CheckpointedStore,
         *,
         journal: Journal,
-        room: Room,
+        room: MemberRoom,
         applier: Worker,
         syncer: Worker,
         sender: Sender,

@@ -1,4 +1,4 @@
-"""The product's own end: a `Core`, driven as `rpc.quic.Connection` drives it."""
+"""The product's own end: a `QuicCore`, driven as `rpc.quic.Connection` drives it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aioquic.quic.configuration import QuicConfiguration
 
 from predastore._fast.quic import BATCH_BYTES, DATA, RESET, STOP, Engine
 from predastore.base.limits import RPC_BATCHES_MAX
-from predastore.rpc.quic_core import READY, Core
+from predastore.rpc.quic_core import READY, QuicCore
 from predastore.rpc.quic_takeover import EngineCore
 
 from .ends import ADDRESS, Application
@@ -48,7 +48,7 @@ class CoreEnd:
         self,
         configuration: QuicConfiguration,
         *,
-        kind: type[Core] = EngineCore,
+        kind: type[QuicCore] = EngineCore,
         chosen_id: bytes | None = None,
         prepare: Callable[[Engine], None] = lambda engine: None,
     ) -> None:

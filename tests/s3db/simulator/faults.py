@@ -6,14 +6,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from predastore.base.errors import NotLeader
-from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.core import RaftCore
 from predastore.s3db.raft.driver import Driver
 from predastore.s3db.raft.leadership import Leadership
-from predastore.s3db.raft.log import Log
+from predastore.s3db.raft.log import RaftLog
 from predastore.s3db.raft.membership import Membership, majority_value
 from predastore.s3db.raft.messages import (
     NOBODY,
-    Append,
+    AppendEntries,
     AppendReply,
     Configuration,
     Entry,
@@ -23,12 +23,12 @@ from predastore.s3db.raft.messages import (
     SnapshotChunk,
     VoteReply,
 )
-from predastore.s3db.raft.state import Bounds, ReadState, Ready, Recovered, Role, Timing
+from predastore.s3db.raft.state import RaftBounds, ReadState, Ready, Recovered, Role, Timing
 
 from .world import ECHOES, LOST_DISKS, POWER_CUTS, STORMY, Scenario
 
 
-class TruncatesOnEveryAppend(Core):
+class TruncatesOnEveryAppend(RaftCore):
     """pysyncobj: the log is cut at every append that begins before its end, matching or not."""
 
     def _take(self, entries: list[Entry]) -> None:
@@ -39,7 +39,7 @@ class TruncatesOnEveryAppend(Core):
         self.append(entries)
 
 
-class CountsStaleAcknowledgements(Core):
+class CountsStaleAcknowledgements(RaftCore):
     """pysyncobj: acknowledgements carry no term, so those of an earlier one count too."""
 
     def _meet_lower_term(self, message: Message) -> None:
@@ -52,7 +52,7 @@ class CountsStaleAcknowledgements(Core):
 class NeverSyncs(Driver):
     """pysyncobj: no fsync, no fdatasync, ever."""
 
-    def __init__(self, core: Core, actions: Any) -> None:
+    def __init__(self, core: RaftCore, actions: Any) -> None:
         super().__init__(core, actions)
         vars(actions.journal)["sync"] = lambda: None
 
@@ -76,7 +76,7 @@ class SendsBeforeSync(Driver):
             del vars(self.core)["ready"]
 
 
-class CountsVotesNotVoters(Core):
+class CountsVotesNotVoters(RaftCore):
     """pysyncobj: a vote is counted each time it is delivered, whoever it is from."""
 
     def _on_vote_reply(self, message: VoteReply) -> None:
@@ -95,7 +95,7 @@ class CountsVotesNotVoters(Core):
             self.leadership = self.new_leadership()
 
 
-class ReadsWithoutAsking(Core):
+class ReadsWithoutAsking(RaftCore):
     """pysyncobj: who was leader goes on answering reads, and a deposed one with old values."""
 
     def read_index(self, context: Hashable) -> None:
@@ -104,7 +104,7 @@ class ReadsWithoutAsking(Core):
         self.out.reads.append(ReadState(context, self.commit))
 
 
-class ForgetsItsVote(Core):
+class ForgetsItsVote(RaftCore):
     """pysyncobj: an empty file of term and vote is taken for a new one; it votes twice."""
 
     def remember(self, term: int, vote: int) -> None:
@@ -112,12 +112,12 @@ class ForgetsItsVote(Core):
         self.out.records.append(HardState(term, NOBODY))
 
 
-class _AnyLog(Log):
+class _AnyLog(RaftLog):
     def up_to_date(self, last_index: int, last_term: int) -> bool:
         return True
 
 
-class VotesForAnyLog(Core):
+class VotesForAnyLog(RaftCore):
     """The candidate's log is not compared (Raft 3.6.1)."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -137,7 +137,7 @@ class _CommitsOldTerms(Leadership):
         state.commit = max(state.commit, index)
 
 
-class CommitsEntriesOfOldTerms(Core):
+class CommitsEntriesOfOldTerms(RaftCore):
     """Entries of an earlier term are committed by counting (Raft figure 3.7)."""
 
     def new_leadership(self) -> Leadership:
@@ -151,22 +151,22 @@ class _CountsUnsyncedSelf(Leadership):
         self.state.synced_index = synced
 
 
-class CountsItselfBeforeSync(Core):
+class CountsItselfBeforeSync(RaftCore):
     """The leader counts its own log before that is synced."""
 
     def new_leadership(self) -> Leadership:
         return _CountsUnsyncedSelf(self)
 
 
-class CommitsUnverifiedTail(Core):
+class CommitsUnverifiedTail(RaftCore):
     """pysyncobj: the commit index follows the leader's over a tail that was not compared."""
 
-    def _accept(self, message: Append, match: int) -> None:
+    def _accept(self, message: AppendEntries, match: int) -> None:
         super()._accept(message, match)
         self.commit = max(self.commit, min(message.commit, self.log.last_index))
 
 
-class SnapshotCommitsUnverifiedTail(Core):
+class SnapshotCommitsUnverifiedTail(RaftCore):
     """pysyncobj: a snapshot message moves the commit index over a log that was not compared."""
 
     def receive_chunk(self, message: SnapshotChunk) -> None:
@@ -174,7 +174,7 @@ class SnapshotCommitsUnverifiedTail(Core):
         super().receive_chunk(message)
 
 
-class ForgetsMembership(Core):
+class ForgetsMembership(RaftCore):
     """pysyncobj: membership is not replayed: after a start it is that of the beginning."""
 
     def __init__(self, member_id: int, recovered: Recovered, **options: Any) -> None:
@@ -202,7 +202,7 @@ _QUICK = Timing(heartbeat_s=0.03, election_s=0.08)
 _NEVER = {"bad_network": 0, "slow_disk": 0, "change_members": 0}
 
 # fault -> (where it shows best, a seed from which it shows soon)
-CASES: Mapping[type[Core] | type[Driver], tuple[Mapping[str, Any], int]] = {
+CASES: Mapping[type[RaftCore] | type[Driver], tuple[Mapping[str, Any], int]] = {
     TruncatesOnEveryAppend: ({}, 0),
     CountsStaleAcknowledgements: (
         {
@@ -246,7 +246,7 @@ CASES: Mapping[type[Core] | type[Driver], tuple[Mapping[str, Any], int]] = {
             "strike_s": (0.02, 0.2),
             "timing": _QUICK,
             "fell_leaders": 0.5,
-            "bounds": Bounds(append_entries=1, in_flight_count=1),
+            "bounds": RaftBounds(append_entries=1, in_flight_count=1),
             "weights": {
                 **_NEVER,
                 "isolate_leader": 6,
@@ -311,8 +311,8 @@ OTHERS: Mapping[str, Scenario] = {
 }
 
 
-def scenario_of(fault: type[Core] | type[Driver]) -> tuple[Scenario, int]:
+def scenario_of(fault: type[RaftCore] | type[Driver]) -> tuple[Scenario, int]:
     """Where `fault` is looked for, and the first seed to try."""
     options, first = CASES[fault]
-    place = "core" if issubclass(fault, Core) else "driver"
+    place = "core" if issubclass(fault, RaftCore) else "driver"
     return Scenario(**{**options, place: fault}), first

@@ -14,9 +14,9 @@ from predastore.base.errors import LevelTooLow, NoLeader, NotLeader, Overloaded,
 from predastore.s3db import clock, levels
 from predastore.s3db.clock import ClusterClock, Moment
 from predastore.s3db.levels import Levels
-from predastore.s3db.raft.assembly import Assembly
+from predastore.s3db.raft.assembly import ChunkAssembly
 from predastore.s3db.raft.journal import Journal
-from predastore.s3db.raft.membership import Change
+from predastore.s3db.raft.membership import MemberChange
 from predastore.s3db.raft.messages import (
     COMMAND,
     Address,
@@ -88,7 +88,7 @@ class SimMember:
         self._armed = float("inf")
         self._callers: dict[int, tuple[int, WriteReply]] = {}
         self._reads: list[tuple[int, Look, ReadReply]] = []
-        self.assembly = Assembly()
+        self.assembly = ChunkAssembly()
         self._received = bytearray()
         self._arriving: Marker | None = None
         self._snapshot: tuple[Marker, bytes] | None = None
@@ -161,9 +161,9 @@ class SimMember:
         with suppress(Overloaded, NoLeader, LevelTooLow):
             levels.check_member(self.id, self.address, leader.machine.level_used)
             if self.id in core.membership.current.members():
-                core.change_membership(Change.REMOVE, self.id)
+                core.change_membership(MemberChange.REMOVE, self.id)
             else:
-                index = core.change_membership(Change.ADD_LEARNER, self.id, self.address)
+                index = core.change_membership(MemberChange.ADD_LEARNER, self.id, self.address)
                 self._joining = (leader, core.term, index)
         leader.later(0, leader._turn)
 
@@ -208,7 +208,7 @@ class SimMember:
         with suppress(Overloaded, NoLeader, LevelTooLow):
             if self.id in leader.core.membership.current.members():
                 levels.check_member(self.id, self.address, leader.machine.level_used)
-                leader.core.change_membership(Change.MOVE, self.id, self.address)
+                leader.core.change_membership(MemberChange.MOVE, self.id, self.address)
         leader.later(0, leader._turn)
 
     def _is_too_old(self, level: int) -> bool:
@@ -262,7 +262,7 @@ class SimMember:
         if leadership is not None and self.world.scenario.promotes:
             learner = leadership.caught_up_learner()
             if learner is not None:
-                self.core.change_membership(Change.PROMOTE, learner)
+                self.core.change_membership(MemberChange.PROMOTE, learner)
         self.driver.turn()
         for index in [i for i in self._callers if i > self.core.commit]:
             if self._callers[index][0] != led:
@@ -434,7 +434,7 @@ class SimMember:
         )
         self._turn()
 
-    def keep_chunks(self, chunks: Sequence[SnapshotChunk]) -> None:
+    def take_chunks(self, chunks: Sequence[SnapshotChunk]) -> None:
         for chunk in chunks:
             if self._arriving:
                 continue  # a repeated one, while the whole is being installed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from predastore.base.errors import LevelTooLow, NoLeader, Overloaded
 from predastore.s3db import clock, levels
-from predastore.s3db.raft.membership import Change
+from predastore.s3db.raft.membership import MemberChange
 
 from .procedures import NEWEST, PROGRAMS
 
@@ -192,16 +192,16 @@ class Nemesis:
         member = self._any().id
         configuration = leader.core.membership.current
         if member in configuration.learners:
-            change = Change.PROMOTE
+            change = MemberChange.PROMOTE
         elif member not in configuration.voters:
-            change = Change.ADD_LEARNER
+            change = MemberChange.ADD_LEARNER
         elif len(configuration.voters) > 2:
-            change = Change.REMOVE
+            change = MemberChange.REMOVE
         else:
             return
         joining = self.world.members[member].address if self.world.scenario.upgrades else None
         with suppress(Overloaded, NoLeader, LevelTooLow):
-            if change is Change.ADD_LEARNER:
+            if change is MemberChange.ADD_LEARNER:
                 levels.check_member(member, joining, leader.machine.level_used)
                 leader.core.change_membership(change, member, joining)
             else:

@@ -19,16 +19,16 @@ from catalog.projection import check_invariants
 from predastore.base.errors import PredastoreError
 from predastore.base.limits import CLOCK_SLEW_PPM
 from predastore.s3db.clock import ClusterTime, Tick
-from predastore.s3db.raft.core import Core
+from predastore.s3db.raft.core import RaftCore
 from predastore.s3db.raft.driver import Driver
 from predastore.s3db.raft.messages import Entry, Message, VoteReply
-from predastore.s3db.raft.state import Bounds, Timing
+from predastore.s3db.raft.state import RaftBounds, Timing
 
 from .checker import Operation, Violation, first_violation
 
 PRODUCT_TIMING = Timing()
-PRODUCT_BOUNDS = Bounds()
-SMALL = Bounds(append_entries=2, in_flight_count=3, apply_entries=4)
+PRODUCT_BOUNDS = RaftBounds()
+SMALL = RaftBounds(append_entries=2, in_flight_count=3, apply_entries=4)
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Scenario:
     careless: bool = False  # a fault: the journal is cut behind what no disk holds yet
     weights: Mapping[str, int] = field(default_factory=dict)
     timing: Timing = PRODUCT_TIMING
-    bounds: Bounds = PRODUCT_BOUNDS
-    core: type[Core] = Core
+    bounds: RaftBounds = PRODUCT_BOUNDS
+    core: type[RaftCore] = RaftCore
     driver: type[Driver] = Driver
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Collection, Sequence
 
 
-class Turn:
+class Rotation:
     """Whom to ask next: a hint, else around the ring from the first choice, `silent` ones last.
     `did_not_answer`: in this call."""
 
