@@ -311,8 +311,9 @@ def test_after_a_restore_nothing_counts_as_looked_through(tmp_path: Path, held: 
             ref = ShardRef(extent.shard_hash, extent.write_id, 0)
             held.passes()
             async with healing(at, name="two"):
-                await at.stores[extent.nodes[0]].delete([ref])
+                # In this order: it is looked at all the time, and what is gone is the restore's doing.
                 await at.state.commit(batch(Put(HEALING, RESTORED_KEY, b"r" * 16)))
+                await at.stores[extent.nodes[0]].delete([ref])
                 assert len((await missing_of(at))["checking"]) == 5
                 assert len(await at.missing()) == 1
             held.nothing()
