@@ -311,7 +311,7 @@ def test_after_a_restore_nothing_counts_as_looked_through(tmp_path: Path, held: 
             ref = ShardRef(extent.shard_hash, extent.write_id, 0)
             held.passes()
             async with healing(at, name="two"):
-                # In this order: it is looked at all the time, and what is gone is the restore's doing.
+                # In this order, as the status is looked at all the time.
                 await at.state.commit(batch(Put(HEALING, RESTORED_KEY, b"r" * 16)))
                 await at.stores[extent.nodes[0]].delete([ref])
                 assert len((await missing_of(at))["checking"]) == 5
