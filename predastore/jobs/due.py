@@ -6,14 +6,17 @@ A row that can not be read, or whose work can not be done yet, is put back under
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
 from predastore.base.errors import PredastoreError
 from predastore.base.limits import (
+    GARBAGE_BATCH_MAX,
     GARBAGE_EXTENTS_MAX,
     GARBAGE_READ_ROWS,
     GARBAGE_RETRY_S_MAX,
@@ -21,11 +24,13 @@ from predastore.base.limits import (
 )
 from predastore.catalog import keys
 from predastore.catalog.keys import DUE, OBJECTS
-from predastore.catalog.rows import GarbageRow, PlacementRow
-from predastore.s3db.commands import Delete, Op, Put
+from predastore.catalog.rows import GarbageRow, PlacementRow, Waste
+from predastore.s3db.commands import Delete, Op, Put, batch
 from predastore.s3db.global_state import GlobalState
 from predastore.storage.extents import now_ms
 from predastore.storage.formats import decode, rewritten
+
+_PLACED: Final = (Waste.LAYOUT, Waste.EXTENT)
 
 logger = logging.getLogger(__name__)
 
@@ -121,3 +126,52 @@ async def batches(found: AsyncIterator[Piece]) -> AsyncIterator[list[Piece]]:
             taken, count = [], 0
     if taken:
         yield taken
+
+
+class Walk:
+    """From the front of `due` over what is due, as long as there are only LAYOUTs and EXTENTs, and
+    `goes_on` says so. Afterwards `others` are the rows that are neither and that it came to, `met`
+    whether it came to any row, `next_ms` when the one behind is due (None: there is none).
+    `late_ms`: for how long the last page's first row had been due."""
+
+    def __init__(self, state: GlobalState, goes_on: Callable[[], bool]) -> None:
+        self._state = state
+        self._goes_on = goes_on
+        self.others: list[Due] = []
+        self.met = False
+        self.next_ms: int | None = None
+        self.late_ms = 0
+
+    async def batches(self) -> AsyncGenerator[list[Piece], None]:
+        """As the function; rows that can not be read are postponed on the way."""
+        after, has_more = b"", True
+        while has_more and not self.others:
+            page = await self._state.list(DUE, b"", b"", after, GARBAGE_BATCH_MAX)
+            now = now_ms()
+            entries = [entry for entry in page.entries if entry[0] < keys.due_until(now)]
+            self.late_ms = max(0, now - keys.due_ms_of(entries[0][0])) if entries else 0
+            self.met = self.met or bool(entries)
+            if len(entries) < len(page.entries):
+                self.next_ms = keys.due_ms_of(page.entries[len(entries)][0])
+            found, unread = read(entries)
+            if unread:
+                await self._state.commit(batch(*unread))
+            placed = [due for due in found if due.row.waste in _PLACED]
+            self.others = [due for due in found if due.row.waste not in _PLACED]
+            async for some in batches(pieces(self._state, placed)):
+                yield some
+            after = page.next
+            has_more = page.truncated and len(entries) == len(page.entries) and self._goes_on()
+
+
+async def ahead(found: AsyncGenerator[list[Piece], None]) -> AsyncGenerator[list[Piece], None]:
+    """The same ones; while one is worked off, the next is read."""
+    reading = asyncio.ensure_future(anext(found, None))
+    try:
+        while (some := await reading) is not None:
+            reading = asyncio.ensure_future(anext(found, None))
+            yield some
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await found.aclose()

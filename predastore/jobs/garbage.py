@@ -2,9 +2,9 @@
 
 What nothing refers to any more has a row in `due`, under the time at which its bytes may go:
 readers on other gateways that began before it was let go of have ended by then. The rows are taken
-from the front of the table, some at a time; what is due is never looked for. A row goes when every
-node has let go of its bytes. One that can not go yet is put back with a later time, later each
-time: so nothing is held up, and nothing has to be remembered.
+from the front of the table, some at a time, and two such batches at once; what is due is never
+looked for. A row goes when every node has let go of its bytes. One that can not go yet is put back
+with a later time, later each time: so nothing is held up, and nothing has to be remembered.
 
 In a cluster one process does this, the one that heals. If two do, for a moment, it does no harm:
 to let go of bytes twice is to let go of them once.
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from predastore.base import metrics
@@ -31,18 +32,16 @@ from predastore.base.errors import (
 )
 from predastore.base.failpoints import failpoint
 from predastore.base.limits import (
-    GARBAGE_BATCH_MAX,
     GARBAGE_LOOKS_MAX,
     GARBAGE_RETRY_S_MIN,
     GARBAGE_WAIT_S_MAX,
     GARBAGE_WAIT_S_MIN,
 )
-from predastore.catalog import keys
 from predastore.catalog.keys import COMPLETED, DUE, OBJECTS
 from predastore.catalog.readers import Readers
 from predastore.catalog.rows import GarbageRow, Waste
 from predastore.jobs import ended_uploads
-from predastore.jobs.due import Due, Piece, batches, pieces, postponed, read
+from predastore.jobs.due import Due, Piece, Walk, ahead, batches, pieces, postponed
 from predastore.s3db.commands import Delete, Op, batch
 from predastore.s3db.global_state import GlobalState
 from predastore.storage.extents import HASH_BYTES, now_ms
@@ -172,26 +171,40 @@ class Garbage:
                     continue
 
     async def _pass(self) -> float:
-        """Works off some of what is due; in how many seconds there may be more."""
-        page = await self._state.list(DUE, b"", b"", b"", GARBAGE_BATCH_MAX)
-        now = now_ms()
-        entries = [entry for entry in page.entries if entry[0] < keys.due_until(now)]
-        _LATE.value = max(0.0, (now - keys.due_ms_of(entries[0][0])) / 1000) if entries else 0.0
-        found, unread = read(entries)
-        await self._commit(unread)
-        placed = [due for due in found if due.row.waste in (Waste.LAYOUT, Waste.EXTENT)]
-        async for some in batches(pieces(self._state, placed)):
-            await self._let_go(some)
-        await self._forget([due for due in found if due.row.waste is Waste.COMPLETED])
-        for due in found:
+        """Works off what is due; in how many seconds there may be more."""
+        walk = Walk(self._state, self._is_mine)
+        await self._let_go_of_all(walk)
+        await self._forget([due for due in walk.others if due.row.waste is Waste.COMPLETED])
+        for due in walk.others:
             if due.row.waste in (Waste.UPLOAD, Waste.BUCKET):
                 await self._end(due)
-        if entries:
+        if walk.met:
             return 0.0  # what was put back may be due before all others
-        if not page.entries:
+        if walk.next_ms is None:
             return GARBAGE_WAIT_S_MAX
-        left_s = (keys.due_ms_of(page.entries[0][0]) - now_ms()) / 1000
+        left_s = (walk.next_ms - now_ms()) / 1000
         return min(max(GARBAGE_WAIT_S_MIN, left_s), GARBAGE_WAIT_S_MAX)
+
+    async def _let_go_of_all(self, walk: Walk) -> None:
+        """What a walk comes to, two batches at once: nodes have something to do while what they
+        have done is committed. Not so where both have pages of one row, of which the last one
+        decides whether it is done with."""
+        running: list[tuple[asyncio.Task[None], Due]] = []
+        try:
+            async with aclosing(ahead(walk.batches())) as found:
+                async for some in found:
+                    _LATE.value = walk.late_ms / 1000
+                    while running and (len(running) > 1 or some[0].due is running[-1][1]):
+                        await running[0][0]
+                        del running[0]
+                    running.append((asyncio.ensure_future(self._let_go(some)), some[-1].due))
+            _LATE.value = walk.late_ms / 1000
+            for task, _ in running:
+                await task
+        finally:
+            for task, _ in running:
+                task.cancel()
+            await asyncio.gather(*(task for task, _ in running), return_exceptions=True)
 
     async def _let_go(self, some: Sequence[Piece]) -> None:
         """Of all of them together; each for itself where that fails."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_all_kinds_of_waste_go_and_nothing_of_them_stays(
 ) -> None:
     monkeypatch.setattr(ended_uploads, "BACKEND_PARTS_PAGE_MAX", 4)
     monkeypatch.setattr(ended_uploads, "BACKEND_UPLOADS_PAGE_MAX", 3)
-    monkeypatch.setattr("predastore.jobs.garbage.GARBAGE_BATCH_MAX", 3)
+    monkeypatch.setattr("predastore.jobs.due.GARBAGE_BATCH_MAX", 3)
 
     async def main() -> None:
         store = FakeStore()
@@ -204,6 +205,68 @@ def test_nothing_goes_before_its_time_and_nothing_is_looked_for(
     run(main())
 
 
+class PatientStore(FakeStore):
+    """Its first call waits for a second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = asyncio.Event()
+        self.running = self.running_max = 0
+
+    async def release(self, extents: Sequence[FileExtent]) -> list[bool]:
+        self.running += 1
+        self.running_max = max(self.running, self.running_max)
+        if self.running > 1:
+            self.second.set()
+        try:
+            await self.second.wait()
+            return await super().release(extents)
+        finally:
+            self.running -= 1
+
+
+def test_while_nodes_let_go_of_some_the_next_are_read_and_given_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "GARBAGE_BATCH_MAX", 3)
+
+    async def main() -> None:
+        store = PatientStore()
+        async with opened(tmp_path) as state:
+            for _ in range(20):
+                await add_layout(state, [extent()])
+            async with collecting(state, store):
+                await until(lambda: is_empty(state), within_s=10)
+            assert store.running_max == 2
+            assert sorted(store.released, reverse=True) == [3] * 6 + [2]
+
+    run(main())
+
+
+def test_pages_of_one_row_are_let_go_of_one_behind_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row stays until the first of them has gone, however late that is."""
+    monkeypatch.setattr(due, "GARBAGE_EXTENTS_MAX", 2)
+
+    async def main() -> None:
+        store, bad = FakeStore(), extent()
+        store.refuse.add(bad.write_id)
+        async with opened(tmp_path) as state:
+            name = await add_layout(state, [bad, extent()], [extent()] * 2, [extent()] * 2)
+            async with collecting(state, store):
+                await until(lambda: is_released(store, 6))
+                assert await names(state) == {name}
+                store.refuse.clear()
+                await until(lambda: is_empty(state))
+
+    run(main())
+
+
+async def is_released(store: FakeStore, count: int) -> bool:
+    return len(store.names) >= count
+
+
 @pytest.mark.parametrize("error", [CorruptData("of another backend"), RuntimeError("a bug")])
 def test_what_can_not_be_released_holds_up_no_other(tmp_path: Path, error: Exception) -> None:
     async def main() -> None:
@@ -249,7 +312,7 @@ def test_what_can_not_be_read_stays_and_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a row that a newer program wrote: it may know what to do with it."""
-    monkeypatch.setattr("predastore.jobs.garbage.GARBAGE_BATCH_MAX", 2)
+    monkeypatch.setattr("predastore.jobs.due.GARBAGE_BATCH_MAX", 2)
 
     async def main() -> None:
         async with opened(tmp_path) as state:
