@@ -128,7 +128,7 @@ async def batches(found: AsyncIterator[Piece]) -> AsyncIterator[list[Piece]]:
         yield taken
 
 
-class Walk:
+class DueWalk:
     """From the front of `due` over what is due, as long as there are only LAYOUTs and EXTENTs, and
     `goes_on` says so. Afterwards `others` are the rows that are neither and that it came to, `met`
     whether it came to any row, `next_ms` when the one behind is due (None: there is none).

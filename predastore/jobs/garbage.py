@@ -41,7 +41,7 @@ from predastore.catalog.keys import COMPLETED, DUE, OBJECTS
 from predastore.catalog.readers import Readers
 from predastore.catalog.rows import GarbageRow, Waste
 from predastore.jobs import ended_uploads
-from predastore.jobs.due import Due, Piece, Walk, ahead, batches, pieces, postponed
+from predastore.jobs.due import Due, DueWalk, Piece, ahead, batches, pieces, postponed
 from predastore.s3db.commands import Delete, Op, batch
 from predastore.s3db.global_state import GlobalState
 from predastore.storage.extents import HASH_BYTES, now_ms
@@ -172,7 +172,7 @@ class Garbage:
 
     async def _pass(self) -> float:
         """Works off what is due; in how many seconds there may be more."""
-        walk = Walk(self._state, self._is_mine)
+        walk = DueWalk(self._state, self._is_mine)
         await self._let_go_of_all(walk)
         await self._forget([due for due in walk.others if due.row.waste is Waste.COMPLETED])
         for due in walk.others:
@@ -185,7 +185,7 @@ class Garbage:
         left_s = (walk.next_ms - now_ms()) / 1000
         return min(max(GARBAGE_WAIT_S_MIN, left_s), GARBAGE_WAIT_S_MAX)
 
-    async def _let_go_of_all(self, walk: Walk) -> None:
+    async def _let_go_of_all(self, walk: DueWalk) -> None:
         """What a walk comes to, two batches at once: nodes have something to do while what they
         have done is committed. Not so where both have pages of one row, of which the last one
         decides whether it is done with."""
