@@ -48,6 +48,7 @@ MODULES = {
     "memory": "memory",
     "memory.broken": "memory_broken",
     "start": "startup",
+    "versions": "versions",
     "binary": "binary",
 }
 PACKAGES = ("aioquic", "Cython", "httptools", "lmdb", "msgspec", "pysyncobj", "uvloop")
