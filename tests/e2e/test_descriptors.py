@@ -17,7 +17,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
-from support.processes import PORT, S3d, development, fresh_network
+from support.processes import PORT, S3d, development, filesystem
 from support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -26,21 +26,6 @@ FEW = 128
 IDLE = 200
 _BODY = bytes(3 << 20)
 _REST_PORT, _METRICS_PORT = 6660, 9100
-
-
-@contextlib.contextmanager
-def filesystem(folder: Path, *arguments: str, ulimit: str = "") -> Iterator[S3d]:
-    server = S3d(
-        folder / "data",
-        f"{fresh_network()}.1",
-        ["-backend", "filesystem", *arguments],
-        ulimit=ulimit,
-    )
-    try:
-        yield server.start()
-    finally:
-        server.end()
-
 
 BACKENDS = {"distributed": development, "filesystem": filesystem}
 

@@ -198,6 +198,17 @@ def development(folder: Path, *arguments: str, ulimit: str = "") -> Iterator[S3d
 
 
 @contextlib.contextmanager
+def filesystem(folder: Path, *arguments: str, ulimit: str = "") -> Iterator[S3d]:
+    """One process over plain files."""
+    words = ["-backend", "filesystem", *arguments]
+    server = S3d(folder / "data", f"{fresh_network()}.1", words, ulimit=ulimit)
+    try:
+        yield server.start()
+    finally:
+        server.end()
+
+
+@contextlib.contextmanager
 def production(
     folder: Path,
     *,
