@@ -208,7 +208,6 @@ SUBRESOURCES: Final = {
     "torrent": "torrents",
     "uploadId": "a multipart upload",
     "uploads": "multipart uploads",
-    "versionId": "a version of an object",
     "versioning": "versioning",
     "versions": "versions of objects",
     "website": "static websites",

@@ -95,8 +95,9 @@ def _until_ms(text: str) -> int:
     """A time that is still to come."""
     try:
         until = datetime.fromisoformat(text.strip())
-        until_ms = (until - _EPOCH) // timedelta(milliseconds=1)
-    except (ValueError, TypeError, OverflowError):  # the second: it names no zone
+        until_ms = (until - _EPOCH) // timedelta(milliseconds=1)  # TypeError: it names no zone
+        until.astimezone(UTC)  # OverflowError: after the year 9999, which nobody could read
+    except (ValueError, TypeError, OverflowError):
         why = "The retain until date must be provided in ISO 8601 format"
         raise _invalid(why, UNTIL, text) from None
     if until_ms <= now_ms():

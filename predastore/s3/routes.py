@@ -239,6 +239,9 @@ def _refuse_unknown(route: Route, query: dict[str, str]) -> None:
             continue
         if name[:6].lower() == "x-amz-" and name.lower() in _SIGNATURE:
             continue
+        if name == "versionId":
+            why = "This operation does not accept a version-id."
+            raise S3Error("InvalidArgument", why, ArgumentName=name, ArgumentValue=value)
         if name in SUBRESOURCES or not value:
             raise _unimplemented(name)
         if route.mutating:

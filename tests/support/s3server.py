@@ -23,6 +23,7 @@ from botocore.config import Config
 from predastore.auth.sigv4 import Credential, Verifier
 from predastore.base.config.policy import Policy, Rule
 from predastore.base.limits import BLOCK_BYTES_DEFAULT
+from predastore.catalog import keys
 from predastore.catalog.catalog import Catalog
 from predastore.catalog.files import Files
 from predastore.catalog.procedures import PROCEDURES
@@ -47,13 +48,18 @@ from support.boto import Clients
 from support.s3raw import Signer
 
 T = TypeVar("T")
-OpenCatalog = Callable[[Path], contextlib.AbstractAsyncContextManager[Catalog]]
+Rows = dict[tuple[str, bytes], bytes]
+Opened = tuple[Catalog, GlobalState]
+OpenCatalog = Callable[[Path], contextlib.AbstractAsyncContextManager[Opened]]
 
 REGION = "eu-test-1"
 HOST = "127.0.0.1"
 DOMAIN = "s3.localhost"
 _WAIT_S = 30.0
 _INLINE_MAX = 1024
+_TABLES = (keys.BUCKETS, keys.DOCUMENTS, keys.OBJECTS, keys.VERSIONS, keys.NULLS, keys.INLINE,
+           keys.REFS, keys.UPLOADS, keys.PARTS, keys.COMPLETED)  # fmt: skip
+_ROWS_MAX = 10_000
 _KEY = b"the cluster key of the s3 tests."
 
 ALICE = Credential("AKIDALICE", "alice-secret/with+odd=characters", "111111111111")
@@ -62,7 +68,7 @@ CREDENTIALS = {one.access_key_id: one for one in (ALICE, BOB)}
 
 
 @contextlib.asynccontextmanager
-async def filesystem_catalog(path: Path) -> AsyncIterator[Catalog]:
+async def filesystem_catalog(path: Path) -> AsyncIterator[Opened]:
     """Objects as files under `path`, state in an lmdb of its own."""
     async with contextlib.AsyncExitStack() as stack:
         state = LocalState(path / "state", PROCEDURES)
@@ -72,7 +78,7 @@ async def filesystem_catalog(path: Path) -> AsyncIterator[Catalog]:
 
 
 @contextlib.asynccontextmanager
-async def distributed_catalog(path: Path) -> AsyncIterator[Catalog]:
+async def distributed_catalog(path: Path) -> AsyncIterator[Opened]:
     """Objects as RS(3,2) shards on five real nodes, small ones in the metadata, state in a real
     database member; all of them in this process, behind in-process pipes."""
     async with contextlib.AsyncExitStack() as stack:
@@ -104,7 +110,7 @@ async def _opened(
     store: DistributedStore | FilesystemStore,
     *,
     inline_max: int,
-) -> Catalog:
+) -> Opened:
     stack.push_async_callback(store.close)
     readers = Readers()
     garbage = Garbage(state, store, readers)
@@ -112,7 +118,7 @@ async def _opened(
     catalog = Catalog(state, store, garbage, readers, inline_max=inline_max)
     stack.push_async_callback(catalog.close)
     garbage.start()
-    return catalog
+    return catalog, state
 
 
 @dataclass
@@ -120,6 +126,7 @@ class S3Server:
     """`ready`: what the readiness endpoint says; `obstacle`: what keeps writes from being done."""
 
     catalog: Catalog
+    state: GlobalState
     loop: asyncio.AbstractEventLoop
     port: int
     clock: Clock
@@ -163,6 +170,22 @@ class S3Server:
             HOST, self.port, who.access_key_id, who.secret_access_key, region or self.region
         )
 
+    def rows(self) -> Rows:
+        """All that the catalog keeps, but for what waits to be deleted."""
+        found: Rows = {}
+        for table in _TABLES:
+            rows = self.run(self.state.scan(table, b"", b"", _ROWS_MAX))
+            assert len(rows) < _ROWS_MAX
+            found |= {(table, key): row for key, row in rows if not key.startswith(keys.DELETED)}
+        return found
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Nothing that the block does may change what is kept."""
+        before = self.rows()
+        yield
+        assert self.rows() == before
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine in the server's loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(_WAIT_S)
@@ -190,10 +213,10 @@ def running(open_catalog: OpenCatalog, path: Path, *, region: str = REGION) -> I
     stack = contextlib.AsyncExitStack()
 
     async def start() -> tuple[Server, S3Server]:
-        catalog = await stack.enter_async_context(open_catalog(path))
+        catalog, state = await stack.enter_async_context(open_catalog(path))
         clock = Clock()
         verifier = Verifier(CREDENTIALS.get, region=region, service="s3", now=clock)
-        shown = S3Server(catalog, loop, 0, clock, lambda: server.connection_count, region)
+        shown = S3Server(catalog, state, loop, 0, clock, lambda: server.connection_count, region)
 
         async def write_obstacle() -> str:
             return shown.obstacle
