@@ -34,7 +34,7 @@ from predastore.jobs.garbage import Garbage
 from predastore.node import server
 from predastore.node.client import NodeClient
 from predastore.node.shard import ShardRef
-from predastore.node.store import Store
+from predastore.node.store import ShardStore
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db.commands import Op, Put, batch
 from predastore.s3db.global_state import LocalState
@@ -91,7 +91,7 @@ class _Site:
         self._state = state
         ring = ready_ring([RingNode(node, f"host{node}") for node in NODES], CODE)
         self.store = DistributedStore(NodeClient(endpoint), ring, CODE, 64 * 1024, grace_s=1)
-        self.stores: dict[int, Store] = {}
+        self.stores: dict[int, ShardStore] = {}
 
     async def put_many(self, count: int) -> list[ShardExtent]:
         """Shards on their nodes, which no row names."""
@@ -157,7 +157,7 @@ async def _site(folder: Path) -> AsyncIterator[_Site]:
         stack.push_async_callback(at.store.close)
         for node in NODES:
             path = folder / f"node-{node}"
-            store = await Store.open(path, node_id=node, cluster_id=b"c" * 16)
+            store = await ShardStore.open(path, node_id=node, cluster_id=b"c" * 16)
             stack.push_async_callback(store.close)
             at.stores[node] = store
             endpoint.serve(f"node/{node}", server.service(store))
