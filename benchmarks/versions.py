@@ -24,6 +24,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -36,9 +37,9 @@ from predastore._fast.crc import crc32c
 from predastore.auth.signing import sign_request
 from predastore.auth.sigv4 import Credential
 from predastore.base import config
-from predastore.catalog import keys
+from predastore.catalog import keys, refusals
 from predastore.catalog.keys import BUCKETS, INLINE, OBJECTS, VERSIONS
-from predastore.catalog.procedures.questions import ListVersions
+from predastore.catalog.procedures.questions import ListedVersions, ListVersions
 from predastore.catalog.rows import (
     NO_LAYOUT,
     BucketRow,
@@ -89,6 +90,7 @@ async def _measured(served: Served) -> list[Row]:
             ids = {bucket: await _bucket_id(client, bucket) for bucket in (MANY, FEW)}
             for bucket, old in ((MANY, OLD // OBJECTS_COUNT), (FEW, 0)):
                 await _load(client, bucket, ids[bucket], old)
+            await _check(client, ids[MANY])
             found = [_list(s3), _list_all(s3)]
             found += await _by_member(client, ids)
         finally:
@@ -118,7 +120,7 @@ async def _load(client: Client, bucket: str, bucket_id: bytes, old: int) -> None
     puts = _puts(bucket, bucket_id, old)
 
     async def loader() -> None:
-        while some := [put for put, _ in zip(puts, range(PUTS_PER_COMMIT), strict=False)]:
+        while some := list(islice(puts, PUTS_PER_COMMIT)):
             await client.commit(batch(*some), timeout_ms=60_000)
 
     await asyncio.gather(*(loader() for _ in range(LOADERS)))
@@ -152,6 +154,19 @@ def _version(bucket_id: bytes, key: str, order: int, *, is_marker: bool | None =
     if has_body:
         puts.append(Put(INLINE, layout, crc32c(BODY).to_bytes(4, "big") + BODY))
     return puts
+
+
+async def _check(client: Client, bucket_id: bytes) -> None:
+    """Lists them all; RuntimeError unless they are as many as they should be."""
+    count, key, order, has_more = 0, "", None, True
+    while has_more:
+        asked = ListVersions(bucket_id, "", "", key, order, OBJECTS_COUNT)
+        answer = await client.ask("version.list", asked.encode())
+        page = refusals.read(ListedVersions, answer)
+        count += len(page.versions)
+        key, order, has_more = page.next_key, page.next_order, page.is_truncated
+    if count != OBJECTS_COUNT * (OLD // OBJECTS_COUNT + 1):
+        raise RuntimeError(f"there are {count} versions")
 
 
 def _key(number: int) -> str:
