@@ -1,0 +1,33 @@
+"""The benchmarks of listings and of garbage, small: they check what they measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import garbage, versions
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_DIR", str(tmp_path))
+
+
+def test_garbage_is_let_go_of_to_the_last_row_and_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage, "LAYOUTS", 4 * 50)
+    monkeypatch.setattr(garbage.logging, "disable", lambda level: None)
+    assert [row["name"] for row in garbage.rows()] == ["garbage.rate", "garbage.memory"]
+
+
+@pytest.mark.e2e
+def test_pages_above_old_versions_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "OLD", 3 * versions.OBJECTS_COUNT)
+    monkeypatch.setattr(versions, "PAGES", 2)
+    assert {row["name"] for row in versions.rows()} == {
+        "versions.list",
+        "versions.list.all",
+        "versions.member.list",
+        "versions.member.list.all",
+        "versions.memory",
+    }
