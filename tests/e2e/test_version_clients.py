@@ -132,8 +132,12 @@ def test_boto3_locks_and_tags(s3: BaseClient) -> None:
 
 @pytest.fixture
 def aws(server: S3d, tmp_path: Path) -> Callable[..., str]:
+    config = tmp_path / "aws.conf"
+    config.write_text("[default]\ns3 =\n  multipart_threshold = 64MB\n")
+
     def call(*words: str) -> str:
-        return run(server, AWS, "--endpoint-url", server.endpoint, *words, cwd=tmp_path)
+        head = (AWS, "--endpoint-url", server.endpoint)
+        return run(server, *head, *words, cwd=tmp_path, AWS_CONFIG_FILE=str(config))
 
     return call
 
@@ -175,6 +179,7 @@ def test_aws_cli_moves_a_folder_without_moving_bytes(
 ) -> None:
     draw = random.Random(2)
     bodies = {f"{number}/ü +": draw.randbytes(number * 200_000) for number in range(20)}
+    bodies["large"] = draw.randbytes(12 << 20)
     empty = node_bytes(server)
     for name, body in bodies.items():
         s3.put_object(Bucket=bucket, Key=f"old/{name}", Body=body)
