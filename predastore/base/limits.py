@@ -187,7 +187,7 @@ PROCEDURE_QUICK_BYTES: Final = 16 * KIB  # arguments up to that: no work for a t
 PROCEDURE_READS_MAX: Final = 32_768  # of one call: 10,000 parts, or 8 for each of 1,000 keys
 PROCEDURE_READ_BYTES_MAX: Final = 16 * MIB  # keys that were found, and values
 PROCEDURE_WRITES_MAX: Final = 16_384  # 6 for each of 1,000 keys
-PROCEDURE_WRITTEN_BYTES_MAX: Final = 8 * MIB  # keys and values; the rows of 10,000 parts have 4
+PROCEDURE_WRITTEN_BYTES_MAX: Final = 12 * MIB  # keys and values; the rows of 10,000 parts have 4
 PROCEDURE_ANSWER_BYTES_MAX: Final = 512 * KIB  # it is remembered; 500 bytes for each of 1,000 keys
 ASK_BYTES_MAX: Final = 2 * MIB  # arguments of a question: 1,000 of the longest keys
 REQUESTS_REMEMBERED_MAX: Final = 262_144  # 26,000 a second for all of COMMIT_TIMEOUT_MS
@@ -497,10 +497,12 @@ POOL_THREADS: Final = 4  # coding and hashing; they hold no GIL, and two cores a
 
 PART_ROW_BYTES: Final = 320  # of a part, its key too, but for the nodes: 2 checksums, long numbers
 NODE_ID_BYTES: Final = 3  # of one id in a row: NODE_IDS_MAX
-# Completing an upload of as many parts as there may be reads each row twice, and writes it once, in
-# one call: so many shards may each of them have.
+# Completing an upload of as many parts as there may be, in the place of an object of as many, reads
+# each row twice, and the placement that it moves, in one call, and writes both placements: so many
+# shards may each part have.
 CODE_SHARDS_MAX: Final = (
-    min(PROCEDURE_READ_BYTES_MAX // 2, PROCEDURE_WRITTEN_BYTES_MAX) // S3_PARTS_MAX - PART_ROW_BYTES
+    min(PROCEDURE_READ_BYTES_MAX // 3, PROCEDURE_WRITTEN_BYTES_MAX // 2) // S3_PARTS_MAX
+    - PART_ROW_BYTES
 ) // NODE_ID_BYTES
 # These, and the sizes of parts and objects that S3 allows, decide what procedures do: they are the
 # same for all programs of one level, as are the bounds of s3db.
@@ -509,7 +511,4 @@ COMPLETED_KEPT_MS: Final = 24 * 60 * 60 * 1000  # completing an upload again is 
 LISTED_BYTES_MAX: Final = 384 * KIB  # of an answer with versions
 LISTED_READ_BYTES_LEFT_MIN: Final = MIB  # of a page's bound: some of the largest rows of versions
 DELETE_READS_LEFT_MIN: Final = 4_096  # one deletion passes over 1,000 references that are gone
-DELETE_READ_BYTES_LEFT_MIN: Final = (
-    5 * MIB
-)  # one reads the placement of 10,000 parts, and some rows
-DELETE_MOVED_BYTES_MAX: Final = 3 * MIB  # of placements; one more, and all rows, may be written
+DELETE_BYTES_LEFT_MIN: Final = 5 * MIB  # one moves the placement of 10,000 parts of the widest code

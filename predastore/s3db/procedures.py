@@ -65,6 +65,11 @@ class Rows(Protocol):
 class View(Rows, Protocol):
     """The state as a procedure sees it: with what it has put and deleted itself."""
 
+    @property
+    def written_bytes_left(self) -> int:
+        """How many more bytes may be written: keys, also of what is deleted, and values."""
+        ...
+
     def put(self, table: str, key: bytes, value: bytes) -> None: ...
 
     def delete(self, table: str, key: bytes) -> None:

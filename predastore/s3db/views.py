@@ -171,7 +171,7 @@ class CallView(_Reads):
         "_tables",
         "_writes_left",
         "_written",
-        "_written_bytes_left",
+        "written_bytes_left",
     )
 
     def __init__(self, txn: lmdb.Transaction[bytes], tables: Tables, time_ms: int) -> None:
@@ -182,7 +182,7 @@ class CallView(_Reads):
         self._doomed: list[tuple[Table | None, str, bytes]] = []  # prefixes
         self._doomed_count = 0
         self._writes_left = PROCEDURE_WRITES_MAX
-        self._written_bytes_left = PROCEDURE_WRITTEN_BYTES_MAX
+        self.written_bytes_left = PROCEDURE_WRITTEN_BYTES_MAX
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -293,8 +293,8 @@ class CallView(_Reads):
 
     def _spend_writes(self, size_bytes: int) -> None:
         self._writes_left -= 1
-        self._written_bytes_left -= size_bytes
-        if self._writes_left < 0 or self._written_bytes_left < 0:
+        self.written_bytes_left -= size_bytes
+        if self._writes_left < 0 or self.written_bytes_left < 0:
             raise self.broken(
                 TooLarge(
                     f"over {PROCEDURE_WRITES_MAX} writes, or {PROCEDURE_WRITTEN_BYTES_MAX} bytes "

@@ -12,7 +12,11 @@ import pytest
 
 from predastore._fast.crc import crc32, crc64nvme
 from predastore.base.errors import BodyMismatch, HttpError, ObjectReplaced
-from predastore.base.limits import COMPLETED_KEPT_MS, S3_PART_BYTES_MIN
+from predastore.base.limits import (
+    COMPLETED_KEPT_MS,
+    PROCEDURE_WRITTEN_BYTES_MAX,
+    S3_PART_BYTES_MIN,
+)
 from predastore.catalog import keys
 from predastore.catalog.errors import (
     BucketNotEmpty,
@@ -269,7 +273,8 @@ def test_what_is_too_much_for_one_commit_is_deleted_all_the_same(
             for name in names:
                 await at.put(name, b"x")
             with monkeypatch.context() as patch:
-                patch.setattr("predastore.catalog.procedures.objects.DELETE_MOVED_BYTES_MAX", 300)
+                bound = "predastore.catalog.procedures.objects.DELETE_BYTES_LEFT_MIN"
+                patch.setattr(bound, PROCEDURE_WRITTEN_BYTES_MAX - 1500)
                 outcome = await at.catalog.delete_many("bucket", [Wanted(name) for name in names])
             assert outcome == [Deleted(existed=True)] * 7
             assert await at.keys() == []

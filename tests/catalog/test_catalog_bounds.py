@@ -237,6 +237,21 @@ def test_what_is_too_much_for_a_call_is_left_to_the_next(store: Store) -> None:
     assert len(tables["due"]) == 1000
 
 
+def test_large_objects_among_the_longest_keys_are_deleted_by_delete_markers(store: Store) -> None:
+    """Of all deletes the one that writes most: for each key a null version goes and another comes,
+    and their keys are long."""
+    create(store, Versioning.SUSPENDED)
+    for number in range(S3_PAGE_MAX):
+        key, write_id = long_key(number), number.to_bytes(16, "big")
+        layout = keys.layout("bucket", key, write_id[8:])
+        wide = tuple(extent(layout, write_id, CODE_SHARDS_MAX) for _ in range(1600))
+        more = {"content": a.Content(Kind.PLACED, layout, wide)} if number >= 990 else {}
+        put(store, key, number, **more)
+    doomed = [a.Doomed(long_key(number), bytes(8)) for number in range(S3_PAGE_MAX)]
+    assert all(one.existed and one.wasted for one in doom(store, doomed, calls_max=20))
+    assert len(tables_of(store)["due"]) == S3_PAGE_MAX
+
+
 # --- completing 10,000 parts ----------------------------------------------------------------------
 
 
@@ -312,10 +327,10 @@ def test_ten_thousand_parts_take_the_place_of_as_many(store: Store, nodes: int) 
     assert len([key for key in tables["objects"] if key.startswith(keys.DELETED)]) == 40
 
 
-def widest_part_row(number: int, shards: int) -> PartRow:
+def widest_part_row(upload_id: str, number: int, shards: int) -> PartRow:
     """With the longest numbers that it may have, and the longest two checksums."""
     first = NODE_IDS_MAX - SHARDS_MAX
-    name = keys.part_hash(UPLOAD_ID, number)
+    name = keys.part_hash(upload_id, number)
     nodes = tuple(range(first, first + shards))
     size = 1 << 29  # of few it may be more, of all it may not
     placed = ShardExtent(name, name[:16], shards - 2, 200, 4 * MIB, size, nodes)
@@ -323,34 +338,41 @@ def widest_part_row(number: int, shards: int) -> PartRow:
     return PartRow(number, placed, size, hashlib.md5(name).hexdigest(), NOON_MS, checksums)
 
 
-@pytest.mark.parametrize("shards", [CODE_SHARDS_MAX, SHARDS_MAX])
-def test_ten_thousand_parts_of_the_widest_code_are_completed_and_of_wider_ones_not(
-    store: Store, shards: int
-) -> None:
-    create(store, Versioning.ENABLED)
+def completed_widest(store: Store, upload_id: str, shards: int) -> object:
+    """What becomes of completing an upload of 10,000 parts, of which one is left out."""
     row = UploadRow(
-        *("bucket", long_key(1), UPLOAD_ID, "1", NOON_MS, "a/b", {}, {}, "sha512", "COMPOSITE")
+        *("bucket", long_key(1), upload_id, "1", NOON_MS, "a/b", {}, {}, "sha512", "COMPOSITE")
     )
     call(store, "upload.create", a.CreateUpload(HELD, row))
-    rows = [widest_part_row(number, shards) for number in range(1, S3_PARTS_MAX + 1)]
-    sizes = [len(encode(row)) + len(keys.part(BUCKET_ID, UPLOAD_ID, row.number)) for row in rows]
+    rows = [widest_part_row(upload_id, number, shards) for number in range(1, S3_PARTS_MAX + 1)]
+    sizes = [len(encode(row)) + len(keys.part(BUCKET_ID, upload_id, row.number)) for row in rows]
     assert max(sizes) <= PART_ROW_BYTES + NODE_ID_BYTES * shards
     index = store.applied_index
     for first in range(0, S3_PARTS_MAX, 1000):
         ops = [
-            Put(keys.PARTS, keys.part(BUCKET_ID, UPLOAD_ID, row.number), encode(row))
+            Put(keys.PARTS, keys.part(BUCKET_ID, upload_id, row.number), encode(row))
             for row in rows[first : first + 1000]
         ]
         index += 1
         outcome = store.apply([(index, commands.encode(commands.batch(*ops)))])[0]
         assert isinstance(outcome, Applied)
     named = tuple(a.CompletedPart(row.number, row.etag, row.checksums) for row in rows[:-1])
-    args = a.CompleteUpload(HELD, long_key(1), UPLOAD_ID, bytes(8), named, NOON_MS, 5)
-    if shards == CODE_SHARDS_MAX:
-        call(store, "upload.complete", args)
-        return
+    args = a.CompleteUpload(HELD, long_key(1), upload_id, bytes(8), named, NOON_MS, 5)
     command = commands.encode(commands.call("upload.complete", args.encode()))
-    assert isinstance(store.apply([(index + 1, command)])[0], TooLarge)
+    return store.apply([(index + 1, command)])[0]
+
+
+def test_ten_thousand_parts_of_the_widest_code_take_the_place_of_as_many(store: Store) -> None:
+    create(store, Versioning.NEVER)
+    for upload_id in (UPLOAD_ID, "cd" * 16):
+        outcome = completed_widest(store, upload_id, CODE_SHARDS_MAX)
+        assert isinstance(outcome, Applied), outcome
+        assert outcome.answer[0] == a.Reason.DONE
+
+
+def test_ten_thousand_parts_of_a_wider_code_are_not_completed(store: Store) -> None:
+    create(store, Versioning.NEVER)
+    assert isinstance(completed_widest(store, UPLOAD_ID, SHARDS_MAX), TooLarge)
 
 
 # --- inline bodies --------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class ModelView:
     def __init__(self, tables: Tables, time_ms: int = 0) -> None:
         self.tables = tables
         self.time_ms = time_ms
-        self.reads_left = self.read_bytes_left = 1 << 62
+        self.reads_left = self.read_bytes_left = self.written_bytes_left = 1 << 62
         self._gone: list[tuple[str, bytes]] = []
         self._is_broken = False
 

@@ -29,11 +29,10 @@ from predastore.storage.formats import decode, encode
 
 @dataclass
 class Leavings:
-    """What one call lets go of: when it is due, the names of it, the bytes of its placement."""
+    """What one call lets go of: when it is due, and the names of it."""
 
     due_ms: int
     names: list[bytes] = field(default_factory=list)
-    moved_bytes: int = 0
 
     def take(self) -> tuple[bytes, ...]:
         """The names since the last call."""
@@ -97,7 +96,6 @@ def _release(view: View, layout: bytes, leavings: Leavings) -> None:
         if stored is not None:
             view.delete(OBJECTS, place)
             view.put(OBJECTS, keys.deleted(layout, number), stored)
-            leavings.moved_bytes += len(stored)
     _owe(view, GarbageRow(Waste.LAYOUT, layout, count), leavings)
 
 

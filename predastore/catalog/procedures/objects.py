@@ -9,8 +9,7 @@ from typing import Final
 import msgspec
 
 from predastore.base.limits import (
-    DELETE_MOVED_BYTES_MAX,
-    DELETE_READ_BYTES_LEFT_MIN,
+    DELETE_BYTES_LEFT_MIN,
     DELETE_READS_LEFT_MIN,
 )
 from predastore.catalog import keys
@@ -89,7 +88,7 @@ def delete(view: View, arguments: bytes) -> bytes:
     chains: dict[str, ChangingChain] = {}
     deletions: list[Deletion] = []
     for doomed in args.doomed:
-        if deletions and _is_enough(view, leavings):
+        if deletions and _is_enough(view):
             break
         chain = chains.get(doomed.key)
         if chain is None:
@@ -155,13 +154,10 @@ def _until_ms(default: DefaultRetention, time_ms: int) -> int:
 # --- deleting -------------------------------------------------------------------------------------
 
 
-def _is_enough(view: View, leavings: Leavings) -> bool:
+def _is_enough(view: View) -> bool:
     """Whether one deletion more might break a bound of this call."""
-    return (
-        view.reads_left < DELETE_READS_LEFT_MIN
-        or view.read_bytes_left < DELETE_READ_BYTES_LEFT_MIN
-        or leavings.moved_bytes > DELETE_MOVED_BYTES_MAX
-    )
+    bytes_left = min(view.read_bytes_left, view.written_bytes_left)
+    return view.reads_left < DELETE_READS_LEFT_MIN or bytes_left < DELETE_BYTES_LEFT_MIN
 
 
 def _failure(doomed: Doomed, chain: Chain) -> Reason:
