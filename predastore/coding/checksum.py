@@ -93,8 +93,6 @@ _TABLE = (
 )
 
 ALGORITHMS: Final = {algorithm.name: algorithm for algorithm in _TABLE}
-BY_HEADER: Final = {algorithm.header: algorithm for algorithm in _TABLE}
-BY_S3_NAME: Final = {algorithm.s3_name: algorithm for algorithm in _TABLE}
 
 
 class Digests:
