@@ -21,7 +21,9 @@ from predastore.catalog.procedures.arguments import (
     Deletions,
     Doomed,
     Nothing,
+    Reason,
 )
+from predastore.catalog.procedures.judging import which
 from predastore.catalog.reads import parsed
 from predastore.catalog.rows import Retention, Tags
 from predastore.catalog.values import Deleted, Wanted
@@ -116,7 +118,10 @@ class Deletes(CatalogCore):
             failpoint("delete.committed")
             wasted = [name for each in answer.deletions for name in each.wasted]
             await self._collector.retire(wasted)
-            outcomes += [_outcome(held, each) for each in answer.deletions]
+            asked = doomed[len(outcomes) :]  # not all of them may be done
+            outcomes += [
+                _outcome(held, *each) for each in zip(asked, answer.deletions, strict=False)
+            ]
         return outcomes
 
     def _deletion(
@@ -128,12 +133,18 @@ class Deletes(CatalogCore):
         return arguments
 
 
-def _outcome(held: Permit, deletion: Deletion) -> Deleted | PredastoreError:
+def _outcome(held: Permit, doomed: Doomed, deletion: Deletion) -> Deleted | PredastoreError:
     if deletion.reason:
-        return refusals.error_of(deletion.reason)
+        return refusals.error_of(deletion.reason, _details(doomed, deletion.reason))
     if not deletion.existed and not deletion.is_marker:
         return Deleted()
     name = ""
     if held.row.versioning or deletion.order:
         name = keys.version_id(deletion.order, deletion.random, is_null=deletion.is_null)
     return Deleted(deletion.existed, deletion.is_marker, name)
+
+
+def _details(doomed: Doomed, reason: Reason) -> dict[str, str]:
+    if reason is Reason.NO_SUCH_KEY:
+        return {"Key": doomed.key}
+    return {"Condition": which(doomed.condition)} if reason is Reason.CONDITION_FAILED else {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from predastore.catalog.errors import NoSuchKey, NoSuchVersion
+from predastore.catalog.errors import IsDeleteMarker, NoSuchKey, NoSuchVersion
 from predastore.catalog.permits import Permit
 from predastore.catalog.rows import Retention, Tags
 from predastore.catalog.values import Finding
 from predastore.httpd.message import Response
 from predastore.s3.context import Context
+from predastore.s3.errors import translate
 from predastore.s3.versions import VERSION_ID
 
 
@@ -36,4 +37,8 @@ async def amend(
         )
     except (NoSuchKey, NoSuchVersion):
         raise ctx.absent(*where, Finding(permit.row), version_id) from None
+    except IsDeleteMarker as error:
+        shown = translate(error)
+        shown.extra |= {"Method": ctx.request.method, "ResourceType": "DeleteMarker"}
+        raise shown from None
     return Response(status, [(VERSION_ID, version_id)] if version_id else [])

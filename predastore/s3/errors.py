@@ -189,6 +189,7 @@ _LOWER: Final[tuple[tuple[type[PredastoreError], str, str], ...]] = (
     (errors.OutcomeUnknown, "InternalError", "The request may or may not have taken effect."),
     (errors.NoLeader, "ServiceUnavailable", "The metadata cluster has no leader now."),
     (errors.NotLeader, "ServiceUnavailable", "The metadata cluster has no leader now."),
+    (errors.LevelTooLow, "ServiceUnavailable", "The metadata cluster is being upgraded."),
     (errors.NotEnoughNodes, "ServiceUnavailable", _UNAVAILABLE),
     (errors.ObjectUnreadable, "ServiceUnavailable", _UNAVAILABLE),
     (errors.PeerUnreachable, "ServiceUnavailable", _UNAVAILABLE),

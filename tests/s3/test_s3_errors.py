@@ -23,6 +23,7 @@ from predastore.s3.errors import TABLE, error_response, message_of, not_implemen
         (BodyMismatch("", "length"), "IncompleteBody", 400),
         (BodyMismatch("", "signature"), "SignatureDoesNotMatch", 403),
         (errors.NoLeader(""), "ServiceUnavailable", 503),
+        (errors.LevelTooLow(""), "ServiceUnavailable", 503),
         (errors.NotEnoughNodes(""), "ServiceUnavailable", 503),
         (errors.ObjectUnreadable(""), "ServiceUnavailable", 503),
         (errors.PeerUnreachable(""), "ServiceUnavailable", 503),

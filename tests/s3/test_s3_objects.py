@@ -187,6 +187,19 @@ def test_conditions_on_reads(s3: BaseClient, bucket: str) -> None:
         assert refused(call, **where, IfUnmodifiedSince=modified - timedelta(seconds=1))[1] == 412
 
 
+def test_a_delete_says_which_condition_fails(s3: BaseClient, bucket: str) -> None:
+    where = {"Bucket": bucket, "Key": "k"}
+    for body, code, field in (
+        (None, "NoSuchKey", {"Key": "k"}),
+        (b"1", "PreconditionFailed", {"Condition": "If-Match"}),
+    ):
+        if body is not None:
+            s3.put_object(**where, Body=body)
+        with pytest.raises(ClientError) as caught:
+            s3.delete_object(**where, IfMatch='"x"')
+        assert caught.value.response["Error"].items() >= {"Code": code, **field}.items()
+
+
 def test_conditions_on_writes(s3: BaseClient, bucket: str) -> None:
     where = {"Bucket": bucket, "Key": "k"}
     assert refused(s3.put_object, **where, Body=b"0", IfMatch='"x"') == ("NoSuchKey", 404)

@@ -75,7 +75,10 @@ def test_each_version_has_its_own(s3: BaseClient, bucket: str) -> None:
         (s3.get_object_tagging, {}),
         (s3.put_object_tagging, {"Tagging": tagging()}),
     ):
-        assert refused(call, **where, VersionId=marker, **more) == ("MethodNotAllowed", 405)
+        with pytest.raises(ClientError) as caught:
+            call(**where, VersionId=marker, **more)
+        error = caught.value.response["Error"]
+        assert (error["Code"], error["ResourceType"]) == ("MethodNotAllowed", "DeleteMarker")
     absent = {**where, "VersionId": "0" * 32}
     assert refused(s3.put_object_tagging, **absent, Tagging=tagging()) == ("NoSuchVersion", 404)
 
