@@ -30,10 +30,17 @@ class Buckets(CatalogCore):
     """Part of `Catalog`."""
 
     async def create_bucket(
-        self, name: str, owner: str, region: str, *, public: bool = False, is_locked: bool = False
+        self,
+        name: str,
+        owner: str,
+        region: str,
+        *,
+        public: bool = False,
+        is_locked: bool = False,
+        document: tuple[str, bytes] | None = None,
     ) -> bool:
-        """True: created. False: there is one of this name, whoever's; `bucket` has it. One with
-        object lock is versioned."""
+        """True: created, with its document. False: there is one of this name, whoever's; `bucket`
+        has it. One with object lock is versioned."""
         try:
             await self._store.check_room()
         except NodeFull:
@@ -50,7 +57,7 @@ class Buckets(CatalogCore):
             versioning=Versioning.ENABLED if is_locked else Versioning.NEVER,
             is_locked=is_locked,
         )
-        applied = await self._state.call("bucket.create", CreateBucket(row).encode())
+        applied = await self._state.call("bucket.create", CreateBucket(row, document).encode())
         if refusals.reason_of(applied.answer) is Reason.BUCKET_EXISTS:
             return False
         refusals.read(Nothing, applied.answer)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -131,12 +131,14 @@ class CatalogCore:
         arguments: Callable[[Permit], Arguments],
         kind: type[S],
         written: Written | None = None,
+        renewed: Callable[[Permit], Awaitable[None]] | None = None,
     ) -> S:
         """Calls a procedure with the arguments for a permit. What it refuses is raised as the
         CatalogError that it means; what the permit's judge raises.
 
         `written`: what the call refers to. WriteTooOld if something of it may have been taken for
         an orphan. It is discarded if the call raises, unless the commit may have happened.
+        `renewed`: told of each other permit before the call is made with it.
         """
         may_be_done = False
         try:
@@ -154,6 +156,8 @@ class CatalogCore:
                 if refusals.reason_of(answer) is not Reason.BUCKET_CHANGED:
                     return refusals.read(kind, answer)
                 permit = await self._permits.renew(permit)
+                if renewed is not None:
+                    await renewed(permit)
             raise Contended
         except PredastoreError as error:
             if written is not None and (not may_be_done or isinstance(error, NOTHING_DONE)):

@@ -14,13 +14,13 @@ from predastore.catalog.errors import NoSuchVersion
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.arguments import (
     NO_CONDITION,
+    Amended,
     AmendObject,
     Condition,
     DeleteObjects,
     Deletion,
     Deletions,
     Doomed,
-    Nothing,
     Reason,
 )
 from predastore.catalog.procedures.judging import which
@@ -44,9 +44,10 @@ class Deletes(CatalogCore):
         legal_hold: bool | None = None,
         bypass: bool = False,
         permit: Permit | None = None,
-    ) -> None:
-        """Changes what stands beside a version's bytes; what is None stays. NoSuchKey,
-        NoSuchVersion, IsDeleteMarker, ObjectLocked; NodeFull where there is no room for tags."""
+    ) -> str:
+        """Changes what stands beside a version's bytes; what is None stays. The version's id, or ""
+        in a bucket that never had versions. NoSuchKey, NoSuchVersion, IsDeleteMarker, ObjectLocked;
+        NodeFull where there is no room for tags."""
         held = await self._permit(bucket, permit)
         if tags:
             await self._store.check_room()
@@ -55,7 +56,10 @@ class Deletes(CatalogCore):
         def arguments(now: Permit) -> AmendObject:
             return AmendObject(now.held, key, version, tags, retention, legal_hold, bypass)
 
-        await self._to_the_end(self._call("object.amend", held, arguments, Nothing))
+        amended = await self._to_the_end(self._call("object.amend", held, arguments, Amended))
+        if not amended.has_versions:
+            return ""
+        return keys.version_id(amended.order, amended.random, is_null=amended.is_null)
 
     async def delete(
         self,
@@ -113,15 +117,14 @@ class Deletes(CatalogCore):
     ) -> list[Deleted | PredastoreError]:
         outcomes: list[Deleted | PredastoreError] = []
         while len(outcomes) < len(doomed):
-            arguments = self._deletion(doomed[len(outcomes) :], bypass=bypass)
+            left = doomed[len(outcomes) :]
+            arguments = self._deletion(left, bypass=bypass)
             answer = await self._call("object.delete", held, arguments, Deletions)
             failpoint("delete.committed")
             wasted = [name for each in answer.deletions for name in each.wasted]
             await self._collector.retire(wasted)
-            asked = doomed[len(outcomes) :]  # not all of them may be done
-            outcomes += [
-                _outcome(held, *each) for each in zip(asked, answer.deletions, strict=False)
-            ]
+            done = zip(left, answer.deletions, strict=False)
+            outcomes += [_outcome(*each, has_versions=answer.has_versions) for each in done]
         return outcomes
 
     def _deletion(
@@ -133,13 +136,15 @@ class Deletes(CatalogCore):
         return arguments
 
 
-def _outcome(held: Permit, doomed: Doomed, deletion: Deletion) -> Deleted | PredastoreError:
+def _outcome(
+    doomed: Doomed, deletion: Deletion, *, has_versions: bool
+) -> Deleted | PredastoreError:
     if deletion.reason:
         return refusals.error_of(deletion.reason, _details(doomed, deletion.reason))
     if not deletion.existed and not deletion.is_marker:
         return Deleted()
     name = ""
-    if held.row.versioning or deletion.order:
+    if has_versions:
         name = keys.version_id(deletion.order, deletion.random, is_null=deletion.is_null)
     return Deleted(deletion.existed, deletion.is_marker, name)
 

@@ -134,7 +134,8 @@ Tags = tuple[tuple[str, str], ...]
 
 class VersionRow(msgspec.Struct, frozen=True, array_like=True):
     """A version of a key; its order is in the row's key. `random`: 8 bytes, with the order its id.
-    `is_null`: its id is "null". `layout`: its bytes, NO_LAYOUT where there are none."""
+    `is_null`: its id is "null". `layout`: its bytes, NO_LAYOUT where there are none. `legal_hold`:
+    None where none was ever asked for, nor lifted."""
 
     random: bytes
     is_null: bool
@@ -145,7 +146,7 @@ class VersionRow(msgspec.Struct, frozen=True, array_like=True):
     detail: msgspec.Raw  # a Detail
     tags: Tags = ()
     retention: Retention = NO_RETENTION
-    legal_hold: bool = False
+    legal_hold: bool | None = None
 
 
 class PlacementRow(msgspec.Struct, frozen=True, array_like=True):
@@ -180,7 +181,7 @@ class UploadRow(msgspec.Struct, frozen=True, array_like=True):
     storage_class: str = ""
     tags: Tags = ()
     retention: Retention = NO_RETENTION
-    legal_hold: bool = False
+    legal_hold: bool | None = None
 
 
 class PartRow(msgspec.Struct, frozen=True, array_like=True):

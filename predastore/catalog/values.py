@@ -34,7 +34,8 @@ class Attributes:
     """What a client says about an object. `headers`: Cache-Control, Content-Disposition,
     Content-Encoding, Content-Language, Expires and the like, lower-case names. `user`: the
     x-amz-meta-* without that prefix, lower-case names. `owner`: account id. `storage_class`: ""
-    for STANDARD. `retention` of NONE: what the bucket gives."""
+    for STANDARD. `retention` of NONE: what the bucket gives. `legal_hold`: None where nothing is
+    said of one."""
 
     owner: str
     content_type: str = "binary/octet-stream"
@@ -43,7 +44,7 @@ class Attributes:
     storage_class: str = ""
     tags: Tags = ()
     retention: Retention = NO_RETENTION
-    legal_hold: bool = False
+    legal_hold: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

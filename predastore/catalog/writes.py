@@ -16,7 +16,7 @@ from predastore.base.errors import BodyMismatch
 from predastore.base.failpoints import failpoint
 from predastore.catalog import keys
 from predastore.catalog.core import algorithms, checksums_of
-from predastore.catalog.errors import ConditionFailed, Contended, NoSuchKey
+from predastore.catalog.errors import ConditionFailed, NoSuchKey
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.arguments import (
     NO_CONDITION,
@@ -132,9 +132,16 @@ class Writes(CatalogReads):
         is_plain = held.row.versioning is Versioning.NEVER
         random = os.urandom(keys.RANDOM_BYTES)
 
+        async def renewed(now: Permit) -> None:
+            """Another place, where the bucket has versions by now."""
+            nonlocal content, written
+            if written is not None and is_plain and now.row.versioning:
+                place = Place(content.layout, content.layout, now.row.name, key)
+                written = await self._store.replaced(written, place)
+                if content.extents:
+                    content = msgspec.structs.replace(content, extents=(written.extent,))
+
         def arguments(now: Permit) -> PutObject:
-            if is_plain and now.row.versioning and _is_file(written):
-                raise Contended  # the file was to be where those of such a bucket are not
             return PutObject(
                 held=now.held,
                 key=key,
@@ -150,7 +157,7 @@ class Writes(CatalogReads):
                 legal_hold=attributes.legal_hold,
             )
 
-        added = await self._call("object.put", held, arguments, Added, written)
+        added = await self._call("object.put", held, arguments, Added, written, renewed)
         failpoint("put.committed")
         if written is not None:
             await self._publish(held.row.name, key, written)
@@ -250,7 +257,3 @@ def _detail(attributes: Attributes, checksums: tuple[Checksum, ...], part_count:
         checksums,
         part_count,
     )
-
-
-def _is_file(written: Written | None) -> bool:
-    return written is not None and isinstance(written.extent, FileExtent)

@@ -9,7 +9,7 @@ from predastore.catalog.values import Finding
 from predastore.httpd.message import Response
 from predastore.s3.context import Context
 from predastore.s3.errors import translate
-from predastore.s3.versions import VERSION_ID
+from predastore.s3.versions import amended_fields
 
 
 async def amend(
@@ -22,11 +22,12 @@ async def amend(
     status: int = 200,
 ) -> Response:
     """Changes what is not None of the version that the request names, or the current one, and
-    answers. NoSuchKey, NoSuchVersion, AccessDenied where a retention may not be changed so."""
+    answers with its id. NoSuchKey, NoSuchVersion, AccessDenied where a retention may not be changed
+    so."""
     version_id = ctx.version_id
     where = ctx.bucket_name, ctx.key
     try:
-        await ctx.catalog.amend(
+        amended = await ctx.catalog.amend(
             *where,
             version_id,
             tags=tags,
@@ -41,4 +42,4 @@ async def amend(
         shown = translate(error)
         shown.extra |= {"Method": ctx.request.method, "ResourceType": "DeleteMarker"}
         raise shown from None
-    return Response(status, [(VERSION_ID, version_id)] if version_id else [])
+    return Response(status, amended_fields(amended, version_id))

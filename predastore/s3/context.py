@@ -214,7 +214,7 @@ class Context:
         for action, is_asked in (
             ("s3:PutObjectTagging", tagged),
             ("s3:PutObjectRetention", asked.retention.mode),
-            ("s3:PutObjectLegalHold", asked.legal_hold),
+            ("s3:PutObjectLegalHold", asked.legal_hold is not None),
         ):
             if is_asked:
                 check_policy(self.policy, action, self.bucket_name)

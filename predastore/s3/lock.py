@@ -19,6 +19,7 @@ from predastore.catalog.rows import (
     DefaultRetention,
     LockMode,
     Retention,
+    UploadRow,
 )
 from predastore.httpd.message import Headers
 from predastore.s3 import checksums
@@ -42,7 +43,7 @@ class Lock(NamedTuple):
     """What a request asks for the version that it makes."""
 
     retention: Retention
-    legal_hold: bool
+    legal_hold: bool | None
 
 
 def check_bucket(bucket: BucketRow) -> None:
@@ -60,17 +61,24 @@ def check_of(headers: Headers, *, has_body: bool = False) -> Callable[[BucketRow
         if is_asked:
             check_bucket(bucket)
         if has_body and (is_asked or bucket.retention is not None):
-            _check_digest(headers)
+            _check_digest(headers, "Put Object")
 
     return check
 
 
-def _check_digest(headers: Headers) -> None:
+def check_part(headers: Headers, upload: UploadRow, bucket: BucketRow) -> None:
+    """InvalidRequest for a part without a digest, where what is made of it is to be kept."""
+    is_asked = upload.retention.mode or upload.legal_hold is not None
+    if is_asked or bucket.retention is not None:
+        _check_digest(headers, "Put Part")
+
+
+def _check_digest(headers: Headers, what: str) -> None:
     names = ("content-md5", "x-amz-trailer")
     if not any(name in headers for name in names) and checksums.declared(headers) is None:
         raise S3Error(
             "InvalidRequest",
-            "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with "
+            f"Content-MD5 OR x-amz-checksum- HTTP header is required for {what} requests with "
             "Object Lock parameters",
         )
 
@@ -88,7 +96,7 @@ def of_headers(headers: Headers) -> Lock:
     if hold and hold not in HOLDS:
         raise _invalid("Legal Hold must be either of 'ON' or 'OFF'", LEGAL_HOLD, hold)
     retention = Retention(MODES[mode], _until_ms(until)) if mode else NO_RETENTION
-    return Lock(retention, HOLDS.get(hold, False))
+    return Lock(retention, HOLDS.get(hold))
 
 
 def _until_ms(text: str) -> int:
@@ -107,6 +115,10 @@ def _until_ms(text: str) -> int:
 
 def _invalid(why: str, name: str, value: str) -> S3Error:
     return S3Error("InvalidArgument", why, ArgumentName=name, ArgumentValue=value)
+
+
+def hold_name(legal_hold: bool) -> str:
+    return "ON" if legal_hold else "OFF"
 
 
 def retention_fields(retention: Retention) -> list[tuple[str, str]]:

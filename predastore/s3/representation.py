@@ -86,8 +86,8 @@ def _beside(ctx: Context, version: ObjectVersion) -> list[tuple[str, str]]:
             fields.append(("x-amz-tagging-count", str(len(row.tags))))
     if row.retention.mode and ctx.may("s3:GetObjectRetention", bucket.name):
         fields += lock.retention_fields(row.retention)
-    if row.legal_hold and ctx.may("s3:GetObjectLegalHold", bucket.name):
-        fields.append((lock.LEGAL_HOLD, "ON"))
+    if row.legal_hold is not None and ctx.may("s3:GetObjectLegalHold", bucket.name):
+        fields.append((lock.LEGAL_HOLD, lock.hold_name(row.legal_hold)))
     return fields
 
 

@@ -52,7 +52,15 @@ def of_object(document: Element) -> Tags:
 
 def of_bucket(document: Element) -> Tags:
     """Those of one of a bucket."""
-    tags = _read(document)
+    return _checked_of_bucket(_read(document))
+
+
+def of_new_bucket(tag_set: Element) -> Tags:
+    """Those of a set that a CreateBucketConfiguration has."""
+    return _checked_of_bucket(_pairs(tag_set))
+
+
+def _checked_of_bucket(tags: Tags) -> Tags:
     if len(tags) > limits.S3_BUCKET_TAGS_MAX:
         raise S3Error(
             "BadRequest", f"Bucket tag count cannot be greater than {limits.S3_BUCKET_TAGS_MAX}"
@@ -97,8 +105,12 @@ def _malformed(value: str) -> S3Error:
 def _read(document: Element) -> Tags:
     if len(document.children) != 1 or document.children[0].name != "TagSet":
         raise S3Error("MalformedXML")
+    return _pairs(document.children[0])
+
+
+def _pairs(tag_set: Element) -> Tags:
     tags: list[tuple[str, str]] = []
-    for child in document.children[0].children:
+    for child in tag_set.children:
         fields = child.only("Key", "Value")
         if child.name != "Tag" or len(fields) != 2:
             raise S3Error("MalformedXML")

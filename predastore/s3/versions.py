@@ -48,6 +48,12 @@ def deleted_fields(deleted: Deleted, asked: str) -> Fields:
     return [*fields, (VERSION_ID, name)] if name else fields
 
 
+def amended_fields(amended: str, asked: str) -> Fields:
+    """Of the version whose tags or lock were changed; `asked`: as in `deleted_fields`."""
+    name = amended or asked
+    return [(VERSION_ID, name)] if name else []
+
+
 def marker_fields(marker: DeleteMarker) -> Fields:
     return [_DELETE_MARKER, (VERSION_ID, marker.version_id)]
 

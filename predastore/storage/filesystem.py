@@ -32,6 +32,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from predastore.base.errors import CorruptData, NodeFull, PredastoreError
 from predastore.base.limits import (
     BACKEND_FIRST_READ_BYTES,
@@ -198,6 +200,11 @@ class FilesystemStore:
             finally:
                 del writing  # its error has a traceback with this frame
                 self._write_budget.give(held)
+
+    async def replaced(self, written: Written, place: Place) -> Written:
+        extent = _filed(written.extent)
+        chosen = await self.publication.choose_again(place, extent.write_id)
+        return replace(written, extent=msgspec.structs.replace(extent, path=chosen))
 
     # --- the rest of a ByteStore ----------------------------------------------------------
 

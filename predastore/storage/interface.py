@@ -128,6 +128,10 @@ class ByteStore(Protocol):
         time, so bytes that look like another version's are checked instead of being given up on."""
         ...
 
+    async def replaced(self, written: Written, place: Place) -> Written:
+        """The same bytes, which nothing refers to yet, for another place of their layout."""
+        ...
+
     async def publish(self, extent: Extent) -> None:
         """After the commit that refers to `extent`: puts it where it belongs."""
         ...

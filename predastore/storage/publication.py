@@ -74,6 +74,11 @@ class Publication:
             self._unreserve(write_id)
         return f"{self._naming.own(place.bucket, plain_names.OBJECTS)}/{write_id.hex()}"
 
+    async def choose_again(self, place: Place, write_id: bytes) -> str:
+        """The path that it is to have instead, before its commit."""
+        self._unreserve(write_id)
+        return await self.choose(place, write_id)
+
     def tmp_of(self, extent: FileExtent) -> str | None:
         """Where the file is in tmp, or was a moment ago; None: it is at its path, if anywhere."""
         return self._in_tmp.get(extent.write_id)

@@ -220,9 +220,9 @@ class Histories:
         nodes = (4, 2, -1, 9, 1) if missing else (4, 2, 3, 9, 1)
         return ShardExtent(name, write_id, 3, 2, 1 << 20, size, nodes), missing
 
-    def _lock(self, now_ms: int) -> tuple[Retention, bool]:
+    def _lock(self, now_ms: int) -> tuple[Retention, bool | None]:
         if not self._by_chance(0.6 if self._locks else 0.15):
-            return Retention(), False
+            return Retention(), self.rng.choice([False, None])
         return self._retention(now_ms), self._by_chance(0.3)
 
     def _retention(self, now_ms: int) -> Retention:

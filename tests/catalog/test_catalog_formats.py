@@ -62,7 +62,7 @@ GOLDEN: dict[str, msgspec.Struct] = {
     ),
     "upload": UploadRow(
         *("bucket", "caf\u00e9", "00" * 16, "1", 5, "a/b", {"x": "y"}, {"who": "me"}),
-        *("crc32", "FULL_OBJECT", "STANDARD_IA", TAGS, RETENTION, True),
+        *("crc32", "FULL_OBJECT", "STANDARD_IA", TAGS, RETENTION, None),
     ),
     "part": PartRow(4, FILE, 7, "0" * 32, 1_790_000_000_000, (Checksum("crc32", b"abcd"),)),
     "completed": CompletedRow("caf\u00e9", b"\0\x90"),

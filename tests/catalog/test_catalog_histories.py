@@ -34,6 +34,7 @@ seeds = st.integers(0, 2**32)
 
 ANSWERS: dict[str, Any] = {
     "object.put": a.Added,
+    "object.amend": a.Amended,
     "object.delete": a.Deletions,
     "upload.part": a.WastedParts,
     "upload.complete": a.Completed,

@@ -11,7 +11,6 @@ import pytest
 
 from predastore.catalog.errors import (
     BucketNotEmpty,
-    Contended,
     NoSuchKey,
     NoSuchVersion,
     ObjectLocked,
@@ -350,7 +349,7 @@ def test_what_is_made_of_parts_is_a_version(backend: Any) -> None:
 
 
 @pytest.mark.parametrize("versioning", [ENABLED, SUSPENDED])
-def test_a_bucket_that_gets_versions_under_a_put_takes_it_or_nothing(
+def test_a_bucket_that_gets_versions_under_a_put_takes_it(
     backend: Any, versioning: Versioning
 ) -> None:
     """A plain file was to lie where those of such a bucket do not."""
@@ -363,16 +362,10 @@ def test_a_bucket_that_gets_versions_under_a_put_takes_it_or_nothing(
             await source.stalled.wait()
             await at.version(versioning)
             source.proceed.set()
-            if at.nodes is None:
-                await failing(Contended, putting)
-                assert await ids(at) == ["null"]
-                assert await at.get("k") == b"before"
-                await at.holds_extents(1)
-            else:
-                stored = await putting
-                assert (await ids(at))[0] == stored.version_id
-                assert (stored.version_id == "null") is (versioning is SUSPENDED)
-                assert await at.get("k") == bytes(LARGE)
+            stored = await putting
+            assert (await ids(at))[0] == stored.version_id
+            assert (stored.version_id == "null") is (versioning is SUSPENDED)
+            assert await at.get("k") == bytes(LARGE)
 
     run(main())
 
@@ -389,5 +382,54 @@ def test_versions_of_any_size_are_objects(backend: Any, size: int) -> None:
             assert await at.find("k", version_id=name) is None
             await at.no_garbage()
             await at.holds_extents(1)
+
+    run(main())
+
+
+def test_what_changes_a_version_names_it(backend: Any) -> None:
+    async def main() -> None:
+        async with backend() as at:
+            amend = at.catalog.amend
+            await put(at, b"first")
+            assert await amend("bucket", "k", tags=(("a", "b"),)) == ""
+            early = await at.permit()
+            await at.version(ENABLED)
+            assert await amend("bucket", "k", tags=(), permit=early) == "null"
+            second = await put(at, b"second")
+            assert await amend("bucket", "k", tags=()) == second
+            assert await amend("bucket", "k", "null", tags=()) == "null"
+
+    run(main())
+
+
+def test_a_deletion_under_an_old_permit_tells_the_id_of_now(backend: Any) -> None:
+    async def main() -> None:
+        async with backend() as at:
+            await put(at, b"first")
+            early = await at.permit()
+            await at.version(ENABLED)
+            deleted = await at.catalog.delete("bucket", "k", "null", permit=early)
+            assert deleted == Deleted(existed=True, version_id="null")
+
+    run(main())
+
+
+def test_an_object_that_a_condition_misses_is_told_by_its_key(backend: Any) -> None:
+    """Also where only the commit finds out: it was there when the body began."""
+
+    async def main() -> None:
+        async with backend() as at:
+            await put(at, b"first")
+            wanted = Condition(if_match="*")
+            source = StalledSource(b"second")
+            put_if = at.catalog.put("bucket", "k", source, 6, OWNER, condition=wanted)
+            putting = asyncio.ensure_future(put_if)
+            await source.stalled.wait()
+            await at.catalog.delete("bucket", "k")
+            source.proceed.set()
+            for call in (putting, at.catalog.delete("bucket", "k", condition=wanted)):
+                with pytest.raises(NoSuchKey) as caught:
+                    await call
+                assert caught.value.details == {"Key": "k"}
 
     run(main())

@@ -205,6 +205,8 @@ def version_id(order: int, count: int) -> bytes:
 
 def bucket_create(script: Script) -> None:
     script.create(Versioning.ENABLED, is_locked=True)
+    tagged = BucketRow("t", OTHER_ID, "2", "eu", NOON_MS)
+    script.call("with a document", "bucket.create", a.CreateBucket(tagged, ("tags", b"red")))
     again = BucketRow("b", OTHER_ID, "2", "eu", NOON_MS)
     script.call("its name is taken", "bucket.create", a.CreateBucket(again))
     locked = BucketRow("c", OTHER_ID, "2", "eu", NOON_MS, is_locked=True)
@@ -276,17 +278,19 @@ def object_delete(script: Script) -> None:
 def object_amend(script: Script) -> None:
     script.create(Versioning.ENABLED, is_locked=True)
     script.amend("nothing there", None, tags=())
+    script.put("if there is one", condition=a.Condition(if_match="*"))
     script.put("a version")
     script.amend("tags", None, tags=(("colour", "red"),))
     until = NOON_MS + DAY_MS
     script.amend("kept", None, retention=Retention(LockMode.COMPLIANCE, until), legal_hold=True)
     script.amend("shorter", None, retention=Retention(LockMode.COMPLIANCE, until - 1))
-    script.amend("no hold", version_id(1, 1), legal_hold=False)
-    script.amend("another version", version_id(1, 2), tags=())
+    script.amend("no hold", version_id(1, 2), legal_hold=False)
+    script.amend("another version", version_id(1, 1), tags=())
     script.delete("a marker", None)
     script.amend("of a marker", None, tags=())
     script.time_ms += 2 * DAY_MS
-    script.amend("over", version_id(1, 1), retention=Retention())
+    script.amend("over", version_id(1, 2), retention=Retention())
+    script.amend("a hold once more", version_id(1, 2), legal_hold=True)
 
 
 def upload_create(script: Script) -> None:

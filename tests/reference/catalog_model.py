@@ -57,7 +57,7 @@ class Version:
     detail: Detail
     tags: tuple[tuple[str, str], ...] = ()
     retention: Retention = NO_RETENTION
-    legal_hold: bool = False
+    legal_hold: bool | None = None
 
 
 @dataclass
@@ -117,7 +117,8 @@ class CatalogModel:
         if args.row.name in self.buckets:
             raise Refused(Reason.BUCKET_EXISTS)
         _check_bucket(args.row)
-        self.buckets[args.row.name] = Bucket(args.row)
+        documents = dict((args.document,)) if args.document is not None else {}
+        self.buckets[args.row.name] = Bucket(args.row, documents)
         return a.Nothing()
 
     def bucket_delete(self, args: a.DeleteBucket) -> a.Nothing:
@@ -196,7 +197,8 @@ class CatalogModel:
 
     def object_delete(self, args: a.DeleteObjects) -> a.Deletions:
         bucket = self._held(args.held)
-        return a.Deletions(tuple(self._delete(bucket, doomed, args) for doomed in args.doomed))
+        deletions = tuple(self._delete(bucket, doomed, args) for doomed in args.doomed)
+        return a.Deletions(deletions, bucket.row.versioning is not Versioning.NEVER)
 
     def _delete(self, bucket: Bucket, doomed: a.Doomed, args: a.DeleteObjects) -> a.Deletion:
         due_ms = args.now_ms + args.grace_ms
@@ -227,7 +229,7 @@ class CatalogModel:
             *(Reason.DONE, True, found.is_marker, found.order, found.random, found.is_null, wasted)
         )
 
-    def object_amend(self, args: a.AmendObject) -> a.Nothing:
+    def object_amend(self, args: a.AmendObject) -> a.Amended:
         bucket = self._held(args.held)
         _check_lock(bucket, args.retention, args.legal_hold)
         version = find_version(bucket, args.key, args.version)
@@ -247,7 +249,8 @@ class CatalogModel:
             version.tags = args.tags
         if args.legal_hold is not None:
             version.legal_hold = args.legal_hold
-        return a.Nothing()
+        has_versions = bucket.row.versioning is not Versioning.NEVER
+        return a.Amended(version.order, version.random, version.is_null, has_versions)
 
     def _add(self, bucket: Bucket, key: str, version: Version, due_ms: int) -> tuple[bytes, ...]:
         versions = bucket.versions.setdefault(key, [])

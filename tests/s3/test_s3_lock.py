@@ -153,8 +153,29 @@ def test_a_legal_hold_keeps_whatever_the_retention(s3: BaseClient, where: dict[s
     assert refused(s3.delete_object, **named, BypassGovernanceRetention=True) == DENIED
     s3.put_object_legal_hold(**named, LegalHold={"Status": "OFF"})
     assert s3.get_object_legal_hold(**where)["LegalHold"] == {"Status": "OFF"}
-    assert "ObjectLockLegalHoldStatus" not in s3.head_object(**where)
+    assert s3.head_object(**where)["ObjectLockLegalHoldStatus"] == "OFF"
     s3.delete_object(**named)
+
+
+def test_a_legal_hold_that_nobody_asked_for_is_none(s3: BaseClient, where: dict[str, str]) -> None:
+    s3.put_object(**where, Body=b"x")
+    none = ("NoSuchObjectLockConfiguration", 404)
+    assert refused(s3.get_object_legal_hold, **where) == none
+    assert "ObjectLockLegalHoldStatus" not in s3.head_object(**where)
+    s3.put_object_tagging(**where, Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
+    assert refused(s3.get_object_legal_hold, **where) == none
+    s3.put_object(**where, Body=b"x", ObjectLockLegalHoldStatus="OFF")
+    assert s3.get_object_legal_hold(**where)["LegalHold"] == {"Status": "OFF"}
+
+
+def test_a_change_of_a_lock_names_the_version(s3: BaseClient, where: dict[str, str]) -> None:
+    version = s3.put_object(**where, Body=b"x")["VersionId"]
+    for call, asked in (
+        (s3.put_object_legal_hold, {"LegalHold": {"Status": "OFF"}}),
+        (s3.put_object_retention, {"Retention": said("GOVERNANCE", 1)}),
+    ):
+        fields = call(**where, **asked)["ResponseMetadata"]["HTTPHeaders"]
+        assert fields["x-amz-version-id"] == version
 
 
 def test_of_a_list_only_what_is_kept_stays(s3: BaseClient, where: dict[str, str]) -> None:
@@ -245,6 +266,26 @@ def test_a_locked_put_comes_with_a_digest(server: S3Server, s3: BaseClient, lock
     s3.put_object_lock_configuration(Bucket=locked, ObjectLockConfiguration=configuration)
     assert server.signer().send(plain).code == "InvalidRequest"
     s3.put_object(Bucket=locked, Key="k", Body=b"x")
+
+
+@pytest.mark.parametrize("asked", [{}, {"ObjectLockLegalHoldStatus": "ON"}, "by the bucket"])
+def test_a_part_of_what_is_locked_comes_with_a_digest(
+    server: S3Server, s3: BaseClient, locked: str, asked: Any
+) -> None:
+    own = asked if isinstance(asked, dict) else {}
+    upload = s3.create_multipart_upload(Bucket=locked, Key="k", **own)["UploadId"]
+    if asked == "by the bucket":
+        rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+        configuration: dict[str, Any] = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+        s3.put_object_lock_configuration(Bucket=locked, ObjectLockConfiguration=configuration)
+    raw = Raw("PUT", f"/{locked}/k", f"partNumber=1&uploadId={upload}", b"x")
+    answer = server.signer().send(raw)
+    if not asked:
+        assert answer.status == 200
+        return
+    assert (answer.status, answer.code) == (400, "InvalidRequest")
+    assert b"is required for Put Part requests with Object Lock parameters" in answer.body
+    s3.upload_part(Bucket=locked, Key="k", UploadId=upload, PartNumber=1, Body=b"x")
 
 
 ENABLED = "<ObjectLockEnabled>Enabled</ObjectLockEnabled>"

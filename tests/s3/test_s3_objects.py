@@ -215,6 +215,11 @@ def test_conditions_on_writes(s3: BaseClient, bucket: str) -> None:
     assert read(s3, bucket, "k") == b"3"
     s3.delete_object(**where, IfMatch=newer)
     assert refused(s3.get_object, **where) == ("NoSuchKey", 404)
+    for condition in (newer, "*"):
+        with pytest.raises(ClientError) as caught:
+            s3.delete_object(**where, IfMatch=condition)
+        error = caught.value.response["Error"]
+        assert (error["Code"], error["Key"]) == ("NoSuchKey", "k")
 
 
 def at_once(server: S3Server, count: int, **options: Any) -> list[int]:

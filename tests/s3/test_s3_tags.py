@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from predastore.s3 import tags
 from support.s3raw import Raw
 from support.s3refusals import refused
-from support.s3server import S3Server
+from support.s3server import REGION, S3Server
 
 DENIED = ("AccessDenied", 403)
 
@@ -195,3 +195,62 @@ def test_what_a_bucket_keeps_of_its_tags_does_not_change() -> None:
     stored = bytes.fromhex("02919192a161a162")
     assert tags.to_document((("a", "b"),)) == stored
     assert tags.of_stored(stored) == (("a", "b"),)
+
+
+def test_a_change_of_tags_names_the_version(s3: BaseClient, bucket: str) -> None:
+    where = {"Bucket": bucket, "Key": "k"}
+    s3.put_object(**where, Body=b"first")
+    assert "VersionId" not in s3.put_object_tagging(**where, Tagging=tagging(a="b"))
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    null, version = "null", s3.put_object(**where, Body=b"second")["VersionId"]
+    assert s3.put_object_tagging(**where, Tagging=tagging(a="b"))["VersionId"] == version
+    assert s3.get_object_tagging(**where)["VersionId"] == version
+    assert s3.delete_object_tagging(**where)["VersionId"] == version
+    named = {**where, "VersionId": null}
+    assert s3.delete_object_tagging(**named)["VersionId"] == null
+    assert s3.get_object_tagging(**named)["VersionId"] == null
+
+
+def configured(*pairs: tuple[str, str], more: str = "") -> bytes:
+    tags = "".join(f"<Tag><Key>{name}</Key><Value>{text}</Value></Tag>" for name, text in pairs)
+    inner = f"<Tags>{tags}</Tags>{more}"
+    return f"<CreateBucketConfiguration>{inner}</CreateBucketConfiguration>".encode()
+
+
+def test_a_bucket_is_made_with_tags(server: S3Server, s3: BaseClient) -> None:
+    place = f"<LocationConstraint>{REGION}</LocationConstraint>"
+    body = configured(("a", "b"), ("c", ""), more=place)
+    assert server.signer().send(Raw("PUT", "/made-with-tags", body=body)).status == 200
+    found = s3.get_bucket_tagging(Bucket="made-with-tags")["TagSet"]
+    assert found == tagging(a="b", c="")["TagSet"]
+    bare = Raw("PUT", "/made-with-none", body=configured())
+    assert server.signer().send(bare).status == 200
+    assert refused(s3.get_bucket_tagging, Bucket="made-with-none") == ("NoSuchTagSet", 404)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (configured(*((f"k{number}", "v") for number in range(51))), "BadRequest"),
+        (configured(("a", "1"), ("a", "2")), "InvalidTag"),
+        (configured(("aws:a", "1")), "InvalidTag"),
+        (configured(("", "1")), "InvalidTag"),
+        (configured(("a", "1"), more="<Tags/>"), "MalformedXML"),
+        (configured(("a", "1"), more="<Other/>"), "MalformedXML"),
+        (configured(more="<LocationConstraint><a/></LocationConstraint>"), "MalformedXML"),
+        (configured(more="<Bucket/>"), "NotImplemented"),
+    ],
+)
+def test_no_bucket_is_made_with_tags_that_it_can_not_have(
+    server: S3Server, s3: BaseClient, body: bytes, code: str
+) -> None:
+    assert server.signer().send(Raw("PUT", "/not-made", body=body)).code == code
+    assert refused(s3.head_bucket, Bucket="not-made") == ("404", 404)
+
+
+def test_a_bucket_is_made_with_tags_by_who_may_tag(server: S3Server) -> None:
+    raw = Raw("PUT", "/made-by-whom", body=configured(("a", "b")))
+    maker = server.limited(("made-by-whom", "s3:CreateBucket"))
+    assert server.signer(maker).send(raw).code == "AccessDenied"
+    both = server.limited(("made-by-whom", "s3:CreateBucket s3:TagResource"))
+    assert server.signer(both).send(raw).status == 200

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.client import BaseClient
 
-from support.s3raw import Answer, exchange
+from support.s3raw import Answer, Raw, exchange
 from support.s3refusals import refused
 from support.s3server import BOB, S3Server, filesystem_catalog, running
 
@@ -45,6 +45,11 @@ def test_a_bucket_that_one_owns_is_made_again(
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == DATA
     with_lock = {"Bucket": bucket, "ObjectLockEnabledForBucket": True}
     assert refused(s3.create_bucket, **with_lock) == ("BucketAlreadyOwnedByYou", 409)
+    tagged = b"<Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags>"
+    body = b"<CreateBucketConfiguration>" + tagged + b"</CreateBucketConfiguration>"
+    again = server.signer().send(Raw("PUT", f"/{bucket}", body=body))
+    assert (again.status, again.code) == (409, "BucketAlreadyOwnedByYou")
+    assert refused(s3.get_bucket_tagging, Bucket=bucket) == ("NoSuchTagSet", 404)
     bob = server.client(BOB)
     assert refused(bob.create_bucket, Bucket=bucket) == ("BucketAlreadyExists", 409)
     bob.close()

@@ -229,6 +229,10 @@ def test_a_version_is_deleted_only_if_it_matches(
     failed = refused(s3.delete_object, **where, IfMatch=etag)
     assert failed == ("PreconditionFailed", 412)
     s3.delete_object(**where, VersionId=first, IfMatch=etag)
+    s3.delete_object(**where)
+    for condition in (etag, "*"):  # what is current is a delete marker, and none is made above it
+        absent = refused(s3.delete_object, **where, IfMatch=condition)
+        assert absent == ("NoSuchKey", 404)
     raw = Raw("DELETE", f"/{versioned}/k", headers={"if-none-match": "*"})
     assert server.signer().send(raw).code == "NotImplemented"
     assert first not in [version for _, version, _ in listed(s3, versioned)]

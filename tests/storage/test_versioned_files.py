@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from predastore.catalog.errors import Contended
 from predastore.catalog.procedures import completion
 from predastore.catalog.procedures.arguments import CompletedPart
 from predastore.catalog.rows import Versioning
@@ -129,7 +128,7 @@ def test_an_upload_makes_a_version_of_its_parts(tmp_path: Path) -> None:
 # --- at the same time ---------------------------------------------------------------------------
 
 
-def test_a_put_that_finds_its_bucket_with_versions_is_to_be_made_again(tmp_path: Path) -> None:
+def test_a_put_that_finds_its_bucket_with_versions_goes_to_another_place(tmp_path: Path) -> None:
     async def main() -> None:
         async with filesystem(tmp_path) as at:
             await at.put("k", b"old")
@@ -140,10 +139,36 @@ def test_a_put_that_finds_its_bucket_with_versions_is_to_be_made_again(tmp_path:
             await body.stalled.wait()
             await at.version(ENABLED)
             body.proceed.set()
-            with pytest.raises(Contended):
-                await late
+            stored = await late
+            version = await at.found("k")
+            (extent,) = version.placement.extents
+            assert files_below(tmp_path) == {"bucket/k", extent.path}
+            assert (tmp_path / extent.path).read_bytes() == b"new"
+            assert await get(at, "k", stored.version_id) == b"new"
+            assert await get(at, "k", "null") == b"old"
+            await delete(at, "k", stored.version_id)
             assert files_below(tmp_path) == {"bucket/k"}
-            assert await at.get("k") == b"old"
+
+    run(main())
+
+
+def test_a_plain_path_that_a_put_gave_up_is_free(tmp_path: Path) -> None:
+    """While it was reserved, nothing could lie below it."""
+
+    async def main() -> None:
+        async with filesystem(tmp_path) as at:
+            body = StalledSource(b"new")
+            permit = await at.permit()
+            put = at.catalog.put("bucket", "k", body, 3, OWNER, permit=permit)
+            late = asyncio.ensure_future(put)
+            await body.stalled.wait()
+            await at.version(ENABLED)
+            body.proceed.set()
+            await delete(at, "k", (await late).version_id)
+            await at.catalog.delete_bucket("bucket")
+            await at.catalog.create_bucket("bucket", OWNER.owner, "eu")
+            await at.put("k/below", b"plain")
+            assert files_below(tmp_path) == {"bucket/k/below"}
 
     run(main())
 

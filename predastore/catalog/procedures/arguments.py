@@ -112,7 +112,7 @@ class PutObject(Arguments, frozen=True):
     condition: Condition = NO_CONDITION
     tags: Tags = ()
     retention: Retention = NO_RETENTION
-    legal_hold: bool = False
+    legal_hold: bool | None = None
 
 
 class Added(msgspec.Struct, frozen=True, array_like=True):
@@ -160,9 +160,11 @@ class Deletion(msgspec.Struct, frozen=True, array_like=True):
 
 class Deletions(msgspec.Struct, frozen=True, array_like=True):
     """The answer of `object.delete`: of the first ones, in their order, of at least one. What is
-    left over would break the bounds of one call: the caller calls again with it."""
+    left over would break the bounds of one call: the caller calls again with it. `has_versions`:
+    the bucket has, or had, versions, so that ids are told."""
 
     deletions: tuple[Deletion, ...]
+    has_versions: bool = False
 
 
 class AmendObject(Arguments, frozen=True):
@@ -177,10 +179,20 @@ class AmendObject(Arguments, frozen=True):
     bypass: bool = False
 
 
+class Amended(msgspec.Struct, frozen=True, array_like=True):
+    """The answer of `object.amend`: the version's id; `has_versions`: as in `Deletions`."""
+
+    order: int
+    random: bytes
+    is_null: bool
+    has_versions: bool = False
+
+
 class CreateBucket(Arguments, frozen=True):
-    """`bucket.create`."""
+    """`bucket.create`. `document`: its kind and its bytes, of one that the bucket has at once."""
 
     row: BucketRow
+    document: tuple[str, bytes] | None = None
 
 
 class DeleteBucket(Arguments, frozen=True):

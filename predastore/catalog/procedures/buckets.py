@@ -24,12 +24,16 @@ from predastore.storage.formats import encode, rewritten, unpack
 def create(view: View, arguments: bytes) -> bytes:
     """`CreateBucket` to nothing; BUCKET_EXISTS, whoever's it is; LOCKED, where it is to have lock
     and not to be versioned."""
-    row = unpack(CreateBucket, arguments).row
+    args = unpack(CreateBucket, arguments)
+    row = args.row
     place = keys.bucket(row.name)
     if view.get(BUCKETS, place) is not None:
         raise refuse(Reason.BUCKET_EXISTS)
     _check_lock(row)
     view.put(BUCKETS, place, encode(row))
+    if args.document is not None:
+        kind, value = args.document
+        view.put(DOCUMENTS, keys.document(row.id, kind), value)
     return NOTHING
 
 

@@ -48,7 +48,7 @@ def failure_of(condition: Condition, version: Version | None) -> Reason:
 
 
 def check_condition(condition: Condition, chain: Chain) -> None:
-    """NO_SUCH_KEY or CONDITION_FAILED, with the `Condition` that fails."""
+    """NO_SUCH_KEY with the `Key`, or CONDITION_FAILED with the `Condition` that fails."""
     if condition == NO_CONDITION:
         return
     newest = chain.newest()
@@ -57,6 +57,8 @@ def check_condition(condition: Condition, chain: Chain) -> None:
         Condition(if_none_match=condition.if_none_match),
     ):
         reason = failure_of(one, newest)
+        if reason is Reason.NO_SUCH_KEY:
+            raise refuse(reason, Key=chain.key)
         if reason:
             raise refuse(reason, Condition=which(one))
 

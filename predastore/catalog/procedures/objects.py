@@ -15,8 +15,8 @@ from predastore.base.limits import (
 from predastore.catalog import keys
 from predastore.catalog.keys import VERSIONS
 from predastore.catalog.procedures.arguments import (
-    NOTHING,
     Added,
+    Amended,
     AmendObject,
     DeleteObjects,
     Deletion,
@@ -102,18 +102,20 @@ def delete(view: View, arguments: bytes) -> bytes:
             deletions.append(_delete_version(view, chain, b"", args, leavings))
         else:
             deletions.append(_mark(chain, doomed.random, args, leavings))
-    return done(Deletions(tuple(deletions)))
+    return done(Deletions(tuple(deletions), bucket.versioning is not Versioning.NEVER))
 
 
 def amend(view: View, arguments: bytes) -> bytes:
-    """Another value for what stands beside a version's bytes: `AmendObject` to nothing."""
+    """Another value for what stands beside a version's bytes: `AmendObject` to `Amended`."""
     args = unpack(AmendObject, arguments)
     bucket = held_bucket(view, args.held)
     check_lock(bucket, args.retention, args.legal_hold)
     chain = Chain(view, bucket, args.key)
     version = chain.find(args.version)
     if version is None:
-        raise refuse(Reason.NO_SUCH_KEY if args.version is None else Reason.NO_SUCH_VERSION)
+        if args.version is None:
+            raise refuse(Reason.NO_SUCH_KEY, Key=args.key)
+        raise refuse(Reason.NO_SUCH_VERSION)
     if not version.is_object:
         raise refuse(Reason.IS_MARKER)
     old = version.row
@@ -128,7 +130,8 @@ def amend(view: View, arguments: bytes) -> bytes:
         new = msgspec.structs.replace(new, retention=args.retention)
     place = keys.version(bucket.id, args.key, version.order)
     view.put(VERSIONS, place, rewritten(version.stored, new))
-    return NOTHING
+    has_versions = bucket.versioning is not Versioning.NEVER
+    return done(Amended(version.order, old.random, old.is_null, has_versions))
 
 
 # --- what put and complete share ------------------------------------------------------------------

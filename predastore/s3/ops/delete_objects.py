@@ -104,9 +104,8 @@ def _told(wanted: Wanted, outcome: Deleted | PredastoreError) -> str:
     name = tag("Key", wanted.key) + optional("VersionId", wanted.version_id or None)
     if isinstance(outcome, PredastoreError):
         shown = translate(outcome)
-        return (
-            f"<Error>{name}{tag('Code', shown.s3_code)}{tag('Message', message_of(shown))}</Error>"
-        )
+        said = message_of(shown, wanted.key + wanted.version_id)
+        return f"<Error>{name}{tag('Code', shown.s3_code)}{tag('Message', said)}</Error>"
     marker = ""
     if outcome.is_marker:
         marker = tag("DeleteMarker", True) + tag("DeleteMarkerVersionId", outcome.version_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from predastore.base.errors import S3Error
 from predastore.httpd.message import Response
-from predastore.s3 import checksums
+from predastore.s3 import checksums, lock
 from predastore.s3.context import Context
 
 
@@ -26,6 +26,7 @@ async def run(ctx: Context) -> Response:
     permit = await ctx.permit()
     upload_id = ctx.query["uploadId"]
     upload = await ctx.catalog.upload(ctx.bucket_name, ctx.key, upload_id, permit=permit)
+    lock.check_part(ctx.headers, upload.row, upload.permit.row)
     _check_algorithm(expectation.compute, upload.row.checksum_algorithm)
     part = await ctx.catalog.put_part(upload, number, ctx.request.body, size, expectation)
     fields = [("ETag", f'"{part.etag}"')]
