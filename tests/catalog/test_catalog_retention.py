@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.histories import DAY_MS, NOON_MS, Histories, Source, Tables, sources_of
+from predastore.catalog import keys
 from predastore.catalog.procedures import PROCEDURES
 from predastore.catalog.procedures import arguments as a
 from predastore.catalog.procedures.judging import may_become
@@ -17,11 +18,16 @@ from predastore.catalog.procedures.objects import retention_in
 from predastore.catalog.rows import (
     BucketRow,
     DefaultRetention,
+    Detail,
+    Kind,
     LockMode,
     Retention,
+    Summary,
     Versioning,
+    VersionRow,
 )
-from reference.database import Database
+from predastore.storage.formats import decode, pack
+from reference.database import Database, ModelView
 
 GOVERNANCE, COMPLIANCE = LockMode.GOVERNANCE, LockMode.COMPLIANCE
 Named = tuple[bytes, str, int, bytes]
@@ -103,3 +109,19 @@ def test_what_a_bucket_gives_ends_days_or_years_later(
     assert retention_in(bucket, Retention(), time_ms) == Retention(default.mode, until_ms)
     asked = Retention(GOVERNANCE, 1)
     assert retention_in(bucket, asked, time_ms) == asked
+
+
+@pytest.mark.parametrize("cluster_ms", [0, NOON_MS - 30 * DAY_MS, NOON_MS + DAY_MS])
+def test_what_a_bucket_gives_lasts_its_whole_time_by_both_clocks(cluster_ms: int) -> None:
+    """Cluster time may stand behind, as after a restore: setting it then ends nothing sooner."""
+    view = ModelView({}, cluster_ms)
+    default = DefaultRetention(COMPLIANCE, 30, 0)
+    bucket = BucketRow("b", b"\x80" * 16, "1", "eu", 0, False, 1, Versioning.ENABLED, True, default)
+    PROCEDURES["bucket.create"].run(view, a.CreateBucket(bucket).encode())
+    args = a.PutObject(
+        *(a.HeldBucket("b", bucket.id, 1), "k", bytes(8), a.Content(Kind.NOWHERE, b"")),
+        *(Summary(0, "", NOON_MS, "1"), msgspec.Raw(pack(Detail(""))), NOON_MS, 0),
+    )
+    PROCEDURES["object.put"].run(view, args.encode())
+    (stored,) = view.tables[keys.VERSIONS].values()
+    assert decode(VersionRow, stored).retention.until_ms == (max(cluster_ms, NOON_MS) + 30 * DAY_MS)

@@ -285,7 +285,7 @@ class CatalogModel:
         default = bucket.row.retention
         if asked.mode or default is None:
             return asked
-        begins_ms = self.time_ms or now_ms
+        begins_ms = max(self.time_ms, now_ms)
         if default.days:
             return Retention(default.mode, begins_ms + default.days * 86_400_000)
         begins = datetime.fromtimestamp(begins_ms // 1000, UTC)

@@ -73,7 +73,7 @@ def put(view: View, arguments: bytes) -> bytes:
         summary=args.summary,
         detail=args.detail,
         tags=args.tags,
-        retention=retention_in(bucket, args.retention, view.time_ms or args.now_ms),
+        retention=retention_in(bucket, args.retention, max(view.time_ms, args.now_ms)),
         legal_hold=args.legal_hold,
     )
     order = chain.add(row, args.content)

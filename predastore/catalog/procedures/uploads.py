@@ -104,7 +104,7 @@ def complete(view: View, arguments: bytes) -> bytes:
         summary=assembly.summary(args.now_ms),
         detail=assembly.detail(),
         tags=upload.tags,
-        retention=retention_in(bucket, upload.retention, view.time_ms or args.now_ms),
+        retention=retention_in(bucket, upload.retention, max(view.time_ms, args.now_ms)),
         legal_hold=upload.legal_hold,
     )
     order = chain.add(row)
