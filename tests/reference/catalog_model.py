@@ -192,7 +192,7 @@ class CatalogModel:
             modified = args.summary.modified_ms
             self._note(content.layout, args.held.name, args.key, content.extents[0],
                        content.missing, modified, b"")  # fmt: skip
-        wasted = self._add(bucket, args.key, version, args.now_ms + args.grace_ms)
+        wasted = self._add(bucket, args.key, version, self._due_ms(args.now_ms, args.grace_ms))
         return a.Added(version.order, version.random, version.is_null, wasted)
 
     def object_delete(self, args: a.DeleteObjects) -> a.Deletions:
@@ -201,7 +201,7 @@ class CatalogModel:
         return a.Deletions(deletions, bucket.row.versioning is not Versioning.NEVER)
 
     def _delete(self, bucket: Bucket, doomed: a.Doomed, args: a.DeleteObjects) -> a.Deletion:
-        due_ms = args.now_ms + args.grace_ms
+        due_ms = self._due_ms(args.now_ms, args.grace_ms)
         versions = bucket.versions.get(doomed.key, [])
         found = find_version(bucket, doomed.key, doomed.version)
         reason = _failure(doomed.condition, found)[0]
@@ -251,6 +251,9 @@ class CatalogModel:
             version.legal_hold = args.legal_hold
         has_versions = bucket.row.versioning is not Versioning.NEVER
         return a.Amended(version.order, version.random, version.is_null, has_versions)
+
+    def _due_ms(self, now_ms: int, grace_ms: int) -> int:
+        return max(self.time_ms, now_ms) + grace_ms
 
     def _add(self, bucket: Bucket, key: str, version: Version, due_ms: int) -> tuple[bytes, ...]:
         versions = bucket.versions.setdefault(key, [])
@@ -316,13 +319,13 @@ class CatalogModel:
             return a.WastedParts()
         name = old.extent.write_id
         self.replaced_parts[name] = Layout(args.held.name, args.key, [old.extent])
-        self.owed.append(Owed(args.now_ms + args.grace_ms, Waste.EXTENT, name))
+        self.owed.append(Owed(self._due_ms(args.now_ms, args.grace_ms), Waste.EXTENT, name))
         return a.WastedParts((name,))
 
     def upload_abort(self, args: a.AbortUpload) -> a.Nothing:
         self._held(args.held)
         upload = self._upload(args.held, args.key, args.upload_id)
-        self._end(args.held.id, upload, upload.parts, args.now_ms + args.grace_ms)
+        self._end(args.held.id, upload, upload.parts, self._due_ms(args.now_ms, args.grace_ms))
         return a.Nothing()
 
     def upload_complete(self, args: a.CompleteUpload) -> a.Completed:
@@ -372,7 +375,7 @@ class CatalogModel:
             ],
             [(bucket.row.id, version.order, version.random)],
         )
-        wasted = self._add(bucket, args.key, version, args.now_ms + args.grace_ms)
+        wasted = self._add(bucket, args.key, version, self._due_ms(args.now_ms, args.grace_ms))
         written = a.Added(version.order, version.random, version.is_null, wasted)
         answer = a.Completed(written, summary, checksums)
         self.completed[args.held.id, args.upload_id] = args.key, answer
@@ -380,7 +383,9 @@ class CatalogModel:
         self.owed.append(Owed(args.now_ms + KEPT_MS, Waste.COMPLETED, at))
         named = {each.number for each in args.parts}
         left = {number: part for number, part in upload.parts.items() if number not in named}
-        self._end(args.held.id, upload, left, args.now_ms + args.grace_ms if left else None)
+        self._end(
+            args.held.id, upload, left, self._due_ms(args.now_ms, args.grace_ms) if left else None
+        )
         return answer
 
     def _upload(self, held: a.HeldBucket, key: str, upload_id: str) -> Upload:

@@ -41,6 +41,12 @@ class Leavings:
         return taken
 
 
+def due_ms(view: View, now_ms: int, grace_ms: int) -> int:
+    """When what is let go of now may go. A gateway whose clock is behind takes nothing from the
+    readers of others: cluster time counts, where it is later."""
+    return max(view.time_ms, now_ms) + grace_ms
+
+
 def place(view: View, bucket_name: str, key: str, content: Content, summary: Summary) -> None:
     """Stores where the bytes of a new version are; those of a shared layout are there."""
     if content.kind is Kind.INLINE:

@@ -14,6 +14,7 @@ from predastore.base.limits import (
 )
 from predastore.catalog import keys
 from predastore.catalog.keys import VERSIONS
+from predastore.catalog.procedures import layouts
 from predastore.catalog.procedures.arguments import (
     Added,
     Amended,
@@ -61,7 +62,7 @@ def put(view: View, arguments: bytes) -> bytes:
     args = unpack(PutObject, arguments)
     bucket = held_bucket(view, args.held)
     check_lock(bucket, args.retention, args.legal_hold)
-    leavings = Leavings(args.now_ms + args.grace_ms)
+    leavings = Leavings(layouts.due_ms(view, args.now_ms, args.grace_ms))
     chain = ChangingChain(view, bucket, args.key, leavings)
     check_condition(args.condition, chain)
     row = VersionRow(
@@ -84,7 +85,7 @@ def delete(view: View, arguments: bytes) -> bytes:
     """Each for itself, in one step as many as its bounds allow: `DeleteObjects` to `Deletions`."""
     args = unpack(DeleteObjects, arguments)
     bucket = held_bucket(view, args.held)
-    leavings = Leavings(args.now_ms + args.grace_ms)
+    leavings = Leavings(layouts.due_ms(view, args.now_ms, args.grace_ms))
     chains: dict[str, ChangingChain] = {}
     deletions: list[Deletion] = []
     for doomed in args.doomed:

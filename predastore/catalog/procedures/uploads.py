@@ -61,7 +61,7 @@ def part(view: View, arguments: bytes) -> bytes:
     args = unpack(PutPart, arguments)
     bucket = held_bucket(view, args.held)
     _upload(view, bucket, args.key, args.upload_id)
-    leavings = Leavings(args.now_ms + args.grace_ms)
+    leavings = Leavings(layouts.due_ms(view, args.now_ms, args.grace_ms))
     place = keys.part(bucket.id, args.upload_id, args.row.number)
     stored = view.get(PARTS, place)
     if stored is not None:
@@ -89,7 +89,7 @@ def complete(view: View, arguments: bytes) -> bytes:
         stored = view.get(PARTS, keys.part(bucket.id, args.upload_id, named.number))
         assembly.take(named, None if stored is None else decode(PartRow, stored))
     assembly.check(args)
-    leavings = Leavings(args.now_ms + args.grace_ms)
+    leavings = Leavings(layouts.due_ms(view, args.now_ms, args.grace_ms))
     chain = ChangingChain(view, bucket, args.key, leavings)
     check_condition(args.condition, chain)
     layout = layout_of(bucket.name, args.key, args.upload_id)
@@ -123,7 +123,9 @@ def abort(view: View, arguments: bytes) -> bytes:
     _upload(view, bucket, args.key, args.upload_id)
     _end(view, bucket, args.key, args.upload_id)
     name = keys.upload_name(bucket.id, args.upload_id)
-    layouts.owe(view, GarbageRow(Waste.UPLOAD, name), args.now_ms + args.grace_ms)
+    layouts.owe(
+        view, GarbageRow(Waste.UPLOAD, name), layouts.due_ms(view, args.now_ms, args.grace_ms)
+    )
     return NOTHING
 
 
@@ -178,4 +180,6 @@ def _drop_parts(view: View, bucket: BucketRow, args: CompleteUpload) -> None:
     for place in sorted(moved):
         view.delete(PARTS, place)
     name = keys.upload_name(bucket.id, args.upload_id)
-    layouts.owe(view, GarbageRow(Waste.UPLOAD, name), args.now_ms + args.grace_ms)
+    layouts.owe(
+        view, GarbageRow(Waste.UPLOAD, name), layouts.due_ms(view, args.now_ms, args.grace_ms)
+    )
