@@ -15,7 +15,8 @@ from support.processes import S3d, development, production
 
 pytestmark = pytest.mark.e2e
 MIB = 1 << 20
-SIZES = (0, 1, 4096, 3 * MIB, 3 * MIB + 1, 10 * MIB + 17)
+INLINE = 8192  # bodies up to this lie in the metadata
+SIZES = (0, 1, INLINE, INLINE + 1, 65_536, 3 * MIB, 3 * MIB + 1, 10 * MIB + 17)
 
 
 def fill(client: BaseClient) -> dict[str, bytes]:
@@ -77,8 +78,8 @@ def test_with_three_directories_gone_reads_are_a_clear_503(tmp_path: Path) -> No
         server.start()
         client = server.client()
         for key, wanted in stored.items():
-            if not wanted:
-                assert client.get_object(Bucket="losses", Key=key)["Body"].read() == b""
+            if len(wanted) <= INLINE:
+                assert client.get_object(Bucket="losses", Key=key)["Body"].read() == wanted
                 continue
             with pytest.raises(ClientError) as caught:
                 client.get_object(Bucket="losses", Key=key)
@@ -104,10 +105,10 @@ def test_with_three_node_processes_gone_reads_are_a_clear_503(tmp_path: Path) ->
             server.kill()
         client = servers[0].client()
         with pytest.raises(ClientError) as caught:
-            client.get_object(Bucket="losses", Key="size-4096")
+            client.get_object(Bucket="losses", Key="size-65536")
         assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
         with pytest.raises(ClientError) as caught:
-            client.put_object(Bucket="losses", Key="new", Body=b"x")
+            client.put_object(Bucket="losses", Key="new", Body=bytes(65_536))
         assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
         servers[2].start()
         check(servers[0].client(attempts=3), stored)

@@ -99,7 +99,7 @@ def test_requests_are_counted_by_operation_and_answer(observed: Observed) -> Non
 
 
 def test_the_state_of_nodes_and_members_is_there(observed: Observed) -> None:
-    observed.server.client().put_object(Bucket="watched", Key="b", Body=b"b")
+    observed.server.client().put_object(Bucket="watched", Key="b", Body=bytes(65_536))
     found = observed.samples()
     assert [found[f"predastore_node_up{{node={n}}}"] for n in range(1, 6)] == [1] * 5
     assert sum(found[f"predastore_node_shards{{node={n}}}"] for n in range(1, 6)) >= 5
