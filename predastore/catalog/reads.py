@@ -99,6 +99,13 @@ class CatalogReads(CatalogCore):
         finally:
             opened()
 
+    def at_hand(self, version: ObjectVersion, start: int, end: int) -> memoryview | None:
+        """The bytes [start, end) of a version just found, where they came with it; None where they
+        have to be read. ObjectUnreadable."""
+        if version.row.kind is Kind.PLACED:
+            return None
+        return _body(version)[start:end]
+
     async def open_source(
         self, version: ObjectVersion, start: int, end: int, look: Look | None = None
     ) -> StreamSource:
@@ -240,12 +247,18 @@ async def _of_memory(
     version: ObjectVersion, start: int, end: int, opened: Opened
 ) -> AsyncGenerator[Buffer, None]:
     """The bytes of a version that has none elsewhere."""
+    body = _body(version)
+    opened()
+    if start < end:
+        yield body[start:end]
+
+
+def _body(version: ObjectVersion) -> memoryview:
+    """All bytes of a version that has none elsewhere."""
     body = version.body or b""
     if len(body) != version.size:
         raise ObjectUnreadable(f"{version.bucket.name}/{version.key} has no body")
-    opened()
-    if start < end:
-        yield memoryview(body)[start:end]
+    return memoryview(body)
 
 
 def _checked(stored: bytes) -> bytes:

@@ -21,6 +21,9 @@ async def run(ctx: Context) -> Response:
             answer, span = await represent(ctx, version)
             if span.end == span.start:
                 return answer
+            if (body := ctx.catalog.at_hand(version, span.start, span.end)) is not None:
+                answer.body = body
+                return answer
             try:
                 answer.body = await ctx.catalog.open_read(version, span.start, span.end, look)
             except ObjectReplaced:
