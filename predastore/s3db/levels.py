@@ -5,7 +5,7 @@ it. Members say their level in the replicated configuration, beside their addres
 one that has not spoken counts as of the first release. The level of the cluster is the least of
 its members', learners included, and a call of a higher one is refused by the leader before it is
 in any log. The configuration counts from where it stands in the log, committed or not: a call that
-stands behind it is never in a log without it.
+stands behind it is never in a log without it, and who is added behind a call can do it.
 
 A program that is too old for what was done is told so, and never passes anything over: a member
 that joins with it is refused, one that starts on such a state, is sent such a snapshot, or meets
@@ -17,13 +17,14 @@ check, a bound of limits.py that makes a command fail.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from predastore.base.errors import FormatError, LevelTooLow, PredastoreError
 from predastore.s3db import clock, commands
 from predastore.s3db.procedures import Procedures
 from predastore.s3db.raft.callers import SUCCESS, Callback
-from predastore.s3db.raft.messages import BASE_LEVEL, Address, Configuration
+from predastore.s3db.raft.messages import BASE_LEVEL, COMMAND, Address, Configuration, Entry
 
 if TYPE_CHECKING:
     from predastore.s3db.raft.membership import Membership
@@ -88,6 +89,15 @@ class Levels:
             return error
         assert name is not None
         return self.refusal_of(name)
+
+    def highest(self, entries: Iterable[Entry], used: int) -> int:
+        """`used`, or the level of a command among the entries that is higher: who is added behind
+        them in the log will have to do them."""
+        for entry in entries:
+            if entry.kind == COMMAND and entry.data[:1] == _CALL:
+                procedure = self._procedures.get(commands.procedure_of(entry.data) or "")
+                used = max(used, BASE_LEVEL if procedure is None else procedure.level)
+        return used
 
     def refusal_of(self, name: str) -> LevelTooLow | None:
         if name in clock.BUILT_IN:

@@ -17,10 +17,13 @@ from predastore.s3db.levels import Levels
 from predastore.s3db.procedures import Procedure, Procedures
 from predastore.s3db.raft.membership import MemberChange, Membership, changed
 from predastore.s3db.raft.messages import (
+    BASE_LEVEL,
+    COMMAND,
     CONFIGURATION,
     UNKNOWN_LEVEL,
     Address,
     Configuration,
+    Entry,
 )
 from predastore.s3db.raft.state import Timing
 from predastore.s3db.store import Store
@@ -405,3 +408,12 @@ def test_a_removed_member_does_not_bring_itself_back(tmp_path: Path) -> None:
         assert gone not in base.sites[leader].member._core.membership.current.members()
 
     run(tmp_path, 3, test)
+
+
+def test_what_stands_in_the_log_and_is_not_applied_yet_counts_for_who_joins() -> None:
+    known = Levels(Membership(0, Configuration((1,))), NEWER)
+    newer = Entry(2, 1, COMMAND, commands.encode(commands.call("test.count-by-ten", b"")))
+    older = Entry(1, 1, COMMAND, commands.encode(commands.batch(Put("t", b"k", b"v"))))
+    assert known.highest([], BASE_LEVEL) == BASE_LEVEL
+    assert known.highest([older], BASE_LEVEL) == BASE_LEVEL
+    assert known.highest([older, newer], BASE_LEVEL) == NEWER.level

@@ -36,7 +36,7 @@ from predastore.base.errors import (
 )
 from predastore.s3db import shell
 from predastore.s3db.crowding import Crowding
-from predastore.s3db.levels import Levels
+from predastore.s3db.levels import Levels, check_member
 from predastore.s3db.raft.applier import Applier
 from predastore.s3db.raft.callers import AppliedWaiters, Callback, Callers
 from predastore.s3db.raft.core import RaftCore
@@ -157,10 +157,10 @@ class Engine:
     def change(
         self, change: MemberChange, member: int, address: Address | None
     ) -> asyncio.Future[None]:
-        """Propose a change of the membership; resolves once it is committed and applied.
-
-        NotLeader, NoLeader, Overloaded: nothing was changed. OutcomeUnknown from the future.
-        """
+        """Propose a change of the membership; resolves once it is committed and applied. NotLeader,
+        NoLeader, Overloaded, LevelTooLow: nothing was changed. OutcomeUnknown from the future."""
+        if address is not None:
+            check_member(member, address, self.level_used)
         index = self.core.change_membership(change, member, address)
         future: asyncio.Future[None] = self._loop.create_future()
 
@@ -183,8 +183,10 @@ class Engine:
 
     @property
     def level_used(self) -> int:
-        """The highest level of a command that was applied here."""
-        return self._store.level
+        """The highest level of a command that was applied here, or stands in the log."""
+        return self.levels.highest(
+            self.core.log.after(self.driver.applied_index), self._store.level
+        )
 
     def status(self) -> dict[str, Any]:
         """pysyncobj's own report."""

@@ -53,6 +53,10 @@ class RaftLog:
         assert first > self.base_index
         return self._entries[first - self.base_index - 1 : last - self.base_index]
 
+    def after(self, index: int) -> Sequence[Entry]:
+        """Entries behind `index`."""
+        return self.between(index + 1, self.last_index)
+
     def batch(self, first: int, last: int, *, bytes_max: int, count_max: int) -> list[Entry]:
         """Entries from `first`, not beyond `last`; at least one if there is one."""
         start = first - self.base_index - 1

@@ -159,7 +159,7 @@ class SimMember:
                 self._joining = None
             return
         with suppress(Overloaded, NoLeader, LevelTooLow):
-            levels.check_member(self.id, self.address, leader.machine.level_used)
+            levels.check_member(self.id, self.address, leader.level_used)
             if self.id in core.membership.current.members():
                 core.change_membership(MemberChange.REMOVE, self.id)
             else:
@@ -196,6 +196,12 @@ class SimMember:
     def address(self) -> Address:
         return Address(self.id, "", 0, 0, self.level)
 
+    @property
+    def level_used(self) -> int:
+        """As Engine.level_used."""
+        waiting = self.core.log.after(self.driver.applied_index)
+        return max([self.machine.level_used, *map(level_of, waiting)])
+
     def _announce(self) -> None:
         """What announcing.py and changes.py do."""
         self.later(0.05, self._announce)
@@ -207,7 +213,7 @@ class SimMember:
             return
         with suppress(Overloaded, NoLeader, LevelTooLow):
             if self.id in leader.core.membership.current.members():
-                levels.check_member(self.id, self.address, leader.machine.level_used)
+                levels.check_member(self.id, self.address, leader.level_used)
                 leader.core.change_membership(MemberChange.MOVE, self.id, self.address)
         leader.later(0, leader._turn)
 

@@ -202,7 +202,7 @@ class Nemesis:
         joining = self.world.members[member].address if self.world.scenario.upgrades else None
         with suppress(Overloaded, NoLeader, LevelTooLow):
             if change is MemberChange.ADD_LEARNER:
-                levels.check_member(member, joining, leader.machine.level_used)
+                levels.check_member(member, joining, leader.level_used)
                 leader.core.change_membership(change, member, joining)
             else:
                 leader.core.change_membership(change, member)
