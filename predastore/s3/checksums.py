@@ -59,6 +59,11 @@ def content_md5(headers: Headers) -> dict[str, bytes]:
         raise S3Error("InvalidDigest", "The Content-MD5 you specified was invalid.") from None
 
 
+def has_digest(headers: Headers) -> bool:
+    """Whether the body comes with a digest of its own, in a field or a trailer."""
+    return "content-md5" in headers or "x-amz-trailer" in headers or declared(headers) is not None
+
+
 def declared(headers: Headers) -> tuple[str, str] | None:
     """(algorithm, value) of the one x-amz-checksum-* digest of a request, if there is one."""
     found: tuple[str, str] | None = None

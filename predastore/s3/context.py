@@ -181,17 +181,11 @@ class Context:
 
     def count(self, name: str, default: int, most: int) -> int:
         """A non-negative number of the query, at most `most`."""
-        text = self.query.get(name)
-        if text is None or text == "":
-            return default
-        if not (text.isascii() and text.isdigit() and len(text) <= _INT_DIGITS_MAX):
-            raise S3Error(
-                "InvalidArgument",
-                f"Provided {name} not an integer or within integer range",
-                ArgumentName=name,
-                ArgumentValue=text,
-            )
-        return min(int(text), most)
+        return _count(name, self.query.get(name), default, most)
+
+    def field_count(self, name: str, default: int, most: int) -> int:
+        """The same of a header field."""
+        return _count(name, self.headers.get(name), default, most)
 
     def part_number(self) -> int:
         text = self.query["partNumber"]
@@ -271,6 +265,19 @@ class Context:
                 raise S3Error("MissingRequestBodyError")
             async with self.services.documents.tree(data, root) as document:
                 return read(document)
+
+
+def _count(name: str, text: str | None, default: int, most: int) -> int:
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= _INT_DIGITS_MAX):
+        raise S3Error(
+            "InvalidArgument",
+            f"Provided {name} not an integer or within integer range",
+            ArgumentName=name,
+            ArgumentValue=text,
+        )
+    return min(int(text), most)
 
 
 Operation: TypeAlias = Callable[[Context], Awaitable[Response]]

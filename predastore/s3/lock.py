@@ -74,8 +74,7 @@ def check_part(headers: Headers, upload: UploadRow, bucket: BucketRow) -> None:
 
 
 def _check_digest(headers: Headers, what: str) -> None:
-    names = ("content-md5", "x-amz-trailer")
-    if not any(name in headers for name in names) and checksums.declared(headers) is None:
+    if not checksums.has_digest(headers):
         raise S3Error(
             "InvalidRequest",
             f"Content-MD5 OR x-amz-checksum- HTTP header is required for {what} requests with "

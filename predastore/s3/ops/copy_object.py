@@ -51,11 +51,13 @@ def _replaces(ctx: Context, what: str) -> bool:
     return directive == "REPLACE"
 
 
-def _attributes(ctx: Context, said: Attributes, version: ObjectVersion) -> Attributes:
+def _attributes(
+    ctx: Context, source: CopySource, said: Attributes, version: ObjectVersion
+) -> Attributes:
     """What is said of the copy; `said`: by the request. A redirect is never copied, nor is a lock:
     they are the request's or none."""
     if not _replaces(ctx, "tagging"):
-        said = replace(said, tags=_copied_tags(ctx, version))
+        said = replace(said, tags=_copied_tags(ctx, source, version))
     if _replaces(ctx, "metadata"):
         return said
     detail = version.detail
@@ -65,11 +67,10 @@ def _attributes(ctx: Context, said: Attributes, version: ObjectVersion) -> Attri
     return replace(said, content_type=detail.content_type, headers=kept, user=detail.user)
 
 
-def _copied_tags(ctx: Context, version: ObjectVersion) -> Tags:
+def _copied_tags(ctx: Context, source: CopySource, version: ObjectVersion) -> Tags:
     """The source's; who may not read or write tags can not copy what has some."""
     tags = version.row.tags
     if tags:
-        source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
         action = "s3:GetObjectTagging"
         read = OF_A_VERSION[action] if source.version else action
         check_policy(ctx.policy, read, source.bucket)
@@ -116,7 +117,7 @@ async def _copy(
                 "The specified copy source is larger than the maximum allowable size for a copy "
                 f"source: {limits.S3_PUT_BYTES_MAX}",
             )
-        attributes = _attributes(ctx, said, version)
+        attributes = _attributes(ctx, source, said, version)
         wanted = _algorithms(ctx, version)
         has = frozenset(each.algorithm for each in version.checksums)
         shares = wanted == has and ctx.catalog.can_share(version)

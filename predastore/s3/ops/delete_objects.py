@@ -77,8 +77,7 @@ def _may(ctx: Context, wanted: Wanted) -> bool:
 
 def _check_protected(ctx: Context) -> None:
     """S3 wants this body, of all bodies, to carry a digest."""
-    names = ("content-md5", "x-amz-trailer")
-    if not any(name in ctx.headers for name in names) and checksums.declared(ctx.headers) is None:
+    if not checksums.has_digest(ctx.headers):
         raise S3Error(
             "InvalidRequest",
             "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",

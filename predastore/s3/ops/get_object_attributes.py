@@ -41,20 +41,6 @@ def _wanted(ctx: Context) -> set[str]:
     return wanted
 
 
-def _count(ctx: Context, name: str, default: int, most: int) -> int:
-    text = ctx.headers.get(name)
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(limits.S3_PARTS_MAX))):
-        raise S3Error(
-            "InvalidArgument",
-            f"Provided {name} not an integer or within integer range",
-            ArgumentName=name,
-            ArgumentValue=text,
-        )
-    return min(int(text), most)
-
-
 def _part(version: ObjectVersion, placed: PlacedPart) -> str:
     part, shown = placed.part, ""
     if part.checksum:
@@ -68,8 +54,8 @@ async def _parts(ctx: Context, version: ObjectVersion) -> str:
     count = tag("PartsCount", version.part_count)
     if not version.checksums:
         return f"<ObjectParts>{count}</ObjectParts>"
-    most = _count(ctx, _MOST, limits.S3_PAGE_MAX, limits.S3_PAGE_MAX)
-    after = _count(ctx, _AFTER, 0, limits.S3_PARTS_MAX)
+    most = ctx.field_count(_MOST, limits.S3_PAGE_MAX, limits.S3_PAGE_MAX)
+    after = ctx.field_count(_AFTER, 0, limits.S3_PARTS_MAX)
     found, more = await ctx.catalog.parts(version, after, most)
     last = found[-1].part.number if found else after
     about = (
