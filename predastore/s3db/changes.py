@@ -135,7 +135,7 @@ class Changes:
         """With an address of UNKNOWN_LEVEL, the level stays what it is known to be."""
         async with self._one_at_a_time:
             address = self._with_level(member, address)
-            await self._check_level(member, address)
+            self._check_level(member, address)
             if is_new and member in self._configuration().members():
                 if member == self._id:
                     raise PreconditionFailed(f"member {member} leads; it is not new")
@@ -153,7 +153,7 @@ class Changes:
         async with self._one_at_a_time:
             if address.member not in self._configuration().members():
                 raise PreconditionFailed(f"member {address.member} does not belong to the cluster")
-            await self._check_level(address.member, address)
+            self._check_level(address.member, address)
             if address not in self._configuration().addresses:
                 await self._change(MemberChange.MOVE, address.member, address)
             return self._configuration()
@@ -164,10 +164,10 @@ class Changes:
         level = levels.of_members(self._configuration()).get(member, BASE_LEVEL)
         return msgspec.structs.replace(address, level=level)
 
-    async def _check_level(self, member: int, address: Address | None) -> None:
+    def _check_level(self, member: int, address: Address | None) -> None:
+        """Before anything is changed for it; the engine checks again where it proposes the change.
+        LevelTooLow."""
         self._lead()
-        if self._engine.driver.applied_index < self._core.commit:
-            await self._engine.wait_applied(self._core.commit)
         levels.check_member(member, address, self._engine.level_used)
 
     async def leave(self, member: int) -> Configuration:
