@@ -3,7 +3,6 @@ restic, s3fs-fuse, against a fresh `s3d`. docs/clients.md has the versions that 
 
 from __future__ import annotations
 
-import filecmp
 import os
 import random
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support.clients import run
+from support.clients import Restic, run
 from support.processes import S3d
 from support.waiting import eventually
 
@@ -73,31 +72,9 @@ def test_hadoop(server: S3d, tmp_path: Path) -> None:
 
 
 def test_restic(server: S3d, tmp_path: Path) -> None:
-    source, back = tmp_path / "source", tmp_path / "back"
-    source.mkdir()
-    draw = random.Random(14)
-    for n in range(20):
-        (source / f"file {n}").write_bytes(draw.randbytes(draw.randrange(600_000)))
-
-    def restic(*words: str) -> str:
-        return run(
-            *(server, "restic", "-r", f"s3:{server.endpoint}/restic", "--cacert", str(server.ca)),
-            *("--no-cache", *words),
-            RESTIC_PASSWORD="of a test",
-        )
-
-    restic("init")
-    restic("backup", str(source))
-    (source / "file 0").write_bytes(b"changed")
-    restic("backup", str(source))
-    restic("forget", "--keep-last", "1", "--prune")
-    restic("check", "--read-data")
-    restic("restore", "latest", "--target", str(back))
-    _, differ, errors = filecmp.cmpfiles(
-        *(source, back / source.relative_to("/"), os.listdir(source)), shallow=False
-    )
-    assert not differ
-    assert not errors
+    restic = Restic(server, "restic", tmp_path, files=20)
+    restic.back_up()
+    restic.check_restored()
 
 
 @contextmanager

@@ -3,7 +3,6 @@ has the versions of the clients that were tried."""
 
 from __future__ import annotations
 
-import filecmp
 import itertools
 import json
 import random
@@ -19,7 +18,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
-from support.clients import run
+from support.clients import Restic, run
 from support.processes import S3d, filesystem
 from support.waiting import eventually
 
@@ -257,34 +256,12 @@ def test_rclone_shows_what_was(
 def test_restic_in_a_bucket_with_versions(
     server: S3d, s3: BaseClient, bucket: str, tmp_path: Path
 ) -> None:
-    source, back = tmp_path / "source", tmp_path / "back"
-    source.mkdir()
-    draw = random.Random(14)
-    for number in range(10):
-        (source / f"file {number}").write_bytes(draw.randbytes(draw.randrange(600_000)))
-
-    def restic(*words: str) -> str:
-        return run(
-            *(server, "restic", "-r", f"s3:{server.endpoint}/{bucket}"),
-            *("--cacert", str(server.ca), "--no-cache", *words),
-            RESTIC_PASSWORD="of a test",
-        )
-
-    restic("init")
-    restic("backup", str(source))
-    (source / "file 0").write_bytes(b"changed")
-    restic("backup", str(source))
-    restic("forget", "--keep-last", "1", "--prune")
-    restic("check", "--read-data")
+    restic = Restic(server, bucket, tmp_path, files=10)
+    restic.back_up()
     old = [one for one in all_versions(s3, bucket) if one["Key"].startswith("locks/")]
     assert len(old) > 2  # each lock and its delete marker
     s3.delete_objects(Bucket=bucket, Delete={"Objects": old})
-    restic("restore", "latest", "--target", str(back))
-    names = [file.name for file in source.iterdir()]
-    restored = back / source.relative_to("/")
-    _, differ, errors = filecmp.cmpfiles(source, restored, names, shallow=False)
-    assert not differ
-    assert not errors
+    restic.check_restored()
 
 
 def test_aws_sdk_ruby_clears_a_bucket(server: S3d) -> None:
