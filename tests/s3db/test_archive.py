@@ -49,6 +49,7 @@ def test_what_was_appended_is_found_across_frames_and_segments(journal: Journal)
     assert found(archive, 1, 198) == entries(1, 198)
     assert found(archive, 50, 52) == entries(50, 52)
     assert archive.term_at(77) == 1
+    assert archive.frame_count == 67
     assert archive.term_at(0) is None
     assert archive.term_at(202) is None
     assert archive.batch(5, 198, bytes_max=MIB, count_max=7) == entries(5, 11)
@@ -108,6 +109,7 @@ def test_segments_stay_while_somebody_needs_them(disk: SimDisk, journal: Journal
     write(journal, Marker(95, 1, MEMBERS))
     assert archive.term_at(31) is None
     assert found(archive, 31, 99) == []
+    assert archive.frame_count < 30
 
 
 def test_a_segment_that_went_or_is_bad_has_nothing(disk: SimDisk, journal: Journal) -> None:

@@ -14,12 +14,14 @@ ago, and is in the page cache, mostly.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from predastore.base.errors import FormatError
+from predastore.base.limits import RAFT_ARCHIVE_DECODED_MAX
 from predastore.s3db.raft.frames import (
     FRAME_BYTES,
     JournalHeader,
@@ -28,8 +30,6 @@ from predastore.s3db.raft.frames import (
     unpack_records,
 )
 from predastore.s3db.raft.messages import Entry, Record, Truncate
-
-_DECODED_MAX: Final = 4  # frames that are kept decoded: one is sent in several appends
 
 
 class ReadableDisk(Protocol):
@@ -55,15 +55,19 @@ class NoArchive:
         return []
 
 
+def _numbers() -> array[int]:
+    return array("Q")
+
+
 @dataclass
 class _Segment:
     """`starts`, `ends`, `offsets`: of its frames with entries, in their order."""
 
     name: str
     header: JournalHeader
-    starts: list[int] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
+    starts: array[int] = field(default_factory=_numbers)
+    ends: array[int] = field(default_factory=_numbers)
+    offsets: array[int] = field(default_factory=_numbers)
 
     def forget(self, first: int) -> None:
         """Entries from `first` on stand no more."""
@@ -111,6 +115,11 @@ class JournalArchive:
             if segment.starts:
                 break
         self._decoded.clear()
+
+    @property
+    def frame_count(self) -> int:
+        """For how many frames there is a place in memory."""
+        return sum(len(segment.starts) for segment in self._segments)
 
     # --- what a leader asks ---------------------------------------------------------------------
 
@@ -166,7 +175,7 @@ class JournalArchive:
                 entries = [entry for entry in entries if entry.index < record.first]
             elif isinstance(record, Entry):
                 entries.append(record)
-        while len(self._decoded) >= _DECODED_MAX:
+        while len(self._decoded) >= RAFT_ARCHIVE_DECODED_MAX:
             self._decoded.pop(next(iter(self._decoded)))
         self._decoded[place] = entries
         return entries

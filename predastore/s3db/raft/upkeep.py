@@ -20,6 +20,7 @@ from typing import Protocol
 
 from predastore.base.limits import (
     CROWDED_FREE_BYTES,
+    RAFT_ARCHIVE_FRAMES_MAX,
     RAFT_CHECKPOINT_MS,
     RAFT_JOURNAL_KEPT_BYTES,
     RAFT_LAGGING_S,
@@ -119,7 +120,11 @@ class JournalUpkeep:
         """Behind which entries are to stay in the journal, cut or not."""
         leadership = self._core.leadership
         is_full = self._room.left_bytes() < CROWDED_FREE_BYTES
-        if leadership is None or is_full or self._journal.size_bytes > RAFT_JOURNAL_KEPT_BYTES:
+        is_large = (
+            self._journal.size_bytes > RAFT_JOURNAL_KEPT_BYTES
+            or self._journal.archive.frame_count > RAFT_ARCHIVE_FRAMES_MAX
+        )
+        if leadership is None or is_full or is_large:
             return sys.maxsize
         needed = leadership.lagging_from(RAFT_LAGGING_S)
         if not leadership.is_sending_snapshot():
