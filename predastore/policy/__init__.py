@@ -1,0 +1,36 @@
+"""AWS's policy language: parsed, compiled, evaluated. Pure functions without I/O.
+
+    document = parse(text, PolicyKind.BUCKET, name="bucket policy", bucket="photos")
+    decision = decide(AccessRequest(action, resource, principal, owner, lookup), Policies(...))
+
+`parse(text: bytes, kind, *, name="", bucket="") -> PolicyDocument` raises PolicyError for anything
+that is not understood in full. `is_public(document) -> bool` is what GetBucketPolicyStatus and
+BlockPublicPolicy mean. `from_rules(policy, name=...) -> PolicyDocument` is a `policy` of [[auth]].
+docs/policies.md has the language; facts.py what goes in and comes out.
+"""
+
+from predastore.policy.errors import PolicyError
+from predastore.policy.facts import (
+    ANONYMOUS,
+    AccessRequest,
+    Decision,
+    Grant,
+    Lookup,
+    Policies,
+    Principal,
+    PrincipalKind,
+    Why,
+)
+
+__all__ = [
+    "ANONYMOUS",
+    "AccessRequest",
+    "Decision",
+    "Grant",
+    "Lookup",
+    "Policies",
+    "PolicyError",
+    "Principal",
+    "PrincipalKind",
+    "Why",
+]
