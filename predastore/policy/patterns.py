@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from predastore.policy.facts import Lookup
 
@@ -36,7 +36,9 @@ class Variable(NamedTuple):
 
 Token = str | Mark | Variable
 
+_T = TypeVar("_T")
 _MARKS: Final = {"*": Mark.ANY, "?": Mark.ONE}
+_SPECIAL: Final = frozenset("*?$")
 _ESCAPED: Final = ("*", "?", "$")
 
 
@@ -44,6 +46,8 @@ def tokens(text: str, *, wildcards: bool, key_of: Callable[[str], str] | None) -
     """The tokens of a pattern, no two literals side by side. `key_of`: the key that a variable
     names, in its one spelling; None where variables are plain text. ValueError for what is no
     variable."""
+    if _SPECIAL.isdisjoint(text):
+        return (text,) if text else ()
     found: list[Token] = []
     literal: list[str] = []
     at = 0
@@ -117,13 +121,24 @@ Piece = str | _Masked
 
 def pieces_of(pattern: Iterable[str | Mark]) -> list[Piece]:
     """The pieces between the `*` of a pattern; one without `*` has one piece."""
-    found: list[list[str | Mark]] = [[]]
+    return [_fixed(piece) for piece in _cut(pattern)]
+
+
+def _cut(pattern: Iterable[_T]) -> list[list[_T]]:
+    found: list[list[_T]] = [[]]
     for token in pattern:
         if token is Mark.ANY:
             found.append([])
         else:
             found[-1].append(token)
-    return [_Masked(piece) if Mark.ONE in piece else "".join(map(str, piece)) for piece in found]
+    return found
+
+
+def _fixed(piece: Iterable[Token]) -> Piece:
+    """A piece without variables."""
+    plain = [token for token in piece if not isinstance(token, Variable)]
+    texts = [token for token in plain if isinstance(token, str)]
+    return "".join(texts) if len(texts) == len(plain) else _Masked(plain)
 
 
 def fits(pieces: Sequence[Piece], text: str) -> bool:
@@ -159,30 +174,46 @@ class Template:
     """A pattern with variables. `if_absent`: the answer where a variable has no value and no
     default (or several values, which no variable may have)."""
 
-    __slots__ = ("head", "if_absent", "pattern")
+    __slots__ = ("_pieces", "head", "if_absent")
 
     def __init__(self, pattern: tuple[Token, ...], *, if_absent: bool) -> None:
-        self.pattern = pattern
         self.if_absent = if_absent
-        self.head = pattern[0] if pattern and isinstance(pattern[0], str) else ""
+        self.head = pattern[0] if isinstance(pattern[0], str) else ""
+        self._pieces = [
+            tuple(piece) if any(isinstance(token, Variable) for token in piece) else _fixed(piece)
+            for piece in _cut(pattern)
+        ]
 
     def fits(self, text: str, lookup: Lookup) -> bool:
         """Whether the whole text is the pattern, with the values that variables have now."""
         if not self.if_absent and not text.startswith(self.head):
             return False
-        resolved: list[str | Mark] = []
-        for token in self.pattern:
-            if not isinstance(token, Variable):
-                resolved.append(token)
+        resolved: list[Piece] = []
+        for piece in self._pieces:
+            if not isinstance(piece, tuple):
+                resolved.append(piece)
                 continue
-            values = lookup(token.key)
-            if values is not None and len(values) == 1:
-                resolved.append(values[0])
-            elif not values and token.default is not None:
-                resolved.append(token.default)
-            else:
+            found = _resolved(piece, lookup)
+            if found is None:
                 return self.if_absent
-        return fits(pieces_of(resolved), text)
+            resolved.append(found)
+        return fits(resolved, text)
+
+
+def _resolved(piece: tuple[Token, ...], lookup: Lookup) -> Piece | None:
+    found: list[str | Mark] = []
+    for token in piece:
+        if not isinstance(token, Variable):
+            found.append(token)
+            continue
+        values = lookup(token.key)
+        if values is not None and len(values) == 1:
+            found.append(values[0])
+        elif not values and token.default is not None:
+            found.append(token.default)
+        else:
+            return None
+    return _fixed(found)
 
 
 class Patterns:
