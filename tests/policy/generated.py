@@ -101,22 +101,48 @@ BINARY = ["Ym9i", "w6k=", ""]
 
 CONDITIONS: list[tuple[tuple[str, ...], tuple[str, ...], list[Any]]] = [
     (
-        ("StringEquals", "StringNotEquals", "StringLike", "StringNotLike")
-        + ("StringEqualsIgnoreCase", "StringNotEqualsIgnoreCase"),
-        ("aws:username", "aws:UserAgent", "AWS:REFERER", "s3:RequestObjectTagKeys", "aws:userid")
-        + ("s3:ExistingObjectTag/Team", "aws:PrincipalType", "s3:VersionId"),
+        (
+            "StringEquals",
+            "StringNotEquals",
+            "StringLike",
+            "StringNotLike",
+            "StringEqualsIgnoreCase",
+            "StringNotEqualsIgnoreCase",
+        ),
+        (
+            "aws:username",
+            "aws:UserAgent",
+            "AWS:REFERER",
+            "s3:RequestObjectTagKeys",
+            "aws:userid",
+            "s3:ExistingObjectTag/Team",
+            "aws:PrincipalType",
+            "s3:VersionId",
+        ),
         TEXTS,
     ),
     (("ArnEquals", "ArnLike", "ArnNotEquals", "ArnNotLike"), ("aws:PrincipalArn",), ARNS),
     (
-        ("NumericEquals", "NumericNotEquals", "NumericLessThan", "NumericLessThanEquals")
-        + ("NumericGreaterThan", "NumericGreaterThanEquals"),
+        (
+            "NumericEquals",
+            "NumericNotEquals",
+            "NumericLessThan",
+            "NumericLessThanEquals",
+            "NumericGreaterThan",
+            "NumericGreaterThanEquals",
+        ),
         ("s3:signatureAge", "s3:ExistingObjectTag/Size"),
         NUMBERS,
     ),
     (
-        ("DateEquals", "DateNotEquals", "DateLessThan", "DateLessThanEquals")
-        + ("DateGreaterThan", "DateGreaterThanEquals"),
+        (
+            "DateEquals",
+            "DateNotEquals",
+            "DateLessThan",
+            "DateLessThanEquals",
+            "DateGreaterThan",
+            "DateGreaterThanEquals",
+        ),
         ("aws:CurrentTime", "aws:EpochTime"),
         DATES,
     ),

@@ -1,14 +1,16 @@
-"""The policy language over JSON as it is read, with no thought for speed: the twin of predastore/policy.
+"""The policy language over JSON as it is read, with no thought for speed: the twin of
+predastore/policy.
 
-Nothing is compiled, and no code is shared. A pattern is matched by the set of places that it may have
-come to; ARNs are always taken segment by segment; a decision lists all statements that apply, and looks
-at the lists in the end.
+Nothing is compiled, and no code is shared. A pattern is matched by the set of places that it may
+have come to; ARNs are always taken segment by segment; a decision lists all statements that apply,
+and looks at the lists in the end.
 """
 
 from __future__ import annotations
 
 import base64
 import datetime
+import functools
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,9 +48,11 @@ def listed(value: Any) -> list[str]:
 def expand(pattern: str, wild: bool, variables: bool, keys: Json) -> list[tuple[str, str]] | None:
     """(kind, character) of each place; kinds are "any", "one", "text", "value"."""
     found: list[tuple[str, str]] = []
+    if not variables or "${" not in pattern:
+        return [({"*": ANY, "?": ONE}.get(one, "text") if wild else "text", one) for one in pattern]
     rest = pattern
     while rest:
-        if variables and rest.startswith("${"):
+        if rest.startswith("${"):
             inner, rest = rest[2:].split("}", 1)
             if inner in ("*", "?", "$"):
                 found.append(("text", inner))
@@ -234,14 +238,17 @@ def level(principals: Any, who: Principal) -> int:
     return best
 
 
+@functools.cache
+def is_action(pattern: str, action: str) -> bool:
+    return like(expand(pattern, True, False, {}) or [], action)
+
+
 def applies(document: Json, statement: Json, asked: AccessRequest, keys: Json) -> int:
     """0 if it does not; else how far it means the principal, 2 in a document without principals."""
     variables = document.get("Version") == "2012-10-17"
     around = Around(variables, statement["Effect"] == "Allow", keys)
     actions = listed(statement.get("Action", statement.get("NotAction")))
-    hit = any(
-        like(expand(one.lower(), True, False, {}) or [], asked.action.lower()) for one in actions
-    )
+    hit = any(is_action(one.lower(), asked.action.lower()) for one in actions)
     if hit is ("NotAction" in statement):
         return 0
     far = 2
