@@ -41,6 +41,7 @@ it crosses a process boundary (see `to_wire`, `from_wire`).
     |   +-- ObjectUnreadable   fewer than k good shards can be had now
     |   |   +-- ObjectReplaced this version's bytes are gone: another one is there; look up again
     |   +-- BodyMismatch       the body is not what was declared; nothing was stored
+    +-- PolicyError            policy/errors.py
     +-- CatalogError           catalog/errors.py
     +-- HttpError              the request can not be served; `status`, and the connection's fate
     +-- S3Error                an error in S3's terms: code, status, message

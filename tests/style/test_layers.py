@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "predastore"
 LAYERS = (
     ("_fast",),
     ("base",),
-    ("coding",),
+    ("coding", "policy"),
     ("httpd", "rpc"),
     ("auth",),
     ("node", "s3db", "gossip"),
