@@ -23,7 +23,8 @@ from predastore.catalog.rows import BucketRow, DefaultRetention, Versioning
 from predastore.storage import extents
 from predastore.storage.formats import decode
 
-TAGS: Final = "tags"  # a kind of document
+TAGS: Final = "tags"  # kinds of documents
+CORS: Final = "cors"
 
 
 class Buckets(CatalogCore):

@@ -13,7 +13,7 @@ Two ways to ask:
   with BucketChanged where the row is not the bucket's any more: the caller looks up again.
 
 One generation of a bucket is remembered, the newest that was seen. The memory is bounded by the
-number of buckets and by the bytes of documents; what was not used for longest goes first.
+number of buckets and by what meanings take at most; what was not used for longest goes first.
 """
 
 from __future__ import annotations
@@ -41,10 +41,16 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class DocumentKind(Generic[T]):
     """`name`: under which the catalog keeps such documents. `read`: what one means, of its stored
-    bytes; a value that nobody changes. UnsupportedFormat, CorruptData."""
+    bytes; a value that nobody changes. UnsupportedFormat, CorruptData. `memory_ratio`: a meaning
+    takes at most so many bytes for each that is stored, and BUCKET_DOCUMENT_COST_BYTES."""
 
     name: str
     read: Callable[[bytes], T]
+    memory_ratio: int
+
+    def cost_bytes(self, stored: bytes | None) -> int:
+        """What the meaning of a document counts as, None: that there is none."""
+        return BUCKET_DOCUMENT_COST_BYTES + self.memory_ratio * len(stored or b"")
 
 
 class Meanings:
@@ -73,7 +79,7 @@ class Meanings:
     def add(self, kind: DocumentKind[Any], stored: bytes | None) -> None:
         """A document as it is stored, None for none; what its kind's `read` raises."""
         meaning = None if stored is None else kind.read(stored)
-        self._put(kind.name, meaning, len(stored or b"") + BUCKET_DOCUMENT_COST_BYTES)
+        self._put(kind.name, meaning, kind.cost_bytes(stored))
 
     def join(self, other: Meanings) -> None:
         """Takes in further kinds of the same generation."""
@@ -96,8 +102,7 @@ class BucketDocuments:
         buckets_max: int = BUCKET_DOCUMENTS_BUCKETS_MAX,
         bytes_max: int = BUCKET_DOCUMENTS_BYTES_MAX,
     ) -> None:
-        """The bounds are of what is remembered; a document counts BUCKET_DOCUMENT_COST_BYTES more
-        than it has."""
+        """The bounds are of what is remembered."""
         self._state = state
         self._buckets_max = buckets_max
         self._bytes_max = bytes_max

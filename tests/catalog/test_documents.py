@@ -24,7 +24,7 @@ def told(stored: bytes) -> str:
     return stored.decode()
 
 
-RED, BLUE = DocumentKind("red", told), DocumentKind("blue", told)
+RED, BLUE = DocumentKind("red", told, 2), DocumentKind("blue", told, 1)
 COST = BUCKET_DOCUMENT_COST_BYTES
 
 
@@ -143,7 +143,7 @@ def test_a_known_document_is_not_sent_nor_read_again(backend: Any) -> None:
                 count += 1
                 return len(stored)
 
-            kind = DocumentKind("red", counted)
+            kind = DocumentKind("red", counted, 1)
             await store(at, b"x" * 1000)
             for _ in range(3):
                 _, meanings = await at.catalog.documents.now("bucket", kind)
@@ -173,14 +173,14 @@ def test_what_is_remembered_is_bounded(backend: Any) -> None:
                 await at.catalog.create_bucket(name, OWNER.owner, "us-east-1")
                 rows.append(await store(at, b"x" * 100, RED, name))
             few = BucketDocuments(at.state, buckets_max=3)
-            small = BucketDocuments(at.state, bytes_max=2 * (COST + 100))
-            none = BucketDocuments(at.state, bytes_max=COST + 99)
+            small = BucketDocuments(at.state, bytes_max=2 * (COST + 200))
+            none = BucketDocuments(at.state, bytes_max=COST + 199)
             for documents, most in ((few, 3), (small, 2), (none, 0)):
                 for row in rows:
                     assert (await documents.of(row, RED)).of(RED) == "x" * 100
                     assert len(documents) <= most
                 assert len(documents) == most
-                assert documents.held_bytes == most * (COST + 100)
+                assert documents.held_bytes == most * (COST + 200)
                 kept = [row for row in rows if documents.known(row, RED) is not None]
                 assert kept == rows[len(rows) - most :]
             assert few.known(rows[3], RED) is not None  # used, and so stays
