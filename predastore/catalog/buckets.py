@@ -22,7 +22,8 @@ from predastore.catalog.procedures.arguments import (
 from predastore.catalog.rows import BucketRow, DefaultRetention, Versioning, bucket_row
 from predastore.storage import extents
 
-TAGS: Final = "tags"  # a kind of document
+TAGS: Final = "tags"  # kinds of documents
+CORS: Final = "cors"
 
 
 class Buckets(CatalogCore):

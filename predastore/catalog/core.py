@@ -33,6 +33,7 @@ from predastore.base.errors import (
 )
 from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX
 from predastore.catalog import refusals
+from predastore.catalog.documents import BucketDocuments
 from predastore.catalog.errors import CatalogError, Contended
 from predastore.catalog.fence import Fence
 from predastore.catalog.keys import BUCKETS
@@ -85,6 +86,7 @@ class CatalogCore:
         self._grace_ms = int(store.grace_s * 1000)
         self._state = state
         self._store = store
+        self.documents = BucketDocuments(state)
         self._permits = Permits(state)
         self._readers = readers
         self._collector = collector

@@ -2,6 +2,7 @@
 
     CatalogError               the catalog can not do it; nothing was changed; `details`
     +-- NoSuchBucket       there is none of this name
+    +-- BucketChanged      it is not the one any more that was looked up; look up again
     +-- BucketNotEmpty     it has objects, versions or delete markers
     +-- NoSuchKey          there is no object
     +-- NoSuchVersion      the key has no version of this id
@@ -44,6 +45,10 @@ class CatalogError(PredastoreError):
 
 class NoSuchBucket(CatalogError):
     code = "no-such-bucket"
+
+
+class BucketChanged(CatalogError):
+    code = "bucket-changed"
 
 
 class BucketNotEmpty(CatalogError):

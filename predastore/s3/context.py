@@ -35,6 +35,7 @@ from predastore.s3.access import (
     is_allowed,
 )
 from predastore.s3.conditions import write_condition
+from predastore.s3.cross_origin import Crossing
 from predastore.s3.documents import Documents
 from predastore.s3.headers import parse_metadata
 from predastore.s3.target import CopySource
@@ -74,6 +75,7 @@ class Context:
     account: str | None
     policy: Policy | None = None
     payload_sha256: bytes | None = None
+    crossing: Crossing | None = None  # told of the bucket's row, where the request has an origin
 
     @property
     def catalog(self) -> Catalog:
@@ -118,6 +120,8 @@ class Context:
     async def bucket(self, need: Need) -> BucketRow:
         """The bucket, if this request may do that in it."""
         found = await self.catalog.bucket(self.bucket_name)
+        if self.crossing is not None:
+            self.crossing.row = found
         return check_bucket(found, self.bucket_name, self.account, need, self.headers)
 
     async def permit(
@@ -127,6 +131,8 @@ class Context:
         `check`: raises unless the bucket is fit for it."""
 
         def judge(found: BucketRow | None) -> None:
+            if self.crossing is not None:
+                self.crossing.permitted = found
             row = check_bucket(found, self.bucket_name, self.account, need, self.headers)
             if check is not None:
                 check(row)
@@ -139,6 +145,8 @@ class Context:
         `needs_bytes`: they, or its parts, will be read."""
         wanted = self.version_id
         found = await self.catalog.find(self.bucket_name, self.key, wanted, needs_bytes=needs_bytes)
+        if self.crossing is not None:
+            self.crossing.row = found.bucket
         if wanted and need is Need.READ:
             need = Need.VERSIONS
         check_bucket(found.bucket, self.bucket_name, self.account, need, self.headers)

@@ -161,6 +161,7 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
 # What each kind of CatalogError is; its details are told beside it.
 _OF_CATALOG: Final[dict[type[CatalogError], tuple[str, str]]] = {
     refused.NoSuchBucket: ("NoSuchBucket", ""),
+    refused.BucketChanged: ("ConditionalRequestConflict", ""),
     refused.BucketNotEmpty: ("BucketNotEmpty", ""),
     refused.NoSuchKey: ("NoSuchKey", ""),
     refused.NoSuchVersion: ("NoSuchVersion", ""),

@@ -73,9 +73,6 @@ OF_BUCKETS: Final = (
     *_configurations("inventory", "Inventory", "ListInventoryConfigurationsResult"),
     *_configurations("metrics", "Metrics", "ListMetricsConfigurationsResult"),
     *_configuration(
-        "cors", "BucketCors", "BucketCORS", "NoSuchCORSConfiguration", delete="DeleteBucketCors"
-    ),
-    *_configuration(
         "encryption",
         "BucketEncryption",
         "EncryptionConfiguration",

@@ -33,11 +33,13 @@ from predastore.s3.ops import (
     create_bucket,
     create_multipart_upload,
     delete_bucket,
+    delete_bucket_cors,
     delete_bucket_tagging,
     delete_object,
     delete_object_tagging,
     delete_objects,
     get_acl,
+    get_bucket_cors,
     get_bucket_location,
     get_bucket_tagging,
     get_bucket_versioning,
@@ -55,6 +57,7 @@ from predastore.s3.ops import (
     list_objects,
     list_objects_v2,
     list_parts,
+    put_bucket_cors,
     put_bucket_tagging,
     put_bucket_versioning,
     put_object,
@@ -156,6 +159,7 @@ ROUTES: Final = (
     Route("GET", BUCKET, ("versions",), "", list_object_versions.run,
           "s3:ListBucketVersions", _VERSIONS),
     Route("GET", BUCKET, ("tagging",), "", get_bucket_tagging.run, "s3:GetBucketTagging"),
+    Route("GET", BUCKET, ("cors",), "", get_bucket_cors.run, "s3:GetBucketCORS"),
     Route("GET", BUCKET, ("object-lock",), "", get_object_lock_configuration.run,
           "s3:GetBucketObjectLockConfiguration"),
     *_absent(OF_BUCKETS),
@@ -165,12 +169,14 @@ ROUTES: Final = (
     Route("PUT", BUCKET, ("versioning",), "", put_bucket_versioning.run,
           "s3:PutBucketVersioning"),
     Route("PUT", BUCKET, ("tagging",), "", put_bucket_tagging.run, "s3:PutBucketTagging"),
+    Route("PUT", BUCKET, ("cors",), "", put_bucket_cors.run, "s3:PutBucketCORS"),
     Route("PUT", BUCKET, ("object-lock",), "", put_object_lock_configuration.run,
           "s3:PutBucketObjectLockConfiguration"),
     Route("PUT", BUCKET, (), "", create_bucket.run, "s3:CreateBucket", _NO_QUERY, _MAKE),
     Route("POST", BUCKET, ("delete",), "", delete_objects.run, "s3:DeleteObject",
           _NO_QUERY, _BYPASS),
     Route("DELETE", BUCKET, ("tagging",), "", delete_bucket_tagging.run, "s3:PutBucketTagging"),
+    Route("DELETE", BUCKET, ("cors",), "", delete_bucket_cors.run, "s3:PutBucketCORS"),
     Route("DELETE", BUCKET, (), "", delete_bucket.run, "s3:DeleteBucket"),
     # --- objects
     Route("GET", OBJECT, ("uploadId",), "", list_parts.run, "s3:ListMultipartUploadParts", _PARTS),
@@ -261,8 +267,6 @@ def _unimplemented(name: str) -> S3Error:
 
 def _unroutable(method: str, level: int, query: dict[str, str]) -> S3Error:
     """Why there is no operation for these."""
-    if method == "OPTIONS":
-        return S3Error("AccessForbidden")
     for name in query:
         if name in SUBRESOURCES:
             return _unimplemented(name)

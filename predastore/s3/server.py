@@ -4,8 +4,10 @@
 
 The order matters: nothing about the request is obeyed before its signature is verified, and
 nothing is done before everything that it asks for is known to be understood, and the policy of its
-key allows the route's action. Every answer carries x-amz-request-id, and x-amz-id-2, which names
-the process. Some addresses are no S3 at all ("-" can not be a bucket):
+key allows the route's action. OPTIONS alone is answered before the signature. An answer to a
+request that names its origin, an error too, has the fields of CORS (cross_origin.py). Every answer
+carries x-amz-request-id, and x-amz-id-2, which names the process. Some addresses are no S3 at all
+("-" can not be a bucket):
 
     GET /-/health/live    200: the process answers
     GET /-/health/ready   200 or 503: it can serve requests (the host's `ready` decides); with
@@ -48,6 +50,7 @@ from predastore.s3 import accounting
 from predastore.s3.access import check_policy
 from predastore.s3.checksums import is_of_payload
 from predastore.s3.context import Context, Services
+from predastore.s3.cross_origin import Crossing, CrossOrigin, crossing_of
 from predastore.s3.errors import error_response, status_of, translate
 from predastore.s3.names import check_bucket_name
 from predastore.s3.routes import BUCKET, OBJECT, SERVICE, hoisted_headers, select
@@ -113,6 +116,7 @@ class S3Service:
         host_id: str = "",
     ) -> None:
         self._services = Services(catalog, region, Tokens(token_key), domains)
+        self._cross_origin = CrossOrigin(catalog.documents)
         self._verifier = verifier
         self._ready = ready
         self._write_obstacle = write_obstacle
@@ -121,11 +125,18 @@ class S3Service:
 
     async def handle(self, request: Request) -> Response:
         """The answer to `request`; raises nothing but cancellation."""
+        crossing = crossing_of(request)
+        answer = await self._answer_or_error(request, crossing)
+        if crossing is not None:
+            await self._cross_origin.decorate(request, crossing, answer)
+        return answer
+
+    async def _answer_or_error(self, request: Request, crossing: Crossing | None) -> Response:
         try:
             about = self._about_path(request)
             if about:
                 return await self._about(request, about)
-            answer = await self._answer(request)
+            answer = await self._answer(request, crossing)
         except PredastoreError as error:
             return self._failed(request, error)
         except Exception as error:
@@ -150,10 +161,12 @@ class S3Service:
             )
         return self._failed(request, error)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, crossing: Crossing | None) -> Response:
         services = self._services
         host = request.headers.get("host", "")
         bucket, key = request.names = parse_target(request.raw_path, host, services.domains)
+        if request.method == "OPTIONS":
+            return await self._cross_origin.preflight(request)
         verified = self._verifier.verify(request, host_bucket(host, services.domains))
         query = parse_query(request.raw_query)
         if query:
@@ -168,7 +181,10 @@ class S3Service:
         request.operation, request.account = route.name, account or ""
         check_policy(policy, route.action_of(query), bucket)
         return await route.operation(
-            Context(services, request, bucket, key, query, account, policy, verified.payload_sha256)
+            Context(
+                *(services, request, bucket, key, query, account, policy),
+                *(verified.payload_sha256, crossing),
+            )
         )
 
     def _failed(self, request: Request, error: PredastoreError) -> Response:

@@ -12,7 +12,7 @@ NAME       the entries of the table NAME; no table's name begins with "~"
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -84,6 +84,11 @@ class Environment:
 
     def set_time(self, txn: lmdb.Transaction[bytes], time: ClusterTime) -> None:
         txn.put(_TIME_KEY, time.pack(), db=self.meta)
+
+    def has_all(self, tables: Mapping[str, keys.Table]) -> bool:
+        """Whether no commit has made a table that is not among `tables`, a former value of the
+        field: a commit is there for readers a moment before the tables that it has made are."""
+        return bool(self.env.stat()["entries"] == len(_INTERNAL) + len(tables))
 
     def spare_bytes(self, txn: lmdb.Transaction[bytes], tables: Iterable[keys.Table]) -> int:
         """Of the pages in the file: those that no table has."""

@@ -1,6 +1,8 @@
 """What is read of a store: keys, pages, questions, its digest; each on one snapshot.
 
 Readers see the state between two calls of `apply`, never a part of one, and may run in any thread.
+What reads several tables, of which one is not there, makes sure that its snapshot has not got it,
+and reads again otherwise.
 """
 
 from __future__ import annotations
@@ -50,13 +52,16 @@ class StoreReader:
         self._gate.enter()  # as `_reading`, at a third of its price: this is the hot one
         try:
             self._check_open()
-            values: list[bytes | None] = []
-            tables = self._environment.tables  # before: the transaction knows no newer ones
-            with self._environment.env.begin() as txn:
-                for name, key in wanted:
-                    table = tables.get(name)
-                    values.append(None if table is None else keys.get(txn, table, key))
-            return values
+            opened = self._environment
+            while True:
+                values: list[bytes | None] = []
+                tables = opened.tables  # before: the transaction knows no newer ones
+                with opened.env.begin() as txn:
+                    for name, key in wanted:
+                        table = tables.get(name)
+                        values.append(None if table is None else keys.get(txn, table, key))
+                if all(name in tables for name, _ in wanted) or opened.has_all(tables):
+                    return values
         finally:
             self._gate.leave()
 
@@ -81,10 +86,14 @@ class StoreReader:
         self._gate.enter()  # as in `read`
         try:
             self._check_open()
-            opened, tables = self._environment, self._environment.tables
-            with opened.env.begin() as txn:
-                view = SnapshotView(txn, tables, opened.time_of(txn).time_ms)
-                return views.ask(question, view, arguments)
+            opened = self._environment
+            while True:
+                tables = opened.tables
+                with opened.env.begin() as txn:
+                    view = SnapshotView(txn, tables, opened.time_of(txn).time_ms)
+                    answer = views.ask(question, view, arguments)
+                if not view.lacks_table or opened.has_all(tables):
+                    return answer
         finally:
             self._gate.leave()
 
@@ -94,17 +103,21 @@ class StoreReader:
         self._gate.enter()  # as in `read`
         try:
             self._check_open()
-            opened, tables = self._environment, self._environment.tables
-            answers: list[bytes | PredastoreError] = []
-            with opened.env.begin() as txn:
-                time_ms = opened.time_of(txn).time_ms
-                for name, arguments in asked:
-                    try:
+            opened = self._environment
+            while True:
+                answers: list[bytes | PredastoreError] = []
+                tables, lacks_table = opened.tables, False
+                with opened.env.begin() as txn:
+                    time_ms = opened.time_of(txn).time_ms
+                    for name, arguments in asked:
                         view = SnapshotView(txn, tables, time_ms)
-                        answers.append(views.ask(self._question(name), view, arguments))
-                    except PredastoreError as error:
-                        answers.append(anew(error))
-            return answers
+                        try:
+                            answers.append(views.ask(self._question(name), view, arguments))
+                        except PredastoreError as error:
+                            answers.append(anew(error))
+                        lacks_table = lacks_table or view.lacks_table
+                if not lacks_table or opened.has_all(tables):
+                    return answers
         finally:
             self._gate.leave()
 

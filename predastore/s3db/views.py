@@ -100,16 +100,23 @@ class _Reads:
 
 
 class SnapshotView(_Reads):
-    """A `ReadView`."""
+    """A `ReadView`. `lacks_table`: one was read that is not among `tables`."""
 
-    __slots__ = ("_tables",)
+    __slots__ = ("_tables", "lacks_table")
 
     def __init__(self, txn: lmdb.Transaction[bytes], tables: FoundTables, time_ms: int) -> None:
         super().__init__(txn, time_ms)
         self._tables = tables
+        self.lacks_table = False
+
+    def _found(self, table: str) -> Table | None:
+        found = self._tables.get(table)
+        if found is None:
+            self.lacks_table = True
+        return found
 
     def get(self, table: str, key: bytes) -> bytes | None:
-        found = self._tables.get(table)
+        found = self._found(table)
         value = None if found is None else keys.get(self._txn, found, key)
         self.spend(0 if value is None else len(value))
         return value
@@ -117,7 +124,7 @@ class SnapshotView(_Reads):
     def first(self, table: str, prefix: bytes, start: bytes = b"") -> tuple[bytes, bytes] | None:
         walk = self._walks.get(table)
         if walk is None:
-            found = self._tables.get(table)
+            found = self._found(table)
             if found is None:
                 self.spend(0)
                 return None
@@ -130,7 +137,7 @@ class SnapshotView(_Reads):
         return key, value
 
     def walk(self, table: str) -> BoundedWalk:
-        found = self._tables.get(table)
+        found = self._found(table)
         return BoundedWalk(self, None if found is None else keys.Walk(self._txn, found))
 
 

@@ -135,7 +135,7 @@ def test_the_documents_are_s3s(server: S3Server, bucket: str) -> None:
         assert ET.fromstring(answer.body).tag == f"{{{NAMESPACE}}}{root}"
 
 
-@pytest.mark.parametrize("query", ["lifecycle", "cors", "policy", "website",
+@pytest.mark.parametrize("query", ["lifecycle", "policy", "website",
                                    "encryption", "replication", "logging", "notification",
                                    "accelerate", "acl",
                                    "publicAccessBlock", "ownershipControls", "requestPayment",

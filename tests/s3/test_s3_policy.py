@@ -52,6 +52,10 @@ def _part(s3: BaseClient, bucket: str, **more: Any) -> Raw:
 
 
 TAGGING = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+CORS = (
+    b"<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin>"
+    b"<AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>"
+)
 VERSIONING = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
 LOCK = (
     b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>"
@@ -72,6 +76,7 @@ REQUESTS: dict[str, Prepare] = {
     "GetObjectAttributes": lambda _, bucket: Raw(
         "GET", f"/{bucket}/k", "attributes=", headers={"x-amz-object-attributes": "ETag"}
     ),
+    "PutBucketCors": lambda _, bucket: Raw("PUT", f"/{bucket}", "cors=", CORS),
     "PutBucketTagging": lambda _, bucket: Raw("PUT", f"/{bucket}", "tagging=", TAGGING),
     "PutObjectTagging": lambda _, bucket: Raw("PUT", f"/{bucket}/k", "tagging=", TAGGING),
     "PutBucketVersioning": lambda _, bucket: Raw("PUT", f"/{bucket}", "versioning=", VERSIONING),
@@ -85,6 +90,7 @@ FURTHER = {
 }
 # What says a request that is allowed, of a bucket and object without the feature.
 NOTHING_THERE = {
+    "GetBucketCors": "NoSuchCORSConfiguration",
     "GetBucketTagging": "NoSuchTagSet",
     "GetObjectLockConfiguration": "ObjectLockConfigurationNotFoundError",
     "GetObjectRetention": "InvalidRequest",

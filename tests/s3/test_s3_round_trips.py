@@ -14,6 +14,7 @@ from botocore.client import BaseClient
 from predastore.catalog import permits
 from predastore.catalog.keys import DUE
 from predastore.rpc import Endpoint
+from support.s3raw import Raw
 from support.s3server import S3Server, distributed_catalog, running
 
 SMALL, LARGE = b"s" * 500, b"l" * 50_000
@@ -79,3 +80,28 @@ def test_each_request_makes_as_few_calls_as_it_can(
         assert cost(s3.delete_object, Key=key) == [COMMIT]
     keys = [{"Key": f"k{number}"} for number in range(100)]
     assert cost(s3.delete_objects, Delete={"Objects": keys}) == [COMMIT]
+
+
+def test_an_origin_costs_a_read_no_round_trip_once_the_rules_are_known(
+    server: S3Server, s3: BaseClient, calls: list[str]
+) -> None:
+    s3.create_bucket(Bucket="bucket")
+    rule = {"AllowedOrigins": ["http://a"], "AllowedMethods": ["GET", "PUT"]}
+    s3.put_bucket_cors(Bucket="bucket", CORSConfiguration={"CORSRules": [rule]})
+    for key, body in (("small", SMALL), ("large", LARGE)):
+        s3.put_object(Bucket="bucket", Key=key, Body=body)
+
+    def cost(method: str, path: str, body: bytes = b"") -> list[str]:
+        calls.clear()
+        answer = server.signer().send(Raw(method, path, body=body, headers={"origin": "http://a"}))
+        assert answer.headers["access-control-allow-origin"] == "http://a"
+        return [*calls]
+
+    assert cost("GET", "/bucket/small") == [READ, READ]
+    for key in ("small", "large", "absent"):
+        assert cost("GET", f"/bucket/{key}") == [READ]
+    cost("PUT", "/bucket/small", SMALL)
+    assert cost("PUT", "/bucket/small", SMALL) == [COMMIT]
+    s3.put_bucket_versioning(Bucket="bucket", VersioningConfiguration={"Status": "Enabled"})
+    assert cost("GET", "/bucket/small") == [READ, READ]
+    assert cost("GET", "/bucket/small") == [READ]

@@ -43,6 +43,7 @@ from predastore.s3db.commands import (
     NoPrefix,
     Put,
 )
+from predastore.s3db.procedures import Procedures, Question, ReadView
 from predastore.s3db.store import FILE_NAME, Store
 from reference.database import Database
 from support.waiting import eventually
@@ -375,6 +376,40 @@ def test_the_map_grows_under_readers(tmp_path: Path) -> None:
     assert failures == []
     assert store.status()["file_bytes"] > 20 * MIB
     store.close()
+
+
+def test_a_commit_that_makes_a_table_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
+    def look(view: ReadView, _: bytes) -> bytes:
+        table = (view.get("first", b"latest") or b"").decode()
+        return b"" if not table or view.get(table, b"k") else table.encode()
+
+    questions = Procedures(questions=(Question("test.look", 1, look),))
+    store = Store(tmp_path, durable=True, procedures=questions)
+    stop = threading.Event()
+    halves: list[object] = []
+
+    def read() -> None:
+        wanted = [("first", b"latest"), *((f"t{number}", b"k") for number in range(40))]
+        while not stop.is_set():
+            together = store.ask_all([("test.look", b"")] * 2)
+            halves.extend(filter(None, [store.ask("test.look", b""), *together]))
+            latest, *values = store.read(wanted)
+            if latest and not values[int(latest[1:])]:
+                halves.append(latest)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    try:
+        for number in range(40):
+            name = f"t{number}"
+            commit(store, Put("first", b"latest", name.encode()), Put(name, b"k", b"v"))
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+        store.close()
+    assert halves == []
 
 
 def test_a_commit_is_seen_whole_or_not_at_all_by_readers(store: Store) -> None:

@@ -34,6 +34,7 @@ PROCEDURES: Final = Procedures(
     ),
     (
         Question("object.find", LEVEL, questions.find),
+        Question("bucket.documents", LEVEL, questions.documents),
         Question("version.list", LEVEL, questions.list_versions, quick_bytes=0),
     ),
 )

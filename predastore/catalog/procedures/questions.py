@@ -1,4 +1,5 @@
-"""The questions of the catalog, each on one snapshot: what a read needs; pages of versions."""
+"""The questions of the catalog, each on one snapshot: what a read needs; a bucket with its
+documents; pages of versions."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import msgspec
 
 from predastore.base.limits import LISTED_BYTES_MAX, LISTED_READ_BYTES_LEFT_MIN
 from predastore.catalog import keys
-from predastore.catalog.keys import BUCKETS, INLINE, OBJECTS, VERSIONS
+from predastore.catalog.keys import BUCKETS, DOCUMENTS, INLINE, OBJECTS, VERSIONS
 from predastore.catalog.procedures.arguments import Arguments, done
 from predastore.catalog.procedures.chain import Chain, Version
 from predastore.catalog.rows import Kind, Summary, VersionRow, bucket_row
@@ -36,6 +37,26 @@ class FoundObject(msgspec.Struct, frozen=True, array_like=True):
     is_newest: bool = False
     placement: bytes = b""
     body: bytes = b""
+
+
+class ReadDocuments(Arguments, frozen=True):
+    """`bucket.documents`: of these kinds. `known_id` and `known_generation`: of the bucket as the
+    caller has its documents already; b"" and 0 where it has not."""
+
+    bucket: str
+    kinds: tuple[str, ...]
+    known_id: bytes = b""
+    known_generation: int = 0
+
+
+class FoundDocuments(msgspec.Struct, frozen=True, array_like=True):
+    """Its answer. `bucket`: the row as it is stored, b"" for none. `documents`: in the order of the
+    kinds, each as it is stored, None for none; there are none at all where the bucket is as the
+    caller knows it (`is_known`)."""
+
+    bucket: bytes = b""
+    is_known: bool = False
+    documents: tuple[bytes | None, ...] = ()
 
 
 class ListVersions(Arguments, frozen=True):
@@ -100,6 +121,19 @@ def find(view: ReadView, arguments: bytes) -> bytes:
 def _is_newest(chain: Chain, version: Version) -> bool:
     newest = chain.newest()
     return newest is not None and newest.order == version.order
+
+
+def documents(view: ReadView, arguments: bytes) -> bytes:
+    """`ReadDocuments` to `FoundDocuments`."""
+    args = unpack(ReadDocuments, arguments)
+    stored = view.get(BUCKETS, keys.bucket(args.bucket))
+    if stored is None:
+        return done(FoundDocuments())
+    row = decode(BucketRow, stored)
+    if row.id == args.known_id and row.generation == args.known_generation:
+        return done(FoundDocuments(stored, is_known=True))
+    found = tuple(view.get(DOCUMENTS, keys.document(row.id, kind)) for kind in args.kinds)
+    return done(FoundDocuments(stored, documents=found))
 
 
 def list_versions(view: ReadView, arguments: bytes) -> bytes:
