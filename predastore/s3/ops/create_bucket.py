@@ -65,9 +65,9 @@ async def run(ctx: Context) -> Response:
                 tagged = _configured(document, region)
     if tagged:
         check_policy(ctx.policy, _TO_TAG, name)
-    kept = (TAGS, tags.to_document(tagged)) if tagged else None
+    kept = {TAGS: tags.to_document(tagged)} if tagged else {}
     create = ctx.catalog.create_bucket
-    if not await create(name, account, region, is_locked=is_locked, document=kept):
+    if not await create(name, account, region, is_locked=is_locked, documents=kept):
         there = await ctx.catalog.bucket(name)
         if there is None or there.owner != account:
             raise S3Error("BucketAlreadyExists", BucketName=name)
