@@ -54,8 +54,8 @@ class Buckets(CatalogCore):
         block: PublicBlock | None = None,
         documents: Mapping[str, bytes] = NO_DOCUMENTS,
     ) -> bool:
-        """True: created, with its documents, by their kinds. False: there is one of this name, whoever's; `bucket`
-        has it. One with object lock is versioned."""
+        """True: created, with its documents, by their kinds. False: there is one of this name,
+        whoever's; `bucket` has it. One with object lock is versioned."""
         try:
             await self._store.check_room()
         except NodeFull:

@@ -67,17 +67,19 @@ class Deletes(CatalogCore):
         key: str,
         version_id: str,
         acl: Callable[[BucketRow], bytes],
+        seen: tuple[str, bytes],
         *,
         permit: Permit | None = None,
     ) -> str:
         """Gives a version the ACL that `acl` tells by the bucket's row, and changes nothing else of
-        it. Returns and raises what `amend` does."""
+        it. AclChanged, if its owner and its ACL are not `seen`; else returns and raises what
+        `amend` does."""
         held = await self._permit(bucket, permit)
         await self._store.check_room()
         version = parsed(version_id)
 
         def arguments(now: Permit) -> SetObjectAcl:
-            return SetObjectAcl(now.held, key, version, acl(now.row))
+            return SetObjectAcl(now.held, key, version, acl(now.row), seen)
 
         return _amended(
             await self._to_the_end(self._call("object.set_acl", held, arguments, Amended))

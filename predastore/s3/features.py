@@ -102,13 +102,6 @@ OF_BUCKETS: Final = (
         "MetadataConfigurationNotFound",
     ),
     *_configuration(
-        "ownershipControls",
-        "BucketOwnershipControls",
-        "BucketOwnershipControls",
-        "OwnershipControlsNotFoundError",
-        delete="DeleteBucketOwnershipControls",
-    ),
-    *_configuration(
         "policy",
         "BucketPolicy",
         "BucketPolicy",
@@ -118,13 +111,6 @@ OF_BUCKETS: Final = (
     ),
     *_configuration(
         "policyStatus", "BucketPolicyStatus", "BucketPolicyStatus", "NoSuchBucketPolicy"
-    ),
-    *_configuration(
-        "publicAccessBlock",
-        "PublicAccessBlock",
-        "BucketPublicAccessBlock",
-        "NoSuchPublicAccessBlockConfiguration",
-        delete="DeletePublicAccessBlock",
     ),
     *_configuration(
         "replication",

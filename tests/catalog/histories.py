@@ -32,7 +32,7 @@ from predastore.catalog.rows import (
     VersionRow,
 )
 from predastore.storage.extents import Extent, FileExtent, ShardExtent
-from predastore.storage.formats import decode, pack
+from predastore.storage.formats import decode, pack, unpack
 
 Tables = Mapping[str, Mapping[bytes, bytes]]
 Step = tuple[str, a.Arguments]
@@ -302,7 +302,13 @@ class Histories:
 
     def _object_set_acl(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
         key = self.rng.choice(KEYS)
-        return a.SetObjectAcl(held, key, self._version(tables, held, key), self._acl())
+        version = self._version(tables, held, key)
+        seen = (self.rng.choice("1112"), self._acl())
+        source = self._source(tables, lambda one: (one.bucket_id, one.key) == (held.id, key))
+        if source is not None and self._by_chance(0.8):
+            version = source.id
+            seen = (source.row.summary.owner, unpack(Detail, source.row.detail).acl)
+        return a.SetObjectAcl(held, key, version, self._acl(), seen)
 
     # --- uploads --------------------------------------------------------------------------------
 

@@ -325,8 +325,10 @@ def object_amend(script: Script) -> None:
 
 
 def object_set_acl(script: Script) -> None:
-    def set_acl(says: str, version: bytes | None, acl: bytes) -> None:
-        args = a.SetObjectAcl(script.held, "k", version, acl)
+    def set_acl(
+        says: str, version: bytes | None, acl: bytes, seen: bytes = b"", owner: str = "1"
+    ) -> None:
+        args = a.SetObjectAcl(script.held, "k", version, acl, (owner, seen))
         script.call(says, "object.set_acl", args)
 
     script.create(Versioning.ENABLED)
@@ -335,14 +337,16 @@ def object_set_acl(script: Script) -> None:
     script.put("another")
     set_acl("of the current one", None, b"public")
     set_acl("of the older one", version_id(1, 1), b"public")
-    set_acl("another one", version_id(1, 1), b"log delivery")
-    set_acl("private again", version_id(1, 1), b"")
+    set_acl("another one", version_id(1, 1), b"log delivery", b"public")
+    set_acl("not the one that was seen", version_id(1, 1), b"", b"public")
+    set_acl("nor its owner", version_id(1, 1), b"", b"log delivery", "2")
+    set_acl("private again", version_id(1, 1), b"", b"log delivery")
     set_acl("no such version", version_id(7, 7), b"public")
     script.amend("tags, and it stays", None, tags=(("colour", "red"),))
     script.delete("a marker", None)
     set_acl("of a marker", None, b"public")
     stale = msgspec.structs.replace(script.held, generation=7)
-    script.call("stale", "object.set_acl", a.SetObjectAcl(stale, "k", None, b""))
+    script.call("stale", "object.set_acl", a.SetObjectAcl(stale, "k", None, b"", ("1", b"")))
 
 
 def upload_create(script: Script) -> None:

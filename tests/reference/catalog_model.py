@@ -265,6 +265,8 @@ class CatalogModel:
     def object_set_acl(self, args: a.SetObjectAcl) -> a.Amended:
         bucket = self._held(args.held)
         version = _found(bucket, args.key, args.version)
+        if (version.summary.owner, version.detail.acl) != args.seen:
+            raise Refused(Reason.ACL_CHANGED)
         version.detail = msgspec.structs.replace(version.detail, acl=args.acl)
         has_versions = bucket.row.versioning is not Versioning.NEVER
         return a.Amended(version.order, version.random, version.is_null, has_versions)

@@ -57,6 +57,7 @@ class Reason(enum.IntEnum):
     CHECKSUM_DIFFERS = 15
     BUCKET_LOCKED = 16  # the change is none that object lock allows
     NO_LOCK = 17  # a retention or a legal hold is asked for where the bucket has no object lock
+    ACL_CHANGED = 18  # or the owner, since the caller looked at them
 
 
 class Arguments(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -189,16 +190,19 @@ class AmendObject(Arguments, frozen=True):
 
 
 class SetObjectAcl(Arguments, frozen=True):
-    """`object.set_acl`: `acl` takes the place of what the version has; b"": private."""
+    """`object.set_acl`: `acl` takes the place of what the version has; b"": private. `seen`: the
+    owner and the ACL that the caller has decided by."""
 
     held: HeldBucket
     key: str
     version: bytes | None
-    acl: bytes = b""
+    acl: bytes
+    seen: tuple[str, bytes]
 
 
 class Amended(msgspec.Struct, frozen=True, array_like=True):
-    """The answer of `object.amend` and `object.set_acl`: the version's id; `has_versions`: as in `Deletions`."""
+    """The answer of `object.amend` and `object.set_acl`: the version's id; `has_versions`: as in
+    `Deletions`."""
 
     order: int
     random: bytes

@@ -130,13 +130,17 @@ def amend(view: View, arguments: bytes) -> bytes:
 
 
 def set_acl(view: View, arguments: bytes) -> bytes:
-    """Another ACL of a version: `SetObjectAcl` to `Amended`. Nothing else of it changes."""
+    """Another ACL of a version, of which nothing else changes: `SetObjectAcl` to `Amended`;
+    ACL_CHANGED, where it is not the one that was seen, or has another owner."""
     args = unpack(SetObjectAcl, arguments)
     bucket = held_bucket(view, args.held)
     version = _object(Chain(view, bucket, args.key), args.version)
     old = version.row
-    detail = msgspec.structs.replace(unpack(Detail, old.detail), acl=args.acl)
-    new = msgspec.structs.replace(old, detail=msgspec.Raw(repacked(old.detail, detail)))
+    detail = unpack(Detail, old.detail)
+    if (old.summary.owner, detail.acl) != args.seen:
+        raise refuse(Reason.ACL_CHANGED)
+    changed = msgspec.structs.replace(detail, acl=args.acl)
+    new = msgspec.structs.replace(old, detail=msgspec.Raw(repacked(old.detail, changed)))
     place = keys.version(bucket.id, args.key, version.order)
     view.put(VERSIONS, place, rewritten(version.stored, new))
     has_versions = bucket.versioning is not Versioning.NEVER
