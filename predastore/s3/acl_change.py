@@ -23,9 +23,7 @@ async def asked_of(ctx: Context, *, of_bucket: bool = False) -> AclRequest:
         if data and asked.is_asked:
             raise S3Error("UnexpectedContent")
         if data:
-            async with ctx.services.documents.tree(data, "AccessControlPolicy") as document:
-                acl = parse_acl(document)
-                asked = AclRequest(given=acl.grants, owner=acl.owner)
+            asked = await _said(ctx, data)
     if not asked.is_asked:
         raise S3Error("MissingSecurityHeader", MissingHeaderName=acl_request.HEADER)
     return asked
@@ -36,6 +34,18 @@ async def check_accounts(ctx: Context, asked: AclRequest, owner: str) -> None:
     for account in sorted(asked.accounts - {owner, ctx.account}):
         if not await ctx.services.is_account(account):
             raise no_such_id(account, "CanonicalUser/ID" if asked.owner else "id")
+
+
+async def _said(ctx: Context, data: bytes) -> AclRequest:
+    """By the body; what is no such document is MalformedACLError, whatever else it is."""
+    try:
+        async with ctx.services.documents.tree(data, "AccessControlPolicy") as document:
+            acl = parse_acl(document)
+    except S3Error as error:
+        if error.s3_code == "MalformedXML":
+            raise S3Error("MalformedACLError") from None
+        raise
+    return AclRequest(given=acl.grants, owner=acl.owner)
 
 
 async def permit_for(

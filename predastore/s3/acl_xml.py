@@ -1,7 +1,7 @@
 """Access control lists as XML: AccessControlPolicy documents, in and out.
 
-What S3's schema does not allow is MalformedACLError. A grant to an e-mail address is refused as by
-S3 where nobody has that address: accounts have none here.
+A grant to an e-mail address is refused as by S3 where nobody has that address: accounts have none
+here.
 """
 
 from __future__ import annotations
@@ -46,35 +46,31 @@ def group_of(uri: str, name: str = "Group/URI") -> Grantee:
 
 
 def parse_acl(document: Element) -> AccessControlPolicy:
-    """MalformedACLError, InvalidArgument, UnresolvableGrantByEmailAddress."""
-    try:
-        children = {child.name: child for child in document.children}
-        if len(document.children) != 2 or set(children) != {"Owner", "AccessControlList"}:
-            raise S3Error("MalformedACLError")
-        named = children["Owner"].only("ID", "DisplayName")
-        entries = children["AccessControlList"].children
-        if not named.get("ID") or len(entries) > limits.S3_ACL_GRANTS_MAX:
-            raise S3Error("MalformedACLError")
-        return AccessControlPolicy(named["ID"], tuple(map(_grant, entries)))
-    except S3Error as error:
-        if error.s3_code == "MalformedXML":
-            raise S3Error("MalformedACLError") from None
-        raise
+    """What its schema does not allow is MalformedXML; InvalidArgument,
+    UnresolvableGrantByEmailAddress."""
+    children = {child.name: child for child in document.children}
+    if len(document.children) != 2 or set(children) != {"Owner", "AccessControlList"}:
+        raise S3Error("MalformedXML")
+    named = children["Owner"].only("ID", "DisplayName")
+    entries = children["AccessControlList"].children
+    if not named.get("ID") or len(entries) > limits.S3_ACL_GRANTS_MAX:
+        raise S3Error("MalformedXML")
+    return AccessControlPolicy(named["ID"], tuple(map(_grant, entries)))
 
 
 def _grant(entry: Element) -> Grant:
     children = {child.name: child for child in entry.children}
     is_whole = entry.name == "Grant" and len(entry.children) == 2
     if not is_whole or set(children) != {"Grantee", "Permission"}:
-        raise S3Error("MalformedACLError")
+        raise S3Error("MalformedXML")
     said = children["Permission"].text.strip()
     if said not in Permission.__members__:
-        raise S3Error("MalformedACLError")
+        raise S3Error("MalformedXML")
     grantee, permission = children["Grantee"], Permission[said]
     fields = grantee.only(*_FIELDS)
     wanted = _NAMED_BY.get(grantee.type, "")
     if wanted not in fields:
-        raise S3Error("MalformedACLError")
+        raise S3Error("MalformedXML")
     value = fields[wanted].strip()
     if wanted == "EmailAddress":
         raise S3Error("UnresolvableGrantByEmailAddress", EmailAddress=value)

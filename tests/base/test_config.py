@@ -228,7 +228,7 @@ MISTAKES = {
     ),
     "table for a key": (
         "[[host]]\nid = 1\n[[host]]\nid = 2\n",
-        ":1: host: [[host]] is no table, but a key: write host = ...; tables are [rs], [s3], [cluster], ",
+        ":1: host: [[host]] is no table, but a key: write host = ...; tables are [rs], [s3], ",
     ),
     "a value without end": (f"region = {[1] * 1000}\n", "expected a text in quotes, got [1, 1, 1"),
     "table in a table": (

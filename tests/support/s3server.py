@@ -36,6 +36,7 @@ from predastore.node import server as node_server
 from predastore.node.client import NodeClient
 from predastore.node.store import ShardStore as NodeStore
 from predastore.rpc import Endpoint, self_signed
+from predastore.s3.ownership import NOTHING_SAID, NewBuckets
 from predastore.s3.server import S3Service
 from predastore.s3db import LEVEL
 from predastore.s3db import service as db_service
@@ -217,7 +218,13 @@ class Clock:
 
 
 @contextlib.contextmanager
-def running(open_catalog: OpenCatalog, path: Path, *, region: str = REGION) -> Iterator[S3Server]:
+def running(
+    open_catalog: OpenCatalog,
+    path: Path,
+    *,
+    region: str = REGION,
+    new_buckets: NewBuckets = NOTHING_SAID,
+) -> Iterator[S3Server]:
     """The server, until the block ends."""
     loop = uvloop.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="s3-server")
@@ -237,6 +244,9 @@ def running(open_catalog: OpenCatalog, path: Path, *, region: str = REGION) -> I
         async def write_obstacle() -> str:
             return shown.obstacle
 
+        async def is_account(account: str) -> bool:
+            return account in {one.account_id for one in CREDENTIALS.values()}
+
         service = S3Service(
             catalog,
             verifier,
@@ -245,6 +255,8 @@ def running(open_catalog: OpenCatalog, path: Path, *, region: str = REGION) -> I
             domains=(DOMAIN,),
             ready=lambda: shown.ready,
             write_obstacle=write_obstacle,
+            is_account=is_account,
+            new_buckets=new_buckets,
         )
         server = Server(service.handle, host=HOST, port=0, on_error=service.on_error)
         await server.start()
