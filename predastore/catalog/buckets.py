@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from predastore.base.errors import NodeFull
@@ -10,20 +12,32 @@ from predastore.base.failpoints import failpoint
 from predastore.base.limits import BACKEND_SCAN_PAGE_MAX
 from predastore.catalog import keys, refusals
 from predastore.catalog.core import CatalogCore
-from predastore.catalog.keys import BUCKETS, DOCUMENTS
+from predastore.catalog.keys import ACCOUNT_DOCUMENTS, BUCKETS, DOCUMENTS
 from predastore.catalog.permits import Judge, Permit
 from predastore.catalog.procedures.arguments import (
+    ChangeAccess,
     ChangeBucket,
     CreateBucket,
+    CreateBucketWith,
     DeleteBucket,
     Nothing,
     Reason,
 )
-from predastore.catalog.rows import BucketRow, DefaultRetention, Versioning, bucket_row
+from predastore.catalog.rows import (
+    BucketRow,
+    DefaultRetention,
+    Ownership,
+    PublicBlock,
+    Versioning,
+    bucket_row,
+)
 from predastore.storage import extents
 
 TAGS: Final = "tags"  # kinds of documents
 CORS: Final = "cors"
+ACL: Final = "acl"
+
+NO_DOCUMENTS: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
 class Buckets(CatalogCore):
@@ -37,10 +51,12 @@ class Buckets(CatalogCore):
         *,
         public: bool = False,
         is_locked: bool = False,
-        document: tuple[str, bytes] | None = None,
+        ownership: Ownership = Ownership.NONE,
+        block: PublicBlock | None = None,
+        documents: Mapping[str, bytes] = NO_DOCUMENTS,
     ) -> bool:
-        """True: created, with its document. False: there is one of this name, whoever's; `bucket`
-        has it. One with object lock is versioned."""
+        """True: created, with its documents, by their kinds. False: there is one of this name,
+        whoever's; `bucket` has it. One with object lock is versioned."""
         try:
             await self._store.check_room()
         except NodeFull:
@@ -56,8 +72,10 @@ class Buckets(CatalogCore):
             public,
             versioning=Versioning.ENABLED if is_locked else Versioning.NEVER,
             is_locked=is_locked,
+            ownership=ownership,
+            block=block,
         )
-        applied = await self._state.call("bucket.create", CreateBucket(row, document).encode())
+        applied = await self._state.call(*_creation(row, documents))
         if refusals.reason_of(applied.answer) is Reason.BUCKET_EXISTS:
             return False
         refusals.read(Nothing, applied.answer)
@@ -108,6 +126,23 @@ class Buckets(CatalogCore):
         finally:
             self._permits.forget(permit.row.name)
 
+    async def change_access(
+        self,
+        permit: Permit,
+        *,
+        ownership: Ownership | None = None,
+        block: tuple[PublicBlock, ...] | None = None,
+    ) -> None:
+        """Changes what is not None; NONE, and an empty tuple, remove what there is."""
+
+        def arguments(now: Permit) -> ChangeAccess:
+            return ChangeAccess(now.held, ownership, block)
+
+        try:
+            await self._to_the_end(self._call("bucket.change_access", permit, arguments, Nothing))
+        finally:
+            self._permits.forget(permit.row.name)
+
     async def bucket(self, name: str) -> BucketRow | None:
         """The bucket's row, or None."""
         stored = await self._state.get(BUCKETS, keys.bucket(name))
@@ -116,6 +151,19 @@ class Buckets(CatalogCore):
     async def document(self, bucket: BucketRow, kind: str) -> bytes | None:
         """A document of a bucket just read, or None."""
         return await self._state.get(DOCUMENTS, keys.document(bucket.id, kind))
+
+    async def account_document(self, account: str, kind: str) -> bytes | None:
+        """A document of an account, or None."""
+        return await self._state.get(ACCOUNT_DOCUMENTS, keys.account_document(account, kind))
+
+    async def change_account(self, account: str, kind: str, document: bytes | None) -> None:
+        """Stores a document of an account; None removes it. NodeFull."""
+        place = keys.account_document(account, kind)
+        if document is None:
+            await self._state.delete(ACCOUNT_DOCUMENTS, place)
+            return
+        await self._store.check_room()
+        await self._state.set(ACCOUNT_DOCUMENTS, place, document)
 
     async def permit(self, name: str, judge: Judge) -> Permit:
         """Leave to do something to the bucket, for the operations that take one; what `judge`
@@ -135,6 +183,14 @@ class Buckets(CatalogCore):
             if not page.truncated:
                 return found
             after = page.next
+
+
+def _creation(row: BucketRow, documents: Mapping[str, bytes]) -> tuple[str, bytes]:
+    """The procedure that makes such a bucket, the oldest that can, and its arguments."""
+    given = tuple(documents.items())
+    if len(given) > 1 or row.ownership or row.block is not None:
+        return "bucket.create_with", CreateBucketWith(row, given).encode()
+    return "bucket.create", CreateBucket(row, given[0] if given else None).encode()
 
 
 def new_id() -> bytes:

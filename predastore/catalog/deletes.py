@@ -22,10 +22,11 @@ from predastore.catalog.procedures.arguments import (
     Deletions,
     Doomed,
     Reason,
+    SetObjectAcl,
 )
 from predastore.catalog.procedures.judging import which
 from predastore.catalog.reads import parsed
-from predastore.catalog.rows import Retention, Tags
+from predastore.catalog.rows import BucketRow, Retention, Tags
 from predastore.catalog.values import Deleted, Wanted
 from predastore.storage import extents
 
@@ -56,10 +57,33 @@ class Deletes(CatalogCore):
         def arguments(now: Permit) -> AmendObject:
             return AmendObject(now.held, key, version, tags, retention, legal_hold, bypass)
 
-        amended = await self._to_the_end(self._call("object.amend", held, arguments, Amended))
-        if not amended.has_versions:
-            return ""
-        return keys.version_id(amended.order, amended.random, is_null=amended.is_null)
+        return _amended(
+            await self._to_the_end(self._call("object.amend", held, arguments, Amended))
+        )
+
+    async def set_acl(
+        self,
+        bucket: str,
+        key: str,
+        version_id: str,
+        acl: Callable[[BucketRow], bytes],
+        seen: tuple[str, bytes],
+        *,
+        permit: Permit | None = None,
+    ) -> str:
+        """Gives a version the ACL that `acl` tells by the bucket's row, and changes nothing else of
+        it. AclChanged, if its owner and its ACL are not `seen`; else returns and raises what
+        `amend` does."""
+        held = await self._permit(bucket, permit)
+        await self._store.check_room()
+        version = parsed(version_id)
+
+        def arguments(now: Permit) -> SetObjectAcl:
+            return SetObjectAcl(now.held, key, version, acl(now.row), seen)
+
+        return _amended(
+            await self._to_the_end(self._call("object.set_acl", held, arguments, Amended))
+        )
 
     async def delete(
         self,
@@ -134,6 +158,13 @@ class Deletes(CatalogCore):
             return DeleteObjects(now.held, doomed, extents.now_ms(), self._grace_ms, bypass)
 
         return arguments
+
+
+def _amended(amended: Amended) -> str:
+    """The version's id; "" in a bucket that never had versions."""
+    if not amended.has_versions:
+        return ""
+    return keys.version_id(amended.order, amended.random, is_null=amended.is_null)
 
 
 def _outcome(

@@ -87,6 +87,10 @@ class NoLock(CatalogError):
     code = "no-lock"
 
 
+class AclChanged(CatalogError):
+    code = "acl-changed"
+
+
 class LayoutGone(CatalogError):
     code = "layout-gone"
 

@@ -19,6 +19,7 @@
     due               <8-byte due time, ms> <waste> <name>       GarbageRow
     repair            <layout> <write id of the extent>          RepairRow
     healing           what jobs/healing/records.py says          its rows
+    account_documents <kind>/<account>                           a document of an account
 
 Numbers are big-endian, ids 16 bytes, layouts 32. A key of S3 has no NUL. The order of a version is
 made where its commit is applied: 0 for one that was put before the bucket had versions, and for
@@ -55,6 +56,7 @@ COMPLETED: Final = "completed"
 DUE: Final = "due"
 REPAIR: Final = "repair"
 HEALING: Final = "healing"
+ACCOUNT_DOCUMENTS: Final = "account_documents"
 
 ARN: Final = b"arn:aws:s3:::"
 DELETED: Final = b"deleted:"
@@ -76,6 +78,10 @@ def documents(bucket_id: bytes) -> bytes:
     """What the keys of all documents of a bucket begin with; so do those of its versions, uploads
     and parts."""
     return bucket_id + b"/"
+
+
+def account_document(account: str, kind: str) -> bytes:
+    return f"{kind}/{account}".encode()
 
 
 def current_prefix(bucket_name: str) -> bytes:

@@ -8,6 +8,7 @@ import msgspec
 
 from predastore.base.errors import BodyMismatch, CorruptData, PredastoreError
 from predastore.catalog.errors import (
+    AclChanged,
     BucketLocked,
     BucketNotEmpty,
     CatalogError,
@@ -37,6 +38,7 @@ _ERRORS: Final[dict[Reason, type[CatalogError]]] = {
     Reason.BUCKET_NOT_EMPTY: BucketNotEmpty,
     Reason.BUCKET_LOCKED: BucketLocked,
     Reason.NO_LOCK: NoLock,
+    Reason.ACL_CHANGED: AclChanged,
     Reason.NO_SUCH_KEY: NoSuchKey,
     Reason.CONDITION_FAILED: ConditionFailed,
     Reason.NO_SUCH_VERSION: NoSuchVersion,

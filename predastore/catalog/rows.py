@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import functools
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -85,10 +85,33 @@ class DefaultRetention(msgspec.Struct, frozen=True, array_like=True):
     years: int
 
 
+class Ownership(enum.IntEnum):
+    """Who owns what others write to a bucket, and whether ACLs count there (S3's Object
+    Ownership). NONE: the bucket has no such setting, which is as OBJECT_WRITER."""
+
+    NONE = 0
+    OBJECT_WRITER = 1
+    BUCKET_OWNER_PREFERRED = 2  # the bucket's owner, where the writer gives it full control
+    BUCKET_OWNER_ENFORCED = 3  # the bucket's owner always, and no ACL counts
+
+
+class PublicBlock(msgspec.Struct, frozen=True, array_like=True):
+    """A public access block, of a bucket or of an account: `block_acls` and `block_policy` refuse
+    to store what gives public access, `ignore_acls` and `restrict_buckets` make what is stored give
+    none."""
+
+    block_acls: bool = False
+    ignore_acls: bool = False
+    block_policy: bool = False
+    restrict_buckets: bool = False
+
+
 class BucketRow(msgspec.Struct, frozen=True, array_like=True):
     """`id`: of no other bucket, ever. `generation`: one more with each change of this row or of one
     of the bucket's documents. `public`: anonymous reads are allowed. `is_locked`: it has object
-    lock, and so is versioned for ever."""
+    lock, and so is versioned for ever. `block`: None where it has no public access block."""
+
+    APPENDED: ClassVar[int] = 2
 
     name: str
     id: bytes
@@ -100,6 +123,8 @@ class BucketRow(msgspec.Struct, frozen=True, array_like=True):
     versioning: Versioning = Versioning.NEVER
     is_locked: bool = False
     retention: DefaultRetention | None = None
+    ownership: Ownership = Ownership.NONE
+    block: PublicBlock | None = None
 
 
 @functools.lru_cache(maxsize=BUCKET_ROWS_CACHED_MAX)
@@ -119,7 +144,9 @@ class CurrentRow(msgspec.Struct, frozen=True, array_like=True):
 class Detail(msgspec.Struct, frozen=True, array_like=True):
     """What GET and HEAD say of a version beside its summary. `headers`: Cache-Control and the like,
     lower-case names. `user`: x-amz-meta-* without the prefix. `part_count`, `upload_id`: 0 and ""
-    unless it was made of parts."""
+    unless it was made of parts. `acl`: as who gave it encodes it; b"" for private."""
+
+    APPENDED: ClassVar[int] = 1
 
     content_type: str
     headers: dict[str, str] = {}
@@ -127,6 +154,7 @@ class Detail(msgspec.Struct, frozen=True, array_like=True):
     checksums: tuple[Checksum, ...] = ()
     part_count: int = 0
     upload_id: str = ""
+    acl: bytes = b""
 
 
 class Retention(msgspec.Struct, frozen=True, array_like=True):
@@ -175,7 +203,9 @@ class PlacementRow(msgspec.Struct, frozen=True, array_like=True):
 class UploadRow(msgspec.Struct, frozen=True, array_like=True):
     """A multipart upload in progress, and what the version will have that it makes.
     `checksum_algorithm`: a name of coding.checksum or ""; `checksum_type`: COMPOSITE, FULL_OBJECT
-    or "". `retention`, `legal_hold`: as the client asked for them."""
+    or "". `retention`, `legal_hold`: as the client asked for them. `acl`: as in `Detail`."""
+
+    APPENDED: ClassVar[int] = 1
 
     bucket: str
     key: str
@@ -191,6 +221,7 @@ class UploadRow(msgspec.Struct, frozen=True, array_like=True):
     tags: Tags = ()
     retention: Retention = NO_RETENTION
     legal_hold: bool | None = None
+    acl: bytes = b""
 
 
 class PartRow(msgspec.Struct, frozen=True, array_like=True):

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import msgspec
+
 from predastore.base.failpoints import failpoint
 from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX, BACKEND_SCAN_PAGE_MAX
 from predastore.base.randomness import random_bytes
@@ -95,7 +97,18 @@ class Uploads(Writes):
         )
         await self._store.check_room()
         held = await self._permit(bucket, permit)
-        await self._call("upload.create", held, lambda now: CreateUpload(now.held, row), Nothing)
+        has_acl = bool(attributes.belongs(held.row)[1])
+
+        def arguments(now: Permit) -> CreateUpload:
+            nonlocal row
+            owner, acl = attributes.belongs(now.row)
+            if acl and not has_acl:  # for which there is another procedure
+                raise Contended
+            row = msgspec.structs.replace(row, owner=owner, acl=acl)
+            return CreateUpload(now.held, row)
+
+        name = "upload.create_with_acl" if has_acl else "upload.create"
+        await self._call(name, held, arguments, Nothing)
         return row
 
     async def upload(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeAlias
 
 from predastore.catalog import keys
 from predastore.catalog.rows import (
@@ -28,6 +28,9 @@ from predastore.catalog.rows import (
 )
 from predastore.storage.formats import unpack
 
+# Of a version that is to be made in a bucket: who owns it, and its ACL, as `Detail` has it.
+Belonging: TypeAlias = Callable[[BucketRow], tuple[str, bytes]]
+
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
@@ -35,7 +38,8 @@ class Attributes:
     Content-Encoding, Content-Language, Expires and the like, lower-case names. `user`: the
     x-amz-meta-* without that prefix, lower-case names. `owner`: account id. `storage_class`: ""
     for STANDARD. `retention` of NONE: what the bucket gives. `legal_hold`: None where nothing is
-    said of one."""
+    said of one. `belonging`: tells the owner and the ACL by the bucket's row; without it the owner
+    is `owner`, and the ACL private."""
 
     owner: str
     content_type: str = "binary/octet-stream"
@@ -45,6 +49,11 @@ class Attributes:
     tags: Tags = ()
     retention: Retention = NO_RETENTION
     legal_hold: bool | None = None
+    belonging: Belonging | None = None
+
+    def belongs(self, bucket: BucketRow) -> tuple[str, bytes]:
+        """Its owner, and its ACL, in the bucket."""
+        return (self.owner, b"") if self.belonging is None else self.belonging(bucket)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,11 @@ class ObjectVersion:
     @property
     def owner(self) -> str:
         return self.row.summary.owner
+
+    @property
+    def acl(self) -> bytes:
+        """As `Detail` has it."""
+        return self.detail.acl
 
     @property
     def storage_class(self) -> str:

@@ -141,13 +141,14 @@ class Writes(CatalogReads):
                     content = msgspec.structs.replace(content, extents=(written.extent,))
 
         def arguments(now: Permit) -> PutObject:
+            owner, acl = attributes.belongs(now.row)
             return PutObject(
                 held=now.held,
                 key=key,
                 random=random,
                 content=content,
-                summary=summary,
-                detail=msgspec.Raw(pack(detail)),
+                summary=msgspec.structs.replace(summary, owner=owner),
+                detail=msgspec.Raw(pack(msgspec.structs.replace(detail, acl=acl))),
                 now_ms=extents.now_ms(),
                 grace_ms=self._grace_ms,
                 condition=condition,

@@ -76,7 +76,12 @@ class Known:
 
     def __init__(self, rows: Sequence[Auth]) -> None:
         self._by_id: dict[str, Credential] = {}
+        self._accounts: frozenset[str] = frozenset()
         self.replace(rows)
+
+    async def has_account(self, account: str) -> bool:
+        """Whether a credential is of this account."""
+        return account in self._accounts
 
     def find(self, access_key_id: str) -> Credential | None:
         return self._by_id.get(access_key_id)
@@ -89,6 +94,7 @@ class Known:
             )
             for row in rows
         }
+        self._accounts = frozenset(row.account_id for row in rows)
         signing_key.cache_clear()
 
 

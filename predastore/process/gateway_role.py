@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from predastore.auth.sigv4 import Verifier
+from predastore.base.config import Config
 from predastore.base.errors import CorruptData, StartupError
 from predastore.catalog.adoption import Adoption
 from predastore.catalog.catalog import Catalog
@@ -29,6 +30,7 @@ from predastore.process.discovery import Discovery, rows_of
 from predastore.process.readiness import WriteReadiness
 from predastore.rpc import Endpoint
 from predastore.s3 import accounting
+from predastore.s3.ownership import NewBuckets, new_buckets_of
 from predastore.s3.server import S3Service, host_id_of
 from predastore.s3db.global_state import DistributedState, GlobalState, LocalState
 from predastore.storage.distributed import DistributedStore
@@ -156,6 +158,8 @@ class GatewayRole:
             write_obstacle=self.write_obstacle,
             operator=lambda: keyring.keys.operator.account_id,
             host_id=host_id_of(f"{socket.gethostname()}:{settings.port}"),
+            is_account=keyring.known.has_account,
+            new_buckets=new_buckets(settings),
         )
         on_done = await self._accounts(stack)
         handle: Handler = handler.handle
@@ -190,3 +194,9 @@ class GatewayRole:
         if common.telemetry is not None:
             told.append(common.telemetry.done)
         return accounting.all_of(told)
+
+
+def new_buckets(settings: Config) -> NewBuckets:
+    """What new buckets have, by the configuration."""
+    chosen = settings.s3
+    return new_buckets_of(chosen.object_ownership, blocks=chosen.block_public_access)

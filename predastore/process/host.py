@@ -45,6 +45,7 @@ from predastore.process import (
     watchdog,
 )
 from predastore.process.edited import EditedFile
+from predastore.process.gateway_role import new_buckets
 from predastore.process.gauges import Gauges
 from predastore.process.reload import Apply
 from predastore.process.wiring import Process
@@ -274,10 +275,16 @@ class Host:
         if catalog is None:
             return True
         try:
+            given = new_buckets(settings)
             for bucket in settings.buckets:
                 owner = owner_of(bucket, self._common.keyring.keys.auth)
                 await catalog.create_bucket(
-                    bucket.name, owner, settings.region, public=bucket.public
+                    bucket.name,
+                    owner,
+                    settings.region,
+                    public=bucket.public,
+                    ownership=given.ownership,
+                    block=None if bucket.public else given.block,
                 )
                 if bucket.pathname is not None:
                     await self._adopt(bucket.name)

@@ -15,12 +15,14 @@ the action of the request's route before its operation begins, and for each furt
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from typing import Final
 
 from predastore.base.config import Policy
 from predastore.base.errors import S3Error
 from predastore.catalog.rows import BucketRow
 from predastore.httpd.message import Headers
+from predastore.s3.acl import AccessControlPolicy, Grantee, Permission, to_group
 
 
 class Need(enum.Enum):
@@ -47,6 +49,7 @@ OF_A_VERSION: Final = {
     "s3:DeleteObjectTagging": "s3:DeleteObjectVersionTagging",
     "s3:GetObjectAttributes": "s3:GetObjectVersionAttributes",
     "s3:PutObjectTagging": "s3:PutObjectVersionTagging",
+    "s3:PutObjectAcl": "s3:PutObjectVersionAcl",
 }
 
 
@@ -72,6 +75,14 @@ def check_account(account: str | None) -> str:
     if account is None:
         raise S3Error("AccessDenied")
     return account
+
+
+def with_public(acl: AccessControlPolicy, bucket: BucketRow) -> AccessControlPolicy:
+    """What is told of an ACL: in a bucket that the configuration makes public, everybody reads."""
+    to_all = to_group(Grantee.ALL_USERS, Permission.READ)
+    if not bucket.public or to_all in acl.grants:
+        return acl
+    return replace(acl, grants=(*acl.grants, to_all))
 
 
 def check_bucket(

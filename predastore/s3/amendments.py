@@ -1,6 +1,8 @@
-"""Changing what stands beside a version's bytes: its tags, its retention, its legal hold."""
+"""Changing what stands beside a version's bytes: its tags, its ACL, its retention and hold."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable
 
 from predastore.catalog.errors import IsDeleteMarker, NoSuchKey, NoSuchVersion
 from predastore.catalog.permits import Permit
@@ -24,20 +26,29 @@ async def amend(
     """Changes what is not None of the version that the request names, or the current one, and
     answers with its id. NoSuchKey, NoSuchVersion, AccessDenied where a retention may not be changed
     so."""
+    work = ctx.catalog.amend(
+        ctx.bucket_name,
+        ctx.key,
+        ctx.version_id,
+        tags=tags,
+        retention=retention,
+        legal_hold=legal_hold,
+        bypass=ctx.bypasses_governance(),
+        permit=permit,
+    )
+    return await changed(ctx, permit, work, status=status)
+
+
+async def changed(
+    ctx: Context, permit: Permit, work: Awaitable[str], *, status: int = 200
+) -> Response:
+    """The answer with the id that `work` returns once it has changed the version that the request
+    names, or the current one."""
     version_id = ctx.version_id
-    where = ctx.bucket_name, ctx.key
     try:
-        amended = await ctx.catalog.amend(
-            *where,
-            version_id,
-            tags=tags,
-            retention=retention,
-            legal_hold=legal_hold,
-            bypass=ctx.bypasses_governance(),
-            permit=permit,
-        )
+        amended = await work
     except (NoSuchKey, NoSuchVersion):
-        raise ctx.absent(*where, Finding(permit.row), version_id) from None
+        raise ctx.absent(ctx.bucket_name, ctx.key, Finding(permit.row), version_id) from None
     except IsDeleteMarker as error:
         shown = translate(error)
         shown.extra |= {"Method": ctx.request.method, "ResourceType": "DeleteMarker"}

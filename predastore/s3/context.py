@@ -34,10 +34,12 @@ from predastore.s3.access import (
     check_policy,
     is_allowed,
 )
+from predastore.s3.acl_request import AclRequest, belonging
 from predastore.s3.conditions import write_condition
 from predastore.s3.cross_origin import Crossing
 from predastore.s3.documents import Documents
 from predastore.s3.headers import parse_metadata
+from predastore.s3.ownership import NOTHING_SAID, NewBuckets
 from predastore.s3.target import CopySource
 from predastore.s3.tokens import Tokens
 from predastore.s3.versions import check_version_id, is_marker, marker_fields
@@ -48,6 +50,15 @@ T = TypeVar("T")
 _INT_DIGITS_MAX: Final = 10  # of a count in a query; more can not be one
 
 
+# Whether there is an account of a canonical id.
+IsAccount: TypeAlias = Callable[[str], Awaitable[bool]]
+
+
+async def anybody(_: str) -> bool:
+    """For callers that do not know the accounts."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What operations share; the same for all requests."""
@@ -56,6 +67,8 @@ class Services:
     region: str
     tokens: Tokens
     domains: tuple[str, ...] = ()
+    is_account: IsAccount = anybody
+    new_buckets: NewBuckets = NOTHING_SAID
     documents: Documents = field(default_factory=Documents)
 
 
@@ -207,9 +220,10 @@ class Context:
             )
         return number
 
-    def attributes(self) -> Attributes:
-        """What the request says of the object that it makes. AccessDenied, where it asks for tags
-        or a lock, and the policy of its key does not allow that."""
+    def attributes(self, acl: AclRequest) -> Attributes:
+        """What the request says of the object that it makes, with the ACL that it asks for.
+        AccessDenied, where it asks for tags, a lock or an ACL, and the policy of its key does not
+        allow that."""
         said = parse_metadata(self.headers)
         asked = lock.of_headers(self.headers)
         tagged = self.headers.get(tags.HEADER, "")
@@ -217,11 +231,13 @@ class Context:
             ("s3:PutObjectTagging", tagged),
             ("s3:PutObjectRetention", asked.retention.mode),
             ("s3:PutObjectLegalHold", asked.legal_hold is not None),
+            ("s3:PutObjectAcl", acl.is_asked),
         ):
             if is_asked:
                 check_policy(self.policy, action, self.bucket_name)
+        writer = self.signer()
         return Attributes(
-            owner=self.signer(),
+            owner=writer,
             content_type=said.content_type,
             headers=said.headers,
             user=said.user,
@@ -229,6 +245,7 @@ class Context:
             tags=tags.of_field(tagged),
             retention=asked.retention,
             legal_hold=asked.legal_hold,
+            belonging=belonging(acl, writer),
         )
 
     def body_size(self) -> int:

@@ -23,6 +23,7 @@ from predastore.s3.xml_write import DECLARATION, tag
 RETRY_AFTER_S: Final = 1
 
 TABLE: Final[dict[str, tuple[int, str]]] = {
+    "AccessControlListNotSupported": (400, "The bucket does not allow ACLs"),
     "AccessDenied": (403, "Access Denied"),
     "AccessForbidden": (403, "CORSResponse: CORS is not enabled for this bucket."),
     "AuthorizationHeaderMalformed": (400, "The authorization header is malformed."),
@@ -54,6 +55,14 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     "InternalError": (500, "We encountered an internal error. Please try again."),
     "InvalidAccessKeyId": (403, "The access key ID you provided does not exist in our records."),
     "InvalidArgument": (400, "Invalid Argument"),
+    "InvalidBucketAclWithBlockPublicAccessError": (
+        400,
+        "Bucket cannot have public ACLs set with BlockPublicAccess enabled",
+    ),
+    "InvalidBucketAclWithObjectOwnership": (
+        400,
+        "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
+    ),
     "InvalidBucketName": (400, "The specified bucket is not valid."),
     "InvalidBucketState": (
         409,
@@ -79,6 +88,10 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     "InvalidToken": (400, "The provided token is malformed or otherwise invalid."),
     "InvalidURI": (400, "Couldn't parse the specified URI."),
     "KeyTooLongError": (400, "Your key is too long"),
+    "MalformedACLError": (
+        400,
+        "The XML you provided was not well-formed or did not validate against our published schema",
+    ),
     "MalformedXML": (
         400,
         "The XML you provided was not well-formed or did not validate against our published schema",
@@ -150,6 +163,10 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     ),
     "SlowDown": (503, "Please reduce your request rate."),
     "TooManyBuckets": (400, "You have attempted to create more buckets than allowed"),
+    "UnresolvableGrantByEmailAddress": (
+        400,
+        "The e-mail address you provided does not match any account on record.",
+    ),
     "UnexpectedContent": (400, "This request does not support content"),
     "UnsupportedSignature": (400, "The provided signature version is not supported."),
     "XAmzContentSHA256Mismatch": (
@@ -174,6 +191,7 @@ _OF_CATALOG: Final[dict[type[CatalogError], tuple[str, str]]] = {
     ),
     refused.BucketLocked: ("InvalidBucketState", ""),
     refused.NoLock: ("InvalidRequest", "Bucket is missing Object Lock Configuration"),
+    refused.AclChanged: ("ConditionalRequestConflict", ""),
     refused.LayoutGone: ("SlowDown", "The source is being replaced faster than it can be read."),
     refused.WriteTooOld: ("ServiceUnavailable", "The write stood still for too long."),
     refused.NoSuchUpload: ("NoSuchUpload", ""),

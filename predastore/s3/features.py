@@ -99,13 +99,6 @@ OF_BUCKETS: Final = (
         "MetadataConfigurationNotFound",
     ),
     *_configuration(
-        "ownershipControls",
-        "BucketOwnershipControls",
-        "BucketOwnershipControls",
-        "OwnershipControlsNotFoundError",
-        delete="DeleteBucketOwnershipControls",
-    ),
-    *_configuration(
         "policy",
         "BucketPolicy",
         "BucketPolicy",
@@ -115,13 +108,6 @@ OF_BUCKETS: Final = (
     ),
     *_configuration(
         "policyStatus", "BucketPolicyStatus", "BucketPolicyStatus", "NoSuchBucketPolicy"
-    ),
-    *_configuration(
-        "publicAccessBlock",
-        "PublicAccessBlock",
-        "BucketPublicAccessBlock",
-        "NoSuchPublicAccessBlockConfiguration",
-        delete="DeletePublicAccessBlock",
     ),
     *_configuration(
         "replication",

@@ -1,4 +1,4 @@
-"""What a write's header fields ask for, and what a read's answer carries: metadata and ACLs.
+"""What a write's header fields ask for, and what a read's answer carries: metadata.
 
 Values are Latin-1 text, that is, the bytes that were sent; they go back as they came, but for
 user metadata, which is text (encoded_words.py). The header fields that ask for something that is
@@ -69,36 +69,17 @@ STORAGE_CLASSES: Final = frozenset(
 )
 
 
-class _Values(NamedTuple):
-    """Of a field that some operations obey, in lower case: what it may say, and what it may say
-    to S3 alone."""
-
-    good: frozenset[bytes]
-    refused: frozenset[bytes]
-    what: str = ""
-
-
 _BOOLEAN: Final = frozenset({b"true", b"false"})
 
-_VALUES: Final[dict[bytes, _Values]] = {
-    b"x-amz-acl": _Values(
-        frozenset({b"private", b"bucket-owner-full-control", b"bucket-owner-read"}),
-        frozenset(
-            {
-                *(b"public-read", b"public-read-write", b"authenticated-read"),
-                *(b"aws-exec-read", b"log-delivery-write"),
-            }
-        ),
-        "an ACL other than private",
+# Fields that some operations obey, in lower case -> what they may say. Those about ACLs are read by
+# acl_request.
+_VALUES: Final[dict[bytes, frozenset[bytes]]] = {
+    b"x-amz-bucket-object-lock-enabled": _BOOLEAN,
+    b"x-amz-bypass-governance-retention": _BOOLEAN,
+    b"x-amz-object-ownership": frozenset(
+        {b"bucketownerenforced", b"bucketownerpreferred", b"objectwriter"}
     ),
-    b"x-amz-bucket-object-lock-enabled": _Values(_BOOLEAN, frozenset()),
-    b"x-amz-bypass-governance-retention": _Values(_BOOLEAN, frozenset()),
-    b"x-amz-object-ownership": _Values(
-        frozenset({b"bucketownerenforced"}),
-        frozenset({b"bucketownerpreferred", b"objectwriter"}),
-        "an ownership that has ACLs",
-    ),
-    b"x-amz-tagging-directive": _Values(frozenset({b"copy", b"replace"}), frozenset()),
+    b"x-amz-tagging-directive": frozenset({b"copy", b"replace"}),
 }
 
 
@@ -107,11 +88,8 @@ def _check_value(name: bytes, value: bytes) -> None:
     if name == b"x-amz-storage-class" and said not in STORAGE_CLASSES:
         raise S3Error("InvalidStorageClass", StorageClassRequested=said)
     known = _VALUES.get(name)
-    if known is None or value.lower() in known.good:
-        return
-    if value.lower() in known.refused:
-        raise not_implemented(f"{shown}: {said} asks for {known.what}", header=shown)
-    raise S3Error("InvalidArgument", ArgumentName=shown, ArgumentValue=said)
+    if known is not None and value.lower() not in known:
+        raise S3Error("InvalidArgument", ArgumentName=shown, ArgumentValue=said)
 
 
 def check_unimplemented(headers: Headers, accepted: frozenset[bytes], *, mutating: bool) -> None:

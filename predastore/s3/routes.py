@@ -1,10 +1,10 @@
 """The whole route table, on one page.
 
-A route is picked by method, by level (service, bucket, object), and by the query parameters and
-the header that mark its operation; the first that fits, in the table's order. Then the rule that
-keeps data safe: a query parameter that the operation does not know is never ignored where it
-could mean something. Sub-resources of S3 that are not in the table are 501 NotImplemented, and
-so is any parameter without a value; on a request that changes something, every other unknown
+A route is picked by method, by level (service, account, bucket, object), and by the query
+parameters and the header that mark its operation; the first that fits, in the table's order. Then
+the rule that keeps data safe: a query parameter that the operation does not know is never ignored
+where it could mean something. Sub-resources of S3 that are not in the table are 501 NotImplemented,
+and so is any parameter without a value; on a request that changes something, every other unknown
 parameter is 400 InvalidArgument. Reads ignore an unknown parameter that has a value, as S3 does.
 """
 
@@ -17,7 +17,7 @@ from typing import Final
 from predastore.auth.presigned_v2 import CONTENT_FIELDS
 from predastore.base.errors import S3Error
 from predastore.httpd.message import Headers, is_field_name
-from predastore.s3 import lock
+from predastore.s3 import acl_request, lock
 from predastore.s3.access import OF_A_VERSION
 from predastore.s3.checksums import OF_NOTHING
 from predastore.s3.conditions import COPY_SOURCE
@@ -32,23 +32,30 @@ from predastore.s3.ops import (
     copy_object,
     create_bucket,
     create_multipart_upload,
+    delete_account_public_access_block,
     delete_bucket,
     delete_bucket_cors,
+    delete_bucket_ownership_controls,
     delete_bucket_tagging,
     delete_object,
     delete_object_tagging,
     delete_objects,
-    get_acl,
+    delete_public_access_block,
+    get_account_public_access_block,
+    get_bucket_acl,
     get_bucket_cors,
     get_bucket_location,
+    get_bucket_ownership_controls,
     get_bucket_tagging,
     get_bucket_versioning,
     get_object,
+    get_object_acl,
     get_object_attributes,
     get_object_legal_hold,
     get_object_lock_configuration,
     get_object_retention,
     get_object_tagging,
+    get_public_access_block,
     head_bucket,
     head_object,
     list_buckets,
@@ -57,14 +64,19 @@ from predastore.s3.ops import (
     list_objects,
     list_objects_v2,
     list_parts,
+    put_account_public_access_block,
+    put_bucket_acl,
     put_bucket_cors,
+    put_bucket_ownership_controls,
     put_bucket_tagging,
     put_bucket_versioning,
     put_object,
+    put_object_acl,
     put_object_legal_hold,
     put_object_lock_configuration,
     put_object_retention,
     put_object_tagging,
+    put_public_access_block,
     upload_part,
     upload_part_copy,
 )
@@ -73,6 +85,7 @@ from predastore.s3.representation import OVERRIDES
 SERVICE: Final = 0
 BUCKET: Final = 1
 OBJECT: Final = 2
+ACCOUNT: Final = 3  # of S3 Control: what an account has
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +133,14 @@ _READ = frozenset({"partNumber", "versionId", *OVERRIDES})
 _VERSION = frozenset({"versionId"})
 _NO_QUERY: frozenset[str] = frozenset()
 
-_MAKE = frozenset({b"x-amz-acl", b"x-amz-bucket-object-lock-enabled", b"x-amz-object-ownership"})
+_ACL = acl_request.FIELDS
+_MAKE = _ACL | frozenset({b"x-amz-bucket-object-lock-enabled", b"x-amz-object-ownership"})
 _LOCK = frozenset(name.encode() for name in (lock.MODE, lock.UNTIL, lock.LEGAL_HOLD))
 _BYPASS = frozenset({lock.BYPASS.encode()})
-_WRITE = _LOCK | frozenset(
-    {b"x-amz-acl", b"x-amz-storage-class", b"x-amz-tagging", b"x-amz-website-redirect-location"}
+_WRITE = (
+    _LOCK
+    | _ACL
+    | frozenset({b"x-amz-storage-class", b"x-amz-tagging", b"x-amz-website-redirect-location"})
 )
 _SOURCE = frozenset({b"x-amz-copy-source", *(name.encode() for name in COPY_SOURCE)})
 _COPY = _WRITE | _SOURCE | {b"x-amz-tagging-directive"}
@@ -150,10 +166,21 @@ def _absent(features: Iterable[AbsentFeature]) -> tuple[Route, ...]:
 
 ROUTES: Final = (
     Route("GET", SERVICE, (), "", list_buckets.run, "s3:ListAllMyBuckets", _BUCKETS),
+    # --- accounts
+    Route("GET", ACCOUNT, (), "", get_account_public_access_block.run,
+          "s3:GetAccountPublicAccessBlock"),
+    Route("PUT", ACCOUNT, (), "", put_account_public_access_block.run,
+          "s3:PutAccountPublicAccessBlock"),
+    Route("DELETE", ACCOUNT, (), "", delete_account_public_access_block.run,
+          "s3:PutAccountPublicAccessBlock"),
     # --- buckets
     Route("GET", BUCKET, ("location",), "", get_bucket_location.run, "s3:GetBucketLocation"),
     Route("GET", BUCKET, ("versioning",), "", get_bucket_versioning.run, "s3:GetBucketVersioning"),
-    Route("GET", BUCKET, ("acl",), "", get_acl.run, "s3:GetBucketAcl"),
+    Route("GET", BUCKET, ("acl",), "", get_bucket_acl.run, "s3:GetBucketAcl"),
+    Route("GET", BUCKET, ("ownershipControls",), "", get_bucket_ownership_controls.run,
+          "s3:GetBucketOwnershipControls"),
+    Route("GET", BUCKET, ("publicAccessBlock",), "", get_public_access_block.run,
+          "s3:GetBucketPublicAccessBlock"),
     Route("GET", BUCKET, ("uploads",), "", list_multipart_uploads.run,
           "s3:ListBucketMultipartUploads", _UPLOADS),
     Route("GET", BUCKET, ("versions",), "", list_object_versions.run,
@@ -166,6 +193,11 @@ ROUTES: Final = (
     Route("GET", BUCKET, ("list-type",), "", list_objects_v2.run, "s3:ListBucket", _V2),
     Route("GET", BUCKET, (), "", list_objects.run, "s3:ListBucket", _V1),
     Route("HEAD", BUCKET, (), "", head_bucket.run, "s3:ListBucket"),
+    Route("PUT", BUCKET, ("acl",), "", put_bucket_acl.run, "s3:PutBucketAcl", _NO_QUERY, _ACL),
+    Route("PUT", BUCKET, ("ownershipControls",), "", put_bucket_ownership_controls.run,
+          "s3:PutBucketOwnershipControls"),
+    Route("PUT", BUCKET, ("publicAccessBlock",), "", put_public_access_block.run,
+          "s3:PutBucketPublicAccessBlock"),
     Route("PUT", BUCKET, ("versioning",), "", put_bucket_versioning.run,
           "s3:PutBucketVersioning"),
     Route("PUT", BUCKET, ("tagging",), "", put_bucket_tagging.run, "s3:PutBucketTagging"),
@@ -177,10 +209,14 @@ ROUTES: Final = (
           _NO_QUERY, _BYPASS),
     Route("DELETE", BUCKET, ("tagging",), "", delete_bucket_tagging.run, "s3:PutBucketTagging"),
     Route("DELETE", BUCKET, ("cors",), "", delete_bucket_cors.run, "s3:PutBucketCORS"),
+    Route("DELETE", BUCKET, ("ownershipControls",), "", delete_bucket_ownership_controls.run,
+          "s3:PutBucketOwnershipControls"),
+    Route("DELETE", BUCKET, ("publicAccessBlock",), "", delete_public_access_block.run,
+          "s3:PutBucketPublicAccessBlock"),
     Route("DELETE", BUCKET, (), "", delete_bucket.run, "s3:DeleteBucket"),
     # --- objects
     Route("GET", OBJECT, ("uploadId",), "", list_parts.run, "s3:ListMultipartUploadParts", _PARTS),
-    Route("GET", OBJECT, ("acl",), "", get_acl.run, "s3:GetObjectAcl", _VERSION),
+    Route("GET", OBJECT, ("acl",), "", get_object_acl.run, "s3:GetObjectAcl", _VERSION),
     Route("GET", OBJECT, ("tagging",), "", get_object_tagging.run, "s3:GetObjectTagging", _VERSION),
     Route("GET", OBJECT, ("attributes",), "", get_object_attributes.run, "s3:GetObjectAttributes",
           _VERSION),
@@ -190,6 +226,7 @@ ROUTES: Final = (
           _VERSION),
     Route("GET", OBJECT, (), "", get_object.run, "s3:GetObject", _READ),
     Route("HEAD", OBJECT, (), "", head_object.run, "s3:GetObject", _READ),
+    Route("PUT", OBJECT, ("acl",), "", put_object_acl.run, "s3:PutObjectAcl", _VERSION, _ACL),
     Route("PUT", OBJECT, ("tagging",), "", put_object_tagging.run, "s3:PutObjectTagging",
           _VERSION),
     Route("PUT", OBJECT, ("retention",), "", put_object_retention.run, "s3:PutObjectRetention",
@@ -270,7 +307,7 @@ def _unroutable(method: str, level: int, query: dict[str, str]) -> S3Error:
     for name in query:
         if name in SUBRESOURCES:
             return _unimplemented(name)
-    if method == "POST" and level != SERVICE:
+    if method == "POST" and level in (BUCKET, OBJECT):
         return not_implemented("POST asks for an upload from a form")
     return S3Error("MethodNotAllowed", Method=method)
 

@@ -48,18 +48,22 @@ from predastore.catalog.catalog import Catalog
 from predastore.httpd.message import Request, Response
 from predastore.s3 import accounting
 from predastore.s3.access import check_policy
+from predastore.s3.account_block import ACCOUNT as ACCOUNT_FIELD
 from predastore.s3.checksums import is_of_payload
-from predastore.s3.context import Context, Services
+from predastore.s3.context import Context, IsAccount, Services, anybody
 from predastore.s3.cross_origin import Crossing, CrossOrigin, crossing_of
 from predastore.s3.errors import error_response, status_of, translate
 from predastore.s3.names import check_bucket_name
-from predastore.s3.routes import BUCKET, OBJECT, SERVICE, hoisted_headers, select
+from predastore.s3.ownership import NOTHING_SAID, NewBuckets
+from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, SERVICE, hoisted_headers, select
 from predastore.s3.target import host_bucket, parse_query, parse_target
 from predastore.s3.tokens import Tokens
 
 LIVE_PATH: Final = b"/-/health/live"
 READY_PATH: Final = b"/-/health/ready"
 METRICS_PATH: Final = b"/-/metrics"
+# Of S3 Control, and not a key in a bucket, where the request names an account.
+CONTROL_PATH: Final = b"/v20180820/configuration/publicAccessBlock"
 # path -> the one of ours that it is
 _ABOUT: Final = {
     **{path: path for path in (LIVE_PATH, READY_PATH, METRICS_PATH)},
@@ -99,7 +103,8 @@ class S3Service:
     """A handler for httpd. `token_key`: the cluster's key for continuation tokens, any bytes.
 
     `domains`: base domains of virtual-host style addresses, lower case, without a port.
-    `operator`: the account that may read metrics. `host_id`: what x-amz-id-2 says.
+    `operator`: the account that may read metrics. `host_id`: what x-amz-id-2 says. `is_account`: to
+    whom ACLs may give something. `new_buckets`: what they have that nobody said.
     """
 
     def __init__(
@@ -114,9 +119,13 @@ class S3Service:
         write_obstacle: Callable[[], Awaitable[str]] = _none,
         operator: Callable[[], str] = _nobody,
         host_id: str = "",
+        is_account: IsAccount = anybody,
+        new_buckets: NewBuckets = NOTHING_SAID,
     ) -> None:
-        self._services = Services(catalog, region, Tokens(token_key), domains)
         self._cross_origin = CrossOrigin(catalog.documents)
+        self._services = Services(
+            catalog, region, Tokens(token_key), domains, is_account, new_buckets
+        )
         self._verifier = verifier
         self._ready = ready
         self._write_obstacle = write_obstacle
@@ -164,14 +173,17 @@ class S3Service:
     async def _answer(self, request: Request, crossing: Crossing | None) -> Response:
         services = self._services
         host = request.headers.get("host", "")
-        bucket, key = request.names = parse_target(request.raw_path, host, services.domains)
+        is_control = request.raw_path == CONTROL_PATH and ACCOUNT_FIELD in request.headers
+        if not is_control:
+            request.names = parse_target(request.raw_path, host, services.domains)
+        bucket, key = request.names
         if request.method == "OPTIONS":
             return await self._cross_origin.preflight(request)
         verified = self._verifier.verify(request, host_bucket(host, services.domains))
         query = parse_query(request.raw_query)
         if query:
             request.headers = hoisted_headers(query, request.headers)
-        level = OBJECT if key else BUCKET if bucket else SERVICE
+        level = OBJECT if key else BUCKET if bucket else ACCOUNT if is_control else SERVICE
         route = select(request.method, level, query, request.headers)
         if bucket:
             check_bucket_name(bucket)

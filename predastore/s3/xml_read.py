@@ -2,9 +2,9 @@
 
 Contract: no document type, entity or processing instruction is accepted (so no XML bombs and no
 external references), depth, size and the number of elements are bounded (an element takes far more
-memory than its four bytes), S3's namespace or none is accepted, and everything that is not
-well-formed is MalformedXML. Large documents are parsed in slices, with the event loop let through
-in between.
+memory than its four bytes), S3's namespace, S3 Control's, or none is accepted, and everything that
+is not well-formed is MalformedXML. Large documents are parsed in slices, with the event loop let
+through in between.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from xml.parsers import expat
 
 from predastore.base import limits
 from predastore.base.errors import S3Error
-from predastore.s3.xml_write import NAMESPACE
+from predastore.s3.xml_write import CONTROL_NAMESPACE, NAMESPACE
 
 _SEPARATOR: Final = " "
-_PREFIX: Final = NAMESPACE + _SEPARATOR
+_NAMESPACES: Final = frozenset({NAMESPACE, CONTROL_NAMESPACE})
+_TYPE: Final = f"http://www.w3.org/2001/XMLSchema-instance{_SEPARATOR}type"
 
 
 class Element:
-    """One element: local name, the text directly inside it, and its children in order."""
+    """One element: local name, the text directly inside it, and its children in order. `type`: what
+    its attribute xsi:type says, or ""; no document has another that means something."""
 
-    __slots__ = ("children", "name", "text")
+    __slots__ = ("children", "name", "text", "type")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, kind: str = "") -> None:
         self.name = name
+        self.type = kind
         self.text = ""
         self.children: Sequence[Element] = ()
 
@@ -52,11 +55,10 @@ class _Builder:
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self._add(1 + len(attributes))
-        if name.startswith(_PREFIX):
-            name = name[len(_PREFIX) :]
-        elif _SEPARATOR in name:
+        namespace, is_qualified, local = name.rpartition(_SEPARATOR)
+        if is_qualified and namespace not in _NAMESPACES:
             raise S3Error("MalformedXML")
-        element = Element(name)
+        element = Element(local, attributes.get(_TYPE, ""))
         if self._open:
             parent, children = self._open[-1]
             if len(self._open) >= limits.S3_XML_DEPTH_MAX or parent.text.strip():

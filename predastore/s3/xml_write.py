@@ -17,6 +17,7 @@ from predastore.httpd.message import Response
 
 DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
+CONTROL_NAMESPACE: Final = "http://awss3control.amazonaws.com/doc/2018-08-20/"
 
 # XML 1.0, 2.2: Char
 _NO_CHARACTERS: Final = (*range(9), 0xB, 0xC, *range(0xE, 0x20), 0xFFFE, 0xFFFF)
@@ -63,14 +64,18 @@ def owner(account: str, name: str = "Owner") -> str:
     return f"<{name}><ID>{shown}</ID><DisplayName>{shown}</DisplayName></{name}>"
 
 
-def document(root: str, parts: Iterable[str]) -> bytes:
-    """The whole document, in S3's namespace."""
-    return f'{DECLARATION}<{root} xmlns="{NAMESPACE}">{"".join(parts)}</{root}>'.encode()
+def document(root: str, parts: Iterable[str], namespace: str = NAMESPACE) -> bytes:
+    """The whole document, in S3's namespace, or in S3 Control's."""
+    return f'{DECLARATION}<{root} xmlns="{namespace}">{"".join(parts)}</{root}>'.encode()
 
 
 def xml_response(
-    root: str, parts: Iterable[str], headers: Iterable[tuple[str, str]] = ()
+    root: str,
+    parts: Iterable[str],
+    headers: Iterable[tuple[str, str]] = (),
+    *,
+    namespace: str = NAMESPACE,
 ) -> Response:
     """200 with that document."""
-    body = document(root, parts)
+    body = document(root, parts, namespace)
     return Response(200, [("Content-Type", "application/xml"), *headers], body, len(body))

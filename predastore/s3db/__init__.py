@@ -18,4 +18,4 @@ which the one before did not know has the next. 2 is that of the first release.
 
 from typing import Final
 
-LEVEL: Final = 2
+LEVEL: Final = 3

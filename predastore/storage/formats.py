@@ -6,6 +6,10 @@ The first byte is the format's version. Within one, fields are only appended, ea
 an older program reads a newer row, and `rewritten` keeps what it does not know. Any other change is
 a new version, with a decoder for each one that was released. Golden files in tests/formats/ pin
 each row.
+
+A struct that has fields more than in the first release says how many (`APPENDED`). Of those, the
+ones at its end that have their defaults are not written: members of two programs, that do the same
+to the same rows, write the same bytes.
 """
 
 from __future__ import annotations
@@ -28,12 +32,32 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 def pack(value: object) -> bytes:
     """msgpack, without a version: for what stands within rows, arguments and answers."""
-    return _ENCODER.encode(value)
+    return _ENCODER.encode(shortened(value))
 
 
 def encode(row: msgspec.Struct) -> bytes:
     """The stored form of a row."""
-    return _VERSION_BYTE + _ENCODER.encode(row)
+    return _VERSION_BYTE + pack(row)
+
+
+def shortened(value: object) -> object:
+    """What is to be encoded of a value: of a struct with fields that were appended, those that have
+    something to say, and all before them."""
+    if not isinstance(value, msgspec.Struct) or not hasattr(value, "APPENDED"):
+        return value
+    fields = msgspec.structs.astuple(value)
+    return fields[: len(fields) - _silent_count(value)]
+
+
+def _silent_count(value: msgspec.Struct) -> int:
+    """How many of the appended fields, from the last one on, have their defaults."""
+    kind = type(value)
+    appended = getattr(kind, "APPENDED", 0)
+    for count in range(appended):
+        name = kind.__struct_fields__[-1 - count]
+        if getattr(value, name) != kind.__struct_defaults__[-1 - count]:
+            return count
+    return int(appended)
 
 
 def decode(kind: type[S], stored: bytes) -> S:
@@ -45,7 +69,7 @@ def decode(kind: type[S], stored: bytes) -> S:
     return row
 
 
-def unpack(kind: type[S], packed: bytes | msgspec.Raw) -> S:
+def unpack(kind: type[S], packed: bytes | memoryview | msgspec.Raw) -> S:
     """What `pack` made of a struct of type `kind`; CorruptData."""
     try:
         value: S = _decoder(kind).decode(packed)
@@ -58,16 +82,23 @@ def rewritten(stored: bytes, row: msgspec.Struct) -> bytes:
     """`row` in the place of `stored`, which is a row of the same type: with the fields behind
     those of this program that `stored` has, its own and those of structs within it that `row` does
     not change. UnsupportedFormat or CorruptData."""
-    kind = type(row)
-    before = decode(kind, stored)
-    fields = _ARRAYS.decode(_body(kind, stored))
-    for number, own in enumerate(_ARRAYS.decode(_ENCODER.encode(row))):
+    return _VERSION_BYTE + repacked(_body(type(row), stored), row)
+
+
+def repacked(packed: bytes | memoryview | msgspec.Raw, value: msgspec.Struct) -> bytes:
+    """The same for what `pack` made of a struct; CorruptData."""
+    kind = type(value)
+    before = unpack(kind, packed)
+    fields = _ARRAYS.decode(packed)
+    for number, own in enumerate(_ARRAYS.decode(_ENCODER.encode(value))):
         name = kind.__struct_fields__[number]
         if number >= len(fields):
             fields.append(own)
-        elif getattr(before, name) != getattr(row, name):
+        elif getattr(before, name) != getattr(value, name):
             fields[number] = own
-    return _VERSION_BYTE + _ENCODER.encode(fields)
+    if len(fields) == len(kind.__struct_fields__):
+        del fields[len(fields) - _silent_count(value) :]
+    return _ENCODER.encode(fields)
 
 
 def _decoder(kind: type[S]) -> msgspec.msgpack.Decoder[S]:

@@ -204,7 +204,7 @@ MISTAKES = {
     ),
     "unknown table": (
         "port = 1\n\n[zzz]\nport = 1\n",
-        ":3: [zzz]: unknown table; known are [rs], [cluster], [[db]], [[nodes]], [[auth]], "
+        ":3: [zzz]: unknown table; known are [rs], [s3], [cluster], [[db]], [[nodes]], [[auth]], "
         "[[buckets]]",
     ),
     "unknown tables": ("[[zzz]]\na = 1\n[[zzz]]\n", ":1: [[zzz]]: unknown table; known are [rs]"),
@@ -228,7 +228,7 @@ MISTAKES = {
     ),
     "table for a key": (
         "[[host]]\nid = 1\n[[host]]\nid = 2\n",
-        ":1: host: [[host]] is no table, but a key: write host = ...; tables are [rs], [cluster], ",
+        ":1: host: [[host]] is no table, but a key: write host = ...; tables are [rs], [s3], ",
     ),
     "a value without end": (f"region = {[1] * 1000}\n", "expected a text in quotes, got [1, 1, 1"),
     "table in a table": (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from predastore.base.config import Auth, Bucket, Config, Db, Node, Rs
+from predastore.base.config import S3, Auth, Bucket, Config, Db, Node, Rs
 from predastore.base.config.model import Cluster
 from predastore.base.config.shared import Differences, differing, lines, marks, outliers
 
@@ -32,6 +32,8 @@ def differs(other: Config) -> list[str]:
         (replace(FILE, rs=Rs(2, 1)), ["[rs]"]),
         (replace(FILE, rs=Rs(write_min=5)), ["[rs]"]),
         (replace(FILE, rs=Rs(inline_max=0)), ["[rs]"]),
+        (replace(FILE, s3=S3("BucketOwnerEnforced")), ["[s3]"]),
+        (replace(FILE, s3=S3(block_public_access=True)), ["[s3]"]),
         (replace(FILE, auth=FILE.auth[:1]), ["[[auth]]"]),
         (replace(FILE, buckets=(Bucket("photos"),)), ["[[buckets]]"]),
         (replace(FILE, nodes=FILE.nodes[:2]), ["[[nodes]]"]),

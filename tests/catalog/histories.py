@@ -22,7 +22,9 @@ from predastore.catalog.rows import (
     Detail,
     Kind,
     LockMode,
+    Ownership,
     PartRow,
+    PublicBlock,
     Retention,
     Summary,
     UploadRow,
@@ -30,7 +32,7 @@ from predastore.catalog.rows import (
     VersionRow,
 )
 from predastore.storage.extents import Extent, FileExtent, ShardExtent
-from predastore.storage.formats import decode, pack
+from predastore.storage.formats import decode, pack, unpack
 
 Tables = Mapping[str, Mapping[bytes, bytes]]
 Step = tuple[str, a.Arguments]
@@ -41,13 +43,17 @@ DAY_MS = 86_400_000
 NOON_MS = 1_790_000_000_000
 
 _WEIGHTS = {
-    "bucket.create": 6,
+    "bucket.create": 4,
+    "bucket.create_with": 2,
     "bucket.delete": 3,
-    "bucket.change": 10,
+    "bucket.change": 8,
+    "bucket.change_access": 3,
     "object.put": 30,
     "object.delete": 22,
     "object.amend": 10,
-    "upload.create": 8,
+    "object.set_acl": 8,
+    "upload.create": 6,
+    "upload.create_with_acl": 3,
     "upload.part": 16,
     "upload.complete": 10,
     "upload.abort": 2,
@@ -151,6 +157,19 @@ class Histories:
     # --- buckets --------------------------------------------------------------------------------
 
     def _bucket_create(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
+        return a.CreateBucket(self._bucket(now_ms))
+
+    def _bucket_create_with(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
+        row = msgspec.structs.replace(
+            self._bucket(now_ms), ownership=self.rng.choice([*Ownership]), block=self._block()
+        )
+        documents = (("acl", b"private"), ("policy", b"{}"))
+        return a.CreateBucketWith(row, documents[: self.rng.randrange(3)])
+
+    def _block(self) -> PublicBlock | None:
+        return self.rng.choice([None, PublicBlock(), PublicBlock(ignore_acls=True)])
+
+    def _bucket(self, now_ms: int) -> BucketRow:
         versioning = self.rng.choice(list(Versioning))
         is_locked = self._by_chance(0.9 if self._locks else 0.2)
         if is_locked and self._by_chance(0.9):
@@ -158,8 +177,7 @@ class Histories:
         given = self._default() if is_locked and self._by_chance(0.3) else None
         bucket_id = b"\x80" + self._bytes(15)
         name = self.rng.choice(NAMES)
-        row = BucketRow(name, bucket_id, "1", "eu", now_ms, False, 1, versioning, is_locked, given)
-        return a.CreateBucket(row)
+        return BucketRow(name, bucket_id, "1", "eu", now_ms, False, 1, versioning, is_locked, given)
 
     def _bucket_delete(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
         return a.DeleteBucket(held, now_ms)
@@ -179,6 +197,14 @@ class Histories:
             args = msgspec.structs.replace(args, document=document)
         return args
 
+    def _bucket_change_access(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
+        block = self._block()
+        return a.ChangeAccess(
+            held,
+            self.rng.choice([None, *Ownership]),
+            self.rng.choice([None, () if block is None else (block,)]),
+        )
+
     def _default(self) -> DefaultRetention:
         mode = self.rng.choice([LockMode.GOVERNANCE, LockMode.COMPLIANCE])
         return self.rng.choice([DefaultRetention(mode, 1, 0), DefaultRetention(mode, 0, 3)])
@@ -189,9 +215,10 @@ class Histories:
         key = self.rng.choice(KEYS)
         content, size = self._content(tables, held, key)
         summary = Summary(size, self.rng.choice(["0a", "0b"]), now_ms, "1")
+        detail = Detail("a/b", acl=self._acl())
         retention, legal_hold = self._lock(now_ms)
         return a.PutObject(
-            *(held, key, self._bytes(8), content, summary, msgspec.Raw(pack(Detail("a/b")))),
+            *(held, key, self._bytes(8), content, summary, msgspec.Raw(pack(detail))),
             *(now_ms, self.rng.choice([0, 60_000]), self._condition(), self._tags()),
             *(retention, legal_hold),
         )
@@ -270,6 +297,19 @@ class Histories:
             args = msgspec.structs.replace(args, legal_hold=self._by_chance(0.4))
         return args
 
+    def _acl(self) -> bytes:
+        return self.rng.choice([b"", b"public", b"log delivery"])
+
+    def _object_set_acl(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
+        key = self.rng.choice(KEYS)
+        version = self._version(tables, held, key)
+        seen = (self.rng.choice("1112"), self._acl())
+        source = self._source(tables, lambda one: (one.bucket_id, one.key) == (held.id, key))
+        if source is not None and self._by_chance(0.8):
+            version = source.id
+            seen = (source.row.summary.owner, unpack(Detail, source.row.detail).acl)
+        return a.SetObjectAcl(held, key, version, self._acl(), seen)
+
     # --- uploads --------------------------------------------------------------------------------
 
     def _upload_create(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
@@ -279,6 +319,14 @@ class Histories:
             *(held.name, self.rng.choice(KEYS), self._bytes(16).hex(), "1", now_ms, "a/b", {}, {}),
             *(name, type_, "", self._tags(), retention, legal_hold),
         )
+        return a.CreateUpload(held, row)
+
+    def _upload_create_with_acl(
+        self, tables: Tables, held: a.HeldBucket, now_ms: int
+    ) -> a.Arguments:
+        plain = self._upload_create(tables, held, now_ms)
+        assert isinstance(plain, a.CreateUpload)
+        row = msgspec.structs.replace(plain.row, acl=self._acl())
         return a.CreateUpload(held, row)
 
     def _upload_part(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments | None:

@@ -19,9 +19,11 @@ from predastore.catalog.rows import (
     GarbageRow,
     Kind,
     LockMode,
+    Ownership,
     PartRow,
     PartSize,
     PlacementRow,
+    PublicBlock,
     RepairRow,
     Retention,
     Summary,
@@ -31,7 +33,7 @@ from predastore.catalog.rows import (
     Waste,
 )
 from predastore.storage.extents import FileExtent, ShardExtent
-from predastore.storage.formats import decode, encode, pack, rewritten
+from predastore.storage.formats import decode, encode, pack, repacked, rewritten, unpack
 
 FORMATS = Path(__file__).parent.parent / "formats"
 
@@ -46,15 +48,26 @@ DETAIL = Detail(
 TAGS = (("colour", "caf\u00e9"), ("empty", ""))
 RETENTION = Retention(LockMode.COMPLIANCE, 1_790_000_000_123)
 
+ACL = b"\x02\x91\x91\x93\x00\xa11\x05"
+
 GOLDEN: dict[str, msgspec.Struct] = {
     "bucket": BucketRow(
         *("bucket", BUCKET_ID, "1", "eu-north-1", 1_790_000_000_000, True, 7),
         *(Versioning.ENABLED, True, DefaultRetention(LockMode.GOVERNANCE, 30, 0)),
     ),
+    "bucket_access": BucketRow(
+        *("bucket", BUCKET_ID, "1", "eu-north-1", 1_790_000_000_000, False, 7),
+        *(Versioning.NEVER, False, None),
+        *(Ownership.BUCKET_OWNER_PREFERRED, PublicBlock(True, True, False, True)),
+    ),
     "current": CurrentRow(3, RANDOM, SUMMARY),
     "version": VersionRow(
         *(RANDOM, True, False, Kind.PLACED, LAYOUT, SUMMARY, msgspec.Raw(pack(DETAIL))),
         *(TAGS, RETENTION, True),
+    ),
+    "version_acl": VersionRow(
+        *(RANDOM, False, False, Kind.PLACED, LAYOUT, SUMMARY),
+        msgspec.Raw(pack(msgspec.structs.replace(DETAIL, acl=ACL))),
     ),
     "placement": PlacementRow(
         *("bucket", "caf\u00e9", (SHARDS, FILE)),
@@ -63,6 +76,10 @@ GOLDEN: dict[str, msgspec.Struct] = {
     "upload": UploadRow(
         *("bucket", "caf\u00e9", "00" * 16, "1", 5, "a/b", {"x": "y"}, {"who": "me"}),
         *("crc32", "FULL_OBJECT", "STANDARD_IA", TAGS, RETENTION, None),
+    ),
+    "upload_acl": UploadRow(
+        *("bucket", "caf\u00e9", "00" * 16, "1", 5, "a/b", {}, {}),
+        *("", "", "", (), Retention(), None, ACL),
     ),
     "part": PartRow(4, FILE, 7, "0" * 32, 1_790_000_000_000, (Checksum("crc32", b"abcd"),)),
     "completed": CompletedRow("caf\u00e9", b"\0\x90"),
@@ -86,7 +103,7 @@ def test_each_row_is_pinned() -> None:
 
 def newer(row: msgspec.Struct) -> bytes:
     """As a program stores it that has two fields more."""
-    fields = msgspec.msgpack.decode(encode(row)[1:])
+    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(row))
     return b"\x02" + msgspec.msgpack.encode([*fields, {"more": [1, b"2"]}, None])
 
 
@@ -122,6 +139,30 @@ def test_fields_that_an_older_program_did_not_have_are_added() -> None:
     older = b"\x02" + msgspec.msgpack.encode(["b", BUCKET_ID, "1", "eu", 5])
     assert decode(BucketRow, older) == row
     assert rewritten(older, row) == encode(row)
+
+
+APPENDED = {
+    BucketRow: {"ownership": Ownership.OBJECT_WRITER, "block": PublicBlock()},
+    UploadRow: {"acl": ACL},
+    Detail: {"acl": ACL},
+}
+PLAIN = {BucketRow: GOLDEN["bucket"], UploadRow: GOLDEN["upload"], Detail: DETAIL}
+
+
+@pytest.mark.parametrize("kind", APPENDED)
+def test_what_a_field_of_a_later_program_does_not_say_is_not_written(
+    kind: type[msgspec.Struct],
+) -> None:
+    plain, appended = PLAIN[kind], APPENDED[kind]
+    earlier = len(kind.__struct_fields__) - len(appended)
+    assert len(msgspec.msgpack.decode(pack(plain))) == earlier
+    for count, name in enumerate(appended, 1):
+        said = msgspec.structs.replace(plain, **{name: appended[name]})
+        packed = pack(said)
+        assert len(msgspec.msgpack.decode(packed)) == earlier + count
+        assert unpack(kind, packed) == said
+        assert repacked(pack(plain), said) == packed
+        assert repacked(packed, plain) == pack(plain)
 
 
 @pytest.mark.parametrize("name", GOLDEN)

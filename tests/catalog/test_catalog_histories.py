@@ -35,6 +35,7 @@ seeds = st.integers(0, 2**32)
 ANSWERS: dict[str, Any] = {
     "object.put": a.Added,
     "object.amend": a.Amended,
+    "object.set_acl": a.Amended,
     "object.delete": a.Deletions,
     "upload.part": a.WastedParts,
     "upload.complete": a.Completed,

@@ -39,7 +39,9 @@ from predastore.catalog.rows import (
     Detail,
     Kind,
     LockMode,
+    Ownership,
     PartRow,
+    PublicBlock,
     Retention,
     Summary,
     UploadRow,
@@ -151,6 +153,12 @@ class Script:
         generation = self.held.generation + 1
         self.held = msgspec.structs.replace(self.held, generation=generation)
 
+    def access(self, says: str, **changes: object) -> None:
+        args = msgspec.structs.replace(a.ChangeAccess(self.held), **changes)
+        self.call(says, "bucket.change_access", args)
+        generation = self.held.generation + 1
+        self.held = msgspec.structs.replace(self.held, generation=generation)
+
     def put(self, says: str, content: a.Content | None = None, **more: object) -> bytes:
         """The layout."""
         random = self.random()
@@ -223,6 +231,29 @@ def bucket_change(script: Script) -> None:
     script.change("suspended: it has lock", versioning=Versioning.SUSPENDED)
 
 
+def bucket_create_with(script: Script) -> None:
+    row = BucketRow("b", BUCKET_ID, "1", "eu", NOON_MS)
+    owned = msgspec.structs.replace(row, ownership=Ownership.BUCKET_OWNER_ENFORCED)
+    documents = (("tags", b"red"), ("acl", b"public"))
+    name = "bucket.create_with"
+    script.call("with two documents", name, a.CreateBucketWith(owned, documents))
+    script.call("its name is taken", name, a.CreateBucketWith(row))
+    other = msgspec.structs.replace(row, name="c", id=OTHER_ID, block=PublicBlock(ignore_acls=True))
+    script.call("with a block", name, a.CreateBucketWith(other))
+    locked = msgspec.structs.replace(other, name="d", is_locked=True)
+    script.call("no lock without versions", name, a.CreateBucketWith(locked))
+
+
+def bucket_change_access(script: Script) -> None:
+    script.create()
+    script.access("an owner", ownership=Ownership.BUCKET_OWNER_PREFERRED)
+    script.access("a block", block=(PublicBlock(block_acls=True, restrict_buckets=True),))
+    script.change("versions, and all stays", versioning=Versioning.ENABLED)
+    script.access("neither", ownership=Ownership.NONE, block=())
+    stale = msgspec.structs.replace(script.held, generation=1)
+    script.call("stale", "bucket.change_access", a.ChangeAccess(stale, block=()))
+
+
 def bucket_delete(script: Script) -> None:
     script.create(Versioning.ENABLED)
     script.change("a document", document=("cors", b"<cors/>"))
@@ -293,11 +324,47 @@ def object_amend(script: Script) -> None:
     script.amend("a hold once more", version_id(1, 2), legal_hold=True)
 
 
+def object_set_acl(script: Script) -> None:
+    def set_acl(
+        says: str, version: bytes | None, acl: bytes, seen: bytes = b"", owner: str = "1"
+    ) -> None:
+        args = a.SetObjectAcl(script.held, "k", version, acl, (owner, seen))
+        script.call(says, "object.set_acl", args)
+
+    script.create(Versioning.ENABLED)
+    set_acl("nothing there", None, b"public")
+    script.put("a version")
+    script.put("another")
+    set_acl("of the current one", None, b"public")
+    set_acl("of the older one", version_id(1, 1), b"public")
+    set_acl("another one", version_id(1, 1), b"log delivery", b"public")
+    set_acl("not the one that was seen", version_id(1, 1), b"", b"public")
+    set_acl("nor its owner", version_id(1, 1), b"", b"log delivery", "2")
+    set_acl("private again", version_id(1, 1), b"", b"log delivery")
+    set_acl("no such version", version_id(7, 7), b"public")
+    script.amend("tags, and it stays", None, tags=(("colour", "red"),))
+    script.delete("a marker", None)
+    set_acl("of a marker", None, b"public")
+    stale = msgspec.structs.replace(script.held, generation=7)
+    script.call("stale", "object.set_acl", a.SetObjectAcl(stale, "k", None, b"", ("1", b"")))
+
+
 def upload_create(script: Script) -> None:
     script.create()
     script.upload()
     row = UploadRow("b", "k", "1e" * 16, "1", NOON_MS, "a/b", legal_hold=True)
     script.call("no lock", "upload.create", a.CreateUpload(script.held, row))
+
+
+def upload_create_with_acl(script: Script) -> None:
+    script.create()
+    row = UploadRow("b", "k", UPLOAD_ID, "1", NOON_MS, "a/b", acl=b"public")
+    name = "upload.create_with_acl"
+    script.call("with an ACL", name, a.CreateUpload(script.held, row))
+    part = script.part("a part", 1)
+    script.complete("the version has it", part)
+    bare = msgspec.structs.replace(row, upload_id="1e" * 16, acl=b"")
+    script.call("with none", name, a.CreateUpload(script.held, bare))
 
 
 def upload_part(script: Script) -> None:
@@ -341,12 +408,16 @@ def upload_complete_full(script: Script) -> None:
 
 SCENARIOS: dict[str, Callable[[Script], None]] = {
     "bucket.create": bucket_create,
+    "bucket.create_with": bucket_create_with,
     "bucket.change": bucket_change,
+    "bucket.change_access": bucket_change_access,
     "bucket.delete": bucket_delete,
     "object.put": object_put,
     "object.delete": object_delete,
     "object.amend": object_amend,
+    "object.set_acl": object_set_acl,
     "upload.create": upload_create,
+    "upload.create_with_acl": upload_create_with_acl,
     "upload.part": upload_part,
     "upload.abort": upload_abort,
     "upload.complete": upload_complete,

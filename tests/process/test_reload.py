@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from predastore.base import config
-from predastore.base.config import Auth, Bucket, Cluster, Config, Db, Node, Policy, Rs
+from predastore.base.config import S3, Auth, Bucket, Cluster, Config, Db, Node, Policy, Rs
 from predastore.base.config.changes import KEYS, changes
 from predastore.base.errors import ConfigError, StartupError
 from predastore.base.limits import RELOAD_NAMED_MAX
@@ -161,7 +161,8 @@ def test_every_setting_has_its_words() -> None:
             "umask": "0027",
             "backend": "distributed", "log_level": "error", "tls": False, "tls_cert": Path("c"),
             "tls_key": Path("k"), "access_log": "-", "metrics_host": "m", "metrics_port": 2,
-            "rs": Rs(1, 0, 4096, 1), "cluster": Cluster("n", "s", (("j", 1),), 1.0),
+            "rs": Rs(1, 0, 4096, 1), "s3": S3("BucketOwnerEnforced", True),
+            "cluster": Cluster("n", "s", (("j", 1),), 1.0),
             "db": (Db(1, "h", 1, 2, Path("p")),), "nodes": (Node(1, "h", 1, Path("p")),),
             "auth": (Auth("A", "S"),), "buckets": (Bucket("abc"),),
         }

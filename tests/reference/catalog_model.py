@@ -158,6 +158,21 @@ class CatalogModel:
             raise Refused(Reason.BUCKET_CHANGED)
         return bucket
 
+    def bucket_create_with(self, args: a.CreateBucketWith) -> a.Nothing:
+        self.bucket_create(a.CreateBucket(args.row))
+        self.buckets[args.row.name].documents = dict(args.documents)
+        return a.Nothing()
+
+    def bucket_change_access(self, args: a.ChangeAccess) -> a.Nothing:
+        bucket = self._held(args.held)
+        changes: dict[str, object] = {"generation": bucket.row.generation + 1}
+        if args.ownership is not None:
+            changes["ownership"] = args.ownership
+        if args.block is not None:
+            changes["block"] = args.block[0] if args.block else None
+        bucket.row = msgspec.structs.replace(bucket.row, **changes)
+        return a.Nothing()
+
     # --- objects --------------------------------------------------------------------------------
 
     def object_put(self, args: a.PutObject) -> a.Added:
@@ -232,12 +247,7 @@ class CatalogModel:
     def object_amend(self, args: a.AmendObject) -> a.Amended:
         bucket = self._held(args.held)
         _check_lock(bucket, args.retention, args.legal_hold)
-        version = find_version(bucket, args.key, args.version)
-        if version is None:
-            absent = Reason.NO_SUCH_KEY if args.version is None else Reason.NO_SUCH_VERSION
-            raise Refused(absent)
-        if version.is_marker:
-            raise Refused(Reason.IS_MARKER)
+        version = _found(bucket, args.key, args.version)
         if args.retention is not None:
             old, new = version.retention, args.retention
             runs = old.mode and old.until_ms > self.time_ms
@@ -249,6 +259,15 @@ class CatalogModel:
             version.tags = args.tags
         if args.legal_hold is not None:
             version.legal_hold = args.legal_hold
+        has_versions = bucket.row.versioning is not Versioning.NEVER
+        return a.Amended(version.order, version.random, version.is_null, has_versions)
+
+    def object_set_acl(self, args: a.SetObjectAcl) -> a.Amended:
+        bucket = self._held(args.held)
+        version = _found(bucket, args.key, args.version)
+        if (version.summary.owner, version.detail.acl) != args.seen:
+            raise Refused(Reason.ACL_CHANGED)
+        version.detail = msgspec.structs.replace(version.detail, acl=args.acl)
         has_versions = bucket.row.versioning is not Versioning.NEVER
         return a.Amended(version.order, version.random, version.is_null, has_versions)
 
@@ -306,6 +325,9 @@ class CatalogModel:
         self.uploads[args.held.id, args.row.upload_id] = Upload(args.row)
         return a.Nothing()
 
+    def upload_create_with_acl(self, args: a.CreateUpload) -> a.Nothing:
+        return self.upload_create(args)
+
     def upload_part(self, args: a.PutPart) -> a.WastedParts:
         self._held(args.held)
         upload = self._upload(args.held, args.key, args.upload_id)
@@ -359,7 +381,10 @@ class CatalogModel:
             Kind.PLACED,
             keys.layout(args.held.name, args.key, bytes.fromhex(args.upload_id)),
             summary,
-            Detail(row.content_type, row.headers, row.user, checksums, len(rows), row.upload_id),
+            Detail(
+                *(row.content_type, row.headers, row.user, checksums, len(rows)),
+                *(row.upload_id, row.acl),
+            ),
             row.tags,
             self._retention(bucket, row.retention, args.now_ms),
             row.legal_hold,
@@ -449,6 +474,15 @@ def _next_order(bucket: Bucket, key: str) -> int:
     if bucket.row.versioning is Versioning.NEVER:
         return 0
     return 1 if newest is None else newest.order + 1
+
+
+def _found(bucket: Bucket, key: str, wanted: bytes | None) -> Version:
+    version = find_version(bucket, key, wanted)
+    if version is None:
+        raise Refused(Reason.NO_SUCH_KEY if wanted is None else Reason.NO_SUCH_VERSION)
+    if version.is_marker:
+        raise Refused(Reason.IS_MARKER)
+    return version
 
 
 def find_version(bucket: Bucket, key: str, version: bytes | None) -> Version | None:

@@ -47,6 +47,7 @@ CALLS = {
     "GetObject": Call("GET"),
     "HeadObject": Call("HEAD"),
     "GetObjectAcl": Call("GET", "acl"),
+    "PutObjectAcl": Call("PUT", "acl", headers=(("x-amz-acl", "private"),)),
     "GetObjectAttributes": Call(
         "GET", "attributes", headers=(("x-amz-object-attributes", "ETag"),)
     ),

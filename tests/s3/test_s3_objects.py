@@ -334,8 +334,7 @@ def test_user_metadata_is_bounded(s3: BaseClient, bucket: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"ACL": "public-read"}, {"GrantRead": 'id="1"'},
-     {"ServerSideEncryption": "AES256"},
+    [{"ServerSideEncryption": "AES256"},
      {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}, {"WriteOffsetBytes": 1}],
 )  # fmt: skip
 def test_what_an_object_can_not_be_asked_for(
@@ -360,7 +359,6 @@ def test_sub_resources_of_objects_are_refused_and_change_nothing(
     where = {"Bucket": bucket, "Key": "k"}
     s3.put_object(**where, Body=b"safe")
     refusals = [
-        (s3.put_object_acl, {"ACL": "public-read"}),
         (s3.restore_object, {"RestoreRequest": {"Days": 1}}),
         (s3.get_object_torrent, {}),
     ]

@@ -7,6 +7,7 @@ import pytest
 from predastore.base.errors import S3Error
 from predastore.httpd.message import Headers
 from predastore.s3.routes import (
+    ACCOUNT,
     BUCKET,
     OBJECT,
     ROUTES,
@@ -44,7 +45,13 @@ def refusal(method: str, level: int, query: str = "", headers: Headers = NONE) -
         ("GET", BUCKET, "location=", NONE, "get_bucket_location"),
         ("GET", BUCKET, "uploads&prefix=p", NONE, "list_multipart_uploads"),
         ("GET", BUCKET, "versioning", NONE, "get_bucket_versioning"),
-        ("GET", BUCKET, "acl", NONE, "get_acl"),
+        ("GET", BUCKET, "acl", NONE, "get_bucket_acl"),
+        ("PUT", BUCKET, "acl", NONE, "put_bucket_acl"),
+        ("GET", OBJECT, "acl&versionId=null", NONE, "get_object_acl"),
+        ("PUT", OBJECT, "acl", NONE, "put_object_acl"),
+        ("PUT", BUCKET, "publicAccessBlock", NONE, "put_public_access_block"),
+        ("DELETE", BUCKET, "ownershipControls", NONE, "delete_bucket_ownership_controls"),
+        ("GET", ACCOUNT, "", NONE, "get_account_public_access_block"),
         ("HEAD", BUCKET, "", NONE, "head_bucket"),
         ("PUT", BUCKET, "", NONE, "create_bucket"),
         ("DELETE", BUCKET, "", NONE, "delete_bucket"),
@@ -128,7 +135,8 @@ def test_fields_in_a_presigned_query_count_as_fields() -> None:
     assert headers.get("x-amz-acl") == "public-read"
     assert headers.get("x-amz-meta-a") == "b"
     assert query == {"X-Amz-Signature": "1"}
-    assert refusal("PUT", OBJECT, "", headers) == "NotImplemented"
+    assert operation("PUT", OBJECT, "", headers) == "put_object"
+    assert refusal("PUT", OBJECT, "tagging", headers_of_grants()) == "NotImplemented"
     for wrong in (
         b"x-amz-meta-a=1%0D%0AX-Evil:2",
         b"x-amz-meta-a%20b:%20c=v",
@@ -136,6 +144,10 @@ def test_fields_in_a_presigned_query_count_as_fields() -> None:
     ):
         with pytest.raises(S3Error):
             hoisted_headers(parse_query(wrong), NONE)
+
+
+def headers_of_grants() -> Headers:
+    return hoisted_headers(parse_query(b"X-Amz-Grant-Read=id%3D1"), NONE)
 
 
 EMPTY_SUMS = {

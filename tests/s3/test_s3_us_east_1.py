@@ -93,7 +93,7 @@ def test_what_the_query_says_is_not_overlooked(s3: BaseClient, bucket: str) -> N
         return answer.code, answer.status
 
     assert refusal(b"another", ContentMD5=MD5) == ("BadDigest", 400)
-    assert refusal(ACL="public-read") == ("NotImplemented", 501)
+    assert refusal(ACL="public") == ("InvalidArgument", 400)
     assert refusal(ServerSideEncryption="AES256") == ("NotImplemented", 501)
     assert refusal(StorageClass="CHEAP") == ("InvalidStorageClass", 400)
     assert refusal(ContentMD5="x") == ("InvalidDigest", 400)

@@ -36,11 +36,14 @@ from predastore.node import server as node_server
 from predastore.node.client import NodeClient
 from predastore.node.store import ShardStore as NodeStore
 from predastore.rpc import Endpoint, self_signed
+from predastore.s3.ownership import NOTHING_SAID, NewBuckets
 from predastore.s3.server import S3Service
+from predastore.s3db import LEVEL
 from predastore.s3db import service as db_service
 from predastore.s3db.client import Client
 from predastore.s3db.global_state import DistributedState, GlobalState, LocalState
 from predastore.s3db.member import Member
+from predastore.s3db.raft.messages import Address
 from predastore.s3db.store import Store as DbStore
 from predastore.storage.distributed import DistributedStore
 from predastore.storage.filesystem import FilesystemStore
@@ -77,6 +80,13 @@ async def filesystem_catalog(path: Path) -> AsyncIterator[Opened]:
         yield await _opened(stack, state, store, inline_max=0)
 
 
+async def until_level(state: DistributedState, level: int) -> None:
+    """Waits until all members have said that their programs are of that level."""
+    while state.level < level:
+        await state.get(keys.BUCKETS, b"-")
+        await asyncio.sleep(0)
+
+
 @contextlib.asynccontextmanager
 async def distributed_catalog(path: Path) -> AsyncIterator[Opened]:
     """Objects as RS(3,2) shards on five real nodes, small ones in the metadata, state in a real
@@ -92,13 +102,20 @@ async def distributed_catalog(path: Path) -> AsyncIterator[Opened]:
             endpoint.serve(f"node/{node}", node_server.service(node_store))
         db_store = DbStore(path / "db", durable=False, procedures=PROCEDURES)
         stack.callback(db_store.close)
+        own = Address(1, HOST, 1, 2)  # so that it says its level
         member = await Member.open(
-            path=path / "raft", member_id=1, members=[1], store=db_store, endpoint=endpoint
+            path=path / "raft",
+            member_id=1,
+            members=[1],
+            addresses=[own],
+            store=db_store,
+            endpoint=endpoint,
         )
         stack.push_async_callback(member.close)
         endpoint.serve("db/1", db_service.service(member, endpoint))
         state = DistributedState(Client(endpoint, [1], prefer=1))
         stack.push_async_callback(state.close)
+        await until_level(state, LEVEL)
         ring = Ring([RingNode(node, f"host{node}") for node in range(1, 6)])
         store = DistributedStore(NodeClient(endpoint), ring, Code(3, 2), BLOCK_BYTES_DEFAULT)
         yield await _opened(stack, state, store, inline_max=_INLINE_MAX)
@@ -201,7 +218,13 @@ class Clock:
 
 
 @contextlib.contextmanager
-def running(open_catalog: OpenCatalog, path: Path, *, region: str = REGION) -> Iterator[S3Server]:
+def running(
+    open_catalog: OpenCatalog,
+    path: Path,
+    *,
+    region: str = REGION,
+    new_buckets: NewBuckets = NOTHING_SAID,
+) -> Iterator[S3Server]:
     """The server, until the block ends."""
     loop = uvloop.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="s3-server")
@@ -221,6 +244,9 @@ def running(open_catalog: OpenCatalog, path: Path, *, region: str = REGION) -> I
         async def write_obstacle() -> str:
             return shown.obstacle
 
+        async def is_account(account: str) -> bool:
+            return account in {one.account_id for one in CREDENTIALS.values()}
+
         service = S3Service(
             catalog,
             verifier,
@@ -229,6 +255,8 @@ def running(open_catalog: OpenCatalog, path: Path, *, region: str = REGION) -> I
             domains=(DOMAIN,),
             ready=lambda: shown.ready,
             write_obstacle=write_obstacle,
+            is_account=is_account,
+            new_buckets=new_buckets,
         )
         server = Server(service.handle, host=HOST, port=0, on_error=service.on_error)
         await server.start()

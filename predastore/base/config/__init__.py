@@ -6,6 +6,7 @@ from predastore.base.config.losses import Layout
 from predastore.base.config.model import (
     BACKENDS,
     LOG_LEVELS,
+    S3,
     UMASK_DEFAULT,
     Auth,
     Bucket,
@@ -27,6 +28,7 @@ TOP_FIELDS = FIELDS[""]
 __all__ = [
     "BACKENDS",
     "LOG_LEVELS",
+    "S3",
     "TOP_FIELDS",
     "UMASK_DEFAULT",
     "Auth",

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from predastore.base import limits
-from predastore.base.config.model import BACKENDS, BUCKET_TYPES, LOG_LEVELS, NODE_STATES
+from predastore.base.config.model import (
+    BACKENDS,
+    BUCKET_TYPES,
+    LOG_LEVELS,
+    NODE_STATES,
+    OWNERSHIPS,
+)
 from predastore.base.config.policy import read_policy
 
 
@@ -205,6 +211,10 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "write_min": Field(_integer(1, limits.SHARDS_MAX)),
         "inline_max": Field(_inline_max),
     },
+    "s3": {
+        "object_ownership": Field(_one_of(OWNERSHIPS)),
+        "block_public_access": Field(_flag),
+    },
     "cluster": {
         "name": Field(_text),
         "secret": Field(_secret),
@@ -245,5 +255,5 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "pathname": Field(_pathname),
     },
 }
-SINGLE: Final = ("rs", "cluster")
+SINGLE: Final = ("rs", "s3", "cluster")
 REPEATED: Final = ("db", "nodes", "auth", "buckets")

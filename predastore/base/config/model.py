@@ -20,6 +20,7 @@ ACTIVE: Final = "active"
 DRAINING: Final = "draining"
 BUCKET_TYPES: Final = {"fs": "filesystem", "distributed": "distributed"}  # the backend of each
 NODE_STATES: Final = (ACTIVE, DRAINING)
+OWNERSHIPS: Final = ("ObjectWriter", "BucketOwnerPreferred", "BucketOwnerEnforced")
 RAFT_PORT_OFFSET: Final = 1000
 LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # of all addresses, one that is reached
 UMASK_DEFAULT: Final = "0077"  # files 0600, folders 0700
@@ -132,6 +133,15 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class S3:
+    """What new buckets have that nobody said: `object_ownership`, one of OWNERSHIPS, and whether
+    all of their public access block is on."""
+
+    object_ownership: str = OWNERSHIPS[0]
+    block_public_access: bool = False
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole configuration. `source` is the file's path, or "" for development defaults.
 
@@ -155,6 +165,7 @@ class Config:
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0  # 0: no listener
     rs: Rs = Rs()
+    s3: S3 = S3()
     cluster: Cluster = Cluster()
     db: tuple[Db, ...] = ()
     nodes: tuple[Node, ...] = ()

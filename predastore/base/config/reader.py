@@ -21,6 +21,7 @@ from predastore.base.config.model import (
     BUCKET_TYPES,
     LOOPBACK,
     RAFT_PORT_OFFSET,
+    S3,
     Auth,
     Bucket,
     Cluster,
@@ -224,6 +225,7 @@ def parse(raw: Mapping[str, Any], file: str, lines: list[str] | None = None) -> 
     config = Config(
         **top,
         rs=Rs(**single["rs"]),
+        s3=S3(**single["s3"]),
         cluster=Cluster(**single["cluster"]),
         db=tuple(_db(values, base) for values in repeated["db"]),
         nodes=tuple(_node(values, base) for values in repeated["nodes"]),

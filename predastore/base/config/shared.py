@@ -26,6 +26,7 @@ def marks(config: Config, key: bytes) -> dict[str, bytes]:
         "region": config.region,
         "domains": sorted(config.domains),
         "[rs]": (rs.data, rs.parity, rs.block_bytes, rs.write_shards, rs.inline_max),
+        "[s3]": (config.s3.object_ownership, config.s3.block_public_access),
         "[[auth]]": sorted(config.auth, key=lambda row: row.access_key_id),
         "[[buckets]]": sorted(
             (row.name, row.public, row.account_id, row.region) for row in config.buckets

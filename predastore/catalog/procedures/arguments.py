@@ -20,7 +20,9 @@ from predastore.catalog.rows import (
     DefaultRetention,
     Kind,
     LockMode,
+    Ownership,
     PartRow,
+    PublicBlock,
     Retention,
     Summary,
     Tags,
@@ -29,7 +31,7 @@ from predastore.catalog.rows import (
 )
 from predastore.s3db.procedures import Refusal
 from predastore.storage.extents import Extent
-from predastore.storage.formats import pack
+from predastore.storage.formats import pack, shortened
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -55,6 +57,7 @@ class Reason(enum.IntEnum):
     CHECKSUM_DIFFERS = 15
     BUCKET_LOCKED = 16  # the change is none that object lock allows
     NO_LOCK = 17  # a retention or a legal hold is asked for where the bucket has no object lock
+    ACL_CHANGED = 18  # or the owner, since the caller looked at them
 
 
 class Arguments(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -62,6 +65,13 @@ class Arguments(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
     def encode(self) -> bytes:
         return pack(self)
+
+
+class RowArguments(Arguments, frozen=True):
+    """With a row within, which is written as it is stored."""
+
+    def encode(self) -> bytes:
+        return pack([shortened(each) for each in msgspec.structs.astuple(self)])
 
 
 class HeldBucket(Arguments, frozen=True):
@@ -179,8 +189,20 @@ class AmendObject(Arguments, frozen=True):
     bypass: bool = False
 
 
+class SetObjectAcl(Arguments, frozen=True):
+    """`object.set_acl`: `acl` takes the place of what the version has; b"": private. `seen`: the
+    owner and the ACL that the caller has decided by."""
+
+    held: HeldBucket
+    key: str
+    version: bytes | None
+    acl: bytes
+    seen: tuple[str, bytes]
+
+
 class Amended(msgspec.Struct, frozen=True, array_like=True):
-    """The answer of `object.amend`: the version's id; `has_versions`: as in `Deletions`."""
+    """The answer of `object.amend` and `object.set_acl`: the version's id; `has_versions`: as in
+    `Deletions`."""
 
     order: int
     random: bytes
@@ -188,11 +210,19 @@ class Amended(msgspec.Struct, frozen=True, array_like=True):
     has_versions: bool = False
 
 
-class CreateBucket(Arguments, frozen=True):
+class CreateBucket(RowArguments, frozen=True):
     """`bucket.create`. `document`: its kind and its bytes, of one that the bucket has at once."""
 
     row: BucketRow
     document: tuple[str, bytes] | None = None
+
+
+class CreateBucketWith(RowArguments, frozen=True):
+    """`bucket.create_with`. `documents`: of each its kind and its bytes; the bucket has them at
+    once."""
+
+    row: BucketRow
+    documents: tuple[tuple[str, bytes], ...] = ()
 
 
 class DeleteBucket(Arguments, frozen=True):
@@ -213,11 +243,20 @@ class ChangeBucket(Arguments, frozen=True):
     document: tuple[str, bytes | None] | None = None
 
 
+class ChangeAccess(Arguments, frozen=True):
+    """`bucket.change_access`: what is not None takes the place of what the bucket has. `block`: in
+    a tuple; an empty one removes it."""
+
+    held: HeldBucket
+    ownership: Ownership | None = None
+    block: tuple[PublicBlock, ...] | None = None
+
+
 NO_DEFAULT: Final = DefaultRetention(LockMode.NONE, 0, 0)
 
 
-class CreateUpload(Arguments, frozen=True):
-    """`upload.create`."""
+class CreateUpload(RowArguments, frozen=True):
+    """`upload.create`, and `upload.create_with_acl`, for one whose row has an ACL."""
 
     held: HeldBucket
     row: UploadRow

@@ -1,4 +1,4 @@
-"""The procedures about buckets: create, delete, change."""
+"""The procedures about buckets: create, create_with, delete, change, change_access."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from predastore.catalog.keys import BUCKETS, DOCUMENTS, UPLOADS, VERSIONS
 from predastore.catalog.procedures import layouts
 from predastore.catalog.procedures.arguments import (
     NOTHING,
+    ChangeAccess,
     ChangeBucket,
     CreateBucket,
+    CreateBucketWith,
     DeleteBucket,
     Reason,
     refuse,
@@ -25,14 +27,23 @@ def create(view: View, arguments: bytes) -> bytes:
     """`CreateBucket` to nothing; BUCKET_EXISTS, whoever's it is; LOCKED, where it is to have lock
     and not to be versioned."""
     args = unpack(CreateBucket, arguments)
-    row = args.row
+    return _created(view, args.row, () if args.document is None else (args.document,))
+
+
+def create_with(view: View, arguments: bytes) -> bytes:
+    """The same for a bucket that is to have any number of documents, or whose row says who owns
+    what is in it: `CreateBucketWith` to nothing."""
+    args = unpack(CreateBucketWith, arguments)
+    return _created(view, args.row, args.documents)
+
+
+def _created(view: View, row: BucketRow, documents: tuple[tuple[str, bytes], ...]) -> bytes:
     place = keys.bucket(row.name)
     if view.get(BUCKETS, place) is not None:
         raise refuse(Reason.BUCKET_EXISTS)
     _check_lock(row)
     view.put(BUCKETS, place, encode(row))
-    if args.document is not None:
-        kind, value = args.document
+    for kind, value in documents:
         view.put(DOCUMENTS, keys.document(row.id, kind), value)
     return NOTHING
 
@@ -65,9 +76,7 @@ def change(view: View, arguments: bytes) -> bytes:
         given = args.retention if args.retention.mode else None
         new = msgspec.structs.replace(new, retention=given)
     _check_change(bucket, new)
-    stored = view.get(BUCKETS, keys.bucket(bucket.name))
-    assert stored is not None
-    view.put(BUCKETS, keys.bucket(bucket.name), rewritten(stored, new))
+    _replace(view, new)
     if args.document is not None:
         kind, value = args.document
         if value is None:
@@ -75,6 +84,26 @@ def change(view: View, arguments: bytes) -> bytes:
         else:
             view.put(DOCUMENTS, keys.document(bucket.id, kind), value)
     return NOTHING
+
+
+def change_access(view: View, arguments: bytes) -> bytes:
+    """`ChangeAccess` to nothing."""
+    args = unpack(ChangeAccess, arguments)
+    bucket = held_bucket(view, args.held)
+    new = msgspec.structs.replace(bucket, generation=bucket.generation + 1)
+    if args.ownership is not None:
+        new = msgspec.structs.replace(new, ownership=args.ownership)
+    if args.block is not None:
+        new = msgspec.structs.replace(new, block=args.block[0] if args.block else None)
+    _replace(view, new)
+    return NOTHING
+
+
+def _replace(view: View, new: BucketRow) -> None:
+    place = keys.bucket(new.name)
+    stored = view.get(BUCKETS, place)
+    assert stored is not None
+    view.put(BUCKETS, place, rewritten(stored, new))
 
 
 def _check_change(old: BucketRow, new: BucketRow) -> None:

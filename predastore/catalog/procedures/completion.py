@@ -115,6 +115,7 @@ class Assembly:
             self.checksums(),
             len(self._rows),
             upload.upload_id,
+            upload.acl,
         )
         return msgspec.Raw(pack(detail))
 

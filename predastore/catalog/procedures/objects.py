@@ -1,4 +1,4 @@
-"""The procedures about objects and their versions: put, delete, amend."""
+"""The procedures about objects and their versions: put, delete, amend, set_acl."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from predastore.catalog.procedures.arguments import (
     Doomed,
     PutObject,
     Reason,
+    SetObjectAcl,
     done,
     refuse,
 )
@@ -51,7 +52,7 @@ from predastore.catalog.rows import (
     VersionRow,
 )
 from predastore.s3db.procedures import View
-from predastore.storage.formats import pack, rewritten, unpack
+from predastore.storage.formats import pack, repacked, rewritten, unpack
 
 _DAY_MS: Final = 86_400_000
 _NO_DETAIL: Final = msgspec.Raw(pack(Detail("")))
@@ -111,14 +112,7 @@ def amend(view: View, arguments: bytes) -> bytes:
     args = unpack(AmendObject, arguments)
     bucket = held_bucket(view, args.held)
     check_lock(bucket, args.retention, args.legal_hold)
-    chain = Chain(view, bucket, args.key)
-    version = chain.find(args.version)
-    if version is None:
-        if args.version is None:
-            raise refuse(Reason.NO_SUCH_KEY, Key=args.key)
-        raise refuse(Reason.NO_SUCH_VERSION)
-    if not version.is_object:
-        raise refuse(Reason.IS_MARKER)
+    version = _object(Chain(view, bucket, args.key), args.version)
     old = version.row
     new = old
     if args.tags is not None:
@@ -133,6 +127,36 @@ def amend(view: View, arguments: bytes) -> bytes:
     view.put(VERSIONS, place, rewritten(version.stored, new))
     has_versions = bucket.versioning is not Versioning.NEVER
     return done(Amended(version.order, old.random, old.is_null, has_versions))
+
+
+def set_acl(view: View, arguments: bytes) -> bytes:
+    """Another ACL of a version, of which nothing else changes: `SetObjectAcl` to `Amended`;
+    ACL_CHANGED, where it is not the one that was seen, or has another owner."""
+    args = unpack(SetObjectAcl, arguments)
+    bucket = held_bucket(view, args.held)
+    version = _object(Chain(view, bucket, args.key), args.version)
+    old = version.row
+    detail = unpack(Detail, old.detail)
+    if (old.summary.owner, detail.acl) != args.seen:
+        raise refuse(Reason.ACL_CHANGED)
+    changed = msgspec.structs.replace(detail, acl=args.acl)
+    new = msgspec.structs.replace(old, detail=msgspec.Raw(repacked(old.detail, changed)))
+    place = keys.version(bucket.id, args.key, version.order)
+    view.put(VERSIONS, place, rewritten(version.stored, new))
+    has_versions = bucket.versioning is not Versioning.NEVER
+    return done(Amended(version.order, old.random, old.is_null, has_versions))
+
+
+def _object(chain: Chain, wanted: bytes | None) -> Version:
+    """What the id names, or the current one; NO_SUCH_KEY, NO_SUCH_VERSION, IS_MARKER."""
+    version = chain.find(wanted)
+    if version is None:
+        if wanted is None:
+            raise refuse(Reason.NO_SUCH_KEY, Key=chain.key)
+        raise refuse(Reason.NO_SUCH_VERSION)
+    if not version.is_object:
+        raise refuse(Reason.IS_MARKER)
+    return version
 
 
 # --- what put and complete share ------------------------------------------------------------------

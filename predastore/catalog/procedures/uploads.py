@@ -47,7 +47,8 @@ from predastore.storage.formats import decode, encode, unpack
 
 
 def create(view: View, arguments: bytes) -> bytes:
-    """`CreateUpload` to nothing."""
+    """`CreateUpload` to nothing; `upload.create_with_acl` is the same, by a name that is known to
+    no program that would not keep the ACL."""
     args = unpack(CreateUpload, arguments)
     bucket = held_bucket(view, args.held)
     row = args.row

@@ -16,7 +16,7 @@ from predastore.catalog.procedures.arguments import Condition
 from predastore.catalog.rows import Tags
 from predastore.catalog.values import Attributes, Expectation, ObjectVersion, Stored
 from predastore.httpd.message import Response
-from predastore.s3 import checksums, conditions, lock
+from predastore.s3 import acl_change, acl_request, checksums, conditions, lock
 from predastore.s3.access import OF_A_VERSION, check_policy
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
@@ -54,8 +54,8 @@ def _replaces(ctx: Context, what: str) -> bool:
 def _attributes(
     ctx: Context, source: CopySource, said: Attributes, version: ObjectVersion
 ) -> Attributes:
-    """What is said of the copy; `said`: by the request. A redirect is never copied, nor is a lock:
-    they are the request's or none."""
+    """What is said of the copy; `said`: by the request. A redirect is never copied, nor is a lock
+    or an ACL: they are the request's or none."""
     if not _replaces(ctx, "tagging"):
         said = replace(said, tags=_copied_tags(ctx, source, version))
     if _replaces(ctx, "metadata"):
@@ -137,9 +137,10 @@ async def _copy(
 async def run(ctx: Context) -> Response:
     ctx.signer()
     source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
-    said = ctx.attributes()
+    acl = acl_request.of_headers(ctx.headers)
+    said = ctx.attributes(acl)
     condition = ctx.write_condition()
-    permit = await ctx.permit(check=lock.check_of(ctx.headers))
+    permit = await acl_change.permit_for(ctx, acl, lock.check_of(ctx.headers))
     for _ in range(limits.S3_READ_TRIES_MAX):
         try:
             copied, version = await _copy(ctx, source, said, condition, permit)

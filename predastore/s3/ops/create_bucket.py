@@ -3,16 +3,20 @@ versioned from the beginning; its tags are there as soon as it is."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from predastore.base import limits
 from predastore.base.errors import S3Error
-from predastore.catalog.buckets import TAGS
-from predastore.catalog.rows import Tags
+from predastore.catalog.buckets import ACL, TAGS
+from predastore.catalog.rows import BucketRow, Ownership, Tags
 from predastore.httpd.message import Response
-from predastore.s3 import tags
+from predastore.s3 import acl, acl_change, acl_request, ownership, tags
 from predastore.s3.access import check_policy
+from predastore.s3.acl_request import AclRequest
 from predastore.s3.context import Context
 from predastore.s3.errors import not_implemented
 from predastore.s3.names import check_bucket_name
+from predastore.s3.ownership import NewBuckets
 from predastore.s3.xml_read import Element
 
 _DEFAULT_REGION = "us-east-1"  # the one that LocationConstraint never names
@@ -21,6 +25,8 @@ _LOCK = "x-amz-bucket-object-lock-enabled"
 _TO_LOCK = ("s3:PutBucketObjectLockConfiguration", "s3:PutBucketVersioning")
 
 _TO_TAG = "s3:TagResource"
+_TO_SET_ACL = "s3:PutBucketAcl"
+_TO_OWN = "s3:PutBucketOwnershipControls"
 _OF_DIRECTORIES = ("Location", "Bucket")
 
 
@@ -50,6 +56,47 @@ def _check_location(wanted: str, region: str) -> None:
         )
 
 
+def _check_acl(asked: AclRequest, owner: str, wanted: NewBuckets) -> None:
+    """Whether a bucket may be made with that ACL."""
+    if wanted.ownership is Ownership.BUCKET_OWNER_ENFORCED and not asked.is_as_none(owner):
+        raise S3Error("InvalidBucketAclWithObjectOwnership")
+    if wanted.block is not None and wanted.block.block_acls and asked.is_public:
+        raise S3Error("InvalidBucketAclWithBlockPublicAccessError")
+
+
+async def _asked(ctx: Context, account: str) -> tuple[AclRequest, NewBuckets]:
+    """The ACL, ownership and public access block that the bucket is to have."""
+    asked = acl_request.of_headers(ctx.headers, of_bucket=True)
+    said = ctx.headers.get(ownership.HEADER, "")
+    for action, is_asked in ((_TO_SET_ACL, asked.is_asked), (_TO_OWN, said)):
+        if is_asked:
+            check_policy(ctx.policy, action, ctx.bucket_name)
+    wanted = ctx.services.new_buckets
+    if said:
+        wanted = wanted._replace(ownership=ownership.named(said))
+    _check_acl(asked, account, wanted)
+    await acl_change.check_accounts(ctx, asked, account)
+    await acl_change.check_public(ctx, asked, account)
+    return asked, wanted
+
+
+async def _configuration(ctx: Context) -> Tags:
+    """What the document of the request says, if there is one."""
+    region = ctx.services.region
+    async with ctx.document(limits.S3_CONFIG_XML_BYTES_MAX) as data:
+        if not data:
+            return ()
+        async with ctx.services.documents.tree(data, "CreateBucketConfiguration") as document:
+            return _configured(document, region)
+
+
+def _differs(ctx: Context, there: BucketRow, documents: Mapping[str, bytes], locks: bool) -> bool:
+    """Whether the request asks for something that the bucket, its own, may not have."""
+    said = ctx.headers.get(ownership.HEADER, "")
+    owns = bool(said) and ownership.named(said) is not there.ownership
+    return bool(documents) or (locks and not there.is_locked) or owns
+
+
 async def run(ctx: Context) -> Response:
     account = ctx.signer()
     name = ctx.bucket_name
@@ -58,20 +105,27 @@ async def run(ctx: Context) -> Response:
     is_locked = ctx.headers.get(_LOCK, "").lower() == "true"
     for action in _TO_LOCK if is_locked else ():
         check_policy(ctx.policy, action, name)
-    tagged: Tags = ()
-    async with ctx.document(limits.S3_CONFIG_XML_BYTES_MAX) as data:
-        if data:
-            async with ctx.services.documents.tree(data, "CreateBucketConfiguration") as document:
-                tagged = _configured(document, region)
+    asked, wanted = await _asked(ctx, account)
+    tagged = await _configuration(ctx)
     if tagged:
         check_policy(ctx.policy, _TO_TAG, name)
-    kept = (TAGS, tags.to_document(tagged)) if tagged else None
-    create = ctx.catalog.create_bucket
-    if not await create(name, account, region, is_locked=is_locked, document=kept):
+    documents = {TAGS: tags.to_document(tagged)} if tagged else {}
+    stored = acl.to_stored(asked.of(account, account))
+    if stored:
+        documents[ACL] = stored
+    if not await ctx.catalog.create_bucket(
+        name,
+        account,
+        region,
+        is_locked=is_locked,
+        ownership=wanted.ownership,
+        block=wanted.block,
+        documents=documents,
+    ):
         there = await ctx.catalog.bucket(name)
         if there is None or there.owner != account:
             raise S3Error("BucketAlreadyExists", BucketName=name)
         # the oldest one says yes again, and changes nothing: never where that is not what is asked
-        if region != _DEFAULT_REGION or tagged or (is_locked and not there.is_locked):
+        if region != _DEFAULT_REGION or _differs(ctx, there, documents, is_locked):
             raise S3Error("BucketAlreadyOwnedByYou", BucketName=name)
     return Response(200, [("Location", f"/{name}")])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from predastore.httpd.message import Response
-from predastore.s3 import checksums, lock
+from predastore.s3 import acl_change, acl_request, checksums, lock
 from predastore.s3.context import Context
 from predastore.s3.xml_write import tag, xml_response
 
 
 async def run(ctx: Context) -> Response:
-    attributes = ctx.attributes()
+    acl = acl_request.of_headers(ctx.headers)
+    attributes = ctx.attributes(acl)
     algorithm, kind = checksums.parse_upload_checksum(ctx.headers)
-    permit = await ctx.permit(check=lock.check_of(ctx.headers))
+    permit = await acl_change.permit_for(ctx, acl, lock.check_of(ctx.headers))
     upload = await ctx.catalog.create_upload(
         ctx.bucket_name, ctx.key, attributes, algorithm, kind, permit=permit
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from predastore.httpd.message import Response
-from predastore.s3 import checksums, lock
+from predastore.s3 import acl_change, acl_request, checksums, lock
 from predastore.s3.context import Context
 from predastore.s3.versions import stored_fields
 
@@ -11,10 +11,12 @@ from predastore.s3.versions import stored_fields
 async def run(ctx: Context) -> Response:
     ctx.signer()
     size = ctx.body_size()
-    attributes = ctx.attributes()
+    acl = acl_request.of_headers(ctx.headers)
+    attributes = ctx.attributes(acl)
     expectation = ctx.expectation()
     condition = ctx.write_condition()
-    permit = await ctx.permit(check=lock.check_of(ctx.headers, has_body=True))
+    check = lock.check_of(ctx.headers, has_body=True)
+    permit = await acl_change.permit_for(ctx, acl, check)
     stored = await ctx.catalog.put(
         ctx.bucket_name,
         ctx.key,

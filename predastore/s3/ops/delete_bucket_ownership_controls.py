@@ -1,0 +1,15 @@
+"""DeleteBucketOwnershipControls: DELETE /bucket?ownershipControls. Writers own what they write
+then."""
+
+from __future__ import annotations
+
+from predastore.catalog.rows import Ownership
+from predastore.httpd.message import Response
+from predastore.s3.context import Context
+
+
+async def run(ctx: Context) -> Response:
+    permit = await ctx.permit()
+    if permit.row.ownership:
+        await ctx.catalog.change_access(permit, ownership=Ownership.NONE)
+    return Response(204)
