@@ -13,7 +13,7 @@ from predastore.base.errors import CorruptData, StartupError
 from predastore.catalog.adoption import Adoption
 from predastore.catalog.catalog import Catalog
 from predastore.catalog.files import Files
-from predastore.catalog.procedures import PROCEDURES
+from predastore.process.program import PROCEDURES
 from predastore.catalog.readers import Readers
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring

@@ -10,7 +10,7 @@ import pytest
 
 from predastore.base.errors import LevelTooLow, MemberFailed, PredastoreError, UnsupportedFormat
 from predastore.base.limits import MIB
-from predastore.s3db import LEVEL, commands, levels
+from predastore.s3db import commands, levels
 from predastore.s3db.client import Client
 from predastore.s3db.commands import Applied, Put
 from predastore.s3db.levels import Levels
@@ -222,7 +222,7 @@ def test_a_new_cluster_takes_calls_at_once_with_a_founder_that_never_came(
 ) -> None:
     """Nobody has said its level yet, and one never will."""
     monkeypatch.setattr("predastore.s3db.formation.RAFT_FORM_GRACE_MS", 300)
-    program = Procedures([Procedure("test.now", LEVEL, count)])
+    program = Procedures([Procedure("test.now", BASE_LEVEL, count)])
 
     async def main() -> None:
         base = Database(tmp_path, 3, program, FAST)

@@ -16,24 +16,25 @@ layouts. `PROCEDURES` is what the wiring hands to members and to the state of a 
 from typing import Final
 
 from predastore.catalog.procedures import buckets, objects, questions, uploads
-from predastore.s3db import LEVEL
 from predastore.s3db.procedures import Procedure, Procedures, Question
+
+_FIRST: Final = 2  # the level of the first release
 
 PROCEDURES: Final = Procedures(
     (
-        Procedure("bucket.create", LEVEL, buckets.create),
-        Procedure("bucket.delete", LEVEL, buckets.delete),
-        Procedure("bucket.change", LEVEL, buckets.change),
-        Procedure("object.put", LEVEL, objects.put),
-        Procedure("object.delete", LEVEL, objects.delete, quick_bytes=1024),
-        Procedure("object.amend", LEVEL, objects.amend),
-        Procedure("upload.create", LEVEL, uploads.create),
-        Procedure("upload.part", LEVEL, uploads.part),
-        Procedure("upload.complete", LEVEL, uploads.complete, quick_bytes=4096),
-        Procedure("upload.abort", LEVEL, uploads.abort),
+        Procedure("bucket.create", _FIRST, buckets.create),
+        Procedure("bucket.delete", _FIRST, buckets.delete),
+        Procedure("bucket.change", _FIRST, buckets.change),
+        Procedure("object.put", _FIRST, objects.put),
+        Procedure("object.delete", _FIRST, objects.delete, quick_bytes=1024),
+        Procedure("object.amend", _FIRST, objects.amend),
+        Procedure("upload.create", _FIRST, uploads.create),
+        Procedure("upload.part", _FIRST, uploads.part),
+        Procedure("upload.complete", _FIRST, uploads.complete, quick_bytes=4096),
+        Procedure("upload.abort", _FIRST, uploads.abort),
     ),
     (
-        Question("object.find", LEVEL, questions.find),
-        Question("version.list", LEVEL, questions.list_versions, quick_bytes=0),
+        Question("object.find", _FIRST, questions.find),
+        Question("version.list", _FIRST, questions.list_versions, quick_bytes=0),
     ),
 )
