@@ -33,6 +33,15 @@ RING_LOAD_RATIO_MAX: Final = 1.25  # a node's load over its fair share
 RING_WEIGHT_MIN: Final = 0.01  # one virtual node
 RING_WEIGHT_MAX: Final = 64.0  # 8,192 virtual nodes: building the ring stays quick
 
+# --- policy -----------------------------------------------------------------------------------
+
+POLICY_DOCUMENT_BYTES_MAX: Final = 20 * KIB  # Amazon S3: a bucket's policy; here, of each kind
+POLICY_DEPTH_MAX: Final = 10  # of braces and brackets; the language has 6
+POLICY_ACTION_CHARS_MAX: Final = 128  # of the name or pattern of an action; the longest name has 50
+POLICY_ACTION_PATTERNS_MAX: Final = 256  # with wildcards, different ones, of a document
+POLICY_QUOTED_CHARS_MAX: Final = 128  # of a document's own words in what is wrong with it
+POLICY_ADDRESSES_CACHED_MAX: Final = 1024  # of clients, read from their text
+
 # --- httpd ------------------------------------------------------------------------------------
 
 HTTP_CONNECTIONS_MAX: Final = 10_000  # more are answered 503; idle ones cost a few KiB each

@@ -9,6 +9,8 @@ BlockPublicPolicy mean. `from_rules(policy, name=...) -> PolicyDocument` is a `p
 docs/policies.md has the language; facts.py what goes in and comes out.
 """
 
+from predastore.policy.decision import decide
+from predastore.policy.document import PolicyDocument, PolicyKind, is_public, parse
 from predastore.policy.errors import PolicyError
 from predastore.policy.facts import (
     ANONYMOUS,
@@ -21,6 +23,7 @@ from predastore.policy.facts import (
     PrincipalKind,
     Why,
 )
+from predastore.policy.rules import from_rules
 
 __all__ = [
     "ANONYMOUS",
@@ -29,8 +32,14 @@ __all__ = [
     "Grant",
     "Lookup",
     "Policies",
+    "PolicyDocument",
     "PolicyError",
+    "PolicyKind",
     "Principal",
     "PrincipalKind",
     "Why",
+    "decide",
+    "from_rules",
+    "is_public",
+    "parse",
 ]

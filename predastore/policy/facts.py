@@ -59,11 +59,11 @@ def _nothing(key: str) -> tuple[str, ...] | None:
 class AccessRequest(msgspec.Struct, frozen=True):
     """One action on one resource.
 
-    `action`: as `s3:GetObject`, in any case. `resource`: its ARN (arn:aws:s3:::bucket/key; an action
-    of no bucket has arn:aws:s3:::*). `resource_account`: who owns it, of an object the owner of its
-    bucket. `object_account`: who owns the object, where that is another account than the bucket's:
-    then the bucket's policy can deny, and can not allow. `lookup`: condition keys; those that
-    `principal` and `resource_account` tell are not asked for.
+    `action`: as `s3:GetObject`, in any case. `resource`: its ARN (arn:aws:s3:::bucket/key; an
+    action of no bucket has arn:aws:s3:::*). `resource_account`: who owns it, of an object the owner
+    of its bucket. `object_account`: who owns the object, where that is another account than the
+    bucket's: then the bucket's policy can deny, and can not allow. `lookup`: condition keys; those
+    that `principal` and `resource_account` tell are not asked for.
     """
 
     action: str
@@ -88,11 +88,12 @@ class Grant(enum.IntEnum):
 class Policies(msgspec.Struct, frozen=True):
     """What the decision is made by.
 
-    `identity`: the principal's own policies and those of its groups, or of its role. `boundary`: its
-    permissions boundary. `session`: policies of its session, None where it has none. `resource`: the
-    bucket's policy, or the trust policy of a role. `acl`: what ACLs give for the action: ACCOUNT
-    through a grant to the principal's account, PRINCIPAL through a grant to a group; NONE where public
-    grants are ignored. `restrict_public_buckets`: of the public access block in force.
+    `identity`: the principal's own policies and those of its groups, or of its role. `boundary`:
+    its permissions boundary. `session`: policies of its session, None where it has none.
+    `resource`: the bucket's policy, or the trust policy of a role. `acl`: what ACLs give for the
+    action: ACCOUNT through a grant to the principal's account, PRINCIPAL through a grant to a
+    group; NONE where public grants are ignored. `restrict_public_buckets`: of the public access
+    block in force.
     """
 
     identity: tuple[PolicyDocument, ...] = ()
