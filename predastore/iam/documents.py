@@ -10,13 +10,15 @@ from predastore.iam.procedures.attachments import size_of
 from predastore.policy import PolicyDocument, PolicyError, PolicyKind, parse
 
 
-def checked(text: str, kind: PolicyKind, *, chars_max: int, quota: str) -> PolicyDocument:
+def checked(
+    text: str, kind: PolicyKind, *, chars_max: int, quota: str, name: str = ""
+) -> PolicyDocument:
     """A document that a client gives. MalformedDocument, with what is wrong; LimitExceeded, where
     it has more than `chars_max` characters that are no white space."""
     if len(text) > IAM_DOCUMENT_CHARS_MAX or size_of(text) > chars_max:
         raise LimitExceeded(f"Cannot exceed quota for {quota}: {chars_max}")
     try:
-        return parse(text.encode(), kind)
+        return parse(text.encode(), kind, name=name)
     except PolicyError as error:
         raise MalformedDocument(str(error)) from None
 

@@ -12,6 +12,7 @@ documents them ("Common errors", and those of each action).
     +-- NotAllowed         the caller's policies do not allow it                         403
     +-- TokenRefused       a token of an identity provider, or its provider, is no good  400
     +-- Unavailable        it can not be done now                                        503
+    +-- Unsupported        AWS has it, and it is not here                                501
 """
 
 from __future__ import annotations
@@ -90,3 +91,9 @@ class Unavailable(IamError):
     code = "iam-unavailable"
     iam_code = "ServiceUnavailable"
     status = 503
+
+
+class Unsupported(IamError):
+    code = "iam-unsupported"
+    iam_code = "NotImplemented"
+    status = 501

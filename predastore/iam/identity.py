@@ -4,7 +4,7 @@ A decision is made on an `Identity`. It holds as long as the identity's ground d
 metadata, which every change that concerns the principal changes. So a request takes the ground
 along: the read that it makes anyway returns that row as of the same snapshot, and the commit that
 it makes checks it. Where it is another one, or gone, the identity is looked up anew, and the
-decision is made again (principals.py). No identity is trusted for a time.
+decision is made again (identities.py). No identity is trusted for a time.
 """
 
 from __future__ import annotations

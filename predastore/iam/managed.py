@@ -9,9 +9,8 @@ from typing import Final
 
 from predastore.iam import names
 
-_ALLOW: Final = (
-    '{{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", "Action": {}, "Resource": "*"}}]}}'
-)
+_STATEMENT: Final = '{{"Effect": "Allow", "Action": {}, "Resource": "*"}}'
+_ALLOW: Final = f'{{{{"Version": "2012-10-17", "Statement": [{_STATEMENT}]}}}}'
 _DOCUMENTS: Final = {
     "AdministratorAccess": _ALLOW.format('"*"'),
     "AmazonS3FullAccess": _ALLOW.format('"s3:*"'),

@@ -1,10 +1,10 @@
 """Names, ids and ARNs of identities, as AWS forms them ("IAM identifiers", IAM User Guide).
 
-    arn:aws:iam::<account>:root
-    arn:aws:iam::<account>:user/<path and name>     group/  role/  policy/
-    arn:aws:sts::<account>:assumed-role/<role>/<session>
-    AIDA... a user, AGPA... a group, AROA... a role, ANPA... a policy, AKIA... an access key,
-    ASIA... one of a session; each 20 characters, of which 16 are random
+arn:aws:iam::<account>:root
+arn:aws:iam::<account>:user/<path and name>     group/  role/  policy/
+arn:aws:sts::<account>:assumed-role/<role>/<session>
+AIDA... a user, AGPA... a group, AROA... a role, ANPA... a policy, AKIA... an access key,
+ASIA... one of a session; each 20 characters, of which 16 are random
 """
 
 from __future__ import annotations

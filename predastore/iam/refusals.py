@@ -42,10 +42,15 @@ def cause_of(answer: bytes) -> Cause:
 
 def read(kind: type[S], answer: bytes) -> S:
     """The answer of what was done; the error of what was refused."""
+    check(answer)
+    return unpack(kind, answer[1:])
+
+
+def check(answer: bytes) -> None:
+    """Raises the error of what was refused."""
     cause = cause_of(answer)
     if cause:
         raise error_of(cause, _DETAILS.decode(answer[1:]))
-    return unpack(kind, answer[1:])
 
 
 def error_of(cause: Cause, details: dict[str, str]) -> IamError:

@@ -71,9 +71,7 @@ class SessionTokens:
 
 
 def invalid_token() -> SignatureError:
-    return SignatureError(
-        "InvalidToken", "The provided token is malformed or otherwise invalid."
-    )
+    return SignatureError("InvalidToken", "The provided token is malformed or otherwise invalid.")
 
 
 def expired_token() -> SignatureError:

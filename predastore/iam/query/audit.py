@@ -1,6 +1,7 @@
 """One line of the log for each change of identities and policies that anybody asked for.
 
-    logger predastore.audit: who, with which key, what, of what, from where, what came of it, request
+    logger predastore.audit: who, with which key, what, of what, from where, what came of
+    it, request id
 
 Neither secrets nor documents are in it. A change that was refused has its line, too, with why.
 """

@@ -12,24 +12,21 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final
 
-import msgspec
-
-from predastore.base.errors import LevelTooLow, PreconditionFailed
+from predastore.base.errors import PreconditionFailed
 from predastore.base.limits import IAM_TRIES_MAX
 from predastore.catalog.procedures.arguments import Arguments
 from predastore.httpd.message import Request
 from predastore.iam import keys, names, refusals
-from predastore.iam.errors import ConcurrentChange, InvalidInput, NotAllowed, Unavailable
+from predastore.iam.errors import ConcurrentChange, InvalidInput, NotAllowed
+from predastore.iam.identities import Identities
 from predastore.iam.identity import Identified, Identity
 from predastore.iam.keys import IAM
 from predastore.iam.managed import CREATED_MS, MANAGED, policy_id
-from predastore.iam.principals import Principals
-from predastore.iam.procedures.arguments import NoAnswer
 from predastore.iam.query import conditions
 from predastore.iam.query.document import Content
-from predastore.iam.query.form import Form, invalid
+from predastore.iam.query.form import QueryForm, invalid
 from predastore.iam.rows import EntityKind, EntityRow, PolicyRow
 from predastore.iam.sealing import SealingKeys
 from predastore.iam.sessions import SessionTokens
@@ -39,10 +36,12 @@ from predastore.s3db.commands import Check
 from predastore.s3db.global_state import GlobalState
 from predastore.storage.formats import decode
 
-S = TypeVar("S", bound=msgspec.Struct)
-
-_PAGE_ROWS: int = 1_000
-_PARAMETER = {EntityKind.USER: "UserName", EntityKind.GROUP: "GroupName", EntityKind.ROLE: "RoleName"}
+_PAGE_ROWS: Final = 1_000
+_PARAMETER: Final = {
+    EntityKind.USER: "UserName",
+    EntityKind.GROUP: "GroupName",
+    EntityKind.ROLE: "RoleName",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class IamServices:
     account id is one of the configuration's."""
 
     state: GlobalState
-    principals: Principals
+    identities: Identities
     sealing: SealingKeys
     tokens: SessionTokens
     used: LastUsed
@@ -77,7 +76,7 @@ class QueryCall:
     request: Request
     service: str
     action: str
-    form: Form
+    form: QueryForm
     who: Identified | None
     region: str
     token: str = ""
@@ -92,7 +91,9 @@ class QueryCall:
     def caller(self) -> Identified:
         """Who has signed."""
         if self.who is None:
-            raise NotAllowed("Request is missing Authentication Token", "MissingAuthenticationToken")
+            raise NotAllowed(
+                "Request is missing Authentication Token", "MissingAuthenticationToken"
+            )
         return self.who
 
     @property
@@ -105,7 +106,7 @@ class QueryCall:
 
     async def renew(self) -> None:
         """Reads the caller's rights anew. NotAllowed where it is none any more."""
-        renewed = await self.services.principals.renewed(self.caller, self.token)
+        renewed = await self.services.identities.renewed(self.caller, self.token)
         if renewed is None:
             raise gone()
         self.who = renewed
@@ -151,14 +152,10 @@ class QueryCall:
     # --- changes --------------------------------------------------------------------------
 
     async def change(
-        self,
-        procedure: str,
-        arguments: Arguments,
-        kind: type[S] = NoAnswer,
-        checks: tuple[Check, ...] = (),
-    ) -> S:
-        """Calls a procedure, if all that was permitted still is at its commit. What it refuses is
-        raised. `checks`: of what else must be so; ConcurrentChange where it is not."""
+        self, procedure: str, arguments: Arguments, checks: tuple[Check, ...] = ()
+    ) -> bytes:
+        """Calls a procedure, if all that was permitted still is at its commit; its answer. What it
+        refuses is raised. `checks`: of what else must be so; ConcurrentChange where it is not."""
         assert self._permitted, f"{self.action}: nothing was permitted"
         for _ in range(IAM_TRIES_MAX):
             ground = self.identity.ground
@@ -167,9 +164,8 @@ class QueryCall:
                 applied = await self.services.state.call(
                     procedure, arguments.encode(), (*own, *checks)
                 )
-                return refusals.read(kind, applied.answer)
-            except LevelTooLow as error:
-                raise Unavailable(str(error)) from None
+                refusals.check(applied.answer)
+                return applied.answer
             except PreconditionFailed as failure:
                 if failure.check >= len(own):
                     break
@@ -184,10 +180,14 @@ class QueryCall:
         return None if stored is None else decode(EntityRow, stored)
 
     async def entity(
-        self, kind: EntityKind, *values: Mapping[str, tuple[str, ...]], name: str = ""
+        self,
+        kind: EntityKind,
+        *values: Mapping[str, tuple[str, ...]],
+        name: str = "",
+        action: str = "",
     ) -> EntityRow:
-        """The user, group or role that the request names, if its action may be done to it.
-        NoSuchEntity, for whoever may."""
+        """The user, group or role that the request names, if its action, or another, may be done to
+        it. NoSuchEntity, for whoever may."""
         wanted = name or self.form.name(_PARAMETER[kind])
         row = await self.find(kind, wanted)
         path, known, tags = ("/", wanted, ()) if row is None else (row.path, row.name, row.tags)
@@ -195,7 +195,7 @@ class QueryCall:
         bounding = {}
         if row is not None and row.boundary:
             bounding = {"iam:PermissionsBoundary": (row.boundary,)}
-        await self.permit(arn, conditions.of_target(tags), bounding, *values)
+        await self.permit(arn, conditions.of_target(tags), bounding, *values, action=action)
         if row is None:
             raise refusals.no_such(names.WORD[kind], wanted)
         return row
@@ -231,18 +231,20 @@ class QueryCall:
             raise NotAllowed(f"{arn} is managed by AWS, and can not be changed.")
         return arn, row
 
-    async def find_policy(self, arn: str) -> PolicyRow | None:
-        """Of this account, or one that AWS manages. InvalidInput for what is no ARN."""
+    async def find_policy(self, arn: str, account: str = "") -> PolicyRow | None:
+        """Of the caller's account, or another; or one that AWS manages. InvalidInput for what is no
+        ARN."""
         parsed = names.parse_arn(arn)
         if parsed is None or parsed.word != "policy":
             raise InvalidInput(f"ARN {arn[:256]} is not valid.", "InvalidInput")
         if arn in MANAGED:
             return PolicyRow(policy_id(arn), parsed.name, "/", "", CREATED_MS, CREATED_MS)
-        if parsed.account != self.account:
+        account = account or self.account
+        if parsed.account != account:
             return None
-        stored = await self.services.state.get(IAM, keys.policy(self.account, parsed.name))
+        stored = await self.services.state.get(IAM, keys.policy(account, parsed.name))
         row = None if stored is None else decode(PolicyRow, stored)
-        if row is None or names.policy_arn(self.account, row.path, row.name) != arn:
+        if row is None or names.policy_arn(account, row.path, row.name) != arn:
             return None
         return row
 
@@ -291,6 +293,6 @@ def refused(identity: Identity, action: str, resource: str, decision: Decision) 
     what = f"User: {identity.principal.arn} is not authorized to perform: {action}"
     if decision.why is Why.EXPLICIT_DENY:
         return NotAllowed(f"{what} on resource: {resource} with an explicit deny in a policy")
-    return NotAllowed(f"{what} on resource: {resource} because no policy allows the {action} action")
-
-
+    return NotAllowed(
+        f"{what} on resource: {resource} because no policy allows the {action} action"
+    )

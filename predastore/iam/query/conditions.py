@@ -16,7 +16,9 @@ Values = Mapping[str, tuple[str, ...]]
 
 def of_principal(identity: Identity) -> dict[str, tuple[str, ...]]:
     """What a policy may ask of who asks, beside who it is."""
-    found = {f"aws:PrincipalTag/{key}": (value,) for key, value in identity.tags}
+    found: dict[str, tuple[str, ...]] = {
+        f"aws:PrincipalTag/{key}": (value,) for key, value in identity.tags
+    }
     session = identity.session
     if session is not None:
         found["aws:TokenIssueTime"] = (stamp(session.began_ms),)
@@ -28,7 +30,7 @@ def of_principal(identity: Identity) -> dict[str, tuple[str, ...]]:
 
 def of_request(request: Request, region: str, now_ms: int) -> dict[str, tuple[str, ...]]:
     """What a policy may ask of any request."""
-    found = {
+    found: dict[str, tuple[str, ...]] = {
         "aws:CurrentTime": (stamp(now_ms),),
         "aws:EpochTime": (str(now_ms // 1000),),
         "aws:SecureTransport": ("true" if request.secure else "false",),
@@ -46,7 +48,7 @@ def of_tags(tags: Tags, untagged: tuple[str, ...] = ()) -> dict[str, tuple[str, 
     """Of tags that a request gives, or takes away."""
     if not tags and not untagged:
         return {}
-    found = {f"aws:RequestTag/{key}": (value,) for key, value in tags}
+    found: dict[str, tuple[str, ...]] = {f"aws:RequestTag/{key}": (value,) for key, value in tags}
     found["aws:TagKeys"] = (*(key for key, _ in tags), *untagged)
     return found
 
@@ -54,7 +56,9 @@ def of_tags(tags: Tags, untagged: tuple[str, ...] = ()) -> dict[str, tuple[str, 
 def of_target(tags: Tags) -> dict[str, tuple[str, ...]]:
     """Of the tags that something has."""
     return {
-        f"{service}:ResourceTag/{key}": (value,) for key, value in tags for service in ("aws", "iam")
+        f"{service}:ResourceTag/{key}": (value,)
+        for key, value in tags
+        for service in ("aws", "iam")
     }
 
 

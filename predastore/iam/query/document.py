@@ -1,9 +1,9 @@
 """Answers of the Query API in XML ("Making query requests", IAM User Guide).
 
-    <ActionResponse xmlns="..."><ActionResult>...</ActionResult>
-      <ResponseMetadata><RequestId>...</RequestId></ResponseMetadata></ActionResponse>
-    <ErrorResponse xmlns="..."><Error><Type>Sender</Type><Code>..</Code><Message>..</Message></Error>
-      <RequestId>...</RequestId></ErrorResponse>
+<ActionResponse xmlns="..."><ActionResult>...</ActionResult>
+  <ResponseMetadata><RequestId>...</RequestId></ResponseMetadata></ActionResponse>
+<ErrorResponse xmlns="..."><Error><Type>Sender</Type><Code>..</Code><Message>..</Message></Error>
+  <RequestId>...</RequestId></ErrorResponse>
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import Final, TypeAlias
 from predastore.httpd.message import Response
 
 # An element's content: None is no element, a sequence is a list of <member>.
-Content: TypeAlias = "str | int | bool | None | Mapping[str, Content] | Sequence[Content]"
+Content: TypeAlias = "str | int | bool | Mapping[str, Content] | Sequence[Content] | None"
 Result: TypeAlias = Mapping[str, Content]
 
 NAMESPACES: Final = {
     "iam": "https://iam.amazonaws.com/doc/2010-05-08/",
     "sts": "https://sts.amazonaws.com/doc/2011-06-15/",
 }
+
+
 class Entries(dict[str, int]):
     """A map, which has an <entry> with <key> and <value> for each."""
 

@@ -49,7 +49,7 @@ def parsed(encoded: bytes) -> dict[str, str]:
     return fields
 
 
-class Form:
+class QueryForm:
     def __init__(self, fields: dict[str, str]) -> None:
         self._fields = fields
 
@@ -141,14 +141,18 @@ class Form:
                 )
             found[key.lower()] = (key, value)
         if len(found) > IAM_TAGS_MAX:
-            raise invalid("tags", "", f"Member must have length less than or equal to {IAM_TAGS_MAX}")
+            raise invalid(
+                "tags", "", f"Member must have length less than or equal to {IAM_TAGS_MAX}"
+            )
         return tuple(found.values())
 
     def _places(self, name: str, rest: str) -> Iterator[str]:
         number = 1
         while (place := f"{name}.member.{number}{rest}") in self._fields:
             if number > _LIST_MAX:
-                raise invalid(name, "", f"Member must have length less than or equal to {_LIST_MAX}")
+                raise invalid(
+                    name, "", f"Member must have length less than or equal to {_LIST_MAX}"
+                )
             yield place
             number += 1
 

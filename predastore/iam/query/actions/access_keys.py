@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from predastore.iam import keys, names, refusals
+from predastore.iam.identities import KEY_PURPOSE
 from predastore.iam.keys import ACCESS_KEYS, IAM
-from predastore.iam.principals import KEY_PURPOSE
 from predastore.iam.procedures.arguments import ChangeKey, CreateKey, DeleteKey
 from predastore.iam.query.actions import entities
 from predastore.iam.query.call import QueryCall
@@ -58,9 +58,7 @@ async def update(call: QueryCall) -> Result | None:
     user = await call.own_user()
     status = call.form.choice("Status", (_ACTIVE, _INACTIVE))
     key_id = call.form.name("AccessKeyId")
-    await call.change(
-        "iam.key.change", ChangeKey(call.account, user, key_id, status == _ACTIVE)
-    )
+    await call.change("iam.key.change", ChangeKey(call.account, user, key_id, status == _ACTIVE))
     return None
 
 

@@ -18,7 +18,7 @@ from predastore.base.limits import (
     IAM_USER_INLINE_CHARS_MAX,
     IAM_USERS_MAX,
 )
-from predastore.iam import keys, names, refusals
+from predastore.iam import keys, names, refusals, sealing_keys
 from predastore.iam.errors import EntityExists, NotAllowed
 from predastore.iam.keys import ACCOUNTS, IAM
 from predastore.iam.procedures.arguments import CreateAccount, RenameAccount
@@ -123,6 +123,15 @@ async def list_(call: QueryCall) -> Result | None:
 
     found, page = await call.page(b"", account, ACCOUNTS)
     return {"Accounts": found, **page}
+
+
+async def rotate_sealing_key(call: QueryCall) -> Result | None:
+    """Another version of the key that seals secrets; those of access keys are sealed anew under it.
+    Sessions that have begun go on."""
+    await _permit(call, "*")
+    await call.services.identities.current(call.caller, call.token)
+    number, sealed = await sealing_keys.rotate(call.services.state, call.services.sealing)
+    return {"SealingKey": number, "AccessKeysSealed": sealed}
 
 
 async def _permit(call: QueryCall, account: str) -> None:

@@ -114,10 +114,11 @@ async def remove_user_from_group(call: QueryCall) -> Result | None:
     return await _membership(call, "iam.group.leave")
 
 
-async def _membership(call: QueryCall, procedure: str) -> None:
+async def _membership(call: QueryCall, procedure: str) -> Result | None:
     group = await call.entity(GROUP)
     user = call.form.name("UserName")
     await call.change(procedure, ChangeMember(call.account, group.name, user))
+    return None
 
 
 # --- roles ----------------------------------------------------------------------------------------
@@ -213,17 +214,19 @@ async def delete_role_boundary(call: QueryCall) -> Result | None:
     return await _unbound(call, ROLE)
 
 
-async def _bound(call: QueryCall, kind: EntityKind) -> None:
+async def _bound(call: QueryCall, kind: EntityKind) -> Result | None:
     arn = await _boundary(call)
     row = await call.entity(kind, {"iam:PermissionsBoundary": (arn,)})
     await call.change("iam.entity.change", ChangeEntity(call.account, kind, row.name, boundary=arn))
+    return None
 
 
-async def _unbound(call: QueryCall, kind: EntityKind) -> None:
+async def _unbound(call: QueryCall, kind: EntityKind) -> Result | None:
     row = await call.entity(kind)
     if not row.boundary:
         raise refusals.no_such("permissions boundary", row.name)
     await call.change("iam.entity.change", ChangeEntity(call.account, kind, row.name, boundary=""))
+    return None
 
 
 async def _boundary(call: QueryCall) -> str:
@@ -235,6 +238,22 @@ async def _boundary(call: QueryCall) -> str:
     if parsed.account == names.AWS_ACCOUNT and await call.find_policy(arn) is None:
         raise refusals.no_such("policy", arn)
     return arn
+
+
+# --- sessions -------------------------------------------------------------------------------------
+
+
+async def revoke_sessions(call: QueryCall) -> Result | None:
+    """Ours: all sessions of a user or a role that have begun are void. AWS has an inline policy
+    for it, with a condition on aws:TokenIssueTime, which works here, too: who may put one, may do
+    this."""
+    kind = ROLE if "RoleName" in call.form else USER
+    row = await call.entity(kind, action=f"iam:Put{names.WORD[kind].capitalize()}Policy")
+    await call.change(
+        "iam.entity.change",
+        ChangeEntity(call.account, kind, row.name, void_before_ms=call.now_ms + 1),
+    )
+    return None
 
 
 # --- what they share ------------------------------------------------------------------------------
@@ -279,18 +298,17 @@ async def _rename(call: QueryCall, kind: EntityKind, parameter: str) -> None:
         new_name = form.name(parameter, names.NAME_CHARS_MAX[kind])
     if "NewPath" in form:
         new_path = form.path("NewPath")
-    await call.permit(
-        names.entity_arn(account, kind, new_path or row.path, new_name or row.name)
-    )
+    await call.permit(names.entity_arn(account, kind, new_path or row.path, new_name or row.name))
     await call.change(
         "iam.entity.change",
         ChangeEntity(account, kind, row.name, new_name=new_name, path=new_path),
     )
 
 
-async def _delete(call: QueryCall, kind: EntityKind) -> None:
+async def _delete(call: QueryCall, kind: EntityKind) -> Result | None:
     row = await call.entity(kind)
     await call.change("iam.entity.delete", DeleteEntity(call.account, kind, row.name))
+    return None
 
 
 async def _list(call: QueryCall, kind: EntityKind, called: str) -> Result:

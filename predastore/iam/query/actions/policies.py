@@ -86,11 +86,11 @@ async def list_(call: QueryCall) -> Result | None:
 async def create_version(call: QueryCall) -> Result | None:
     _, row = await call.own_policy()
     text, is_default = _document(call), call.form.flag("SetAsDefault")
-    made = await call.change(
+    answer = await call.change(
         "iam.policy.add-version",
         AddVersion(call.account, row.name, text, is_default, call.now_ms),
-        MadeVersion,
     )
+    made = refusals.read(MadeVersion, answer)
     version = PolicyVersionRow(text, call.now_ms)
     return {"PolicyVersion": _shown_version(made.number, version, is_default=is_default)}
 
@@ -102,9 +102,7 @@ async def get_version(call: QueryCall) -> Result | None:
     if version is None:
         raise refusals.no_such("policy version", f"v{number}")
     is_default = number == row.default
-    return {
-        "PolicyVersion": _shown_version(number, version, is_default=is_default, in_full=True)
-    }
+    return {"PolicyVersion": _shown_version(number, version, is_default=is_default, in_full=True)}
 
 
 async def list_versions(call: QueryCall) -> Result | None:

@@ -55,7 +55,7 @@ class _Kept:
     cost_bytes: int
 
 
-class Principals:
+class Identities:
     """`of_file`: finds a credential of the configuration."""
 
     def __init__(
