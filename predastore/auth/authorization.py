@@ -52,6 +52,11 @@ class Claim(NamedTuple):
     time_s: int
     expires_s: int | None
     payload: str | None  # X-Amz-Content-Sha256 of a presigned query
+    token: str = ""  # X-Amz-Security-Token, wherever it stands
+
+    @property
+    def access_key_id(self) -> str:
+        return self.scope.access_key_id
 
     @property
     def presigned(self) -> bool:
@@ -61,17 +66,18 @@ class Claim(NamedTuple):
 def parse_claim(request: Request) -> Claim | None:
     """The claim of a request; None where it is anonymous. SignatureError where it is malformed."""
     header = request.headers.get("authorization")
+    token = request.headers.get("x-amz-security-token", "")
     raw_query = request.raw_query
     in_query = b"X-Amz-" in raw_query or b"AWSAccessKeyId" in raw_query
     fields = _query_fields(raw_query) if in_query else {}
     if header is None:
-        return _query_claim(fields) if fields else None
+        return _query_claim(fields, token) if fields else None
     if fields:
         raise SignatureError("InvalidArgument", "Only one auth mechanism allowed.")
     stamp = request.headers.get("x-amz-date")
     if stamp is None:
         stamp = _stamp_of(request.headers.get("date", ""))
-    return _header_claim(header, stamp)
+    return _header_claim(header, stamp, token)
 
 
 # --- the header
@@ -83,7 +89,7 @@ def _header_malformed(why: str) -> NoReturn:
     )
 
 
-def _header_claim(header: str, stamp: str | None) -> Claim:
+def _header_claim(header: str, stamp: str | None, token: str) -> Claim:
     algorithm, _, rest = header.partition(" ")
     if algorithm != ALGORITHM:
         _refuse_algorithm(algorithm)
@@ -107,7 +113,8 @@ def _header_claim(header: str, stamp: str | None) -> Claim:
             "AccessDenied", "AWS authentication requires a valid Date or x-amz-date header"
         )
     return Claim(
-        scope, _ascii(signed), _ascii(signature), stamp.encode("ascii"), time_s, None, None
+        *(scope, _ascii(signed), _ascii(signature), stamp.encode("ascii"), time_s, None, None),
+        token,
     )
 
 
@@ -151,7 +158,7 @@ def _query_fields(raw_query: bytes) -> dict[str, str]:
     return fields if fields.keys() & _QUERY_FIELDS else {}
 
 
-def _query_claim(fields: dict[str, str]) -> Claim:
+def _query_claim(fields: dict[str, str], token: str) -> Claim:
     missing = _QUERY_FIELDS - fields.keys()
     if missing:
         _query_malformed(
@@ -186,7 +193,15 @@ def _query_claim(fields: dict[str, str]) -> Claim:
         time_s,
         expires_s,
         fields.get("X-Amz-Content-Sha256"),
+        _one_token(fields.get("X-Amz-Security-Token", ""), token),
     )
+
+
+def _one_token(in_query: str, in_header: str) -> str:
+    """The token of a presigned request, which may say it twice, but not two."""
+    if in_query and in_header and in_query != in_header:
+        raise SignatureError("InvalidToken", "The query and the header have two security tokens.")
+    return in_query or in_header
 
 
 # --- parts

@@ -33,6 +33,7 @@ from predastore.base.limits import SIGV4_PRESIGNED_S_MAX
 from predastore.httpd.message import Request
 
 CONTENT_FIELDS: Final = frozenset({"content-md5", "content-type"})
+_TOKEN: Final = "x-amz-security-token"
 _AUTHENTICATION: Final = frozenset({"AWSAccessKeyId", "Signature", "Expires"})
 _COVERED: Final = frozenset(
     {
@@ -84,6 +85,7 @@ class ClaimV2:
                 "AWSAccessKeyId parameters",
             )
         self.access_key_id = fields["AWSAccessKeyId"]
+        self.token = self.fields.get(_TOKEN) or request.headers.get(_TOKEN, "")
         self._signature = fields["Signature"]
         self._expires = fields["Expires"]
         self._covered = sorted(covered)

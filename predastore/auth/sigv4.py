@@ -2,13 +2,16 @@
 
 `Verifier.verify` decides, in this order, whether the claim is well formed, is meant for this
 service and region, is fresh, names a known key, covers every header that can change what the
-request does (Host and x-amz-*), and is signed with that key's secret. Then it sees to the body,
-by x-amz-content-sha256:
+request does (Host and x-amz-*), and is signed with that key's secret. `Verifier.authenticate` is
+the same where keys are looked up elsewhere, with the session token that goes with them, if one
+does: what a token is worth is decided by who looks it up. Then it sees to the body, by
+x-amz-content-sha256:
 
     64 hex digits          `Verified.payload_sha256`: whoever reads the body compares it
     UNSIGNED-PAYLOAD       nothing is promised
     STREAMING-...          request.body is replaced by one that decodes and verifies aws-chunked
 
+(Other services than S3 sign the digest of a body that they have whole: `authenticate_whole`.)
 A request without Authorization and without X-Amz-Signature is anonymous; its payload header, if
 any, is heeded all the same. Every refusal is a SignatureError with the code that S3 uses.
 """
@@ -16,11 +19,11 @@ any, is heeded all the same. Every refusal is a SignatureError with the code tha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hmac import compare_digest
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from predastore._fast import sigv4 as kernel
 from predastore.auth import presigned_v2
@@ -63,6 +66,11 @@ class Credential:
     def is_limited(self) -> bool:
         """Whether there is something that the account may do, and this credential may not."""
         return self.policy is not None and not self.policy.is_everything
+
+
+# Finds the credential of an access key id and a session token, "" for none; None: there is none.
+# SignatureError where the token is no good.
+Find: TypeAlias = Callable[[str, str], Awaitable[Credential | None]]
 
 
 class Verified(NamedTuple):
@@ -109,14 +117,25 @@ def _as_signed(headers: list[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes,
         yield [(name, other if name == b"host" else value) for name, value in headers]
 
 
+def _known(credential: Credential | None, claim: Claim | presigned_v2.ClaimV2) -> Credential:
+    if credential is None:
+        raise SignatureError(
+            "InvalidAccessKeyId",
+            "The AWS Access Key Id you provided does not exist in our records.",
+            AWSAccessKeyId=claim.access_key_id,
+        )
+    return credential
+
+
 class Verifier:
-    """Verifies requests to one service in one region; `lookup` finds a credential by key id."""
+    """Verifies requests to one service in one region, or, where that is None, in any; `lookup`
+    finds a credential by key id."""
 
     def __init__(
         self,
         lookup: Callable[[str], Credential | None],
         *,
-        region: str,
+        region: str | None,
         service: str = "s3",
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -130,51 +149,89 @@ class Verifier:
 
         `host_bucket`: the bucket that the Host header names, in virtual-host style.
         """
-        if self._service == "s3" and presigned_v2.is_claimed(request):
-            return self._verify_v2(request, host_bucket)
-        claim = parse_claim(request)
+        claim = self._claim(request, host_bucket)
         if claim is None:
+            return self._anonymous(request)
+        if claim.token:
+            _refuse_token()
+        return self._prove(claim, self._lookup(claim.access_key_id), request)
+
+    async def authenticate(self, request: Request, find: Find, host_bucket: str = "") -> Verified:
+        """The same, where `find` knows the credentials."""
+        claim = self._claim(request, host_bucket)
+        if claim is None:
+            return self._anonymous(request)
+        found = await find(claim.access_key_id, claim.token)
+        return self._prove(claim, found, request)
+
+    async def authenticate_whole(
+        self, request: Request, find: Find, payload: bytes
+    ) -> Credential | None:
+        """Who sent a request whose body is `payload`; None: an anonymous one."""
+        claim = self._claim(request, "")
+        if claim is None:
+            return None
+        assert isinstance(claim, Claim)
+        credential = _known(await find(claim.access_key_id, claim.token), claim)
+        digest = kernel.sha256(payload).hex()
+        declared = claim.payload or request.headers.get("x-amz-content-sha256", digest)
+        if declared != digest:
+            _refuse_digest()
+        self._check_signed(claim, credential, request, digest)
+        return credential
+
+    def _claim(self, request: Request, host_bucket: str) -> Claim | presigned_v2.ClaimV2 | None:
+        """What the request claims, for this service and at this time."""
+        if self._service == "s3" and presigned_v2.is_claimed(request):
+            claim_v2 = presigned_v2.ClaimV2(request, host_bucket)
+            claim_v2.check_time(self._now())
+            return claim_v2
+        claim = parse_claim(request)
+        if claim is not None:
+            self._check_scope(claim)
+            self._check_time(claim)
+        return claim
+
+    def _anonymous(self, request: Request) -> Verified:
+        payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
+        return Verified(None, self._open_body(request, payload, None))
+
+    def _prove(
+        self,
+        claim: Claim | presigned_v2.ClaimV2,
+        found: Credential | None,
+        request: Request,
+    ) -> Verified:
+        credential = _known(found, claim)
+        if isinstance(claim, presigned_v2.ClaimV2):
+            claim.check_signature(credential.secret_access_key)
             payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
-            return Verified(None, self._open_body(request, payload, None))
-        self._check_scope(claim)
-        self._check_time(claim)
-        credential = self._credential(claim.scope.access_key_id)
-        self._check_coverage(claim, request)
+            payload = claim.fields.get("x-amz-content-sha256", payload)
+            return Verified(credential, self._open_body(request, payload, None), presigned=True)
         payload = self._payload(claim, request)
-        scope = claim.scope
-        key = signing_key(credential.secret_access_key, scope.date, self._region, self._service)
-        self._check_signature(claim, request, key, payload)
+        key = self._check_signed(claim, credential, request, payload)
         signing = ChunkSigning(key, claim.stamp, claim.scope.text, claim.signature)
         digest = self._open_body(request, payload, signing)
         return Verified(credential, digest, claim.presigned)
 
-    def _verify_v2(self, request: Request, host_bucket: str) -> Verified:
-        claim = presigned_v2.ClaimV2(request, host_bucket)
-        claim.check_time(self._now())
-        credential = self._credential(claim.access_key_id)
-        if "x-amz-security-token" in claim.fields or "x-amz-security-token" in request.headers:
-            _refuse_token()
-        claim.check_signature(credential.secret_access_key)
-        payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
-        payload = claim.fields.get("x-amz-content-sha256", payload)
-        return Verified(credential, self._open_body(request, payload, None), presigned=True)
+    def _check_signed(
+        self, claim: Claim, credential: Credential, request: Request, payload: str
+    ) -> bytes:
+        """The signing key, with which the request is signed."""
+        self._check_coverage(claim, request)
+        scope = claim.scope
+        secret = credential.secret_access_key
+        key = signing_key(secret, scope.date, scope.region, self._service)
+        self._check_signature(claim, request, key, payload)
+        return key
 
     # --- the claim
 
-    def _credential(self, access_key_id: str) -> Credential:
-        credential = self._lookup(access_key_id)
-        if credential is None:
-            raise SignatureError(
-                "InvalidAccessKeyId",
-                "The AWS Access Key Id you provided does not exist in our records.",
-                AWSAccessKeyId=access_key_id,
-            )
-        return credential
-
     def _check_scope(self, claim: Claim) -> None:
         scope = claim.scope
-        if scope.region != self._region:
-            why = f"the region '{scope.region}' is wrong; expecting '{self._region}'"
+        region = scope.region if self._region is None else self._region
+        if scope.region != region:
+            why = f"the region '{scope.region}' is wrong; expecting '{region}'"
         elif scope.service != self._service:
             why = f"incorrect service '{scope.service}'; this endpoint is '{self._service}'"
         elif scope.date.encode() != claim.stamp[:8]:
@@ -183,9 +240,9 @@ class Verifier:
             return
         if claim.presigned:
             message = f"Error parsing the X-Amz-Credential parameter; {why}"
-            raise SignatureError("AuthorizationQueryParametersError", message, Region=self._region)
+            raise SignatureError("AuthorizationQueryParametersError", message, Region=region)
         message = f"The authorization header is malformed; {why}"
-        raise SignatureError("AuthorizationHeaderMalformed", message, Region=self._region)
+        raise SignatureError("AuthorizationHeaderMalformed", message, Region=region)
 
     def _check_time(self, claim: Claim) -> None:
         now_s = self._now()
@@ -205,10 +262,6 @@ class Verifier:
             raise SignatureError("AccessDenied", "Request has expired")
 
     def _check_coverage(self, claim: Claim, request: Request) -> None:
-        if request.headers.get("x-amz-security-token") or b"X-Amz-Security-Token" in (
-            request.raw_query
-        ):
-            _refuse_token()
         name = kernel.unsigned_header(request.headers.raw, claim.signed)
         if name is not None:
             raise SignatureError(

@@ -533,3 +533,52 @@ LISTED_BYTES_MAX: Final = 384 * KIB  # of an answer with versions
 LISTED_READ_BYTES_LEFT_MIN: Final = MIB  # of a page's bound: some of the largest rows of versions
 DELETE_READS_LEFT_MIN: Final = 4_096  # one deletion passes over 1,000 references that are gone
 DELETE_BYTES_LEFT_MIN: Final = 5 * MIB  # one moves the placement of 10,000 parts of the widest code
+
+# --- iam ------------------------------------------------------------------------------------------
+
+# AWS's quotas ("IAM and AWS STS quotas"). They decide what procedures do: one change of a policy
+# concerns at most all users and roles of an account, through all memberships, and that is one call.
+IAM_USERS_MAX: Final = 5_000  # of an account
+IAM_GROUPS_MAX: Final = 300
+IAM_ROLES_MAX: Final = 1_000
+IAM_POLICIES_MAX: Final = 1_500
+IAM_MEMBERSHIPS_MAX: Final = 12_000  # of users in groups; AWS has no such quota
+IAM_ACCESS_KEYS_MAX: Final = 2  # of a user, and of a root
+IAM_GROUPS_OF_USER_MAX: Final = 10
+IAM_ATTACHED_MAX: Final = 20  # managed policies of a user, a group, a role
+IAM_POLICY_VERSIONS_MAX: Final = 5
+IAM_TAGS_MAX: Final = 50
+IAM_USER_INLINE_CHARS_MAX: Final = 2_048  # of all inline policies together, without white space
+IAM_GROUP_INLINE_CHARS_MAX: Final = 5_120
+IAM_ROLE_INLINE_CHARS_MAX: Final = 10_240
+IAM_MANAGED_CHARS_MAX: Final = 6_144
+IAM_TRUST_CHARS_MAX: Final = 4_096
+IAM_DOCUMENT_CHARS_MAX: Final = 131_072  # as it is sent, white space too
+IAM_ACCOUNTS_MAX: Final = 10_000
+IAM_SESSION_POLICY_CHARS_MAX: Final = 2_048
+IAM_SESSION_S_MIN: Final = 900
+IAM_ROLE_SESSION_S_MAX: Final = 43_200
+IAM_USER_SESSION_S_MAX: Final = 129_600
+IAM_ROOT_SESSION_S_MAX: Final = 3_600
+IAM_CHAINED_SESSION_S_MAX: Final = 3_600  # of a role that a session assumes
+IAM_TOKEN_CHARS_MAX: Final = 16_384  # of a session token; ours have some 5,000 at most
+IAM_SEALING_KEYS_MAX: Final = 8  # versions that can still be read
+IAM_FORM_BYTES_MAX: Final = 512 * KIB  # of a request of the Query API
+IAM_FORM_FIELDS_MAX: Final = 512
+IAM_FORMS_BYTES_MAX: Final = 8 * MIB  # of all requests at once
+IAM_PAGE_ITEMS_MAX: Final = 1_000  # MaxItems
+IAM_PAGE_ITEMS_DEFAULT: Final = 100
+IAM_TRIES_MAX: Final = 8  # of a change whose caller's rights change meanwhile
+IAM_PRINCIPALS_CACHED_MAX: Final = 4_096
+IAM_PRINCIPALS_CACHED_BYTES_MAX: Final = 32 * MIB  # of their documents
+IAM_USED_PRECISION_S: Final = 900  # how exactly it is known when an access key was last used
+IAM_USED_FLUSH_S: Final = 60.0
+IAM_USED_WAITING_MAX: Final = 4_096  # access keys whose use is not stored yet
+OIDC_PROVIDERS_MAX: Final = 16
+OIDC_DOCUMENT_BYTES_MAX: Final = 256 * KIB  # discovery, JWKS
+OIDC_TIMEOUT_S: Final = 5.0
+OIDC_KEYS_MAX: Final = 64  # of one issuer
+OIDC_REFRESH_S: Final = 3_600.0  # keys are read anew
+OIDC_RETRY_S: Final = 30.0  # and, for a key that is not known, no more often than this
+OIDC_TOKEN_CHARS_MAX: Final = 20_000
+OIDC_SKEW_S: Final = 60.0

@@ -14,7 +14,6 @@ from predastore.base.errors import CorruptData, StartupError
 from predastore.catalog.adoption import Adoption
 from predastore.catalog.catalog import Catalog
 from predastore.catalog.files import Files
-from predastore.catalog.procedures import PROCEDURES
 from predastore.catalog.readers import Readers
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring
@@ -27,6 +26,8 @@ from predastore.process import credentials, daemon
 from predastore.process.accesslog import AccessLog
 from predastore.process.common import Common
 from predastore.process.discovery import Discovery, rows_of
+from predastore.process.identities_role import IdentitiesRole
+from predastore.process.program import PROCEDURES
 from predastore.process.readiness import WriteReadiness
 from predastore.rpc import Endpoint
 from predastore.s3 import accounting
@@ -50,6 +51,7 @@ class GatewayRole:
         self.healing: Healing | None = None
         self.server: Server | None = None
         self._writes: WriteReadiness | None = None
+        self._identities: IdentitiesRole | None = None
 
     async def open_filesystem(self, stack: AsyncExitStack) -> None:
         common = self._common
@@ -126,6 +128,8 @@ class GatewayRole:
         self.catalog = Catalog(state, store, garbage, readers, inline_max=inline_max)
         stack.push_async_callback(self.catalog.close)
         garbage.start()
+        self._identities = IdentitiesRole(self._common, state)
+        self._identities.open(stack)
         self._writes = WriteReadiness(self.catalog.write_obstacle)
         stack.push_async_callback(self._writes.close)
 
@@ -146,6 +150,7 @@ class GatewayRole:
         common = self._common
         settings, keyring = common.settings, common.keyring
         assert self.catalog is not None
+        assert self._identities is not None
         verifier = Verifier(keyring.known.find, region=settings.region, service="s3")
         listener = daemon.inherited()
         handler = S3Service(
@@ -153,6 +158,7 @@ class GatewayRole:
             verifier,
             region=settings.region,
             token_key=credentials.token_key(keyring.keys.cluster),
+            find=self._identities.find,
             domains=settings.domains,
             ready=lambda: common.is_ready,
             write_obstacle=self.write_obstacle,
@@ -162,7 +168,7 @@ class GatewayRole:
             new_buckets=new_buckets(settings),
         )
         on_done = await self._accounts(stack)
-        handle: Handler = handler.handle
+        handle: Handler = self._identities.before(handler.handle)
         if common.telemetry is not None:
             handle = common.telemetry.handler(handle)
         server = Server(

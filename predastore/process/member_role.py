@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 
 from predastore.auth.sigv4 import Verifier
 from predastore.base.config import Db
-from predastore.catalog.procedures import PROCEDURES
 from predastore.process import credentials, daemon
 from predastore.process.common import Common
+from predastore.process.program import PROCEDURES
 from predastore.rpc import Endpoint
 from predastore.s3db import rest, service
 from predastore.s3db.client import Client

@@ -14,7 +14,6 @@ from typing import Final, TypeAlias, TypeVar
 
 from predastore.auth.sigv4 import verify_payload
 from predastore.base import limits
-from predastore.base.config import Policy
 from predastore.base.errors import S3Error
 from predastore.catalog.catalog import Catalog
 from predastore.catalog.permits import Permit
@@ -39,6 +38,7 @@ from predastore.s3.conditions import write_condition
 from predastore.s3.cross_origin import Crossing
 from predastore.s3.documents import Documents
 from predastore.s3.headers import parse_metadata
+from predastore.s3.identified import Limit
 from predastore.s3.ownership import NOTHING_SAID, NewBuckets
 from predastore.s3.target import CopySource
 from predastore.s3.tokens import Tokens
@@ -86,7 +86,7 @@ class Context:
     key: str
     query: dict[str, str]
     account: str | None
-    policy: Policy | None = None
+    policy: Limit | None = None
     payload_sha256: bytes | None = None
     crossing: Crossing | None = None  # told of the bucket's row, where the request has an origin
 

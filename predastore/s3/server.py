@@ -34,7 +34,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from predastore.auth.sigv4 import Verifier
+from predastore.auth.sigv4 import Find, Verified, Verifier
 from predastore.base import metrics
 from predastore.base.errors import (
     BodyMismatch,
@@ -53,6 +53,7 @@ from predastore.s3.checksums import is_of_payload
 from predastore.s3.context import Context, IsAccount, Services, anybody
 from predastore.s3.cross_origin import Crossing, CrossOrigin, crossing_of
 from predastore.s3.errors import error_response, status_of, translate
+from predastore.s3.identified import is_limited, policy_of
 from predastore.s3.names import check_bucket_name
 from predastore.s3.ownership import NOTHING_SAID, NewBuckets
 from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, SERVICE, hoisted_headers, select
@@ -102,6 +103,7 @@ def host_id_of(name: str) -> str:
 class S3Service:
     """A handler for httpd. `token_key`: the cluster's key for continuation tokens, any bytes.
 
+    `find`: finds the credentials of requests; None: the verifier has them.
     `domains`: base domains of virtual-host style addresses, lower case, without a port.
     `operator`: the account that may read metrics. `host_id`: what x-amz-id-2 says. `is_account`: to
     whom ACLs may give something. `new_buckets`: what they have that nobody said.
@@ -114,6 +116,7 @@ class S3Service:
         *,
         region: str,
         token_key: bytes,
+        find: Find | None = None,
         domains: tuple[str, ...] = (),
         ready: Callable[[], bool] = _always,
         write_obstacle: Callable[[], Awaitable[str]] = _none,
@@ -127,6 +130,7 @@ class S3Service:
             catalog, region, Tokens(token_key), domains, is_account, new_buckets
         )
         self._verifier = verifier
+        self._find = find
         self._ready = ready
         self._write_obstacle = write_obstacle
         self._operator = operator
@@ -179,7 +183,7 @@ class S3Service:
         bucket, key = request.names
         if request.method == "OPTIONS":
             return await self._cross_origin.preflight(request)
-        verified = self._verifier.verify(request, host_bucket(host, services.domains))
+        verified = await self._verified(request, host_bucket(host, services.domains))
         query = parse_query(request.raw_query)
         if query:
             request.headers = hoisted_headers(query, request.headers)
@@ -189,7 +193,7 @@ class S3Service:
             check_bucket_name(bucket)
         credential = verified.credential
         account = None if credential is None else credential.account_id
-        policy = None if credential is None else credential.policy
+        policy = None if credential is None else policy_of(credential, bucket, key)
         request.operation, request.account = route.name, account or ""
         check_policy(policy, route.action_of(query), bucket)
         return await route.operation(
@@ -198,6 +202,12 @@ class S3Service:
                 *(verified.payload_sha256, crossing),
             )
         )
+
+    async def _verified(self, request: Request, bucket: str) -> Verified:
+        """Who sent the request. `bucket`: the one that Host names."""
+        if self._find is None:
+            return self._verifier.verify(request, bucket)
+        return await self._verifier.authenticate(request, self._find, bucket)
 
     def _failed(self, request: Request, error: PredastoreError) -> Response:
         if isinstance(error, BodyMismatch) and is_of_payload(error, request.headers):
@@ -244,8 +254,8 @@ class S3Service:
     async def _metrics(self, request: Request) -> Response:
         """Metrics tell of all accounts: they are for the operator's alone."""
         request.operation = "Metrics"
-        credential = self._verifier.verify(request).credential
-        if credential is None or credential.is_limited:
+        credential = (await self._verified(request, "")).credential
+        if credential is None or is_limited(credential):
             raise S3Error("AccessDenied")
         if credential.account_id != self._operator():
             raise S3Error("AccessDenied")

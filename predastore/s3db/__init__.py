@@ -13,7 +13,7 @@ store       the state: apply, read, list, snapshots; made of
             listing (pages), environment (the lmdb file), gate (readers against a resize)
 
 LEVEL tells programs apart whose commands differ (levels.py): one that has a command or a procedure
-which the one before did not know has the next. 2 is that of the first release.
+which the one before did not know has the next. 2 is that of the first release; 3 has identities.
 """
 
 from typing import Final

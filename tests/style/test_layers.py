@@ -21,7 +21,7 @@ LAYERS = (
     ("node", "s3db", "gossip"),
     ("storage",),
     ("catalog",),
-    ("jobs",),
+    ("jobs", "iam"),
     ("s3",),
     ("process",),
     ("testing", "__main__"),
@@ -31,7 +31,7 @@ LAYERS = (
 INNER = {
     "base": (("config", "syscalls", "fs", "lmdbfile", "metrics", "sealing"),),
     "process": (
-        ("node_role", "member_role", "gateway_role"),
+        ("node_role", "member_role", "identities_role", "gateway_role"),
         ("wiring",),
         ("gauges",),
         ("host", "commands"),

@@ -129,7 +129,7 @@ def documents(view: ReadView, arguments: bytes) -> bytes:
     stored = view.get(BUCKETS, keys.bucket(args.bucket))
     if stored is None:
         return done(FoundDocuments())
-    row = decode(BucketRow, stored)
+    row = bucket_row(stored)
     if row.id == args.known_id and row.generation == args.known_generation:
         return done(FoundDocuments(stored, is_known=True))
     found = tuple(view.get(DOCUMENTS, keys.document(row.id, kind)) for kind in args.kinds)

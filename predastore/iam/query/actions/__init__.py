@@ -1,0 +1,1 @@
+"""The actions of the Query API, a file for each group of them."""

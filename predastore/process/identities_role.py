@@ -1,0 +1,56 @@
+"""Identities in a gateway: accounts, users and keys beyond the file, and AWS's Query API to them."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from predastore.auth.sigv4 import Find
+from predastore.httpd.message import Handler
+from predastore.iam.identities import Identities
+from predastore.iam.identity import Identified
+from predastore.iam.query.call import IamServices
+from predastore.iam.query.service import QueryService
+from predastore.iam.sealing import SealingKeys
+from predastore.iam.sessions import SessionTokens
+from predastore.iam.used import LastUsed
+from predastore.process.common import Common
+from predastore.s3db.global_state import GlobalState
+
+
+class IdentitiesRole:
+    """`identities`: who keys are of."""
+
+    def __init__(self, common: Common, state: GlobalState) -> None:
+        keyring = common.keyring
+        self._region = common.settings.region
+        sealing = SealingKeys(state, lambda: keyring.keys.cluster)
+        self.identities = Identities(state, sealing, keyring.known.find)
+        self._used = LastUsed(state)
+        self._services = IamServices(
+            *(state, self.identities, sealing, SessionTokens(sealing), self._used),
+            operator=lambda: keyring.keys.operator.account_id,
+            is_taken=lambda account: any(row.account_id == account for row in keyring.keys.auth),
+        )
+
+    def open(self, stack: AsyncExitStack) -> None:
+        """Begins to store when keys were used."""
+        self._used.start()
+        stack.push_async_callback(self._used.close)
+
+    @property
+    def find(self) -> Find:
+        """The credential of an access key for S3, as it is now: the ground of one that was kept is
+        read."""
+
+        async def find(access_key_id: str, token: str) -> Identified | None:
+            found = await self.identities.find(access_key_id, token)
+            if found is None or found.identity.ground is None:
+                return found
+            self._used.note(found, "s3", self._region)
+            return await self.identities.current(found, token)
+
+        return find
+
+    def before(self, other: Handler) -> Handler:
+        """The handler of the Query API, in front of another."""
+        return QueryService(self._services, other).handle
