@@ -77,11 +77,15 @@ class Verified(NamedTuple):
     """`credential` is None for an anonymous request.
 
     `payload_sha256`: what the body's digest must be; None: unsigned, or verified by the body.
+    `signed_s`: when, Unix time, where the signature says so. `is_v2`, `is_form`: how.
     """
 
     credential: Credential | None
     payload_sha256: bytes | None
     presigned: bool = False
+    signed_s: int | None = None
+    is_v2: bool = False
+    is_form: bool = False
 
 
 def verify_payload(data: Buffer, payload_sha256: bytes | None) -> None:
@@ -207,12 +211,13 @@ class Verifier:
             claim.check_signature(credential.secret_access_key)
             payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
             payload = claim.fields.get("x-amz-content-sha256", payload)
-            return Verified(credential, self._open_body(request, payload, None), presigned=True)
+            digest = self._open_body(request, payload, None)
+            return Verified(credential, digest, presigned=True, is_v2=True)
         payload = self._payload(claim, request)
         key = self._check_signed(claim, credential, request, payload)
         signing = ChunkSigning(key, claim.stamp, claim.scope.text, claim.signature)
         digest = self._open_body(request, payload, signing)
-        return Verified(credential, digest, claim.presigned)
+        return Verified(credential, digest, claim.presigned, claim.time_s)
 
     def _check_signed(
         self, claim: Claim, credential: Credential, request: Request, payload: str

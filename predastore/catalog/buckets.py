@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from predastore.base.errors import NodeFull
 from predastore.base.failpoints import failpoint
 from predastore.base.limits import BACKEND_SCAN_PAGE_MAX
 from predastore.catalog import keys, refusals
 from predastore.catalog.core import CatalogCore
+from predastore.catalog.documents import DocumentKind
 from predastore.catalog.keys import ACCOUNT_DOCUMENTS, BUCKETS, DOCUMENTS
 from predastore.catalog.permits import Judge, Permit
 from predastore.catalog.procedures.arguments import (
@@ -36,6 +37,7 @@ from predastore.storage import extents
 TAGS: Final = "tags"  # kinds of documents
 CORS: Final = "cors"
 ACL: Final = "acl"
+POLICY: Final = "policy"
 
 NO_DOCUMENTS: Final[Mapping[str, bytes]] = MappingProxyType({})
 
@@ -165,10 +167,10 @@ class Buckets(CatalogCore):
         await self._store.check_room()
         await self._state.set(ACCOUNT_DOCUMENTS, place, document)
 
-    async def permit(self, name: str, judge: Judge) -> Permit:
+    async def permit(self, name: str, judge: Judge, *kinds: DocumentKind[Any]) -> Permit:
         """Leave to do something to the bucket, for the operations that take one; what `judge`
-        raises."""
-        return await self._permits.ask(name, judge)
+        raises. `kinds`: of the documents that it judges by."""
+        return await self._permits.ask(name, judge, *kinds)
 
     async def buckets(self, owner: str | None = None) -> list[BucketRow]:
         """The buckets of an account, or of all, by name."""

@@ -87,7 +87,7 @@ class CatalogCore:
         self._state = state
         self._store = store
         self.documents = BucketDocuments(state)
-        self._permits = Permits(state)
+        self._permits = Permits(self.documents)
         self._readers = readers
         self._collector = collector
         self._repairs = RepairQueue(state)

@@ -28,12 +28,12 @@ from predastore.base.limits import (
     BUCKET_DOCUMENTS_BUCKETS_MAX,
     BUCKET_DOCUMENTS_BYTES_MAX,
 )
-from predastore.catalog import refusals
+from predastore.catalog import keys, refusals
 from predastore.catalog.errors import BucketChanged
+from predastore.catalog.keys import BUCKETS
 from predastore.catalog.procedures.questions import FoundDocuments, ReadDocuments
-from predastore.catalog.rows import BucketRow
+from predastore.catalog.rows import BucketRow, bucket_row
 from predastore.s3db.global_state import GlobalState
-from predastore.storage.formats import decode
 
 T = TypeVar("T")
 
@@ -120,6 +120,8 @@ class BucketDocuments:
 
     def known(self, bucket: BucketRow, *kinds: DocumentKind[Any]) -> Meanings | None:
         """What the documents of just this row's generation mean, if that is remembered."""
+        if not kinds:
+            return Meanings(bucket.id, bucket.generation)
         seen = self._seen.get(bucket.name)
         if seen is None or not seen.is_of(bucket) or not seen.has(kinds):
             return None
@@ -142,6 +144,8 @@ class BucketDocuments:
     ) -> tuple[BucketRow | None, Meanings]:
         """The bucket's row as it is, and what its documents mean, as of one moment; None, and no
         documents, where there is no such bucket. What `read` raises."""
+        if not kinds:
+            return await self._row(bucket)
         seen = self._seen.get(bucket)
         if seen is not None and not seen.has(kinds):
             seen = None
@@ -154,13 +158,20 @@ class BucketDocuments:
         if not found.bucket:
             self._forget(bucket)
             return None, _meanings(b"", 0, kinds, (None,) * len(kinds))
-        row = decode(BucketRow, found.bucket)
+        row = bucket_row(found.bucket)
         if found.is_known:
             assert seen is not None
             return row, seen
         meanings = _meanings(row.id, row.generation, kinds, found.documents)
         self._remember(row, meanings)
         return row, meanings
+
+    async def _row(self, bucket: str) -> tuple[BucketRow | None, Meanings]:
+        stored = await self._state.get(BUCKETS, keys.bucket(bucket))
+        if stored is None:
+            return None, Meanings(b"", 0)
+        row = bucket_row(stored)
+        return row, Meanings(row.id, row.generation)
 
     def _remember(self, bucket: BucketRow, meanings: Meanings) -> None:
         """Unless a newer generation is remembered: answers may come in another order than that in

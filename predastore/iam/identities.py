@@ -135,7 +135,7 @@ class Identities:
             credential.secret_access_key,
             credential.account_id,
             credential.policy,
-            identity=_identity_of_file(credential),
+            identity=of_file(credential),
         )
         return made
 
@@ -271,10 +271,15 @@ def _principal(account: str, entity: EntityRow) -> Principal:
     )
 
 
-def _identity_of_file(credential: Credential) -> Identity:
+def identity_of(credential: Credential) -> Identity:
+    """Whose a credential is that a verifier found."""
+    return credential.identity if isinstance(credential, Identified) else of_file(credential)
+
+
+def of_file(credential: Credential) -> Identity:
     """A root; a user, where the key has a policy."""
     account = credential.account_id
-    if credential.policy is None:
+    if credential.policy is None or credential.policy.is_everything:
         return Identity(_root(account))
     name = credential.access_key_id
     who = Principal(
@@ -286,7 +291,8 @@ def _identity_of_file(credential: Credential) -> Identity:
         canonical_id=names.canonical_id(account),
     )
     document = from_rules(credential.policy, name=f"[[auth]] {name}")
-    return Identity(who, policies=Policies(identity=(document,)))
+    # Exactly these rights, whatever else would allow more: so they are a boundary, too.
+    return Identity(who, policies=Policies(identity=(document,), boundary=document))
 
 
 def _of_session(base: Identity, session: Session) -> Identity:

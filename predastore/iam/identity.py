@@ -54,6 +54,11 @@ class Identity:
         return self.principal.account
 
     @property
+    def has_all_rights(self) -> bool:
+        """Whether it may do all that its account may."""
+        return self.is_root and self.session is None
+
+    @property
     def is_root(self) -> bool:
         return self.principal.kind is PrincipalKind.ROOT
 

@@ -1,40 +1,50 @@
-"""Who may do what.
+"""Who may do what: the decisions of one request.
 
-Each credential belongs to an account. An account may do everything in its own buckets and
-nothing in those of others, except what everybody may: read and list a bucket that is public, as it
-is now. What was there before, its versions, is for its own account.
-An anonymous request has no account. Whether a bucket is there is no secret: NoSuchBucket comes
-before AccessDenied, as with Amazon S3.
+    identity, bucket, documents, object  ->  policy/decision.py  ->  allowed, or why not
 
-A credential with a policy may do of this what its policy allows, and nothing else: neither what
-everybody may, nor learn whether a key is there that it may not list. `check_policy` is asked for
-the action of the request's route before its operation begins, and for each further action of it
-(the source of a copy) before that is done.
+A request asks for the action of its route, and for whatever it wants besides (`require`): to tag
+what it writes, to read the source of a copy, to delete by version. What it asks for is decided on
+the bucket's row, its policy and its ACL of one moment, and on the object where one is read: nothing
+of the bucket is told or changed before (`Context.bucket`, `permit`, `object`, which are the only
+ways to one). A change is decided anew where its commit finds another generation of the bucket.
+
+The public access block of the owner's account matters to other accounts alone, and is read for
+these. A bucket that the configuration makes public has, for that, a grant to everybody.
+
+Whether a bucket is there is no secret: NoSuchBucket comes before AccessDenied, as with Amazon S3,
+but for those whose own policies do not allow what they ask for. Whether a key is there is one for
+who may not list (`Context.absent`).
 """
 
 from __future__ import annotations
 
-import enum
-from dataclasses import replace
-from typing import Final
+import logging
+from typing import Any, Final, NamedTuple
 
 from predastore.base.errors import S3Error
-from predastore.catalog.rows import BucketRow
-from predastore.httpd.message import Headers
-from predastore.s3.acl import AccessControlPolicy, Grantee, Permission, to_group
-from predastore.s3.identified import Limit
-
-
-class Need(enum.Enum):
-    """What an operation does to a bucket."""
-
-    READ = "read"  # an object's bytes and metadata
-    LIST = "list"  # the names of objects
-    VERSIONS = "versions"  # a version by its id; the names of all
-    WRITE = "write"  # everything else: changes, uploads, configuration
-
-
-_PUBLIC = frozenset({Need.READ, Need.LIST})
+from predastore.catalog.buckets import ACL, POLICY
+from predastore.catalog.documents import DocumentKind, Meanings
+from predastore.catalog.rows import BucketRow, PublicBlock
+from predastore.catalog.values import ObjectVersion
+from predastore.httpd.message import Headers, Request
+from predastore.iam.identity import Identity
+from predastore.policy import (
+    ANONYMOUS,
+    AccessRequest,
+    Decision,
+    Grant,
+    Policies,
+    PolicyDocument,
+    Principal,
+    PrincipalKind,
+    Why,
+    decide,
+)
+from predastore.policy.actions import ACTIONS, Level
+from predastore.s3 import acl, acl_effect
+from predastore.s3.bucket_policy import of_stored
+from predastore.s3.facts import Facts
+from predastore.s3.public_access import union
 
 GET_OBJECT: Final = "s3:GetObject"
 LIST_BUCKET: Final = "s3:ListBucket"
@@ -52,56 +62,253 @@ OF_A_VERSION: Final = {
     "s3:PutObjectAcl": "s3:PutObjectVersionAcl",
 }
 
+POLICY_KIND: Final[DocumentKind[PolicyDocument]] = DocumentKind(POLICY, of_stored, memory_ratio=30)
+ACL_KIND: Final[DocumentKind[tuple[acl.Grant, ...]]] = DocumentKind(
+    ACL, acl.grants_of, memory_ratio=30
+)
+# The documents that decisions are made by.
+KINDS: Final[tuple[DocumentKind[Any], ...]] = (POLICY_KIND, ACL_KIND)
 
-def is_allowed(policy: Limit | None, action: str, bucket: str) -> bool:
-    """Whether a credential with this policy may do that in the bucket, as far as its account may.
-    `bucket`: "" for an action that is of no bucket."""
-    if policy is None:
-        return True
-    return policy.allows(action, bucket) if bucket else policy.allows_somewhere(action)
+# What everybody may in a bucket that the configuration makes public.
+_PUBLIC: Final = frozenset({GET_OBJECT, LIST_BUCKET, "s3:GetObjectAttributes"})
+# What the owner of an object decides about, where that is another account than the bucket's.
+_OF_OBJECTS_OWNER: Final = frozenset(
+    {
+        *acl_effect.ON_OBJECT,
+        *("s3:GetObjectTagging", "s3:GetObjectVersionTagging", "s3:PutObjectTagging"),
+        *("s3:PutObjectVersionTagging", "s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging"),
+        *("s3:GetObjectAttributes", "s3:GetObjectVersionAttributes"),
+    }
+)
+# What is decided on the object that is there, and not only on its name.
+ON_THE_OBJECT: Final = _OF_OBJECTS_OWNER - acl_effect.ON_OBJECT.keys() | {
+    "s3:PutObjectAcl",
+    "s3:PutObjectVersionAcl",
+}
+_ARN: Final = "arn:aws:s3:::"
+_ROOT: Final = Decision(Why.ALLOWED, "root of the account")
+
+_log: Final = logging.getLogger("predastore.s3")
 
 
-def check_policy(policy: Limit | None, action: str, bucket: str) -> None:
-    """AccessDenied unless `is_allowed`."""
-    if not is_allowed(policy, action, bucket):
-        where = f" in {bucket}" if bucket else ""
-        raise S3Error(
-            "AccessDenied", f"The policy of this access key does not allow {action}{where}."
+class Ground(NamedTuple):
+    """What a decision about a bucket rests on: its row, its documents of that generation, and the
+    object that is addressed, where it was read."""
+
+    row: BucketRow
+    meanings: Meanings
+    version: ObjectVersion | None = None
+
+
+class BlockUnknown(Exception):
+    """To decide, the public access block of the account `owner` is needed, too."""
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(owner)
+        self.owner = owner
+
+
+class VersionUnknown(Exception):
+    """To decide, the object that is addressed is needed, too."""
+
+
+class Access:
+    """Of one request for `bucket` and `key`. `identity`: None, an anonymous one.
+
+    `ground`: of the last `check`. `blocks`: of accounts, as whoever asks has read them."""
+
+    __slots__ = ("_facts", "_request", "_wanted", "blocks", "bucket", "ground", "identity", "key")
+
+    def __init__(
+        self, request: Request, facts: Facts, identity: Identity | None, bucket: str, key: str
+    ) -> None:
+        self._request = request
+        self._facts = facts
+        self.identity = identity
+        self.bucket = bucket
+        self.key = key
+        self.ground: Ground | None = None
+        self.blocks: dict[str, PublicBlock | None] = {}
+        self._wanted: list[tuple[str, str]] = []
+
+    @property
+    def principal(self) -> Principal:
+        return ANONYMOUS if self.identity is None else self.identity.principal
+
+    @property
+    def account(self) -> str | None:
+        """The account that asks; None: an anonymous request."""
+        return None if self.identity is None else self.identity.account
+
+    # --- what the request wants -----------------------------------------------------------
+
+    def require(self, action: str, key: str | None = None) -> None:
+        """The request wants this, too: AccessDenied, now if it can be decided, else from `check`.
+        `key`: another than the request's."""
+        wanted = (action, self.key if key is None else key)
+        self._wanted.append(wanted)
+        if self.ground is not None:
+            self._demand(*wanted, self.ground)
+
+    def check(self, ground: Ground) -> None:
+        """AccessDenied unless all that is wanted is allowed. BlockUnknown, VersionUnknown."""
+        for action, key in self._wanted:
+            self._demand(action, key, ground)
+        self.ground = ground
+
+    def check_absent(self) -> None:
+        """As `check`, where there is no such bucket: by what identities' own policies say."""
+        for action, key in self._wanted:
+            self.demand_own(action, key)
+
+    def demand_own(self, action: str, key: str = "", bucket: str | None = None) -> None:
+        """AccessDenied, unless the requester's own policies allow it in what is its account's."""
+        where = self.bucket if bucket is None else bucket
+        decision = self.decide_own(action, where, key)
+        if not decision.allowed:
+            raise self._denied(action, resource_of(action, where, key), decision)
+
+    def may(self, action: str, key: str | None = None) -> bool:
+        """Whether it is allowed on the ground of the last `check`."""
+        assert self.ground is not None, "nothing was looked up"
+        return self.decide(action, self.key if key is None else key, self.ground).allowed
+
+    def _demand(self, action: str, key: str, ground: Ground) -> None:
+        decision = self.decide(action, key, ground)
+        if not decision.allowed:
+            raise self._denied(action, resource_of(action, ground.row.name, key), decision)
+
+    # --- decisions ------------------------------------------------------------------------
+
+    def decide_own(self, action: str, bucket: str, key: str = "") -> Decision:
+        """On what is, or will be, of the requester's account."""
+        identity = self.identity
+        if identity is None:
+            return Decision(Why.IMPLICIT_DENY)
+        resource = resource_of(action, bucket, key)
+        lookup = self._facts.lookup(None)
+        asked = AccessRequest(action, resource, identity.principal, identity.account, lookup)
+        return self._told(asked, decide(asked, identity.policies))
+
+    def decide(self, action: str, key: str, ground: Ground) -> Decision:
+        """On a bucket, or on an object in it."""
+        row, meanings, version = ground
+        identity, principal = self.identity, self.principal
+        policy = meanings.of(POLICY_KIND)
+        is_home = principal.account == row.owner
+        if (
+            is_home
+            and principal.kind is PrincipalKind.ROOT
+            and policy is None
+            and (version is None or version.owner == row.owner)
+            and (identity is None or identity.session is None)
+        ):
+            return _ROOT
+        own = Policies() if identity is None else identity.policies
+        if version is None and action in ON_THE_OBJECT and key:
+            raise VersionUnknown
+        block = self._block(row) if not is_home else union(row.block)
+        asked = AccessRequest(
+            action,
+            resource_of(action, row.name, key),
+            principal,
+            row.owner,
+            self._facts.lookup(version),
+            _objects_owner(action, row, version),
+        )
+        policies = Policies(
+            own.identity,
+            own.boundary,
+            own.session,
+            policy,
+            self._acl_grant(action, ground, block),
+            block.restrict_buckets,
+        )
+        return self._told(asked, decide(asked, policies))
+
+    def _told(self, asked: AccessRequest, decision: Decision) -> Decision:
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug(
+                "%s: %s on %s for %s, by %s %s",
+                decision.why.value,
+                asked.action,
+                asked.resource,
+                asked.principal.arn or "anybody",
+                decision.document or "nothing",
+                decision.statement,
+                extra={"request_id": self._request.id},
+            )
+        return decision
+
+    def _block(self, row: BucketRow) -> PublicBlock:
+        if row.owner not in self.blocks:
+            raise BlockUnknown(row.owner)
+        return union(row.block, self.blocks[row.owner])
+
+    def _acl_grant(self, action: str, ground: Ground, block: PublicBlock) -> Grant:
+        """What ACLs give for the action, and `public` of the configuration."""
+        row, meanings, version = ground
+        if row.public and action in _PUBLIC and not block.restrict_buckets:
+            return Grant.PRINCIPAL
+        if action in acl_effect.ON_BUCKET:
+            grants = meanings.of(ACL_KIND) or ()
+            wanted, owner = acl_effect.ON_BUCKET[action], row.owner
+        elif action in acl_effect.ON_OBJECT and version is not None:
+            grants = acl.grants_of(version.acl)
+            wanted = acl_effect.ON_OBJECT[action]
+            owner = acl_effect.object_owner(row, version.owner)
+        else:
+            return Grant.NONE
+        if not acl_effect.count(row):
+            grants = ()
+        return acl_effect.grant(
+            grants, owner, self.account, wanted, ignores_public=block.ignore_acls
+        )
+
+    def _denied(self, action: str, resource: str, decision: Decision) -> S3Error:
+        """As S3 says it: who is of the account is told what is missing."""
+        ground = self.ground
+        if self.identity is None or (ground and ground.row.owner != self.identity.account):
+            return S3Error("AccessDenied")
+        kind = decision.document or "identity-based policy"
+        because = f"because no {kind} allows the {action} action"
+        if decision.why is Why.EXPLICIT_DENY:
+            because = f"with an explicit deny in {kind}, statement {decision.statement}"
+        return S3Error(
+            "AccessDenied",
+            f"User: {self.principal.arn} is not authorized to perform: {action} on resource: "
+            f'"{resource}" {because}',
         )
 
 
-def check_account(account: str | None) -> str:
-    """The account; AccessDenied for an anonymous request."""
-    if account is None:
+def resource_of(action: str, bucket: str, key: str) -> str:
+    """The ARN of what an action is done to. `bucket`: "" for an action of none."""
+    if not bucket:
+        return f"{_ARN}*"
+    if key and ACTIONS.get(action.lower(), Level.OBJECT) is Level.OBJECT:
+        return f"{_ARN}{bucket}/{key}"
+    return f"{_ARN}{bucket}"
+
+
+def _objects_owner(action: str, row: BucketRow, version: ObjectVersion | None) -> str:
+    """The account that owns the object, where that decides; "": the bucket's."""
+    if version is None or action not in _OF_OBJECTS_OWNER:
+        return ""
+    return acl_effect.object_owner(row, version.owner)
+
+
+def check_expected(
+    row: BucketRow, headers: Headers, field: str = "x-amz-expected-bucket-owner"
+) -> None:
+    """AccessDenied where the client expects the bucket to be another account's."""
+    expected = headers.get(field)
+    if expected and expected != row.owner:
         raise S3Error("AccessDenied")
-    return account
 
 
-def with_public(acl: AccessControlPolicy, bucket: BucketRow) -> AccessControlPolicy:
+def with_public(shown: acl.AccessControlPolicy, row: BucketRow) -> acl.AccessControlPolicy:
     """What is told of an ACL: in a bucket that the configuration makes public, everybody reads."""
-    to_all = to_group(Grantee.ALL_USERS, Permission.READ)
-    if not bucket.public or to_all in acl.grants:
-        return acl
-    return replace(acl, grants=(*acl.grants, to_all))
-
-
-def check_bucket(
-    bucket: BucketRow | None,
-    name: str,
-    account: str | None,
-    need: Need,
-    headers: Headers,
-    *,
-    owner_header: str = "x-amz-expected-bucket-owner",
-) -> BucketRow:
-    """The bucket, if the account may do that in it and it belongs to whom the client expects."""
-    if bucket is None:
-        if account is None and need not in _PUBLIC:
-            raise S3Error("AccessDenied")
-        raise S3Error("NoSuchBucket", BucketName=name)
-    if bucket.owner != account and not (bucket.public and need in _PUBLIC):
-        raise S3Error("AccessDenied")
-    expected = headers.get(owner_header)
-    if expected and expected != bucket.owner:
-        raise S3Error("AccessDenied")
-    return bucket
+    to_all = acl.to_group(acl.Grantee.ALL_USERS, acl.Permission.READ)
+    if not row.public or to_all in shown.grants:
+        return shown
+    return acl.AccessControlPolicy(shown.owner, (*shown.grants, to_all))

@@ -11,7 +11,7 @@ Source: Amazon S3 User Guide, "Access control list (ACL) overview".
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -44,7 +44,6 @@ GROUPS: Final = {
     Grantee.LOG_DELIVERY: "http://acs.amazonaws.com/groups/s3/LogDelivery",
 }
 _PUBLIC: Final = frozenset({Grantee.ALL_USERS, Grantee.AUTHENTICATED_USERS})
-_OWNERS_OWN: Final = frozenset({Permission.READ_ACP, Permission.WRITE_ACP})
 
 
 class Grant(msgspec.Struct, frozen=True, array_like=True):
@@ -97,23 +96,9 @@ def to_group(group: Grantee, permission: Permission) -> Grant:
 # --- what it allows ---------------------------------------------------------------------------
 
 
-def allows(acl: AccessControlPolicy, account: str | None, permission: Permission) -> bool:
-    """Whether a grant gives the permission to the account, or (None) to an anonymous request. Who
-    owns the thing may always read and write its ACL, whatever that says."""
-    if account == acl.owner and permission in _OWNERS_OWN:
-        return True
-    enough = (permission, Permission.FULL_CONTROL)
-    return any(one.permission in enough and one.reaches(account) for one in acl.grants)
-
-
 def is_public(acl: AccessControlPolicy) -> bool:
     """Whether it gives anything to all, or to all who have signed."""
     return any(one.is_public for one in acl.grants)
-
-
-def without_public(acl: AccessControlPolicy) -> AccessControlPolicy:
-    """What is left where public ACLs are ignored."""
-    return replace(acl, grants=tuple(one for one in acl.grants if not one.is_public))
 
 
 # --- canned ACLs ------------------------------------------------------------------------------
@@ -156,6 +141,11 @@ def canned(name: str, owner: str, bucket_owner: str) -> AccessControlPolicy:
 def to_stored(acl: AccessControlPolicy) -> bytes:
     """Without its owner; b"" for private."""
     return b"" if acl == private(acl.owner) else encode(StoredAcl(acl.grants))
+
+
+def grants_of(stored: bytes | None) -> tuple[Grant, ...]:
+    """What is given beside what the owner has; of private, nothing."""
+    return decode(StoredAcl, stored).grants if stored else ()
 
 
 def of_stored(stored: bytes | None, owner: str) -> AccessControlPolicy:

@@ -1,26 +1,19 @@
 """What the ACLs of a bucket and of an object give, with all that bears on them. Pure.
 
-For who decides about a request: in come the bucket's row, its document ACL, the object's owner and
-ACL, and the public access block of the bucket owner's account; out comes what counts of the ACLs,
-and whether it allows an action.
+For who decides about a request (access.py): what an action needs, and how far the grants that are
+stored give it.
 
 Source: Amazon S3 User Guide, "Mapping of ACL permissions and access policy permissions".
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from predastore.catalog.rows import BucketRow, Ownership, PublicBlock
-from predastore.s3.acl import (
-    AccessControlPolicy,
-    Permission,
-    allows,
-    of_stored,
-    private,
-    without_public,
-)
-from predastore.s3.public_access import union
+from predastore.catalog.rows import BucketRow, Ownership
+from predastore.policy import Grant as Side
+from predastore.s3.acl import AccessControlPolicy, Grant, Permission, of_stored, private
 
 # action -> the permission on the bucket that gives it
 ON_BUCKET: Final = {
@@ -58,25 +51,31 @@ def shown(bucket: BucketRow, owner: str, stored: bytes | None) -> AccessControlP
     return of_stored(stored, owner)
 
 
-def in_force(
-    bucket: BucketRow, owner: str, stored: bytes | None, account: PublicBlock | None
-) -> AccessControlPolicy:
-    """The same, as it counts: without public grants where these are ignored. `account`: the public
-    access block of the account that owns the bucket."""
-    acl = shown(bucket, owner, stored)
-    return without_public(acl) if union(bucket.block, account).ignore_acls else acl
+def count(bucket: BucketRow) -> bool:
+    """Whether ACLs count in the bucket at all."""
+    return bucket.ownership is not Ownership.BUCKET_OWNER_ENFORCED
 
 
-def acls_allow(
-    action: str,
+def grant(
+    grants: Iterable[Grant],
+    owner: str,
     account: str | None,
-    of_bucket: AccessControlPolicy,
-    of_object: AccessControlPolicy | None = None,
-) -> bool:
-    """Whether the ACLs in force allow the action to an account, or (None) to an anonymous request.
-    `of_object`: of the object that is addressed, None where there is none."""
-    if action in ON_BUCKET:
-        return allows(of_bucket, account, ON_BUCKET[action])
-    if action in ON_OBJECT and of_object is not None:
-        return allows(of_object, account, ON_OBJECT[action])
-    return False
+    permission: Permission,
+    *,
+    ignores_public: bool,
+) -> Side:
+    """How far stored grants of what `owner` owns allow it to an account, or (None) to an anonymous
+    request: a grant to the account leaves it to the account's own policies, one to a group is to
+    each of its members. Who owns a thing may always read and write its ACL."""
+    if account == owner and permission in (Permission.READ_ACP, Permission.WRITE_ACP):
+        return Side.ACCOUNT
+    enough = (permission, Permission.FULL_CONTROL)
+    best = Side.NONE
+    for one in grants:
+        if one.permission in enough and one.reaches(account):
+            if one.is_public:
+                if not ignores_public:
+                    return Side.PRINCIPAL
+            else:
+                best = Side.ACCOUNT
+    return best

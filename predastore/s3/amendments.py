@@ -48,7 +48,7 @@ async def changed(
     try:
         amended = await work
     except (NoSuchKey, NoSuchVersion):
-        raise ctx.absent(ctx.bucket_name, ctx.key, Finding(permit.row), version_id) from None
+        raise ctx.absent(ctx.key, Finding(permit.row), version_id) from None
     except IsDeleteMarker as error:
         shown = translate(error)
         shown.extra |= {"Method": ctx.request.method, "ResourceType": "DeleteMarker"}

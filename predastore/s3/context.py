@@ -1,204 +1,40 @@
 """One request on its way through an operation: what it asks for, who asks, and what serves it.
 
-An operation is `async def run(ctx: Context) -> Response`. It asks the context for its bucket
-(which is where access is decided), reads its parameters, calls `Catalog`, and shapes the answer;
-what goes wrong is raised.
+An operation is `async def run(ctx: Context) -> Response`. It reads its parameters, asks the context
+for the bucket, for leave to change it, or for an object (reach.py, where access is decided), calls
+`Catalog`, and shapes the answer; what goes wrong is raised.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
 from predastore.auth.sigv4 import verify_payload
 from predastore.base import limits
 from predastore.base.errors import S3Error
-from predastore.catalog.catalog import Catalog
-from predastore.catalog.permits import Permit
-from predastore.catalog.procedures.arguments import Condition
-from predastore.catalog.rows import BucketRow
-from predastore.catalog.values import Attributes, Expectation, Finding, ObjectVersion
-from predastore.httpd.message import Headers, Request, Response
+from predastore.catalog.values import Attributes, Expectation
+from predastore.httpd.message import Response
 from predastore.s3 import checksums, lock, tags
-from predastore.s3.access import (
-    BYPASS_GOVERNANCE,
-    GET_OBJECT,
-    LIST_BUCKET,
-    OF_A_VERSION,
-    Need,
-    check_account,
-    check_bucket,
-    check_policy,
-    is_allowed,
-)
 from predastore.s3.acl_request import AclRequest, belonging
-from predastore.s3.conditions import write_condition
-from predastore.s3.cross_origin import Crossing
-from predastore.s3.documents import Documents
 from predastore.s3.headers import parse_metadata
-from predastore.s3.identified import Limit
-from predastore.s3.ownership import NOTHING_SAID, NewBuckets
-from predastore.s3.target import CopySource
-from predastore.s3.tokens import Tokens
-from predastore.s3.versions import check_version_id, is_marker, marker_fields
+from predastore.s3.reach import Reach
 from predastore.s3.xml_read import Element
 
 T = TypeVar("T")
 
 _INT_DIGITS_MAX: Final = 10  # of a count in a query; more can not be one
-
-
-# Whether there is an account of a canonical id.
-IsAccount: TypeAlias = Callable[[str], Awaitable[bool]]
-
-
-async def anybody(_: str) -> bool:
-    """For callers that do not know the accounts."""
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What operations share; the same for all requests."""
-
-    catalog: Catalog
-    region: str
-    tokens: Tokens
-    domains: tuple[str, ...] = ()
-    is_account: IsAccount = anybody
-    new_buckets: NewBuckets = NOTHING_SAID
-    documents: Documents = field(default_factory=Documents)
+# Who owns what an anonymous request writes (Amazon S3's, in its answers).
+ANONYMOUS_WRITER: Final = "65a011a29cdf8ec533ec3d1ccaae921c"
 
 
 @dataclass(slots=True)
-class Context:
-    """`account` is None for an anonymous request; `policy`: that of its credential, if it has one.
-    `query`: decoded parameters.
-
-    `payload_sha256`: what the body's digest must be, where x-amz-content-sha256 says so.
-    """
-
-    services: Services
-    request: Request
-    bucket_name: str
-    key: str
-    query: dict[str, str]
-    account: str | None
-    policy: Limit | None = None
-    payload_sha256: bytes | None = None
-    crossing: Crossing | None = None  # told of the bucket's row, where the request has an origin
-
-    @property
-    def catalog(self) -> Catalog:
-        return self.services.catalog
-
-    @property
-    def headers(self) -> Headers:
-        return self.request.headers
-
-    # --- who and where ------------------------------------------------------------------------
-
-    def may(self, action: str, bucket: str) -> bool:
-        """Whether the credential's policy, if there is one, allows that in the bucket."""
-        return is_allowed(self.policy, action, bucket)
-
-    def write_condition(self) -> Condition:
-        """If-Match and If-None-Match of a write; the first tells what is there, and so needs the
-        permission to read it."""
-        condition = write_condition(self.headers)
-        if condition.if_match not in (None, "*"):
-            check_policy(self.policy, GET_OBJECT, self.bucket_name)
-        return condition
-
-    def bypasses_governance(self) -> bool:
-        """Whether the request asks to remove what GOVERNANCE keeps, and may."""
-        asks = self.headers.get(lock.BYPASS, "").lower() == "true"
-        return asks and self.may(BYPASS_GOVERNANCE, self.bucket_name)
-
-    def absent(self, bucket: str, key: str, found: Finding, version_id: str = "") -> S3Error:
-        """What to raise where there is no such object: only who may list is told so."""
-        if not self.may(LIST_BUCKET, bucket):
-            return S3Error("AccessDenied")
-        if version_id:
-            return S3Error("NoSuchVersion", Key=key, VersionId=version_id)
-        fields = marker_fields(found.marker) if found.marker is not None else ()
-        return S3Error("NoSuchKey", headers=dict(fields), Key=key)
-
-    def signer(self) -> str:
-        """The account that signed; AccessDenied for an anonymous request."""
-        return check_account(self.account)
-
-    async def bucket(self, need: Need) -> BucketRow:
-        """The bucket, if this request may do that in it."""
-        found = await self.catalog.bucket(self.bucket_name)
-        if self.crossing is not None:
-            self.crossing.row = found
-        return check_bucket(found, self.bucket_name, self.account, need, self.headers)
-
-    async def permit(
-        self, need: Need = Need.WRITE, check: Callable[[BucketRow], object] | None = None
-    ) -> Permit:
-        """Leave to do that to the bucket: to be given to what does it, which checks it again.
-        `check`: raises unless the bucket is fit for it."""
-
-        def judge(found: BucketRow | None) -> None:
-            if self.crossing is not None:
-                self.crossing.permitted = found
-            row = check_bucket(found, self.bucket_name, self.account, need, self.headers)
-            if check is not None:
-                check(row)
-
-        return await self.catalog.permit(self.bucket_name, judge)
-
-    async def object(self, need: Need = Need.READ, *, needs_bytes: bool = False) -> ObjectVersion:
-        """The version that is named, or the current one, if this request may do that; one round
-        trip, with its bucket. NoSuchKey, NoSuchVersion, MethodNotAllowed for a delete marker.
-        `needs_bytes`: they, or its parts, will be read."""
-        wanted = self.version_id
-        found = await self.catalog.find(self.bucket_name, self.key, wanted, needs_bytes=needs_bytes)
-        if self.crossing is not None:
-            self.crossing.row = found.bucket
-        if wanted and need is Need.READ:
-            need = Need.VERSIONS
-        check_bucket(found.bucket, self.bucket_name, self.account, need, self.headers)
-        if found.version is not None:
-            return found.version
-        if wanted and found.marker is not None:
-            raise is_marker(found.marker, self.request.method)
-        raise self.absent(self.bucket_name, self.key, found, wanted)
-
-    async def copy_source(self, source: CopySource) -> ObjectVersion:
-        """The object that a copy reads, with its bucket's own access check."""
-        action = OF_A_VERSION[GET_OBJECT] if source.version else GET_OBJECT
-        check_policy(self.policy, action, source.bucket)
-        found = await self.catalog.find(source.bucket, source.key, source.version)
-        check_bucket(
-            found.bucket,
-            source.bucket,
-            self.account,
-            Need.VERSIONS if source.version else Need.READ,
-            self.headers,
-            owner_header="x-amz-source-expected-bucket-owner",
-        )
-        if found.version is not None:
-            return found.version
-        if source.version and found.marker is not None:
-            raise S3Error(
-                "InvalidRequest",
-                "The source of a copy request may not specifically refer to a delete marker by "
-                "version id.",
-            )
-        raise self.absent(source.bucket, source.key, found, source.version)
+class Context(Reach):
+    """What an operation is given."""
 
     # --- parameters ---------------------------------------------------------------------------
-
-    @property
-    def version_id(self) -> str:
-        """The version that the request names, or ""; InvalidArgument for what can be none."""
-        named = self.query.get("versionId")
-        return "" if named is None else check_version_id(named)
 
     def count(self, name: str, default: int, most: int) -> int:
         """A non-negative number of the query, at most `most`."""
@@ -222,8 +58,7 @@ class Context:
 
     def attributes(self, acl: AclRequest) -> Attributes:
         """What the request says of the object that it makes, with the ACL that it asks for.
-        AccessDenied, where it asks for tags, a lock or an ACL, and the policy of its key does not
-        allow that."""
+        Tags, a lock and an ACL have to be allowed, too."""
         said = parse_metadata(self.headers)
         asked = lock.of_headers(self.headers)
         tagged = self.headers.get(tags.HEADER, "")
@@ -234,8 +69,8 @@ class Context:
             ("s3:PutObjectAcl", acl.is_asked),
         ):
             if is_asked:
-                check_policy(self.policy, action, self.bucket_name)
-        writer = self.signer()
+                self.access.require(action)
+        writer = self.account or ANONYMOUS_WRITER
         return Attributes(
             owner=writer,
             content_type=said.content_type,

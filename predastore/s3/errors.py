@@ -92,6 +92,7 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
         400,
         "The XML you provided was not well-formed or did not validate against our published schema",
     ),
+    "MalformedPolicy": (400, "Policies must be valid JSON and the first byte must be '{'"),
     "MalformedXML": (
         400,
         "The XML you provided was not well-formed or did not validate against our published schema",

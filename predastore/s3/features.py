@@ -99,17 +99,6 @@ OF_BUCKETS: Final = (
         "MetadataConfigurationNotFound",
     ),
     *_configuration(
-        "policy",
-        "BucketPolicy",
-        "BucketPolicy",
-        "NoSuchBucketPolicy",
-        delete="DeleteBucketPolicy",
-        may_delete="DeleteBucketPolicy",
-    ),
-    *_configuration(
-        "policyStatus", "BucketPolicyStatus", "BucketPolicyStatus", "NoSuchBucketPolicy"
-    ),
-    *_configuration(
         "replication",
         "BucketReplication",
         "ReplicationConfiguration",
@@ -176,8 +165,6 @@ SUBRESOURCES: Final = {
     "object-lock": "object lock",
     "ownershipControls": "ownership controls",
     "partNumber": "a part of an object",
-    "policy": "bucket policies",
-    "policyStatus": "bucket policies",
     "publicAccessBlock": "blocks of public access",
     "renameObject": "renaming an object",
     "replication": "replication",

@@ -76,17 +76,15 @@ def _fields(ctx: Context, version: ObjectVersion) -> list[tuple[str, str]]:
 
 def _beside(ctx: Context, version: ObjectVersion) -> list[tuple[str, str]]:
     """Of tags and locks, what the requester may read."""
-    row, bucket = version.row, version.bucket
+    row = version.row
     fields: list[tuple[str, str]] = []
-    if ctx.account != bucket.owner:
-        return fields
     if row.tags:
         action = "s3:GetObjectTagging"
-        if ctx.may(OF_A_VERSION[action] if ctx.version_id else action, bucket.name):
+        if ctx.may(OF_A_VERSION[action] if ctx.version_id else action):
             fields.append(("x-amz-tagging-count", str(len(row.tags))))
-    if row.retention.mode and ctx.may("s3:GetObjectRetention", bucket.name):
+    if row.retention.mode and ctx.may("s3:GetObjectRetention"):
         fields += lock.retention_fields(row.retention)
-    if row.legal_hold is not None and ctx.may("s3:GetObjectLegalHold", bucket.name):
+    if row.legal_hold is not None and ctx.may("s3:GetObjectLegalHold"):
         fields.append((lock.LEGAL_HOLD, lock.hold_name(row.legal_hold)))
     return fields
 

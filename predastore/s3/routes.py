@@ -36,6 +36,7 @@ from predastore.s3.ops import (
     delete_bucket,
     delete_bucket_cors,
     delete_bucket_ownership_controls,
+    delete_bucket_policy,
     delete_bucket_tagging,
     delete_object,
     delete_object_tagging,
@@ -46,6 +47,8 @@ from predastore.s3.ops import (
     get_bucket_cors,
     get_bucket_location,
     get_bucket_ownership_controls,
+    get_bucket_policy,
+    get_bucket_policy_status,
     get_bucket_tagging,
     get_bucket_versioning,
     get_object,
@@ -68,6 +71,7 @@ from predastore.s3.ops import (
     put_bucket_acl,
     put_bucket_cors,
     put_bucket_ownership_controls,
+    put_bucket_policy,
     put_bucket_tagging,
     put_bucket_versioning,
     put_object,
@@ -92,8 +96,9 @@ ACCOUNT: Final = 3  # of S3 Control: what an account has
 class Route:
     """`by`: the query parameters that must be there; `marker`: the header that must.
 
-    `action`: what a policy has to allow, in the bucket that is addressed; `action_of` tells a
-    request's. What an operation does besides (a copy reads its source), it asks for itself.
+    `action`: what has to be allowed, of the bucket or object that is addressed; `actions_of` tells
+    a request's. What an operation does besides (a copy reads its source), it asks for itself; where
+    `is_of_each`, it asks for the action itself, of each key that its body names.
     `query`: further parameters that the operation understands. `headers`: the x-amz-* fields that
     it obeys, of those that not every operation does. `called`: its name, where its module has not.
     """
@@ -107,15 +112,19 @@ class Route:
     query: frozenset[str] = frozenset()
     headers: frozenset[bytes] = frozenset()
     called: str = ""
+    is_of_each: bool = False
 
     @property
     def name(self) -> str:
         """What S3 calls the operation: GetObject."""
         return self.called or _NAMES[self.operation]
 
-    def action_of(self, query: dict[str, str]) -> str:
-        """What a policy has to allow for a request of this route."""
-        return OF_A_VERSION.get(self.action, self.action) if "versionId" in query else self.action
+    def actions_of(self, query: dict[str, str]) -> tuple[str, ...]:
+        """What has to be allowed for a request of this route."""
+        if self.is_of_each:
+            return ()
+        action = self.action
+        return (OF_A_VERSION.get(action, action) if "versionId" in query else action,)
 
     @property
     def mutating(self) -> bool:
@@ -179,6 +188,9 @@ ROUTES: Final = (
     Route("GET", BUCKET, ("acl",), "", get_bucket_acl.run, "s3:GetBucketAcl"),
     Route("GET", BUCKET, ("ownershipControls",), "", get_bucket_ownership_controls.run,
           "s3:GetBucketOwnershipControls"),
+    Route("GET", BUCKET, ("policy",), "", get_bucket_policy.run, "s3:GetBucketPolicy"),
+    Route("GET", BUCKET, ("policyStatus",), "", get_bucket_policy_status.run,
+          "s3:GetBucketPolicyStatus"),
     Route("GET", BUCKET, ("publicAccessBlock",), "", get_public_access_block.run,
           "s3:GetBucketPublicAccessBlock"),
     Route("GET", BUCKET, ("uploads",), "", list_multipart_uploads.run,
@@ -196,6 +208,7 @@ ROUTES: Final = (
     Route("PUT", BUCKET, ("acl",), "", put_bucket_acl.run, "s3:PutBucketAcl", _NO_QUERY, _ACL),
     Route("PUT", BUCKET, ("ownershipControls",), "", put_bucket_ownership_controls.run,
           "s3:PutBucketOwnershipControls"),
+    Route("PUT", BUCKET, ("policy",), "", put_bucket_policy.run, "s3:PutBucketPolicy"),
     Route("PUT", BUCKET, ("publicAccessBlock",), "", put_public_access_block.run,
           "s3:PutBucketPublicAccessBlock"),
     Route("PUT", BUCKET, ("versioning",), "", put_bucket_versioning.run,
@@ -206,11 +219,12 @@ ROUTES: Final = (
           "s3:PutBucketObjectLockConfiguration"),
     Route("PUT", BUCKET, (), "", create_bucket.run, "s3:CreateBucket", _NO_QUERY, _MAKE),
     Route("POST", BUCKET, ("delete",), "", delete_objects.run, "s3:DeleteObject",
-          _NO_QUERY, _BYPASS),
+          _NO_QUERY, _BYPASS, is_of_each=True),
     Route("DELETE", BUCKET, ("tagging",), "", delete_bucket_tagging.run, "s3:PutBucketTagging"),
     Route("DELETE", BUCKET, ("cors",), "", delete_bucket_cors.run, "s3:PutBucketCORS"),
     Route("DELETE", BUCKET, ("ownershipControls",), "", delete_bucket_ownership_controls.run,
           "s3:PutBucketOwnershipControls"),
+    Route("DELETE", BUCKET, ("policy",), "", delete_bucket_policy.run, "s3:DeleteBucketPolicy"),
     Route("DELETE", BUCKET, ("publicAccessBlock",), "", delete_public_access_block.run,
           "s3:PutBucketPublicAccessBlock"),
     Route("DELETE", BUCKET, (), "", delete_bucket.run, "s3:DeleteBucket"),

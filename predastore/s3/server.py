@@ -1,13 +1,13 @@
 """The S3 service: from a request to its answer.
 
-    target -> signature -> route -> policy -> operation -> answer, or an error in S3's words
+    target -> signature -> route -> access -> operation -> answer, or an error in S3's words
 
 The order matters: nothing about the request is obeyed before its signature is verified, and
-nothing is done before everything that it asks for is known to be understood, and the policy of its
-key allows the route's action. OPTIONS alone is answered before the signature. An answer to a
-request that names its origin, an error too, has the fields of CORS (cross_origin.py). Every answer
-carries x-amz-request-id, and x-amz-id-2, which names the process. Some addresses are no S3 at all
-("-" can not be a bucket):
+nothing is done before everything that it asks for is known to be understood, and the route's action
+is known to be allowed (access.py): operations have no other way to a bucket. OPTIONS alone is
+answered before the signature. An answer to a request that names its origin, an error too, has the
+fields of CORS (cross_origin.py). Every answer carries x-amz-request-id, and x-amz-id-2, which names
+the process. Some addresses are no S3 at all ("-" can not be a bucket):
 
     GET /-/health/live    200: the process answers
     GET /-/health/ready   200 or 503: it can serve requests (the host's `ready` decides); with
@@ -46,17 +46,19 @@ from predastore.base.errors import (
 )
 from predastore.catalog.catalog import Catalog
 from predastore.httpd.message import Request, Response
+from predastore.iam.identities import identity_of
 from predastore.s3 import accounting
-from predastore.s3.access import check_policy
+from predastore.s3.access import Access
 from predastore.s3.account_block import ACCOUNT as ACCOUNT_FIELD
 from predastore.s3.checksums import is_of_payload
-from predastore.s3.context import Context, IsAccount, Services, anybody
+from predastore.s3.context import Context
 from predastore.s3.cross_origin import Crossing, CrossOrigin, crossing_of
 from predastore.s3.errors import error_response, status_of, translate
-from predastore.s3.identified import is_limited, policy_of
+from predastore.s3.facts import Facts
 from predastore.s3.names import check_bucket_name
 from predastore.s3.ownership import NOTHING_SAID, NewBuckets
 from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, SERVICE, hoisted_headers, select
+from predastore.s3.services import IsAccount, Services, anybody
 from predastore.s3.target import host_bucket, parse_query, parse_target
 from predastore.s3.tokens import Tokens
 
@@ -191,17 +193,18 @@ class S3Service:
         route = select(request.method, level, query, request.headers)
         if bucket:
             check_bucket_name(bucket)
-        credential = verified.credential
-        account = None if credential is None else credential.account_id
-        policy = None if credential is None else policy_of(credential, bucket, key)
-        request.operation, request.account = route.name, account or ""
-        check_policy(policy, route.action_of(query), bucket)
-        return await route.operation(
-            Context(
-                *(services, request, bucket, key, query, account, policy),
-                *(verified.payload_sha256, crossing),
-            )
-        )
+        identity = None if verified.credential is None else identity_of(verified.credential)
+        request.operation = route.name
+        request.account = "" if identity is None else identity.account
+        facts = Facts(request, query, verified, identity, services.region)
+        access = Access(request, facts, identity, bucket, key)
+        for action in route.actions_of(query):
+            access.require(action)
+        if not bucket:
+            access.check_absent()
+        digest = verified.payload_sha256
+        ctx = Context(services, request, bucket, key, query, access, digest, crossing)
+        return await route.operation(ctx)
 
     async def _verified(self, request: Request, bucket: str) -> Verified:
         """Who sent the request. `bucket`: the one that Host names."""
@@ -255,9 +258,9 @@ class S3Service:
         """Metrics tell of all accounts: they are for the operator's alone."""
         request.operation = "Metrics"
         credential = (await self._verified(request, "")).credential
-        if credential is None or is_limited(credential):
+        if credential is None or credential.account_id != self._operator():
             raise S3Error("AccessDenied")
-        if credential.account_id != self._operator():
+        if not identity_of(credential).has_all_rights:
             raise S3Error("AccessDenied")
         if request.method not in ("GET", "HEAD"):
             raise S3Error("MethodNotAllowed", Method=request.method)

@@ -15,6 +15,7 @@ from predastore.catalog import keys, permits
 from predastore.catalog.buckets import new_id
 from predastore.catalog.errors import NoSuchBucket, NoSuchKey, NoSuchUpload
 from predastore.catalog.keys import BUCKETS, OBJECTS, PARTS, UPLOADS, VERSIONS
+from predastore.catalog.documents import BucketDocuments, Meanings
 from predastore.catalog.permits import Judge, Permit, Permits
 from predastore.catalog.procedures.arguments import CompletedPart, Condition
 from predastore.catalog.rows import BucketRow
@@ -37,7 +38,7 @@ class Denied(PredastoreError):
 
 
 def owned_by(account: str) -> Judge:
-    def judge(found: BucketRow | None) -> None:
+    def judge(found: BucketRow | None, _: Meanings) -> None:
         if found is not None and found.owner != account:
             raise Denied(found.owner)
 
@@ -318,7 +319,7 @@ class CountingState:
 def test_a_record_is_read_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         state: Any = CountingState()
-        asked = Permits(state)
+        asked = Permits(BucketDocuments(state))
         for _ in range(10):
             await asked.ask("bucket", owned_by(ALICE))
         assert state.reads == 1
@@ -338,7 +339,7 @@ def test_few_records_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def test() -> None:
         state: Any = CountingState()
-        asked = Permits(state)
+        asked = Permits(BucketDocuments(state))
         for number in range(20):
             await asked.ask(f"bucket{number}", owned_by(ALICE))
         assert len(asked._seen) == 3

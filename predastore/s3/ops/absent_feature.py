@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from predastore.base.errors import S3Error
 from predastore.httpd.message import Response
-from predastore.s3.access import Need
 from predastore.s3.context import Context, Operation
 from predastore.s3.features import AbsentFeature
 from predastore.s3.xml_write import xml_response
@@ -15,7 +14,7 @@ def answers(feature: AbsentFeature) -> Operation:
     requester's."""
 
     async def run(ctx: Context) -> Response:
-        await ctx.bucket(Need.WRITE)
+        await ctx.bucket()
         if feature.code:
             raise S3Error(feature.code, feature.message, BucketName=ctx.bucket_name)
         if feature.root:

@@ -126,7 +126,6 @@ def _location(ctx: Context) -> str:
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     condition = ctx.write_condition()
     permit = await ctx.permit()
     async with (

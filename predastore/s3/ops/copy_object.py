@@ -13,11 +13,10 @@ from predastore.base.errors import ObjectReplaced, S3Error
 from predastore.catalog.errors import LayoutGone
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.arguments import Condition
-from predastore.catalog.rows import Tags
 from predastore.catalog.values import Attributes, Expectation, ObjectVersion, Stored
 from predastore.httpd.message import Response
 from predastore.s3 import acl_change, acl_request, checksums, conditions, lock
-from predastore.s3.access import OF_A_VERSION, check_policy
+from predastore.s3.access import OF_A_VERSION
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.target import CopySource, parse_copy_source
@@ -51,13 +50,11 @@ def _replaces(ctx: Context, what: str) -> bool:
     return directive == "REPLACE"
 
 
-def _attributes(
-    ctx: Context, source: CopySource, said: Attributes, version: ObjectVersion
-) -> Attributes:
+def _attributes(ctx: Context, said: Attributes, version: ObjectVersion) -> Attributes:
     """What is said of the copy; `said`: by the request. A redirect is never copied, nor is a lock
     or an ACL: they are the request's or none."""
     if not _replaces(ctx, "tagging"):
-        said = replace(said, tags=_copied_tags(ctx, source, version))
+        said = replace(said, tags=version.row.tags)
     if _replaces(ctx, "metadata"):
         return said
     detail = version.detail
@@ -67,15 +64,12 @@ def _attributes(
     return replace(said, content_type=detail.content_type, headers=kept, user=detail.user)
 
 
-def _copied_tags(ctx: Context, source: CopySource, version: ObjectVersion) -> Tags:
-    """The source's; who may not read or write tags can not copy what has some."""
-    tags = version.row.tags
-    if tags:
+async def _check_tags(ctx: Context, source: CopySource, version: ObjectVersion) -> None:
+    """Who may not read or write tags can not copy what has some."""
+    if version.row.tags and not _replaces(ctx, "tagging"):
         action = "s3:GetObjectTagging"
-        read = OF_A_VERSION[action] if source.version else action
-        check_policy(ctx.policy, read, source.bucket)
-        check_policy(ctx.policy, "s3:PutObjectTagging", ctx.bucket_name)
-    return tags
+        await ctx.check_source(version, OF_A_VERSION[action] if source.version else action)
+        ctx.access.require("s3:PutObjectTagging")
 
 
 def _algorithms(ctx: Context, version: ObjectVersion) -> frozenset[str]:
@@ -117,7 +111,8 @@ async def _copy(
                 "The specified copy source is larger than the maximum allowable size for a copy "
                 f"source: {limits.S3_PUT_BYTES_MAX}",
             )
-        attributes = _attributes(ctx, source, said, version)
+        await _check_tags(ctx, source, version)
+        attributes = _attributes(ctx, said, version)
         wanted = _algorithms(ctx, version)
         has = frozenset(each.algorithm for each in version.checksums)
         shares = wanted == has and ctx.catalog.can_share(version)
@@ -135,7 +130,6 @@ async def _copy(
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
     acl = acl_request.of_headers(ctx.headers)
     said = ctx.attributes(acl)

@@ -11,7 +11,6 @@ from predastore.catalog.buckets import ACL, TAGS
 from predastore.catalog.rows import BucketRow, Ownership, Tags
 from predastore.httpd.message import Response
 from predastore.s3 import acl, acl_change, acl_request, ownership, tags
-from predastore.s3.access import check_policy
 from predastore.s3.acl_request import AclRequest
 from predastore.s3.context import Context
 from predastore.s3.errors import not_implemented
@@ -70,7 +69,7 @@ async def _asked(ctx: Context, account: str) -> tuple[AclRequest, NewBuckets]:
     said = ctx.headers.get(ownership.HEADER, "")
     for action, is_asked in ((_TO_SET_ACL, asked.is_asked), (_TO_OWN, said)):
         if is_asked:
-            check_policy(ctx.policy, action, ctx.bucket_name)
+            ctx.access.demand_own(action)
     wanted = ctx.services.new_buckets
     if said:
         wanted = wanted._replace(ownership=ownership.named(said))
@@ -99,16 +98,17 @@ def _differs(ctx: Context, there: BucketRow, documents: Mapping[str, bytes], loc
 
 async def run(ctx: Context) -> Response:
     account = ctx.signer()
+    ctx.access.check_absent()
     name = ctx.bucket_name
     check_bucket_name(name)
     region = ctx.services.region
     is_locked = ctx.headers.get(_LOCK, "").lower() == "true"
     for action in _TO_LOCK if is_locked else ():
-        check_policy(ctx.policy, action, name)
+        ctx.access.demand_own(action)
     asked, wanted = await _asked(ctx, account)
     tagged = await _configuration(ctx)
     if tagged:
-        check_policy(ctx.policy, _TO_TAG, name)
+        ctx.access.demand_own(_TO_TAG)
     documents = {TAGS: tags.to_document(tagged)} if tagged else {}
     stored = acl.to_stored(asked.of(account, account))
     if stored:

@@ -69,10 +69,17 @@ async def _asked(ctx: Context, data: bytes) -> tuple[list[_Doomed], bool]:
 
 
 def _may(ctx: Context, wanted: Wanted) -> bool:
-    """Whether what the entry asks for beyond s3:DeleteObject is allowed."""
-    bucket = ctx.bucket_name
-    by_version = not wanted.version_id or ctx.may(OF_A_VERSION["s3:DeleteObject"], bucket)
-    return by_version and (wanted.if_match in (None, "*") or ctx.may(GET_OBJECT, bucket))
+    """Whether all that the entry asks for is allowed; it is looked at again if the bucket changes
+    before the commit."""
+    action = "s3:DeleteObject"
+    actions = [OF_A_VERSION[action] if wanted.version_id else action]
+    if wanted.if_match not in (None, "*"):
+        actions.append(GET_OBJECT)
+    if not all(ctx.may(one, wanted.key) for one in actions):
+        return False
+    for one in actions:
+        ctx.access.require(one, wanted.key)
+    return True
 
 
 def _check_protected(ctx: Context) -> None:
@@ -112,7 +119,6 @@ def _told(wanted: Wanted, outcome: Deleted | PredastoreError) -> str:
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     _check_protected(ctx)
     permit = await ctx.permit()
     async with ctx.document(limits.S3_DELETE_XML_BYTES_MAX) as data:

@@ -6,7 +6,6 @@ from typing import Final
 
 from predastore.catalog.rows import Versioning
 from predastore.httpd.message import Response
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.xml_write import tag, xml_response
 
@@ -14,5 +13,5 @@ STATUS: Final = {Versioning.ENABLED: "Enabled", Versioning.SUSPENDED: "Suspended
 
 
 async def run(ctx: Context) -> Response:
-    status = STATUS.get((await ctx.bucket(Need.WRITE)).versioning)
+    status = STATUS.get((await ctx.bucket()).versioning)
     return xml_response("VersioningConfiguration", (tag("Status", status),) if status else ())

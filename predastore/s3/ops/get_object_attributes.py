@@ -10,7 +10,7 @@ from predastore.catalog.values import ObjectVersion, PlacedPart
 from predastore.coding import checksum
 from predastore.httpd.message import Response
 from predastore.s3 import checksums
-from predastore.s3.access import GET_OBJECT, OF_A_VERSION, check_policy
+from predastore.s3.access import GET_OBJECT, OF_A_VERSION
 from predastore.s3.context import Context
 from predastore.s3.dates import http_date
 from predastore.s3.versions import read_fields
@@ -71,7 +71,7 @@ async def _parts(ctx: Context, version: ObjectVersion) -> str:
 async def run(ctx: Context) -> Response:
     wanted = _wanted(ctx)
     action = OF_A_VERSION[GET_OBJECT] if ctx.version_id else GET_OBJECT
-    check_policy(ctx.policy, action, ctx.bucket_name)
+    ctx.access.require(action)
     version = await ctx.object(needs_bytes="ObjectParts" in wanted)
     parts = []
     if "ETag" in wanted:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from predastore.base.errors import S3Error
 from predastore.httpd.message import Response
 from predastore.s3 import lock
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.xml_write import xml_response
 
 
 async def run(ctx: Context) -> Response:
-    version = await ctx.object(Need.WRITE)
+    version = await ctx.object()
     lock.check_bucket(version.bucket)
     retention = version.row.retention
     if not retention.mode:

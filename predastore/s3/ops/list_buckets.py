@@ -31,7 +31,7 @@ async def run(ctx: Context) -> Response:
         if bucket.name > after
         and bucket.name.startswith(prefix)
         and bucket.region == region
-        and ctx.may(_LIST, bucket.name)
+        and ctx.access.decide_own(_LIST, bucket.name).allowed
     ]
     found.sort(key=lambda bucket: bucket.name)
     shown, more = found[:page], len(found) > page

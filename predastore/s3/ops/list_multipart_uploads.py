@@ -8,7 +8,6 @@ from predastore.base import limits
 from predastore.catalog.rows import UploadRow
 from predastore.httpd.message import Response
 from predastore.s3 import listing
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.xml_write import optional, owner, tag, xml_response
@@ -30,7 +29,7 @@ async def run(ctx: Context) -> Response:
     most = ctx.count("max-uploads", limits.S3_PAGE_MAX, limits.S3_PAGE_MAX)
     key_marker = ctx.query.get("key-marker", "")
     id_marker = ctx.query.get("upload-id-marker", "") if key_marker else ""
-    bucket = await ctx.bucket(Need.WRITE)
+    bucket = await ctx.bucket()
     page = await ctx.catalog.list_uploads(
         bucket, asked.prefix, asked.delimiter, key_marker, id_marker, most
     )

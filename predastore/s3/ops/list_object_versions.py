@@ -7,7 +7,6 @@ from predastore.base.errors import S3Error
 from predastore.catalog.values import VersionEntry
 from predastore.httpd.message import Response
 from predastore.s3 import listing
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.dates import iso8601
 from predastore.s3.listing import Parameters
@@ -52,7 +51,7 @@ async def run(ctx: Context) -> Response:
     version_id = _marker(ctx)
     marker = ctx.query.get("key-marker", "")
     common = asked.common_prefix(marker)  # a marker within one passes over the whole of it
-    permit = await ctx.permit(Need.VERSIONS)
+    permit = await ctx.permit()
     page = await ctx.catalog.list_versions(
         permit,
         asked.prefix,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from predastore.httpd.message import Response
 from predastore.s3 import listing
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.xml_write import tag, xml_response
 
@@ -13,7 +12,7 @@ async def run(ctx: Context) -> Response:
     asked = listing.parameters(ctx)
     most = listing.max_keys(ctx)
     marker = ctx.query.get("marker", "")
-    permit = await ctx.permit(Need.LIST)
+    permit = await ctx.permit()
     page = await ctx.catalog.list(
         ctx.bucket_name, asked.prefix, asked.delimiter, marker, most, permit=permit
     )

@@ -6,7 +6,6 @@ from predastore.base.errors import S3Error
 from predastore.catalog.values import ObjectListing
 from predastore.httpd.message import Response
 from predastore.s3 import listing
-from predastore.s3.access import Need
 from predastore.s3.context import Context
 from predastore.s3.listing import Parameters
 from predastore.s3.xml_write import optional, tag, xml_response
@@ -40,7 +39,7 @@ async def run(ctx: Context) -> Response:
     scope = (_SCOPE, ctx.bucket_name, asked.prefix, asked.delimiter)
     start_after = ctx.query.get("start-after")
     token = ctx.query.get("continuation-token")
-    permit = await ctx.permit(Need.LIST)
+    permit = await ctx.permit()
     if token is not None:
         after = ctx.services.tokens.open(token, *scope)
         page = await ctx.catalog.list(

@@ -9,7 +9,6 @@ from predastore.s3.versions import stored_fields
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     size = ctx.body_size()
     acl = acl_request.of_headers(ctx.headers)
     attributes = ctx.attributes(acl)

@@ -9,6 +9,5 @@ from predastore.s3.context import Context
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     permit = await ctx.permit()
     return await amend(ctx, permit, tags=await ctx.said("Tagging", tags.of_object))

@@ -19,7 +19,6 @@ def _check_algorithm(given: frozenset[str], wanted: str) -> None:
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     number = ctx.part_number()
     size = ctx.body_size()
     expectation = ctx.expectation()

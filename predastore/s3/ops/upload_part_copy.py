@@ -41,7 +41,6 @@ async def _copy(
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     number = ctx.part_number()
     source = parse_copy_source(ctx.headers.get("x-amz-copy-source", ""))
     permit = await ctx.permit()

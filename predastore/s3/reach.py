@@ -1,0 +1,266 @@
+"""The ways to a bucket, to leave to change it, and to an object: each decides first.
+
+Whatever a decision needs that is not at hand is read, and the decision made again: documents of a
+bucket that was looked up, the public access block of another account, the object that a change is
+about. Each of these is read at most once for a request, but where the bucket changes meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from predastore.base import limits
+from predastore.base.errors import S3Error
+from predastore.catalog.catalog import Catalog
+from predastore.catalog.documents import Meanings
+from predastore.catalog.errors import BucketChanged
+from predastore.catalog.permits import Permit
+from predastore.catalog.procedures.arguments import Condition
+from predastore.catalog.rows import BucketRow
+from predastore.catalog.values import Finding, ObjectVersion
+from predastore.httpd.message import Headers, Request
+from predastore.s3 import lock
+from predastore.s3.access import (
+    BYPASS_GOVERNANCE,
+    GET_OBJECT,
+    KINDS,
+    LIST_BUCKET,
+    OF_A_VERSION,
+    Access,
+    BlockUnknown,
+    Ground,
+    VersionUnknown,
+    check_expected,
+)
+from predastore.s3.conditions import write_condition
+from predastore.s3.cross_origin import Crossing
+from predastore.s3.public_access import BLOCK, of_document
+from predastore.s3.services import Services
+from predastore.s3.target import CopySource
+from predastore.s3.versions import check_version_id, is_marker, marker_fields
+
+
+@dataclass(slots=True)
+class Reach:
+    """Of one request. `query`: decoded parameters. `access`: what it may do. `crossing`: told of
+    the bucket's row, where the request has an origin. `payload_sha256`: what the body's digest must
+    be, where x-amz-content-sha256 says so."""
+
+    services: Services
+    request: Request
+    bucket_name: str
+    key: str
+    query: dict[str, str]
+    access: Access
+    payload_sha256: bytes | None = None
+    crossing: Crossing | None = None
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.services.catalog
+
+    @property
+    def headers(self) -> Headers:
+        return self.request.headers
+
+    @property
+    def version_id(self) -> str:
+        """The version that the request names, or ""; InvalidArgument for what can be none."""
+        named = self.query.get("versionId")
+        return "" if named is None else check_version_id(named)
+
+    @property
+    def account(self) -> str | None:
+        """The account that asks; None: an anonymous request."""
+        return self.access.account
+
+    def may(self, action: str, key: str | None = None) -> bool:
+        """Whether the requester may do that, too, in the bucket that was looked up. `key`: another
+        than the request's."""
+        return self.access.may(action, key)
+
+    def write_condition(self) -> Condition:
+        """If-Match and If-None-Match of a write; the first tells what is there, and so needs the
+        permission to read it."""
+        condition = write_condition(self.headers)
+        if condition.if_match not in (None, "*"):
+            self.access.require(GET_OBJECT)
+        return condition
+
+    def bypasses_governance(self) -> bool:
+        """Whether the request asks to remove what GOVERNANCE keeps, and may."""
+        asks = self.headers.get(lock.BYPASS, "").lower() == "true"
+        return asks and self.may(BYPASS_GOVERNANCE)
+
+    def absent(self, key: str, found: Finding, version_id: str = "") -> S3Error:
+        """What to raise where there is no such object: only who may list is told so."""
+        if not self.may(LIST_BUCKET):
+            return S3Error("AccessDenied")
+        return _absent(key, found, version_id)
+
+    def signer(self) -> str:
+        """The account that signed; AccessDenied for an anonymous request."""
+        if self.account is None:
+            raise S3Error("AccessDenied")
+        return self.account
+
+    async def bucket(self) -> BucketRow:
+        """The bucket, if this request may do in it what it wants."""
+        row, meanings = await self.catalog.documents.now(self.bucket_name, *KINDS)
+        if self.crossing is not None:
+            self.crossing.row = row
+        await self._decided(lambda: self._judge(row, meanings))
+        assert row is not None, "it is judged"
+        return row
+
+    async def permit(self, check: Callable[[BucketRow], object] | None = None) -> Permit:
+        """Leave to do to the bucket what the request wants: to be given to what does it, which
+        checks it again. `check`: raises unless the bucket is fit for it."""
+        version: ObjectVersion | None = None
+
+        def judge(row: BucketRow | None, meanings: Meanings) -> None:
+            if self.crossing is not None:
+                self.crossing.permitted = row
+            self._judge(row, meanings, version)
+            if row is not None and check is not None:
+                check(row)
+
+        for _ in range(limits.S3_READ_TRIES_MAX):
+            try:
+                return await self.catalog.permit(self.bucket_name, judge, *KINDS)
+            except BlockUnknown as unknown:
+                await self._read_block(unknown.owner)
+            except VersionUnknown:
+                version = await self._version_to_change()
+        raise S3Error("ConditionalRequestConflict")
+
+    async def _version_to_change(self) -> ObjectVersion:
+        """The object that a change is about; of one that is absent, only who may list is told."""
+        where = self.bucket_name, self.key, self.version_id
+        found = await self.catalog.find(*where, needs_bytes=False)
+        if found.version is not None:
+            return found.version
+        if found.bucket is None:
+            raise S3Error("NoSuchBucket", BucketName=self.bucket_name)
+        await self._check_may_list(found.bucket)
+        if self.version_id and found.marker is not None:
+            raise is_marker(found.marker, self.request.method)
+        raise _absent(self.key, found, self.version_id)
+
+    async def _check_may_list(self, row: BucketRow) -> None:
+        """AccessDenied for who may not list the bucket."""
+        meanings = await self.catalog.documents.of(row, *KINDS)
+
+        def decide() -> None:
+            if not self.access.decide(LIST_BUCKET, "", Ground(row, meanings)).allowed:
+                raise S3Error("AccessDenied")
+
+        await self._decided(decide)
+
+    def _judge(
+        self, row: BucketRow | None, meanings: Meanings, version: ObjectVersion | None = None
+    ) -> None:
+        """Whether the request may do in the bucket what it wants: NoSuchBucket, AccessDenied."""
+        if row is None:
+            self.access.check_absent()
+            raise S3Error("NoSuchBucket", BucketName=self.bucket_name)
+        self.access.check(Ground(row, meanings, version))
+        check_expected(row, self.headers)
+
+    async def _decided(self, decide: Callable[[], None]) -> None:
+        """Calls `decide`, once more where it needs the public access block of an account."""
+        try:
+            decide()
+        except BlockUnknown as unknown:
+            await self._read_block(unknown.owner)
+            decide()
+
+    async def _read_block(self, owner: str) -> None:
+        self.access.blocks[owner] = of_document(await self.catalog.account_document(owner, BLOCK))
+
+    async def object(self, *, needs_bytes: bool = False) -> ObjectVersion:
+        """The version that is named, or the current one, if this request may do with it what it
+        wants; one round trip, with its bucket. NoSuchKey, NoSuchVersion, MethodNotAllowed for a
+        delete marker. `needs_bytes`: they, or its parts, will be read."""
+        wanted = self.version_id
+        for _ in range(limits.S3_READ_TRIES_MAX):
+            found = await self.catalog.find(
+                self.bucket_name, self.key, wanted, needs_bytes=needs_bytes
+            )
+            if self.crossing is not None:
+                self.crossing.row = found.bucket
+            try:
+                if found.version is not None:
+                    await self._check_found(found.version.bucket, found.version)
+                    return found.version
+                await self._refuse_absent(found, wanted)
+            except BucketChanged:
+                continue
+        raise S3Error("ConditionalRequestConflict")
+
+    async def _check_found(self, row: BucketRow, version: ObjectVersion) -> None:
+        known = self.catalog.documents.known(row, *KINDS)
+        meanings = await self.catalog.documents.of(row, *KINDS) if known is None else known
+        try:
+            self._judge(row, meanings, version)
+        except BlockUnknown as unknown:
+            await self._read_block(unknown.owner)
+            self._judge(row, meanings, version)
+
+    async def _refuse_absent(self, found: Finding, version_id: str) -> NoReturn:
+        if found.bucket is None:
+            self.access.check_absent()
+            raise S3Error("NoSuchBucket", BucketName=self.bucket_name)
+        await self._check_may_list(found.bucket)
+        check_expected(found.bucket, self.headers)
+        if version_id and found.marker is not None:
+            raise is_marker(found.marker, self.request.method)
+        raise _absent(self.key, found, version_id)
+
+    async def copy_source(self, source: CopySource, *actions: str) -> ObjectVersion:
+        """The object that a copy reads, if the request may read it, and do `actions` to it."""
+        found = await self.catalog.find(source.bucket, source.key, source.version)
+        row = found.bucket
+        if row is None:
+            self.access.demand_own(LIST_BUCKET, bucket=source.bucket)
+            raise S3Error("NoSuchBucket", BucketName=source.bucket)
+        if found.version is None:
+            await self._check_may_list(row)
+        else:
+            action = OF_A_VERSION[GET_OBJECT] if source.version else GET_OBJECT
+            await self._check_source(found.version, action)
+        check_expected(row, self.headers, "x-amz-source-expected-bucket-owner")
+        if found.version is not None:
+            return found.version
+        if source.version and found.marker is not None:
+            raise S3Error(
+                "InvalidRequest",
+                "The source of a copy request may not specifically refer to a delete marker by "
+                "version id.",
+            )
+        raise _absent(source.key, found, source.version)
+
+    async def _check_source(self, version: ObjectVersion, action: str) -> None:
+        """AccessDenied unless the requester may do that to the version that a copy reads."""
+        row = version.bucket
+        ground = Ground(row, await self.catalog.documents.of(row, *KINDS), version)
+
+        def decide() -> None:
+            if not self.access.decide(action, version.key, ground).allowed:
+                raise S3Error("AccessDenied")
+
+        await self._decided(decide)
+
+    async def check_source(self, version: ObjectVersion, action: str) -> None:
+        """As for the source itself: whether the requester may do that to it, too."""
+        await self._check_source(version, action)
+
+
+def _absent(key: str, found: Finding, version_id: str) -> S3Error:
+    """What who may list the bucket is told of an object that is not there."""
+    if version_id:
+        return S3Error("NoSuchVersion", Key=key, VersionId=version_id)
+    fields = marker_fields(found.marker) if found.marker is not None else ()
+    return S3Error("NoSuchKey", headers=dict(fields), Key=key)

@@ -1,0 +1,34 @@
+"""What the operations of S3 share; the same for all requests."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from predastore.catalog.catalog import Catalog
+from predastore.s3.documents import Documents
+from predastore.s3.ownership import NOTHING_SAID, NewBuckets
+from predastore.s3.tokens import Tokens
+
+# Whether there is an account of a canonical id.
+IsAccount: TypeAlias = Callable[[str], Awaitable[bool]]
+
+
+async def anybody(_: str) -> bool:
+    """For callers that do not know the accounts."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """`is_account`: to whom ACLs may give something. `new_buckets`: what those have that are made
+    without saying."""
+
+    catalog: Catalog
+    region: str
+    tokens: Tokens
+    domains: tuple[str, ...] = ()
+    is_account: IsAccount = anybody
+    new_buckets: NewBuckets = NOTHING_SAID
+    documents: Documents = field(default_factory=Documents)
