@@ -13,7 +13,7 @@ trip for each request. Such a row can only allow: before anything is refused, it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -26,8 +26,8 @@ from predastore.catalog.procedures.arguments import HeldBucket
 from predastore.catalog.rows import BucketRow
 
 # Raises unless the request may do it in the bucket, whose documents mean that; None: there is no
-# such bucket.
-Judge: TypeAlias = Callable[[BucketRow | None, Meanings], object]
+# such bucket. Where more has to be read to say so, what is returned does it, and raises.
+Judge: TypeAlias = Callable[[BucketRow | None, Meanings], Coroutine[Any, Any, None] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,9 @@ class Permits:
             meanings = self._documents.known(seen[1], *kinds)
             if meanings is not None:
                 with suppress(PredastoreError):
-                    judge(seen[1], meanings)
+                    later = judge(seen[1], meanings)
+                    if later is not None:
+                        await later
                     return Permit(seen[1], judge, kinds)
         return await self._ask_anew(bucket, judge, kinds)
 
@@ -87,7 +89,9 @@ class Permits:
         self._seen.pop(bucket, None)
         until_s = _now_s() + BACKEND_BUCKET_SEEN_MS / 1000
         row, meanings = await self._documents.now(bucket, *kinds)
-        judge(row, meanings)
+        later = judge(row, meanings)
+        if later is not None:
+            await later
         if row is None:
             raise NoSuchBucket(BucketName=bucket)
         while len(self._seen) >= BACKEND_BUCKETS_SEEN_MAX:

@@ -100,14 +100,6 @@ class Ground(NamedTuple):
     version: ObjectVersion | None = None
 
 
-class BlockUnknown(Exception):
-    """To decide, the public access block of the account `owner` is needed, too."""
-
-    def __init__(self, owner: str) -> None:
-        super().__init__(owner)
-        self.owner = owner
-
-
 class VersionUnknown(Exception):
     """To decide, the object that is addressed is needed, too."""
 
@@ -115,7 +107,8 @@ class VersionUnknown(Exception):
 class Access:
     """Of one request for `bucket` and `key`. `identity`: None, an anonymous one.
 
-    `ground`: of the last `check`. `blocks`: of accounts, as whoever asks has read them."""
+    `ground`: of the last `check`. `blocks`: the public access blocks of other accounts whose
+    buckets it is about, which are read before anything is decided (reach.py)."""
 
     __slots__ = ("_facts", "_request", "_wanted", "blocks", "bucket", "ground", "identity", "key")
 
@@ -148,18 +141,20 @@ class Access:
         wanted = (action, self.key if key is None else key)
         self._wanted.append(wanted)
         if self.ground is not None:
-            self._demand(*wanted, self.ground)
+            self.demand(*wanted, self.ground)
 
     def check(self, ground: Ground) -> None:
-        """AccessDenied unless all that is wanted is allowed. BlockUnknown, VersionUnknown."""
+        """AccessDenied unless all that is wanted is allowed. VersionUnknown."""
         for action, key in self._wanted:
-            self._demand(action, key, ground)
+            self.demand(action, key, ground)
         self.ground = ground
 
     def check_absent(self) -> None:
-        """As `check`, where there is no such bucket: by what identities' own policies say."""
+        """As `check`, where there is no such bucket: by what the requester's own policies say. Who
+        is anonymous may know as much as of a public bucket."""
         for action, key in self._wanted:
-            self.demand_own(action, key)
+            if self.identity is not None or action not in _PUBLIC:
+                self.demand_own(action, key)
 
     def demand_own(self, action: str, key: str = "", bucket: str | None = None) -> None:
         """AccessDenied, unless the requester's own policies allow it in what is its account's."""
@@ -173,7 +168,8 @@ class Access:
         assert self.ground is not None, "nothing was looked up"
         return self.decide(action, self.key if key is None else key, self.ground).allowed
 
-    def _demand(self, action: str, key: str, ground: Ground) -> None:
+    def demand(self, action: str, key: str, ground: Ground) -> None:
+        """AccessDenied unless it is allowed on that ground."""
         decision = self.decide(action, key, ground)
         if not decision.allowed:
             raise self._denied(action, resource_of(action, ground.row.name, key), decision)
@@ -207,7 +203,7 @@ class Access:
         own = Policies() if identity is None else identity.policies
         if version is None and action in ON_THE_OBJECT and key:
             raise VersionUnknown
-        block = self._block(row) if not is_home else union(row.block)
+        block = union(row.block, None if is_home else self.blocks[row.owner])
         asked = AccessRequest(
             action,
             resource_of(action, row.name, key),
@@ -239,11 +235,6 @@ class Access:
                 extra={"request_id": self._request.id},
             )
         return decision
-
-    def _block(self, row: BucketRow) -> PublicBlock:
-        if row.owner not in self.blocks:
-            raise BlockUnknown(row.owner)
-        return union(row.block, self.blocks[row.owner])
 
     def _acl_grant(self, action: str, ground: Ground, block: PublicBlock) -> Grant:
         """What ACLs give for the action, and `public` of the configuration."""

@@ -7,21 +7,22 @@ about. Each of these is read at most once for a request, but where the bucket ch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, Final
 
 from predastore.base import limits
 from predastore.base.errors import S3Error
 from predastore.catalog.catalog import Catalog
-from predastore.catalog.documents import Meanings
+from predastore.catalog.documents import DocumentKind, Meanings
 from predastore.catalog.errors import BucketChanged
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.arguments import Condition
 from predastore.catalog.rows import BucketRow
 from predastore.catalog.values import Finding, ObjectVersion
 from predastore.httpd.message import Headers, Request
-from predastore.s3 import lock
+from predastore.s3 import cors, lock
 from predastore.s3.access import (
     BYPASS_GOVERNANCE,
     GET_OBJECT,
@@ -29,7 +30,6 @@ from predastore.s3.access import (
     LIST_BUCKET,
     OF_A_VERSION,
     Access,
-    BlockUnknown,
     Ground,
     VersionUnknown,
     check_expected,
@@ -40,6 +40,9 @@ from predastore.s3.public_access import BLOCK, of_document
 from predastore.s3.services import Services
 from predastore.s3.target import CopySource
 from predastore.s3.versions import check_version_id, is_marker, marker_fields
+
+_CROSSING: Final = (*KINDS, cors.KIND)
+_NO_MEANINGS: Final = Meanings(b"", 0)  # of no bucket
 
 
 @dataclass(slots=True)
@@ -108,56 +111,72 @@ class Reach:
 
     async def bucket(self) -> BucketRow:
         """The bucket, if this request may do in it what it wants."""
-        row, meanings = await self.catalog.documents.now(self.bucket_name, *KINDS)
+        row, meanings = await self.catalog.documents.now(self.bucket_name, *self._kinds)
         if self.crossing is not None:
             self.crossing.row = row
-        await self._decided(lambda: self._judge(row, meanings))
+        await self._judge_knowing(row, meanings)
         assert row is not None, "it is judged"
         return row
 
     async def permit(self, check: Callable[[BucketRow], object] | None = None) -> Permit:
         """Leave to do to the bucket what the request wants: to be given to what does it, which
         checks it again. `check`: raises unless the bucket is fit for it."""
-        version: ObjectVersion | None = None
 
-        def judge(row: BucketRow | None, meanings: Meanings) -> None:
+        def judge(row: BucketRow | None, meanings: Meanings) -> Coroutine[Any, Any, None] | None:
             if self.crossing is not None:
                 self.crossing.permitted = row
-            self._judge(row, meanings, version)
+            if row is not None and self._is_strange(row):
+                return later(row, meanings)
+            try:
+                self._judge(row, meanings)
+            except VersionUnknown:
+                return later(row, meanings)
+            if row is not None and check is not None:
+                check(row)
+            return None
+
+        async def later(row: BucketRow | None, meanings: Meanings) -> None:
+            await self._judge_knowing(row, meanings)
             if row is not None and check is not None:
                 check(row)
 
+        return await self.catalog.permit(self.bucket_name, judge, *self._kinds)
+
+    async def object(self, *, needs_bytes: bool = False) -> ObjectVersion:
+        """The version that is named, or the current one, if this request may do with it what it
+        wants; one round trip, with its bucket. NoSuchKey, NoSuchVersion, MethodNotAllowed for a
+        delete marker. `needs_bytes`: they, or its parts, will be read."""
         for _ in range(limits.S3_READ_TRIES_MAX):
+            found = await self.catalog.find(
+                self.bucket_name, self.key, self.version_id, needs_bytes=needs_bytes
+            )
+            row, version = found.bucket, found.version
+            if self.crossing is not None:
+                self.crossing.row = row
+            if row is None:
+                self._judge(None, _NO_MEANINGS)
+                continue
             try:
-                return await self.catalog.permit(self.bucket_name, judge, *KINDS)
-            except BlockUnknown as unknown:
-                await self._read_block(unknown.owner)
-            except VersionUnknown:
-                version = await self._version_to_change()
+                meanings = self.catalog.documents.known(row, *self._kinds)
+                if meanings is None:
+                    meanings = await self.catalog.documents.of(row, *self._kinds)
+            except BucketChanged:
+                continue
+            if self._is_strange(row):
+                await self._read_block(row)
+            if version is not None:
+                self._judge(row, meanings, version)
+                return version
+            self._judge_absent(row, meanings)
+            raise self._absent(found)
         raise S3Error("ConditionalRequestConflict")
 
-    async def _version_to_change(self) -> ObjectVersion:
-        """The object that a change is about; of one that is absent, only who may list is told."""
-        where = self.bucket_name, self.key, self.version_id
-        found = await self.catalog.find(*where, needs_bytes=False)
-        if found.version is not None:
-            return found.version
-        if found.bucket is None:
-            raise S3Error("NoSuchBucket", BucketName=self.bucket_name)
-        await self._check_may_list(found.bucket)
-        if self.version_id and found.marker is not None:
-            raise is_marker(found.marker, self.request.method)
-        raise _absent(self.key, found, self.version_id)
+    # --- deciding -----------------------------------------------------------------------------
 
-    async def _check_may_list(self, row: BucketRow) -> None:
-        """AccessDenied for who may not list the bucket."""
-        meanings = await self.catalog.documents.of(row, *KINDS)
-
-        def decide() -> None:
-            if not self.access.decide(LIST_BUCKET, "", Ground(row, meanings)).allowed:
-                raise S3Error("AccessDenied")
-
-        await self._decided(decide)
+    @property
+    def _kinds(self) -> tuple[DocumentKind[Any], ...]:
+        """The documents that are looked at: those of decisions, and the rules for browsers."""
+        return KINDS if self.crossing is None else _CROSSING
 
     def _judge(
         self, row: BucketRow | None, meanings: Meanings, version: ObjectVersion | None = None
@@ -169,71 +188,66 @@ class Reach:
         self.access.check(Ground(row, meanings, version))
         check_expected(row, self.headers)
 
-    async def _decided(self, decide: Callable[[], None]) -> None:
-        """Calls `decide`, once more where it needs the public access block of an account."""
+    async def _judge_knowing(self, row: BucketRow | None, meanings: Meanings) -> None:
+        """The same, where something may have to be read first."""
+        if row is not None and self._is_strange(row):
+            await self._read_block(row)
         try:
-            decide()
-        except BlockUnknown as unknown:
-            await self._read_block(unknown.owner)
-            decide()
+            self._judge(row, meanings)
+        except VersionUnknown:
+            assert row is not None
+            self._judge(row, meanings, await self._version_to_change(row, meanings))
 
-    async def _read_block(self, owner: str) -> None:
-        self.access.blocks[owner] = of_document(await self.catalog.account_document(owner, BLOCK))
+    def _judge_absent(self, row: BucketRow, meanings: Meanings) -> None:
+        """AccessDenied for who may not know that there is no such object: who may not list, and who
+        is of the bucket's account and may not do it to any."""
+        ground = Ground(row, meanings)
+        if self.access.account == row.owner:
+            with suppress(VersionUnknown):
+                self.access.check(ground)
+        if not self.access.decide(LIST_BUCKET, "", ground).allowed:
+            raise S3Error("AccessDenied")
+        check_expected(row, self.headers)
 
-    async def object(self, *, needs_bytes: bool = False) -> ObjectVersion:
-        """The version that is named, or the current one, if this request may do with it what it
-        wants; one round trip, with its bucket. NoSuchKey, NoSuchVersion, MethodNotAllowed for a
-        delete marker. `needs_bytes`: they, or its parts, will be read."""
-        wanted = self.version_id
-        for _ in range(limits.S3_READ_TRIES_MAX):
-            found = await self.catalog.find(
-                self.bucket_name, self.key, wanted, needs_bytes=needs_bytes
-            )
-            if self.crossing is not None:
-                self.crossing.row = found.bucket
-            try:
-                if found.version is not None:
-                    await self._check_found(found.version.bucket, found.version)
-                    return found.version
-                await self._refuse_absent(found, wanted)
-            except BucketChanged:
-                continue
-        raise S3Error("ConditionalRequestConflict")
+    async def _version_to_change(self, row: BucketRow, meanings: Meanings) -> ObjectVersion:
+        """The object that a change is about, as far as that is decided by it."""
+        where = self.bucket_name, self.key, self.version_id
+        found = await self.catalog.find(*where, needs_bytes=False)
+        if found.version is not None:
+            return found.version
+        self._judge_absent(row, meanings)
+        raise self._absent(found)
 
-    async def _check_found(self, row: BucketRow, version: ObjectVersion) -> None:
-        known = self.catalog.documents.known(row, *KINDS)
-        meanings = await self.catalog.documents.of(row, *KINDS) if known is None else known
-        try:
-            self._judge(row, meanings, version)
-        except BlockUnknown as unknown:
-            await self._read_block(unknown.owner)
-            self._judge(row, meanings, version)
+    def _absent(self, found: Finding) -> S3Error:
+        if self.version_id and found.marker is not None:
+            return is_marker(found.marker, self.request.method)
+        return _absent(self.key, found, self.version_id)
 
-    async def _refuse_absent(self, found: Finding, version_id: str) -> NoReturn:
-        if found.bucket is None:
-            self.access.check_absent()
-            raise S3Error("NoSuchBucket", BucketName=self.bucket_name)
-        await self._check_may_list(found.bucket)
-        check_expected(found.bucket, self.headers)
-        if version_id and found.marker is not None:
-            raise is_marker(found.marker, self.request.method)
-        raise _absent(self.key, found, version_id)
+    def _is_strange(self, row: BucketRow) -> bool:
+        """Whether it is another account's, whose public access block is not known yet."""
+        return row.owner != self.access.account and row.owner not in self.access.blocks
 
-    async def copy_source(self, source: CopySource, *actions: str) -> ObjectVersion:
-        """The object that a copy reads, if the request may read it, and do `actions` to it."""
+    async def _read_block(self, row: BucketRow) -> None:
+        stored = await self.catalog.account_document(row.owner, BLOCK)
+        self.access.blocks[row.owner] = of_document(stored)
+
+    # --- the source of a copy -----------------------------------------------------------------
+
+    async def copy_source(self, source: CopySource) -> ObjectVersion:
+        """The object that a copy reads, if the request may read it."""
         found = await self.catalog.find(source.bucket, source.key, source.version)
-        row = found.bucket
+        row, version = found.bucket, found.version
         if row is None:
             self.access.demand_own(LIST_BUCKET, bucket=source.bucket)
             raise S3Error("NoSuchBucket", BucketName=source.bucket)
-        if found.version is None:
-            await self._check_may_list(row)
+        action = OF_A_VERSION[GET_OBJECT] if source.version else GET_OBJECT
+        if version is None:
+            await self._check_other(row, LIST_BUCKET, "", None)
         else:
-            action = OF_A_VERSION[GET_OBJECT] if source.version else GET_OBJECT
-            await self._check_source(found.version, action)
+            await self.check_source(version, action)
         check_expected(row, self.headers, "x-amz-source-expected-bucket-owner")
-        if found.version is not None:
-            return found.version
+        if version is not None:
+            return version
         if source.version and found.marker is not None:
             raise S3Error(
                 "InvalidRequest",
@@ -242,20 +256,17 @@ class Reach:
             )
         raise _absent(source.key, found, source.version)
 
-    async def _check_source(self, version: ObjectVersion, action: str) -> None:
-        """AccessDenied unless the requester may do that to the version that a copy reads."""
-        row = version.bucket
-        ground = Ground(row, await self.catalog.documents.of(row, *KINDS), version)
-
-        def decide() -> None:
-            if not self.access.decide(action, version.key, ground).allowed:
-                raise S3Error("AccessDenied")
-
-        await self._decided(decide)
-
     async def check_source(self, version: ObjectVersion, action: str) -> None:
-        """As for the source itself: whether the requester may do that to it, too."""
-        await self._check_source(version, action)
+        """AccessDenied unless the requester may do that to the version that a copy reads."""
+        await self._check_other(version.bucket, action, version.key, version)
+
+    async def _check_other(
+        self, row: BucketRow, action: str, key: str, version: ObjectVersion | None
+    ) -> None:
+        meanings = await self.catalog.documents.of(row, *KINDS)
+        if self._is_strange(row):
+            await self._read_block(row)
+        self.access.demand(action, key, Ground(row, meanings, version))
 
 
 def _absent(key: str, found: Finding, version_id: str) -> S3Error:

@@ -13,9 +13,9 @@ import pytest
 from predastore.base.errors import PredastoreError
 from predastore.catalog import keys, permits
 from predastore.catalog.buckets import new_id
+from predastore.catalog.documents import BucketDocuments, Meanings
 from predastore.catalog.errors import NoSuchBucket, NoSuchKey, NoSuchUpload
 from predastore.catalog.keys import BUCKETS, OBJECTS, PARTS, UPLOADS, VERSIONS
-from predastore.catalog.documents import BucketDocuments, Meanings
 from predastore.catalog.permits import Judge, Permit, Permits
 from predastore.catalog.procedures.arguments import CompletedPart, Condition
 from predastore.catalog.rows import BucketRow

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import msgspec
 import pytest
 
 from predastore.base.errors import S3Error
 from predastore.catalog.rows import BucketRow, Ownership, PublicBlock
 from predastore.httpd.message import Headers
+from predastore.policy import Grant as Side
 from predastore.s3 import acl, acl_effect, acl_request, public_access
 from predastore.s3.acl import (
     CANNED,
@@ -17,7 +16,6 @@ from predastore.s3.acl import (
     Grant,
     Grantee,
     Permission,
-    allows,
     canned,
     is_public,
     private,
@@ -36,7 +34,19 @@ PREFERRED = msgspec.structs.replace(BUCKET, ownership=Ownership.BUCKET_OWNER_PRE
 
 
 def rights(policy: AccessControlPolicy, account: str | None) -> set[Permission]:
-    return {one for one in Permission if allows(policy, account, one)}
+    return {one for one in Permission if side_of(policy, account, one)}
+
+
+def side_of(
+    policy: AccessControlPolicy,
+    account: str | None,
+    permission: Permission,
+    *,
+    ignores_public: bool = False,
+) -> Side:
+    return acl_effect.grant(
+        policy.grants, policy.owner, account, permission, ignores_public=ignores_public
+    )
 
 
 ALL = set(Permission)
@@ -84,11 +94,15 @@ def test_an_owner_without_a_grant_may_still_read_and_write_the_acl() -> None:
     assert rights(AccessControlPolicy(OWNER, ()), OWNER) == {READ_ACP, WRITE_ACP}
 
 
-def test_what_is_public_can_be_left_out() -> None:
+def test_what_is_public_can_be_ignored() -> None:
     kept = (to_account(OTHER, READ), to_group(Grantee.LOG_DELIVERY, WRITE))
     public = (to_group(Grantee.ALL_USERS, READ), to_group(Grantee.AUTHENTICATED_USERS, FULL))
-    left = acl.without_public(AccessControlPolicy(OWNER, (*public, *kept)))
-    assert left == AccessControlPolicy(OWNER, kept)
+    policy = AccessControlPolicy(OWNER, (*public, *kept))
+    assert side_of(policy, NOBODY, READ) is Side.PRINCIPAL
+    assert side_of(policy, NOBODY, READ, ignores_public=True) is Side.NONE
+    assert side_of(policy, OTHER, WRITE) is Side.PRINCIPAL
+    assert side_of(policy, OTHER, WRITE, ignores_public=True) is Side.NONE
+    assert side_of(policy, OTHER, READ, ignores_public=True) is Side.ACCOUNT
 
 
 # --- stored -----------------------------------------------------------------------------------
@@ -269,48 +283,20 @@ def test_who_owns_what_another_account_writes(
     assert acl.of_stored(stored, owner) == expected
 
 
-# --- in force ---------------------------------------------------------------------------------
-
-
-def stored_of(*grants: Grant) -> bytes:
-    return acl.to_stored(AccessControlPolicy(OWNER, grants))
-
-
-PUBLIC = stored_of(to_account(OWNER, FULL), to_group(Grantee.ALL_USERS, READ))
-
-
-@pytest.mark.parametrize("of_bucket", [False, True])
-def test_public_grants_are_ignored_by_either_block(of_bucket: bool) -> None:
-    ignoring = PublicBlock(ignore_acls=True)
-    bucket = msgspec.structs.replace(BUCKET, block=ignoring if of_bucket else None)
-    account = None if of_bucket else ignoring
-    assert is_public(acl_effect.in_force(BUCKET, OWNER, PUBLIC, None))
-    assert acl_effect.in_force(bucket, OWNER, PUBLIC, account) == private(OWNER)
-    assert is_public(acl_effect.shown(bucket, OWNER, PUBLIC))
+# --- shown ------------------------------------------------------------------------------------
 
 
 def test_where_no_acl_counts_the_bucket_owner_has_everything() -> None:
-    assert acl_effect.in_force(ENFORCED, OWNER, PUBLIC, None) == private(BUCKET_OWNER)
-    assert acl_effect.shown(ENFORCED, OWNER, PUBLIC) == private(BUCKET_OWNER)
-
-
-ACTIONS = sorted({*acl_effect.ON_BUCKET, *acl_effect.ON_OBJECT, "s3:DeleteBucket"})
-
-
-@pytest.mark.parametrize(("action", "given"), list(product(ACTIONS, Permission)))
-def test_an_action_needs_its_permission_on_its_own_thing(action: str, given: Permission) -> None:
-    granted = AccessControlPolicy(OWNER, (to_account(OTHER, given),))
-    none = AccessControlPolicy(OWNER, ())
-
-    def allowed(of_bucket: AccessControlPolicy, of_object: AccessControlPolicy | None) -> bool:
-        return acl_effect.acls_allow(action, OTHER, of_bucket, of_object)
-
-    on_bucket, on_object = acl_effect.ON_BUCKET.get(action), acl_effect.ON_OBJECT.get(action)
-    assert allowed(granted, none) is (on_bucket is not None and given in (on_bucket, FULL))
-    assert allowed(none, granted) is (on_object is not None and given in (on_object, FULL))
-    assert allowed(granted, None) is allowed(granted, none)
+    public = (to_account(OWNER, FULL), to_group(Grantee.ALL_USERS, READ))
+    stored = acl.to_stored(AccessControlPolicy(OWNER, public))
+    assert is_public(acl_effect.shown(BUCKET, OWNER, stored))
+    assert acl_effect.shown(ENFORCED, OWNER, stored) == private(BUCKET_OWNER)
+    assert acl_effect.count(BUCKET)
+    assert not acl_effect.count(ENFORCED)
 
 
 def test_actions_of_acls_are_those_of_routes() -> None:
-    known = {one.action for one in ROUTES} | {one.action_of({"versionId": ""}) for one in ROUTES}
+    known = {one.action for one in ROUTES} | {
+        action for one in ROUTES for action in one.actions_of({"versionId": ""})
+    }
     assert {*acl_effect.ON_BUCKET, *acl_effect.ON_OBJECT} <= known

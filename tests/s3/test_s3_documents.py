@@ -10,17 +10,23 @@ from typing import Any
 
 import pytest
 
+from predastore.auth.sigv4 import Credential, Verified
 from predastore.base.errors import HttpError, Overloaded, S3Error
 from predastore.base.limits import S3_XML_BYTES_MAX, S3_XML_FREE_BYTES, S3_XML_TREES_MAX
+from predastore.catalog.documents import Meanings
 from predastore.catalog.permits import Permit, anybody
 from predastore.catalog.rows import BucketRow, UploadRow
 from predastore.catalog.uploads import Upload
 from predastore.catalog.values import Deleted, Stored, Wanted
 from predastore.httpd.message import Body, BytesBody, Headers, Request
+from predastore.iam.identities import of_file
 from predastore.s3 import documents as documents_module
-from predastore.s3.context import Context, Services
+from predastore.s3.access import KINDS, Access, Ground
+from predastore.s3.context import Context
 from predastore.s3.documents import Documents
+from predastore.s3.facts import Facts
 from predastore.s3.ops import complete_multipart_upload, delete_objects
+from predastore.s3.services import Services
 from predastore.s3.tokens import Tokens
 from support.waiting import eventually_async
 
@@ -162,8 +168,16 @@ def asking(documents: Documents, catalog: Any, body: bytes) -> Context:
     md5 = base64.b64encode(hashlib.md5(body).digest())
     headers = Headers([(b"content-md5", md5), (b"host", b"x")])
     request = Request("POST", b"/b/k", b"", headers, BytesBody(body))
-    services = Services(catalog, "eu-test-1", Tokens(b"key"), (), documents)
-    return Context(services, request, "b", "k", {"uploadId": "0"}, "1")
+    services = Services(catalog, "eu-test-1", Tokens(b"key"), documents=documents)
+    query = {"uploadId": "0"}
+    identity = of_file(Credential("key", "secret", "1"))
+    facts = Facts(request, query, Verified(None, None), identity, "eu-test-1")
+    access = Access(request, facts, identity, "b", "k")
+    meanings = Meanings(b"", 1)
+    for kind in KINDS:
+        meanings.add(kind, None)
+    access.check(Ground(BucketRow("b", b"", "1", "eu-test-1", 0), meanings))
+    return Context(services, request, "b", "k", query, access)
 
 
 PART = b"<Part><PartNumber>1</PartNumber><ETag>0</ETag></Part>"

@@ -135,7 +135,7 @@ def test_the_documents_are_s3s(server: S3Server, bucket: str) -> None:
         assert ET.fromstring(answer.body).tag == f"{{{NAMESPACE}}}{root}"
 
 
-@pytest.mark.parametrize("query", ["lifecycle", "policy", "website",
+@pytest.mark.parametrize("query", ["lifecycle", "website",
                                    "encryption", "replication", "logging", "notification",
                                    "accelerate", "requestPayment",
                                    "inventory&id=1", "metrics&id=1", "analytics&id=1"])  # fmt: skip

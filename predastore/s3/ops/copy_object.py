@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from predastore.base import limits
 from predastore.base.errors import ObjectReplaced, S3Error
-from predastore.catalog.errors import LayoutGone
+from predastore.catalog.errors import BucketChanged, LayoutGone
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.arguments import Condition
 from predastore.catalog.values import Attributes, Expectation, ObjectVersion, Stored
@@ -138,7 +138,7 @@ async def run(ctx: Context) -> Response:
     for _ in range(limits.S3_READ_TRIES_MAX):
         try:
             copied, version = await _copy(ctx, source, said, condition, permit)
-        except (ObjectReplaced, LayoutGone):
+        except (ObjectReplaced, LayoutGone, BucketChanged):
             continue
         return xml_response(
             "CopyObjectResult",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from predastore.base import limits
 from predastore.base.errors import ObjectReplaced, S3Error
+from predastore.catalog.errors import BucketChanged
 from predastore.catalog.rows import PartRow
 from predastore.catalog.uploads import Upload
 from predastore.catalog.values import ObjectVersion
@@ -49,7 +50,7 @@ async def run(ctx: Context) -> Response:
     for _ in range(limits.S3_READ_TRIES_MAX):
         try:
             part, version = await _copy(ctx, upload, number, source)
-        except ObjectReplaced:
+        except (ObjectReplaced, BucketChanged):
             continue
         return xml_response(
             "CopyPartResult",
