@@ -17,9 +17,9 @@ from typing import Final
 import msgspec
 
 from predastore.base import limits
-from predastore.base.errors import S3Error
+from predastore.base.errors import PredastoreError, S3Error, anew
 from predastore.catalog.buckets import CORS
-from predastore.catalog.documents import DocumentKind
+from predastore.catalog.documents import DocumentKind, Meanings
 from predastore.s3.xml_read import Element
 from predastore.s3.xml_write import optional, tag
 from predastore.storage.formats import decode, encode
@@ -257,4 +257,21 @@ class CorsRules:
         return None
 
 
-KIND: Final = DocumentKind(CORS, lambda stored: CorsRules(of_stored(stored)), memory_ratio=40)
+def _read(stored: bytes) -> CorsRules | PredastoreError:
+    """Rules that can not be read are in the way of preflights, and of nothing else."""
+    try:
+        return CorsRules(of_stored(stored))
+    except PredastoreError as error:
+        return error
+
+
+KIND: Final = DocumentKind(CORS, _read, memory_ratio=40)
+
+
+def rules_in(meanings: Meanings) -> CorsRules | None:
+    """The rules of a bucket whose documents mean that, None: it has none. CorruptData,
+    UnsupportedFormat."""
+    found = meanings.of(KIND)
+    if isinstance(found, PredastoreError):
+        raise anew(found)
+    return found

@@ -20,7 +20,7 @@ from predastore.base.errors import PredastoreError, S3Error
 from predastore.catalog.documents import BucketDocuments
 from predastore.catalog.rows import BucketRow
 from predastore.httpd.message import Headers, Request, Response
-from predastore.s3.cors import KIND, METHODS, CorsRules
+from predastore.s3.cors import KIND, METHODS, CorsRules, rules_in
 from predastore.s3.names import is_bucket_name
 
 METHOD: Final = "access-control-request-method"
@@ -109,7 +109,7 @@ class CrossOrigin:
         row = crossing.row_of(status)
         known = None if row is None else self._documents.known(row, KIND)
         if known is not None:
-            return known.of(KIND)
+            return rules_in(known)
         if _is_failure(status):
             return None
         _, rules = await self._rules_now(request.names[0])
@@ -120,7 +120,7 @@ class CrossOrigin:
         if not is_bucket_name(bucket):
             return None, None
         row, meanings = await self._documents.now(bucket, KIND)
-        return row, meanings.of(KIND)
+        return row, rules_in(meanings)
 
 
 def _is_failure(status: int) -> bool:
