@@ -164,6 +164,11 @@ def _length(piece: Piece) -> int:
     return piece.length if isinstance(piece, _Masked) else len(piece)
 
 
+def _plain(piece: Piece) -> str:
+    """The piece, if it has no `?`."""
+    return piece if isinstance(piece, str) else ""
+
+
 def _stands(piece: Piece, text: str, at: int) -> bool:
     if isinstance(piece, _Masked):
         return piece.find(text, at, at + piece.length) == at
@@ -235,7 +240,7 @@ class Patterns:
             elif len(pieces) == 2 and isinstance(pieces[0], str) and pieces[1] == "":
                 prefixes.append(pieces[0])
             else:
-                others.append(pieces)
+                others.append((_plain(pieces[0]), _plain(pieces[-1]), pieces))
         self.exact = frozenset(exact)
         self.prefixes = tuple(prefixes)
         self.others = tuple(others)
@@ -245,14 +250,15 @@ class Patterns:
         """Whether one of them is the whole text."""
         if text in self.exact or text.startswith(self.prefixes):
             return True
-        for pieces in self.others:
-            if fits(pieces, text):
+        for head, tail, pieces in self.others:
+            if text.endswith(tail) and text.startswith(head) and fits(pieces, text):
                 return True
-        return any(template.fits(text, lookup) for template in self.templates)
+        templates = self.templates
+        return bool(templates) and any(template.fits(text, lookup) for template in templates)
 
     @property
     def heads(self) -> tuple[str, ...]:
         """Beginnings, one of which each text has that fits."""
-        others = (pieces[0] if isinstance(pieces[0], str) else "" for pieces in self.others)
+        others = (head for head, _, _ in self.others)
         templates = ("" if one.if_absent else one.head for one in self.templates)
         return (*self.exact, *self.prefixes, *others, *templates)

@@ -78,10 +78,13 @@ class Statement:
 
     def grant(self, principal: Principal, resource: str, lookup: Lookup) -> Grant:
         """How far it applies to the principal, if it applies; NONE if not."""
-        if self.principals is None:
+        resources = self.resources
+        if resources is not None and resources.fit(resource, lookup) == self.excludes_resources:
             return Grant.NONE
-        grant = self.principals.grant(principal)
-        return grant if grant and self.applies(resource, lookup) else Grant.NONE
+        grant = Grant.NONE if self.principals is None else self.principals.grant(principal)
+        if grant and self.conditions and not all_hold(self.conditions, lookup):
+            return Grant.NONE
+        return grant
 
 
 def _no_variables(key: str) -> tuple[str, ...] | None:
