@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from predastore.policy import actions
-from predastore.policy.elements import Bare, Place, quoted, read_object
+from predastore.policy.elements import Bare, Where, quoted, read_object
 from predastore.policy.errors import PolicyError
 from predastore.policy.index import StatementIndex
 from predastore.policy.public import is_public_statement
@@ -107,7 +107,7 @@ def parse(text: bytes, kind: PolicyKind, *, name: str = "", bucket: str = "") ->
 def _statements(value: dict[str, Any], form: Form) -> list[Statement]:
     if "Statement" not in value:
         raise PolicyError("Missing required field Statement")
-    place, raw = Place("Statement"), value["Statement"]
+    place, raw = Where("Statement"), value["Statement"]
     if isinstance(raw, dict):
         return [read_statement(raw, "[0]", place, form)]
     if not isinstance(raw, list):
@@ -121,7 +121,7 @@ def _statements(value: dict[str, Any], form: Form) -> list[Statement]:
     return found
 
 
-def _check_sids(raw: list[dict[str, Any]], place: Place) -> None:
+def _check_sids(raw: list[dict[str, Any]], place: Where) -> None:
     seen = set()
     for index, one in enumerate(raw):
         sid = one.get("Sid")

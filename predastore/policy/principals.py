@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
-from predastore.policy.elements import Place, quoted, strings
+from predastore.policy.elements import Where, quoted, strings
 from predastore.policy.errors import PolicyError
 from predastore.policy.facts import Grant, Principal, PrincipalKind
 
@@ -67,7 +67,7 @@ class Principals(NamedTuple):
         return Grant.NONE
 
 
-def read_principals(value: Any, place: Place, *, excluded: bool) -> Principals:
+def read_principals(value: Any, place: Where, *, excluded: bool) -> Principals:
     """The principals of `Principal`, or of `NotPrincipal` (`excluded`)."""
     if value == "*":
         return Principals(everybody=True, excluded=excluded)
@@ -97,7 +97,7 @@ def read_principals(value: Any, place: Place, *, excluded: bool) -> Principals:
     )
 
 
-def _listed(raw: Any, place: Place) -> tuple[str, ...]:
+def _listed(raw: Any, place: Where) -> tuple[str, ...]:
     found = strings(raw, place)
     if not found:
         raise PolicyError(_INVALID, place.text)

@@ -10,7 +10,7 @@ from predastore.policy import actions, arns
 from predastore.policy.actions import ActionNames
 from predastore.policy.arns import arn_patterns
 from predastore.policy.conditions import Dialect, read_conditions, variables_of
-from predastore.policy.elements import Bare, Place, quoted, strings
+from predastore.policy.elements import Bare, Where, quoted, strings
 from predastore.policy.errors import PolicyError
 from predastore.policy.keys import KeyFacts
 from predastore.policy.patterns import Mark, Patterns, Token, tokens
@@ -50,7 +50,7 @@ _NO_CONDITION: Final = (
 )
 
 
-def read_statement(value: Any, name: str, place: Place, form: Form) -> Statement:
+def read_statement(value: Any, name: str, place: Where, form: Form) -> Statement:
     """The statement. `name`: of one without a Sid."""
     if not isinstance(value, dict):
         raise PolicyError("Invalid policy syntax. A statement is an object", place.text)
@@ -85,7 +85,7 @@ def read_statement(value: Any, name: str, place: Place, form: Form) -> Statement
     )
 
 
-def _effect(value: dict[str, Any], place: Place) -> bool:
+def _effect(value: dict[str, Any], place: Where) -> bool:
     if "Effect" not in value:
         raise PolicyError("Missing required field Effect", place.text)
     effect = value["Effect"]
@@ -95,7 +95,7 @@ def _effect(value: dict[str, Any], place: Place) -> bool:
     return bool(effect == "Allow")
 
 
-def _one_of(value: dict[str, Any], name: str, place: Place) -> str:
+def _one_of(value: dict[str, Any], name: str, place: Where) -> str:
     """`name` or `Not` + name, whichever is there; exactly one has to be."""
     found = [field for field in (name, f"Not{name}") if field in value]
     if not found:
@@ -107,13 +107,13 @@ def _one_of(value: dict[str, Any], name: str, place: Place) -> str:
     return found[0]
 
 
-def _forbid(value: dict[str, Any], name: str, place: Place) -> None:
+def _forbid(value: dict[str, Any], name: str, place: Where) -> None:
     for field in (name, f"Not{name}"):
         if field in value:
             raise PolicyError(f"Has prohibited field {field}", place.text)
 
 
-def _principals(value: dict[str, Any], place: Place, form: Form) -> Principals | None:
+def _principals(value: dict[str, Any], place: Where, form: Form) -> Principals | None:
     if not form.principals:
         _forbid(value, "Principal", place)
         return None
@@ -121,7 +121,7 @@ def _principals(value: dict[str, Any], place: Place, form: Form) -> Principals |
     return read_principals(value[field], place / field, excluded=field == "NotPrincipal")
 
 
-def _actions(value: dict[str, Any], place: Place, form: Form) -> tuple[str, tuple[str, ...]]:
+def _actions(value: dict[str, Any], place: Where, form: Form) -> tuple[str, tuple[str, ...]]:
     field = _one_of(value, "Action", place)
     inner = place / field
     named = strings(value[field], inner)
@@ -132,7 +132,7 @@ def _actions(value: dict[str, Any], place: Place, form: Form) -> tuple[str, tupl
     return field, named
 
 
-def _check_action(name: str, place: Place, form: Form) -> None:
+def _check_action(name: str, place: Where, form: Form) -> None:
     if name == "*" and form.resources:
         return
     service, colon, action = name.lower().partition(":")
@@ -150,7 +150,7 @@ def _check_action(name: str, place: Place, form: Form) -> None:
 
 
 def _resources(
-    value: dict[str, Any], place: Place, form: Form, dialect: Dialect
+    value: dict[str, Any], place: Where, form: Form, dialect: Dialect
 ) -> tuple[str, list[tuple[Token, ...]]]:
     if not form.resources:
         _forbid(value, "Resource", place)
@@ -163,7 +163,7 @@ def _resources(
     return field, [_resource(one, inner, form, dialect) for one in named]
 
 
-def _resource(text: str, place: Place, form: Form, dialect: Dialect) -> tuple[Token, ...]:
+def _resource(text: str, place: Where, form: Form, dialect: Dialect) -> tuple[Token, ...]:
     whole = text if form.bucket else arns.completed(text)
     try:
         pattern = tokens(whole, wildcards=True, key_of=variables_of(dialect))
@@ -186,7 +186,7 @@ def _is_of_bucket(pattern: tuple[Token, ...], bucket: str) -> bool:
 
 
 def _check_levels(
-    named: Sequence[str], resources: Sequence[tuple[Token, ...]], place: Place, form: Form
+    named: Sequence[str], resources: Sequence[tuple[Token, ...]], place: Where, form: Form
 ) -> None:
     """Whether each action can be done to one of the resources: those of objects have a slash."""
     length = len(arns.S3) + len(form.bucket)
@@ -207,7 +207,7 @@ def _check_levels(
 
 
 def _check_keys(
-    named: Sequence[str], facts: Sequence[tuple[KeyFacts, Place]], names: ActionNames
+    named: Sequence[str], facts: Sequence[tuple[KeyFacts, Where]], names: ActionNames
 ) -> None:
     for known, place in facts:
         if known.actions is None:
