@@ -10,12 +10,12 @@ from typing import Any
 from predastore.policy import (
     ANONYMOUS,
     AccessRequest,
-    Grant,
     Policies,
     PolicyDocument,
     PolicyKind,
     Principal,
     PrincipalKind,
+    Side,
     parse,
 )
 from reference.policy_model import Named, Papers
@@ -227,7 +227,7 @@ def policies(random: Random) -> tuple[Policies, Papers]:
             document(random, PolicyKind.SESSION, f"s{n}") for n in range(random.randint(0, 2))
         ]
     resource = document(random, PolicyKind.BUCKET, "r") if random.random() < 0.7 else None
-    acl = random.choice((Grant.NONE, Grant.NONE, Grant.ACCOUNT, Grant.PRINCIPAL))
+    acl = random.choice((Side.NONE, Side.NONE, Side.ACCOUNT, Side.PRINCIPAL))
     restrict = random.random() < 0.2
     return (
         Policies(

@@ -11,12 +11,12 @@ from predastore.policy import (
     ANONYMOUS,
     AccessRequest,
     Decision,
-    Grant,
     Policies,
     PolicyDocument,
     PolicyKind,
     Principal,
     PrincipalKind,
+    Side,
     Why,
     decide,
     parse,
@@ -120,7 +120,7 @@ def test_an_explicit_deny_wins_wherever_it_stands(place: str) -> None:
         "boundary": allow,
         "session": (allow,),
         "resource": bucket(ALLOW),
-        "acl": Grant.PRINCIPAL,
+        "acl": Side.PRINCIPAL,
     }
     assert ask(user(), **policies).allowed
     if place == "resource":
@@ -135,7 +135,7 @@ def test_within_an_account_one_side_is_enough() -> None:
     named = bucket({"Principal": {"AWS": user().arn}})
     assert ask(user(), resource=named) == Decision(Why.ALLOWED, "bucket policy", "[0]")
     assert ask(user(), resource=bucket(ALLOW)).allowed
-    assert ask(user(), acl=Grant.PRINCIPAL) == Decision(Why.ALLOWED, "ACL")
+    assert ask(user(), acl=Side.PRINCIPAL) == Decision(Why.ALLOWED, "ACL")
     assert not ask(user("alice"), resource=named).allowed
 
 
@@ -147,14 +147,14 @@ def test_across_accounts_both_sides_have_to_allow() -> None:
         assert not ask(stranger, resource=bucket({"Principal": named})).allowed
     assert not ask(stranger, identity=both).allowed
     assert not ask(stranger, identity=both, resource=bucket({"Principal": {"AWS": HOME}})).allowed
-    assert ask(stranger, identity=both, acl=Grant.ACCOUNT).allowed
+    assert ask(stranger, identity=both, acl=Side.ACCOUNT).allowed
     assert ask(root(ABROAD), resource=bucket({"Principal": {"AWS": ABROAD}})).allowed
 
 
 def test_what_an_account_is_given_its_identity_policies_pass_on() -> None:
     given = bucket({"Principal": {"AWS": HOME}})
     assert not ask(user(), resource=given).allowed
-    assert not ask(user(), acl=Grant.ACCOUNT).allowed
+    assert not ask(user(), acl=Side.ACCOUNT).allowed
     assert ask(user(), resource=given, identity=(identity(ALLOW),)).allowed
 
 
@@ -168,8 +168,8 @@ def test_a_deny_to_an_account_is_a_deny_to_everyone_in_it() -> None:
 def test_anonymous_requests_get_what_everybody_gets() -> None:
     assert ask(ANONYMOUS, resource=bucket(ALLOW)).allowed
     assert ask(ANONYMOUS, resource=bucket({"Principal": {"AWS": "*"}})).allowed
-    assert ask(ANONYMOUS, acl=Grant.PRINCIPAL).allowed
-    assert not ask(ANONYMOUS, acl=Grant.ACCOUNT).allowed
+    assert ask(ANONYMOUS, acl=Side.PRINCIPAL).allowed
+    assert not ask(ANONYMOUS, acl=Side.ACCOUNT).allowed
     assert not ask(ANONYMOUS, resource=bucket({"Principal": {"AWS": HOME}})).allowed
 
 
@@ -222,7 +222,7 @@ def test_a_policy_denies_and_does_not_allow_objects_of_other_accounts() -> None:
     foreign: dict[str, Any] = {"object_account": ABROAD}
     assert not ask(ANONYMOUS, resource=bucket(ALLOW), **foreign).allowed
     assert not ask(root(), **foreign).allowed
-    assert ask(root(), acl=Grant.ACCOUNT, **foreign).allowed
+    assert ask(root(), acl=Side.ACCOUNT, **foreign).allowed
     assert ask(root(ABROAD), **foreign).allowed
     assert ask(root(ABROAD), resource=bucket(DENY), **foreign).why is Why.EXPLICIT_DENY
 
@@ -235,7 +235,7 @@ def test_a_restricted_public_policy_is_for_the_owners_account_alone() -> None:
     assert not ask(root(ABROAD), resource=public, **restricted).allowed
     assert ask(user(), resource=public, **restricted).allowed
     assert ask(root(ABROAD), resource=shared, **restricted).allowed
-    assert ask(ANONYMOUS, acl=Grant.PRINCIPAL, resource=public, **restricted).allowed
+    assert ask(ANONYMOUS, acl=Side.PRINCIPAL, resource=public, **restricted).allowed
 
 
 def test_a_trust_policy_says_who_takes_on_a_role() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -429,6 +430,10 @@ def test_a_bucket_goes_with_the_policy_of_a_bucket_alone() -> None:
         parse(b"{}", PolicyKind.TRUST, bucket="b")
 
 
+def _with_resources(resources: Iterable[str]) -> bytes:
+    return json.dumps(changed(PolicyKind.BUCKET, Resource=list(resources))).encode()
+
+
 def hostile() -> dict[str, bytes]:
     most = limits.POLICY_DOCUMENT_BYTES_MAX
     actions = ",".join(f'"s3:*{chr(97 + n // 26)}*{chr(97 + n % 26)}*"' for n in range(26 * 26))
@@ -444,6 +449,8 @@ def hostile() -> dict[str, bytes]:
         "a long name": b'{"' + b"x" * 19000 + b'": 1}',
         "patterns": f'{{"Statement":{{"Effect":"Allow","Principal":"*","Action":[{actions}],'
         f'"Resource":"{S3}photos/*"}}}}'.encode(),
+        "single wildcards": _with_resources(f"{S3}photos/*?{n}*" for n in range(33)),
+        "variables": _with_resources(f"{S3}photos/${{aws:username}}{n}" for n in range(129)),
         "zeros": b"{\x00\x00}",
     }
 

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from predastore.base import limits
 from predastore.policy.arns import arn_patterns
 from predastore.policy.patterns import Mark, Patterns, fits, pieces_of, tokens
 from reference import policy_model
@@ -78,6 +79,13 @@ def test_without_variables_in_the_language_they_are_plain_text() -> None:
     found = Patterns([tokens("a${user}*", wildcards=True, key_of=None)])
     assert found.fit("a${user}b", NAMES.get)
     assert not found.fit("abob", NAMES.get)
+
+
+def test_a_variable_has_no_value_that_is_too_long() -> None:
+    most = limits.POLICY_VARIABLE_CHARS_MAX
+    found = Patterns([tokens("${long}", wildcards=True, key_of=str)])
+    assert found.fit("x" * most, lambda key: ("x" * most,))
+    assert not found.fit("x" * (most + 1), lambda key: ("x" * (most + 1),))
 
 
 def test_a_variable_without_a_value_answers_what_is_said() -> None:

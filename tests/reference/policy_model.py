@@ -59,7 +59,7 @@ def expand(pattern: str, wild: bool, variables: bool, keys: Json) -> list[tuple[
                 continue
             name, _, default = inner.partition(",")
             values = lookup(keys, name.strip())
-            if values is not None and len(values) == 1:
+            if values is not None and len(values) == 1 and len(values[0]) <= 512:
                 found += [("value", one) for one in values[0]]
             elif not values and default:
                 found += [("value", one) for one in default.strip()[1:-1]]
