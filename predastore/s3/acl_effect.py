@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from predastore.catalog.rows import BucketRow, Ownership, PublicBlock
+from predastore.catalog.rows import BucketRow, ObjectOwnership, PublicBlock
 from predastore.s3.acl import (
     AccessControlPolicy,
     Permission,
@@ -46,14 +46,14 @@ ON_OBJECT: Final = {
 def object_owner(bucket: BucketRow, owner: str) -> str:
     """Who owns an object that `owner` owned when it was made: ownership that is enforced later
     holds for what was there, too."""
-    return bucket.owner if bucket.ownership is Ownership.BUCKET_OWNER_ENFORCED else owner
+    return bucket.owner if bucket.ownership is ObjectOwnership.BUCKET_OWNER_ENFORCED else owner
 
 
 def shown(bucket: BucketRow, owner: str, stored: bytes | None) -> AccessControlPolicy:
     """The ACL of the bucket, or of an object in it, as a request for it is told: what is stored,
     but where no ACL counts."""
     owner = object_owner(bucket, owner)
-    if bucket.ownership is Ownership.BUCKET_OWNER_ENFORCED:
+    if bucket.ownership is ObjectOwnership.BUCKET_OWNER_ENFORCED:
         return private(owner)
     return of_stored(stored, owner)
 

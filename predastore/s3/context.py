@@ -66,9 +66,9 @@ class Services:
     region: str
     tokens: Tokens
     domains: tuple[str, ...] = ()
+    documents: Documents = field(default_factory=Documents)
     is_account: IsAccount = anybody
     new_buckets: NewBuckets = NOTHING_SAID
-    documents: Documents = field(default_factory=Documents)
 
 
 @dataclass(slots=True)

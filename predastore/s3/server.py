@@ -120,7 +120,12 @@ class S3Service:
         new_buckets: NewBuckets = NOTHING_SAID,
     ) -> None:
         self._services = Services(
-            catalog, region, Tokens(token_key), domains, is_account, new_buckets
+            catalog,
+            region,
+            Tokens(token_key),
+            domains,
+            is_account=is_account,
+            new_buckets=new_buckets,
         )
         self._verifier = verifier
         self._ready = ready
