@@ -60,7 +60,7 @@ class AclRequest:
 
     @property
     def is_public(self) -> bool:
-        return is_public(self.of("", ""))
+        return self.is_asked and is_public(self.of("", ""))
 
     @property
     def accounts(self) -> frozenset[str]:
@@ -143,9 +143,8 @@ def _grants(field: str, value: str, permission: Permission) -> Iterator[Grant]:
 def check_in(asked: AclRequest, bucket: BucketRow) -> None:
     """AccessControlListNotSupported, where the bucket's ownership leaves no ACL; AccessDenied,
     where its public access block refuses this one."""
-    if bucket.ownership is ObjectOwnership.BUCKET_OWNER_ENFORCED and not asked.is_as_none(
-        bucket.owner
-    ):
+    is_enforced = bucket.ownership is ObjectOwnership.BUCKET_OWNER_ENFORCED
+    if is_enforced and not asked.is_as_none(bucket.owner):
         raise S3Error("AccessControlListNotSupported")
     if bucket.block is not None and bucket.block.block_acls and asked.is_public:
         raise S3Error("AccessDenied")
