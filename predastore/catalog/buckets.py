@@ -27,7 +27,7 @@ from predastore.catalog.procedures.arguments import (
 from predastore.catalog.rows import (
     BucketRow,
     DefaultRetention,
-    Ownership,
+    ObjectOwnership,
     PublicBlock,
     Versioning,
     bucket_row,
@@ -53,7 +53,7 @@ class Buckets(CatalogCore):
         *,
         public: bool = False,
         is_locked: bool = False,
-        ownership: Ownership = Ownership.NONE,
+        ownership: ObjectOwnership = ObjectOwnership.NONE,
         block: PublicBlock | None = None,
         documents: Mapping[str, bytes] = NO_DOCUMENTS,
     ) -> bool:
@@ -132,7 +132,7 @@ class Buckets(CatalogCore):
         self,
         permit: Permit,
         *,
-        ownership: Ownership | None = None,
+        ownership: ObjectOwnership | None = None,
         block: tuple[PublicBlock, ...] | None = None,
     ) -> None:
         """Changes what is not None; NONE, and an empty tuple, remove what there is."""

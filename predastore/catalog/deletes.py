@@ -73,9 +73,10 @@ class Deletes(CatalogCore):
     ) -> str:
         """Gives a version the ACL that `acl` tells by the bucket's row, and changes nothing else of
         it. AclChanged, if its owner and its ACL are not `seen`; else returns and raises what
-        `amend` does."""
+        `amend` does, NodeFull where there is no room for an ACL."""
         held = await self._permit(bucket, permit)
-        await self._store.check_room()
+        if acl(held.row):
+            await self._store.check_room()
         version = parsed(version_id)
 
         def arguments(now: Permit) -> SetObjectAcl:

@@ -85,7 +85,7 @@ class DefaultRetention(msgspec.Struct, frozen=True, array_like=True):
     years: int
 
 
-class Ownership(enum.IntEnum):
+class ObjectOwnership(enum.IntEnum):
     """Who owns what others write to a bucket, and whether ACLs count there (S3's Object
     Ownership). NONE: the bucket has no such setting, which is as OBJECT_WRITER."""
 
@@ -123,7 +123,7 @@ class BucketRow(msgspec.Struct, frozen=True, array_like=True):
     versioning: Versioning = Versioning.NEVER
     is_locked: bool = False
     retention: DefaultRetention | None = None
-    ownership: Ownership = Ownership.NONE
+    ownership: ObjectOwnership = ObjectOwnership.NONE
     block: PublicBlock | None = None
 
 

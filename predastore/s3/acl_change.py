@@ -60,8 +60,9 @@ async def permit_for(
         check_in(asked, bucket)
 
     permit = await ctx.permit(check=fit)
-    await check_accounts(ctx, asked, permit.row.owner)
-    await check_public(ctx, asked, permit.row.owner)
+    if asked.is_asked:
+        await check_accounts(ctx, asked, permit.row.owner)
+        await check_public(ctx, asked, permit.row.owner)
     return permit
 
 

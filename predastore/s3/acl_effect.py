@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from predastore.catalog.rows import BucketRow, Ownership
-from predastore.policy import Grant as Side
+from predastore.catalog.rows import BucketRow, ObjectOwnership
+from predastore.policy import Side
 from predastore.s3.acl import AccessControlPolicy, Grant, Permission, of_stored, private
 
 # action -> the permission on the bucket that gives it
@@ -39,21 +39,21 @@ ON_OBJECT: Final = {
 def object_owner(bucket: BucketRow, owner: str) -> str:
     """Who owns an object that `owner` owned when it was made: ownership that is enforced later
     holds for what was there, too."""
-    return bucket.owner if bucket.ownership is Ownership.BUCKET_OWNER_ENFORCED else owner
+    return bucket.owner if bucket.ownership is ObjectOwnership.BUCKET_OWNER_ENFORCED else owner
 
 
 def shown(bucket: BucketRow, owner: str, stored: bytes | None) -> AccessControlPolicy:
     """The ACL of the bucket, or of an object in it, as a request for it is told: what is stored,
     but where no ACL counts."""
     owner = object_owner(bucket, owner)
-    if bucket.ownership is Ownership.BUCKET_OWNER_ENFORCED:
+    if bucket.ownership is ObjectOwnership.BUCKET_OWNER_ENFORCED:
         return private(owner)
     return of_stored(stored, owner)
 
 
 def count(bucket: BucketRow) -> bool:
     """Whether ACLs count in the bucket at all."""
-    return bucket.ownership is not Ownership.BUCKET_OWNER_ENFORCED
+    return bucket.ownership is not ObjectOwnership.BUCKET_OWNER_ENFORCED
 
 
 def grant(

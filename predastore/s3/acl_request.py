@@ -14,7 +14,7 @@ from typing import Final
 
 from predastore.base import limits
 from predastore.base.errors import S3Error
-from predastore.catalog.rows import BucketRow, Ownership
+from predastore.catalog.rows import BucketRow, ObjectOwnership
 from predastore.catalog.values import Belonging
 from predastore.httpd.message import Headers
 from predastore.s3.acl import (
@@ -60,7 +60,7 @@ class AclRequest:
 
     @property
     def is_public(self) -> bool:
-        return is_public(self.of("", ""))
+        return self.is_asked and is_public(self.of("", ""))
 
     @property
     def accounts(self) -> frozenset[str]:
@@ -143,7 +143,8 @@ def _grants(field: str, value: str, permission: Permission) -> Iterator[Grant]:
 def check_in(asked: AclRequest, bucket: BucketRow) -> None:
     """AccessControlListNotSupported, where the bucket's ownership leaves no ACL; AccessDenied,
     where its public access block refuses this one."""
-    if bucket.ownership is Ownership.BUCKET_OWNER_ENFORCED and not asked.is_as_none(bucket.owner):
+    is_enforced = bucket.ownership is ObjectOwnership.BUCKET_OWNER_ENFORCED
+    if is_enforced and not asked.is_as_none(bucket.owner):
         raise S3Error("AccessControlListNotSupported")
     if bucket.block is not None and bucket.block.block_acls and asked.is_public:
         raise S3Error("AccessDenied")
@@ -152,9 +153,9 @@ def check_in(asked: AclRequest, bucket: BucketRow) -> None:
 def owner_in(bucket: BucketRow, writer: str, asked: AclRequest = NOT_ASKED) -> str:
     """The account that owns what `writer` writes to the bucket with such an ACL."""
     match bucket.ownership:
-        case Ownership.BUCKET_OWNER_ENFORCED:
+        case ObjectOwnership.BUCKET_OWNER_ENFORCED:
             return bucket.owner
-        case Ownership.BUCKET_OWNER_PREFERRED if asked.canned == BUCKET_OWNER_FULL_CONTROL:
+        case ObjectOwnership.BUCKET_OWNER_PREFERRED if asked.canned == BUCKET_OWNER_FULL_CONTROL:
             return bucket.owner
         case _:
             return writer
@@ -175,7 +176,7 @@ def acl_in(asked: AclRequest, owner: str) -> Callable[[BucketRow], bytes]:
     the bucket's ownership leaves none."""
 
     def of(bucket: BucketRow) -> bytes:
-        if bucket.ownership is Ownership.BUCKET_OWNER_ENFORCED:
+        if bucket.ownership is ObjectOwnership.BUCKET_OWNER_ENFORCED:
             return b""
         return to_stored(asked.of(owner, bucket.owner))
 

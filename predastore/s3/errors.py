@@ -166,7 +166,7 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     "TooManyBuckets": (400, "You have attempted to create more buckets than allowed"),
     "UnresolvableGrantByEmailAddress": (
         400,
-        "The e-mail address you provided does not match any account on record.",
+        "The email address you provided does not match any account on record.",
     ),
     "UnexpectedContent": (400, "This request does not support content"),
     "UnsupportedSignature": (400, "The provided signature version is not supported."),

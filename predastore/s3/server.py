@@ -129,7 +129,12 @@ class S3Service:
     ) -> None:
         self._cross_origin = CrossOrigin(catalog.documents)
         self._services = Services(
-            catalog, region, Tokens(token_key), domains, is_account, new_buckets
+            catalog,
+            region,
+            Tokens(token_key),
+            domains,
+            is_account=is_account,
+            new_buckets=new_buckets,
         )
         self._verifier = verifier
         self._find = find

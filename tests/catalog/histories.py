@@ -22,7 +22,7 @@ from predastore.catalog.rows import (
     Detail,
     Kind,
     LockMode,
-    Ownership,
+    ObjectOwnership,
     PartRow,
     PublicBlock,
     Retention,
@@ -161,7 +161,7 @@ class Histories:
 
     def _bucket_create_with(self, tables: Tables, held: a.HeldBucket, now_ms: int) -> a.Arguments:
         row = msgspec.structs.replace(
-            self._bucket(now_ms), ownership=self.rng.choice([*Ownership]), block=self._block()
+            self._bucket(now_ms), ownership=self.rng.choice([*ObjectOwnership]), block=self._block()
         )
         documents = (("acl", b"private"), ("policy", b"{}"))
         return a.CreateBucketWith(row, documents[: self.rng.randrange(3)])
@@ -201,7 +201,7 @@ class Histories:
         block = self._block()
         return a.ChangeAccess(
             held,
-            self.rng.choice([None, *Ownership]),
+            self.rng.choice([None, *ObjectOwnership]),
             self.rng.choice([None, () if block is None else (block,)]),
         )
 

@@ -19,7 +19,7 @@ from predastore.catalog.rows import (
     GarbageRow,
     Kind,
     LockMode,
-    Ownership,
+    ObjectOwnership,
     PartRow,
     PartSize,
     PlacementRow,
@@ -58,7 +58,7 @@ GOLDEN: dict[str, msgspec.Struct] = {
     "bucket_access": BucketRow(
         *("bucket", BUCKET_ID, "1", "eu-north-1", 1_790_000_000_000, False, 7),
         *(Versioning.NEVER, False, None),
-        *(Ownership.BUCKET_OWNER_PREFERRED, PublicBlock(True, True, False, True)),
+        *(ObjectOwnership.BUCKET_OWNER_PREFERRED, PublicBlock(True, True, False, True)),
     ),
     "current": CurrentRow(3, RANDOM, SUMMARY),
     "version": VersionRow(
@@ -142,7 +142,7 @@ def test_fields_that_an_older_program_did_not_have_are_added() -> None:
 
 
 APPENDED = {
-    BucketRow: {"ownership": Ownership.OBJECT_WRITER, "block": PublicBlock()},
+    BucketRow: {"ownership": ObjectOwnership.OBJECT_WRITER, "block": PublicBlock()},
     UploadRow: {"acl": ACL},
     Detail: {"acl": ACL},
 }

@@ -39,7 +39,7 @@ from predastore.catalog.rows import (
     Detail,
     Kind,
     LockMode,
-    Ownership,
+    ObjectOwnership,
     PartRow,
     PublicBlock,
     Retention,
@@ -233,7 +233,7 @@ def bucket_change(script: Script) -> None:
 
 def bucket_create_with(script: Script) -> None:
     row = BucketRow("b", BUCKET_ID, "1", "eu", NOON_MS)
-    owned = msgspec.structs.replace(row, ownership=Ownership.BUCKET_OWNER_ENFORCED)
+    owned = msgspec.structs.replace(row, ownership=ObjectOwnership.BUCKET_OWNER_ENFORCED)
     documents = (("tags", b"red"), ("acl", b"public"))
     name = "bucket.create_with"
     script.call("with two documents", name, a.CreateBucketWith(owned, documents))
@@ -246,10 +246,10 @@ def bucket_create_with(script: Script) -> None:
 
 def bucket_change_access(script: Script) -> None:
     script.create()
-    script.access("an owner", ownership=Ownership.BUCKET_OWNER_PREFERRED)
+    script.access("an owner", ownership=ObjectOwnership.BUCKET_OWNER_PREFERRED)
     script.access("a block", block=(PublicBlock(block_acls=True, restrict_buckets=True),))
     script.change("versions, and all stays", versioning=Versioning.ENABLED)
-    script.access("neither", ownership=Ownership.NONE, block=())
+    script.access("neither", ownership=ObjectOwnership.NONE, block=())
     stale = msgspec.structs.replace(script.held, generation=1)
     script.call("stale", "bucket.change_access", a.ChangeAccess(stale, block=()))
 

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from predastore.base.errors import S3Error
-from predastore.catalog.rows import BucketRow, Ownership, PublicBlock
+from predastore.catalog.rows import BucketRow, ObjectOwnership, PublicBlock
 from predastore.httpd.message import Headers
-from predastore.policy import Grant as Side
+from predastore.policy import Side
 from predastore.s3 import acl, acl_effect, acl_request, public_access
 from predastore.s3.acl import (
     CANNED,
@@ -29,8 +29,8 @@ OWNER, BUCKET_OWNER, OTHER = "1", "2", "3"
 READ, WRITE, READ_ACP, WRITE_ACP, FULL = Permission
 NOBODY = None
 BUCKET = BucketRow("b", b"\x80" + bytes(15), BUCKET_OWNER, "eu", 5)
-ENFORCED = msgspec.structs.replace(BUCKET, ownership=Ownership.BUCKET_OWNER_ENFORCED)
-PREFERRED = msgspec.structs.replace(BUCKET, ownership=Ownership.BUCKET_OWNER_PREFERRED)
+ENFORCED = msgspec.structs.replace(BUCKET, ownership=ObjectOwnership.BUCKET_OWNER_ENFORCED)
+PREFERRED = msgspec.structs.replace(BUCKET, ownership=ObjectOwnership.BUCKET_OWNER_PREFERRED)
 
 
 def rights(policy: AccessControlPolicy, account: str | None) -> set[Permission]:

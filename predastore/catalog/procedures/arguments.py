@@ -20,7 +20,7 @@ from predastore.catalog.rows import (
     DefaultRetention,
     Kind,
     LockMode,
-    Ownership,
+    ObjectOwnership,
     PartRow,
     PublicBlock,
     Retention,
@@ -248,7 +248,7 @@ class ChangeAccess(Arguments, frozen=True):
     a tuple; an empty one removes it."""
 
     held: HeldBucket
-    ownership: Ownership | None = None
+    ownership: ObjectOwnership | None = None
     block: tuple[PublicBlock, ...] | None = None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from predastore.base import limits
 from predastore.base.errors import S3Error
 from predastore.catalog.buckets import ACL, TAGS
-from predastore.catalog.rows import BucketRow, Ownership, Tags
+from predastore.catalog.rows import BucketRow, ObjectOwnership, Tags
 from predastore.httpd.message import Response
 from predastore.s3 import acl, acl_change, acl_request, ownership, tags
 from predastore.s3.acl_request import AclRequest
@@ -57,7 +57,7 @@ def _check_location(wanted: str, region: str) -> None:
 
 def _check_acl(asked: AclRequest, owner: str, wanted: NewBuckets) -> None:
     """Whether a bucket may be made with that ACL."""
-    if wanted.ownership is Ownership.BUCKET_OWNER_ENFORCED and not asked.is_as_none(owner):
+    if wanted.ownership is ObjectOwnership.BUCKET_OWNER_ENFORCED and not asked.is_as_none(owner):
         raise S3Error("InvalidBucketAclWithObjectOwnership")
     if wanted.block is not None and wanted.block.block_acls and asked.is_public:
         raise S3Error("InvalidBucketAclWithBlockPublicAccessError")

@@ -3,7 +3,7 @@ then."""
 
 from __future__ import annotations
 
-from predastore.catalog.rows import Ownership
+from predastore.catalog.rows import ObjectOwnership
 from predastore.httpd.message import Response
 from predastore.s3.context import Context
 
@@ -11,5 +11,5 @@ from predastore.s3.context import Context
 async def run(ctx: Context) -> Response:
     permit = await ctx.permit()
     if permit.row.ownership:
-        await ctx.catalog.change_access(permit, ownership=Ownership.NONE)
+        await ctx.catalog.change_access(permit, ownership=ObjectOwnership.NONE)
     return Response(204)

@@ -7,7 +7,7 @@ from predastore.base import limits
 from predastore.base.errors import S3Error
 from predastore.catalog.buckets import ACL
 from predastore.catalog.errors import Contended
-from predastore.catalog.rows import BucketRow, Ownership
+from predastore.catalog.rows import BucketRow, ObjectOwnership
 from predastore.httpd.message import Response
 from predastore.s3 import ownership
 from predastore.s3.context import Context
@@ -26,7 +26,7 @@ async def run(ctx: Context) -> Response:
     raise S3Error("ConditionalRequestConflict")
 
 
-async def _put(ctx: Context, wanted: Ownership) -> None:
+async def _put(ctx: Context, wanted: ObjectOwnership) -> None:
     """Contended: the bucket was changed after its ACL was looked at."""
     looked: list[int] = []
 
@@ -36,7 +36,7 @@ async def _put(ctx: Context, wanted: Ownership) -> None:
 
     permit = await ctx.permit(check=as_looked_at)
     looked.append(permit.row.generation)
-    is_enforced = wanted is Ownership.BUCKET_OWNER_ENFORCED
+    is_enforced = wanted is ObjectOwnership.BUCKET_OWNER_ENFORCED
     if is_enforced and await ctx.catalog.document(permit.row, ACL) is not None:
         raise S3Error("InvalidBucketAclWithObjectOwnership")
     await ctx.catalog.change_access(permit, ownership=wanted)
