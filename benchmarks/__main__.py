@@ -43,6 +43,7 @@ MODULES = {
     "s3.loop_lag": "s3_beside",
     "s3.degraded": "s3_degraded",
     "s3.three_hosts": "s3_hosts",
+    "copy": "copies",
     "garbage": "garbage",
     "healing": "healing",
     "memory": "memory",

@@ -1,4 +1,4 @@
-"""The benchmarks of listings and of garbage, small: they check what they measure."""
+"""The benchmarks of listings, of copies and of garbage, small: they check what they measure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import garbage, versions
+from benchmarks import copies, garbage, versions
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +31,10 @@ def test_pages_above_old_versions_are_whole(monkeypatch: pytest.MonkeyPatch) -> 
         "versions.member.list.all",
         "versions.memory",
     }
+
+
+@pytest.mark.e2e
+def test_copies_move_no_bytes_and_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "LARGE_BYTES", 16 * copies.MIB)
+    monkeypatch.setattr(copies, "COPIES", 2)
+    assert [row["name"] for row in copies.rows()] == ["copy.1g", "copy.1g.parts"]
