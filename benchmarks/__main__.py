@@ -34,6 +34,7 @@ MODULES = {
     "node": "node",
     "s3db": "s3db",
     "s3db.million": "s3db_million",
+    "s3db.rejoin": "s3db_rejoin",
     "rpc": "rpc",
     "rpc.netem": "rpc_netem",
     "rpc.memory": "rpc_memory",
