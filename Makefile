@@ -98,7 +98,14 @@ $(VENV)/.dev: $(VENV)/.build pyproject.toml
 	$(BIN)/python packaging/dependencies.py dev | $(BIN)/python -m pip install -q -r /dev/stdin
 	@touch $@
 
-$(VENV)/.clients: tests/e2e/clients/pom.xml | $(VENV)/.dev
+$(VENV)/.mc: | $(VENV)/.dev
+	@if command -v go >/dev/null 2>&1; then \
+		echo '==> mc, a client that a test uses (some minutes)'; \
+		GOBIN=$(abspath $(VENV))/go go install github.com/minio/mc@latest || echo 'Going on without mc.'; \
+	else echo 'Going on without mc, which needs Go 1.23.'; fi
+	@touch $@
+
+$(VENV)/.clients: tests/e2e/clients/pom.xml | $(VENV)/.dev $(VENV)/.mc
 	@echo '==> Java packages of a client that tests use'
 	mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(abspath $(VENV))/java -DincludeScope=runtime
 	@touch $@

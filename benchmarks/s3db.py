@@ -140,30 +140,48 @@ class Deployment:
         self, folder: Path, members: int, processes: int, module: str = "benchmarks.s3db_member"
     ) -> None:
         ids = list(range(1, members + 1))
-        self._ports = _free_ports(ids) if processes > 1 else dict.fromkeys(ids, 0)
+        self.ports = _free_ports(ids) if processes > 1 else dict.fromkeys(ids, 0)
         self._folder = folder
         groups = [[member] for member in ids] if processes > 1 else [ids]
         self._stack = ExitStack()
+        self._module = module
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         for local in groups:
-            site = Site(path=str(folder), local=local, ports=self._ports)
+            site = Site(path=str(folder), local=local, ports=self.ports)
             process = self._stack.enter_context(_started(site, module))
             self._processes |= dict.fromkeys(local, process)
         leaders = {int(_line(process)) for process in set(self._processes.values())}
         if len(leaders) != 1:
             raise RuntimeError(f"the leader changed at the start: {leaders}")
-        leader = leaders.pop()
-        self.leader = self._processes[leader]
-        others = [process for member, process in self._processes.items() if member != leader]
-        self.follower = others[0] if others else self.leader
+        self.leader_id = leaders.pop()
+        self.leader = self._processes[self.leader_id]
+        others = [member for member in self._processes if member != self.leader_id]
+        self.follower_id = others[0] if others else self.leader_id
+        self.follower = self._processes[self.follower_id]
 
     def work(self, work: Work) -> Done:
         """In the leader's process."""
         return _ask(self.leader, work)
 
+    def begin(self, work: Work) -> None:
+        """In the leader's process; `ended` has what became of it."""
+        _tell(self.leader, work)
+
+    def ended(self) -> Done:
+        return msgspec.json.decode(_line(self.leader), type=Done)
+
+    def kill_follower(self) -> None:
+        self.follower.kill()
+        self.follower.wait()
+
+    def restart_follower(self) -> None:
+        site = Site(path=str(self._folder), local=[self.follower_id], ports=self.ports)
+        self.follower = self._stack.enter_context(_started(site, self._module))
+        self._processes[self.follower_id] = self.follower
+
     def client(self) -> subprocess.Popen[bytes]:
         """A process without a member."""
-        site = Site(path=str(self._folder), local=[], ports=self._ports)
+        site = Site(path=str(self._folder), local=[], ports=self.ports)
         process = _started(site, "benchmarks.s3db_member")
         _line(process)
         return process
@@ -184,10 +202,14 @@ def _started(site: Site, module: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _ask(process: subprocess.Popen[bytes], work: Work) -> Done:
+def _tell(process: subprocess.Popen[bytes], work: Work) -> None:
     assert process.stdin is not None
     process.stdin.write(msgspec.json.encode(work) + b"\n")
     process.stdin.flush()
+
+
+def _ask(process: subprocess.Popen[bytes], work: Work) -> Done:
+    _tell(process, work)
     return msgspec.json.decode(_line(process), type=Done)
 
 

@@ -4,6 +4,7 @@ Started with a JSON `Site` as its argument, it prints the leader's id once it kn
 does one JSON `Work` a line, as many writers or readers at once as that says:
 
     propose   commits through the member that leads, in its own process
+    put       `object.put` of the catalog with an inline body, in the same way
     commit    through the client that gateways use; it prefers the member of its own process
     read      of one key through that client, linearizable
     stale     the same, of the local replica where there is one
@@ -23,7 +24,12 @@ from typing import Final
 import msgspec
 import uvloop
 
+from predastore._fast.crc import crc32c
 from predastore.base.limits import COMMIT_TIMEOUT_MS
+from predastore.catalog import keys
+from predastore.catalog.procedures import PROCEDURES
+from predastore.catalog.procedures.arguments import Content, CreateBucket, HeldBucket, PutObject
+from predastore.catalog.rows import BucketRow, Detail, Kind, Summary
 from predastore.process import memory
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db import commands, service
@@ -31,12 +37,16 @@ from predastore.s3db.client import Client
 from predastore.s3db.commands import Batch, Put
 from predastore.s3db.member import Member
 from predastore.s3db.store import Store
+from predastore.storage.formats import pack
 
 ELECTED_S: Final = 30.0
 VALUE_BYTES: Final = 200
 KEYS: Final = 1000  # that are read
 HOST: Final = "127.0.0.1"
+CLUSTER_KEY: Final = b"b" * 32
 TABLE: Final = "objects"
+BUCKET: Final = "bench"
+NOW_MS: Final = 1_790_000_000_000
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +71,7 @@ class Done(msgspec.Struct, frozen=True):
 
 
 async def _run(site: Site) -> None:
-    endpoint = Endpoint(cluster_key=b"b" * 32, certificate=self_signed(), name=f"{site.local}")
+    endpoint = Endpoint(cluster_key=CLUSTER_KEY, certificate=self_signed(), name=f"{site.local}")
     members = []
     for member_id, port in site.ports.items():
         if member_id not in site.local:
@@ -72,7 +82,7 @@ async def _run(site: Site) -> None:
             path=path / "raft",
             member_id=member_id,
             members=list(site.ports),
-            store=Store(path / "store", durable=False),
+            store=Store(path / "store", durable=False, procedures=PROCEDURES),
             endpoint=endpoint,
         )
         members.append(member)
@@ -128,8 +138,12 @@ async def _step(
     def batch(key: bytes) -> Batch:
         return Batch((), (Put(TABLE, key, value),), os.urandom(16), 0)
 
+    leader = next((member for member in members if member.leader == member.id), None)
+    if kind == "put":
+        assert leader is not None
+        return await _puts(leader, value)
     if kind == "propose":
-        leader = next(member for member in members if member.leader == member.id)
+        assert leader is not None
 
         async def propose(number: int, count: int) -> object:
             encoded = commands.encode(batch(b"bench/%d/%d" % (number, count)))
@@ -138,14 +152,42 @@ async def _step(
         return propose
     if kind == "commit":
         return lambda number, count: client.commit(batch(b"bench/%d/%d" % (number, count)))
-    keys = [b"read/%d" % n for n in range(KEYS)]
-    if await client.get(TABLE, keys[-1]) is None:
-        puts = tuple(Put(TABLE, key, value) for key in keys)
+    names = [b"read/%d" % n for n in range(KEYS)]
+    if await client.get(TABLE, names[-1]) is None:
+        puts = tuple(Put(TABLE, key, value) for key in names)
         await client.commit(commands.batch(*puts))
     is_stale = kind == "stale"
     return lambda number, count: client.get(
-        TABLE, keys[(number * 31 + count) % KEYS], stale=is_stale
+        TABLE, names[(number * 31 + count) % KEYS], stale=is_stale
     )
+
+
+async def _puts(leader: Member, body: bytes) -> Callable[[int, int], Awaitable[object]]:
+    """Each worker replaces a thousand objects of its own, one after the other."""
+    bucket = HeldBucket(BUCKET, BUCKET.encode().ljust(16), 1)
+
+    async def call(procedure: str, arguments: bytes) -> bytes:
+        encoded = commands.encode(commands.call(procedure, arguments))
+        applied = await leader.propose(encoded, timeout_ms=COMMIT_TIMEOUT_MS)
+        return applied.answer
+
+    row = BucketRow(BUCKET, bucket.id, "bench", "us-east-1", NOW_MS)
+    await call("bucket.create", CreateBucket(row).encode())  # or it is there
+    summary = Summary(len(body), "d41d8cd98f00b204e9800998ecf8427e", NOW_MS, "bench")
+    detail, crc = msgspec.Raw(pack(Detail("image/jpeg"))), crc32c(body)
+
+    async def put(number: int, count: int) -> object:
+        key = f"{number}/{count % 1000}"
+        random = os.urandom(keys.RANDOM_BYTES)
+        layout = keys.layout(BUCKET, key, random)
+        content = Content(Kind.INLINE, layout, body=body, crc=crc)
+        args = PutObject(bucket, key, random, content, summary, detail, NOW_MS, 300_000)
+        answer = await call("object.put", args.encode())
+        if answer[:1] != b"\0":
+            raise RuntimeError(f"object.put was refused: {answer!r}")
+        return answer
+
+    return put
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ VERSIONS=n for fewer than a million.
 from __future__ import annotations
 
 import asyncio
-import http.client
 import os
 import random
 import re
@@ -31,11 +30,10 @@ from urllib.parse import quote
 
 import msgspec
 
+from benchmarks.asking import S3
 from benchmarks.measure import Row, medians_row
-from benchmarks.served import KEY_ID, PORT, SECRET, Served, s3d, scratch
+from benchmarks.served import Served, s3d, scratch
 from predastore._fast.crc import crc32c
-from predastore.auth.signing import sign_request
-from predastore.auth.sigv4 import Credential
 from predastore.base import config
 from predastore.catalog import keys, refusals
 from predastore.catalog.keys import BUCKETS, INLINE, OBJECTS, VERSIONS
@@ -76,7 +74,7 @@ def rows() -> list[Row]:
 
 
 async def _measured(served: Served) -> list[Row]:
-    with closing(_S3(served)) as s3:
+    with closing(S3(served)) as s3:
         for bucket in (MANY, FEW):
             s3.ask("PUT", f"/{bucket}")
             s3.ask("PUT", f"/{bucket}", "versioning=", _ENABLED)
@@ -180,60 +178,30 @@ def _summary(size: int) -> Summary:
 # --- what is measured -----------------------------------------------------------------------
 
 
-class _S3:
-    """One connection, kept alive."""
-
-    def __init__(self, served: Served) -> None:
-        self._host = f"{served.host}:{PORT}"
-        self._connection = http.client.HTTPConnection(served.host, PORT, timeout=60)
-
-    def ask(self, method: str, path: str, query: str = "", body: bytes = b"") -> bytes:
-        """The answer's body; RuntimeError unless it is 200."""
-        headers = sign_request(
-            Credential(KEY_ID, SECRET, ""),
-            method=method,
-            raw_path=path.encode(),
-            raw_query=query.encode(),
-            headers=[("host", self._host)],
-            payload=body,
-            region="us-east-1",
-            service="s3",
-        )
-        url = f"{path}?{query}" if query else path
-        self._connection.request(method, url, body=body, headers=dict(headers))
-        answer = self._connection.getresponse()
-        found = answer.read()
-        if answer.status != 200:
-            raise RuntimeError(f"{method} {url}: {answer.status} {found!r}")
-        return found
-
-    def timed(self, bucket: str, query: str, entries: bytes) -> float:
-        """Milliseconds of a page of a thousand; RuntimeError for one of fewer."""
-        began = time.perf_counter()
-        found = self.ask("GET", f"/{bucket}", query)
-        taken_ms = (time.perf_counter() - began) * 1e3
-        if len(re.findall(entries, found)) != OBJECTS_COUNT:
-            raise RuntimeError(f"a page of {query} is not whole")
-        return taken_ms
-
-    def close(self) -> None:
-        self._connection.close()
+def _timed_page(s3: S3, bucket: str, query: str, entries: bytes) -> float:
+    """Milliseconds of a page of a thousand; RuntimeError for one of fewer."""
+    began = time.perf_counter()
+    found = s3.ask("GET", f"/{bucket}", query)
+    taken_ms = (time.perf_counter() - began) * 1e3
+    if len(re.findall(entries, found)) != OBJECTS_COUNT:
+        raise RuntimeError(f"a page of {query} is not whole")
+    return taken_ms
 
 
-def _list(s3: _S3) -> Row:
+def _list(s3: S3) -> Row:
     many, few = [], []
     for _ in range(PAGES):
-        many.append(s3.timed(MANY, "list-type=2", rb"<Contents>"))
-        few.append(s3.timed(FEW, "list-type=2", rb"<Contents>"))
+        many.append(_timed_page(s3, MANY, "list-type=2", rb"<Contents>"))
+        few.append(_timed_page(s3, FEW, "list-type=2", rb"<Contents>"))
     return medians_row("versions.list", "ms", many, "one version each", few)
 
 
-def _list_all(s3: _S3) -> Row:
+def _list_all(s3: S3) -> Row:
     many, few = [], []
     for key in _places():
         query = f"key-marker={quote(key, safe='')}&versions="
-        many.append(s3.timed(MANY, query, rb"<(?:Version|DeleteMarker)>"))
-        few.append(s3.timed(FEW, "versions=", rb"<(?:Version|DeleteMarker)>"))
+        many.append(_timed_page(s3, MANY, query, rb"<(?:Version|DeleteMarker)>"))
+        few.append(_timed_page(s3, FEW, "versions=", rb"<(?:Version|DeleteMarker)>"))
     return medians_row("versions.list.all", "ms", many, "one version each", few)
 
 

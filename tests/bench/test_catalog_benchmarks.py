@@ -1,4 +1,4 @@
-"""The benchmarks of listings and of garbage, small: they check what they measure."""
+"""Benchmarks of listings, copies, garbage and rejoining, small: they check what they measure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import garbage, versions
+from benchmarks import copies, garbage, s3db_rejoin, versions
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +31,19 @@ def test_pages_above_old_versions_are_whole(monkeypatch: pytest.MonkeyPatch) -> 
         "versions.member.list.all",
         "versions.memory",
     }
+
+
+@pytest.mark.e2e
+def test_copies_move_no_bytes_and_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "LARGE_BYTES", 16 * copies.MIB)
+    monkeypatch.setattr(copies, "COPIES", 2)
+    assert [row["name"] for row in copies.rows()] == ["copy.1g", "copy.1g.parts"]
+
+
+@pytest.mark.e2e
+def test_a_member_is_level_again_under_puts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3db_rejoin, "AWAY_S", 1.0)
+    monkeypatch.setattr(s3db_rejoin, "LOAD_S", 0.5)
+    puts, level = s3db_rejoin.rows()
+    assert (puts["name"], level["name"]) == ("s3db.rejoin.puts", "s3db.rejoin.level")
+    assert puts["value"] > 0

@@ -40,7 +40,7 @@ def test_a_prefix_picks_cells_and_s3_alone_picks_the_defaults() -> None:
 
 def test_a_prefix_that_is_a_word_is_not_the_beginning_of_another() -> None:
     assert suite.chosen("s3") == ["s3", "s3_beside", "s3_degraded", "s3_hosts"]
-    assert suite.chosen("s3db") == ["s3db", "s3db_million"]
+    assert suite.chosen("s3db") == ["s3db", "s3db_million", "s3db_rejoin"]
     assert suite.chosen("s3.put.4k") == ["s3"]
     assert set(suite.chosen("")) == set(suite.MODULES.values())
     assert suite.chosen("nothing") == []

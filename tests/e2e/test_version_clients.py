@@ -25,6 +25,7 @@ from support.waiting import eventually
 pytestmark = pytest.mark.e2e
 SCRIPTS = Path(__file__).with_name("clients")
 JARS = Path(sys.prefix) / "java"  # where the Makefile puts what pom.xml names
+MC = Path(sys.prefix) / "go" / "mc"  # the same, where there is Go
 AWS = str(Path(sys.executable).with_name("aws"))
 _NUMBERS = itertools.count(1)
 
@@ -248,6 +249,91 @@ def test_rclone_shows_what_was(
     assert rclone("backend", "versioning", there, "Suspended").strip() == "Suspended"
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Suspended"
     rclone("purge", there)
+
+
+# --- mc ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mc(server: S3d, tmp_path: Path) -> Callable[..., str]:
+    if not MC.exists():
+        pytest.skip("mc is not installed: `make clients` builds it where Go is")
+    folder = tmp_path / "mc"
+    trusted = folder / "certs" / "CAs"
+    trusted.mkdir(parents=True)
+    shutil.copy(server.ca, trusted / "ca.crt")
+
+    def call(*words: str) -> str:
+        return run(server, str(MC), "--config-dir", str(folder), "--no-color", *words)
+
+    key_id, secret = server.credentials()
+    call("alias", "set", "s3d", server.endpoint, key_id, secret, "--path", "on")
+    return call
+
+
+def mc_versions(mc: Callable[..., str], there: str) -> list[dict[str, Any]]:
+    """What `ls --versions` shows, the newest of a key first."""
+    lines = mc("ls", "--versions", "--recursive", "--json", there).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_mc_shows_undoes_and_removes_versions(mc: Callable[..., str], tmp_path: Path) -> None:
+    bucket = f"s3d/mc-{next(_NUMBERS)}"
+    there = f"{bucket}/folder/k"
+    mc("mb", bucket)
+    mc("version", "enable", bucket)
+    assert "versioning is enabled" in mc("version", "info", bucket)
+    for text in ("first", "second"):
+        (tmp_path / text).write_text(text)
+        mc("cp", str(tmp_path / text), there)
+    second, first = mc_versions(mc, there)
+    assert (first["versionOrdinal"], second["versionOrdinal"]) == (1, 2)
+    old = ("--version-id", first["versionId"])
+    assert mc("cat", *old, there) == "first"
+    assert first["versionId"] in mc("stat", *old, there)
+    mc("cp", *old, there, f"{bucket}/copied")
+    assert mc("cat", f"{bucket}/copied") == "first"
+
+    mc("rm", there)
+    assert [one.get("isDeleteMarker", False) for one in mc_versions(mc, there)] == [
+        *(True, False, False)
+    ]
+    assert mc("ls", "--recursive", bucket).split()[-1] == "copied"
+    mc("undo", there)
+    assert mc("cat", there) == "second"
+    mc("undo", "--last", "1", there)
+    assert mc("cat", there) == "first"
+    assert [one["versionId"] for one in mc_versions(mc, there)] == [first["versionId"]]
+
+    mc("rm", there)
+    mc("rm", "--versions", "--recursive", "--force", bucket)
+    assert mc_versions(mc, bucket) == []
+    mc("version", "suspend", bucket)
+    assert "versioning is suspended" in mc("version", "info", bucket)
+    mc("rb", bucket)
+
+
+def test_mc_locks_and_tags(mc: Callable[..., str], tmp_path: Path) -> None:
+    bucket = f"s3d/mc-{next(_NUMBERS)}"
+    there = f"{bucket}/k"
+    (tmp_path / "body").write_text("kept")
+    mc("mb", "--with-lock", bucket)
+    mc("cp", str(tmp_path / "body"), there)
+    mc("tag", "set", there, "colour=green")
+    assert "green" in mc("tag", "list", there)
+    mc("retention", "set", "governance", "1d", there)
+    assert "GOVERNANCE" in mc("retention", "info", there)
+    with pytest.raises(AssertionError, match="object protected by object lock"):
+        mc("rm", "--versions", "--force", there)
+    mc("legalhold", "set", there)
+    assert "ON" in mc("legalhold", "info", there)
+    mc("legalhold", "clear", there)
+    mc("retention", "set", "--default", "compliance", "30d", bucket)
+    assert "'COMPLIANCE' is configured for 30DAYS" in mc("retention", "info", "--default", bucket)
+    assert mc("cat", there) == "kept"
+    mc("rm", "--versions", "--force", "--bypass", there)
+    assert mc_versions(mc, bucket) == []
+    mc("rb", bucket)
 
 
 # --- others -----------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ with it the journal, is cut only behind what the last checkpoint holds.
 
 Of a leader's journal the segments stay that followers need (archive.py): those that lag, were not
 silent for long, or are getting a snapshot. So they catch up, however fast entries come; within
-bounds, on the bytes and on what is left of the disk.
+bounds, on the bytes and on what is left of the disk. What comes while a snapshot is on its way is
+the more, the larger that is, and without it another snapshot would have to follow: so the bound on
+the bytes grows with the tables.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from predastore.base.limits import (
     RAFT_ARCHIVE_FRAMES_MAX,
     RAFT_CHECKPOINT_MS,
     RAFT_JOURNAL_KEPT_BYTES,
+    RAFT_JOURNAL_KEPT_TABLES,
     RAFT_LAGGING_S,
     RAFT_LOG_CUT_BYTES,
     RAFT_LOG_KEPT_BYTES,
@@ -42,6 +45,8 @@ class CheckpointedStore(Protocol):
     def durable_index(self) -> int: ...
 
     def sync(self) -> None: ...
+
+    def used_bytes(self) -> int: ...
 
 
 class JournalUpkeep:
@@ -120,11 +125,7 @@ class JournalUpkeep:
         """Behind which entries are to stay in the journal, cut or not."""
         leadership = self._core.leadership
         is_full = self._room.left_bytes() < CROWDED_FREE_BYTES
-        is_large = (
-            self._journal.size_bytes > RAFT_JOURNAL_KEPT_BYTES
-            or self._journal.archive.frame_count > RAFT_ARCHIVE_FRAMES_MAX
-        )
-        if leadership is None or is_full or is_large:
+        if leadership is None or is_full or self._is_large():
             return sys.maxsize
         needed = leadership.lagging_from(RAFT_LAGGING_S)
         if not leadership.is_sending_snapshot():
@@ -132,3 +133,12 @@ class JournalUpkeep:
         if self._sender.marker is not None:
             return min(needed, self._sender.marker.index)
         return min(needed, self._core.log.base_index, self._journal.kept_index)
+
+    def _is_large(self) -> bool:
+        """Whether the journal has more than is kept for followers."""
+        if self._journal.archive.frame_count > RAFT_ARCHIVE_FRAMES_MAX:
+            return True
+        size_bytes = self._journal.size_bytes
+        if size_bytes <= RAFT_JOURNAL_KEPT_BYTES:
+            return False
+        return size_bytes > RAFT_JOURNAL_KEPT_TABLES * self._store.used_bytes()

@@ -196,18 +196,18 @@ class World:
     def _asked(self, what: str) -> dict[str, Any]:
         """What a command says; nothing, where it could not."""
         command = [*s3d_command(), "cluster", what, "--json"]
-        done = subprocess.run(
-            [*command, "-config", str(self.file)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            check=False,
-        )
         try:
+            done = subprocess.run(
+                [*command, "-config", str(self.file)],
+                capture_output=True,
+                text=True,
+                timeout=300,
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                check=False,
+            )
             found: dict[str, Any] = json.loads(done.stdout)
-        except ValueError:
+        except (ValueError, subprocess.TimeoutExpired):
             return {}
         return found
 
