@@ -57,8 +57,10 @@ class Writes(CatalogReads):
         condition: Condition = NO_CONDITION,
         *,
         permit: Permit | None = None,
+        may_end: bool = False,
     ) -> Stored:
         """Stores `size` bytes of `source` as the newest version; durable and visible on return.
+        `may_end`: at most so many, of a source that says where they end.
 
         Raises what `ByteStore.write` does; BodyMismatch for a digest; NoSuchBucket,
         ConditionFailed, NoSuchKey (If-Match without an object); what the permit's judge raises.
@@ -68,10 +70,11 @@ class Writes(CatalogReads):
         if condition != NO_CONDITION:  # spares a body that can not be stored; the call decides
             await self._check_condition(held, key, condition)
         digests = Digests(algorithms(expectation))
-        if self._takes_inline(size):
+        if self._takes_inline(size) and not may_end:
             content, written = await self._inline(held, key, source, size, digests), None
         else:
-            content, written = await self._placed(held, key, source, size, digests)
+            content, written = await self._placed(held, key, source, size, digests, may_end=may_end)
+            size = written.extent.size
         failpoint("put.shards.durable")
         values = await self._verified(written, digests, expectation)
         checksums = checksums_of(values, expectation.compute)
@@ -105,14 +108,21 @@ class Writes(CatalogReads):
         return Content(Kind.INLINE, layout, body=body, crc=crc32c(body))
 
     async def _placed(
-        self, held: Permit, key: str, source: Source, size: int, digests: Digests
+        self,
+        held: Permit,
+        key: str,
+        source: Source,
+        size: int,
+        digests: Digests,
+        *,
+        may_end: bool,
     ) -> tuple[Content, Written]:
         write_id = extents.new_id()
         layout = keys.layout(held.row.name, key, write_id)
         is_plain = held.row.versioning is Versioning.NEVER
         place = Place(layout, layout, held.row.name, key, is_plain=is_plain)
-        written = await self._store.write(place, write_id, source, size, digests)
-        if not size and not isinstance(written.extent, FileExtent):
+        written = await self._store.write(place, write_id, source, size, digests, may_end=may_end)
+        if not written.extent.size and not isinstance(written.extent, FileExtent):
             return Content(Kind.NOWHERE, NO_LAYOUT), written
         content = Content(Kind.PLACED, layout, extents=(written.extent,), missing=written.missing)
         return content, written
