@@ -10,13 +10,15 @@ by x-amz-content-sha256:
     STREAMING-...          request.body is replaced by one that decodes and verifies aws-chunked
 
 A request without Authorization and without X-Amz-Signature is anonymous; its payload header, if
-any, is heeded all the same. Every refusal is a SignatureError with the code that S3 uses.
+any, is heeded all the same. So is a form that is posted: what signs it are fields of it, and
+`Verifier.verify_policy` is for when these were read. Every refusal is a SignatureError with the
+code that S3 uses.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hmac import compare_digest
@@ -25,6 +27,7 @@ from typing import Final, NamedTuple, NoReturn
 from predastore._fast import sigv4 as kernel
 from predastore.auth import presigned_v2
 from predastore.auth.authorization import Claim, parse_claim
+from predastore.auth.post_policy import TOKEN, parse_claim_of_policy
 from predastore.base.config import Policy
 from predastore.base.errors import SignatureError
 from predastore.base.limits import SIGV4_KEYS_CACHED_MAX, SIGV4_SKEW_S
@@ -87,6 +90,15 @@ def _refuse_digest() -> NoReturn:
     raise SignatureError(
         "XAmzContentSHA256Mismatch",
         "The provided 'x-amz-content-sha256' header does not match what was computed.",
+    )
+
+
+def _refuse_signature(access_key_id: str) -> NoReturn:
+    raise SignatureError(
+        "SignatureDoesNotMatch",
+        "The request signature we calculated does not match the signature you provided. "
+        "Check your key and signing method.",
+        AWSAccessKeyId=access_key_id,
     )
 
 
@@ -158,6 +170,35 @@ class Verifier:
         payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
         payload = claim.fields.get("x-amz-content-sha256", payload)
         return Verified(credential, self._open_body(request, payload, None), presigned=True)
+
+    def verify_policy(self, fields: Mapping[str, str]) -> Credential | None:
+        """Who signed the policy of a form, of which `fields` (lower-case names) stand before its
+        file; None: nobody, and there is no policy. What the policy says is not looked at.
+        SignatureError where that is not proven."""
+        claimed = parse_claim_of_policy(fields)
+        if claimed is None:
+            return None
+        claim = claimed.claim
+        if claim is not None:
+            self._check_scope(claim)
+            self._check_time(claim)
+        credential = self._credential(claimed.access_key_id)
+        if fields.get(TOKEN):
+            _refuse_token()
+        secret = credential.secret_access_key
+        if claim is None:
+            is_signed = claimed.is_signed_v2(secret)
+        else:
+            key = signing_key(secret, claim.scope.date, self._region, self._service)
+            signature = kernel.text_signature(key, claimed.policy)
+            is_signed = compare_digest(signature, claimed.signature)
+        if not is_signed:
+            _refuse_signature(claimed.access_key_id)
+        return credential
+
+    def now_s(self) -> float:
+        """Unix time, by the clock that signatures are judged by."""
+        return self._now()
 
     # --- the claim
 
@@ -250,12 +291,7 @@ class Verifier:
                 raise SignatureError(code, f"SignedHeaders can not be used: {error}") from None
             if compare_digest(signature, claim.signature):
                 return
-        raise SignatureError(
-            "SignatureDoesNotMatch",
-            "The request signature we calculated does not match the signature you provided. "
-            "Check your key and signing method.",
-            AWSAccessKeyId=claim.scope.access_key_id,
-        )
+        _refuse_signature(claim.scope.access_key_id)
 
     # --- the body
 

@@ -12,6 +12,7 @@ import msgspec
 from predastore._fast.crc import crc32c
 from predastore.base.errors import BodyMismatch
 from predastore.base.failpoints import failpoint
+from predastore.base.limits import INLINE_BYTES_MAX
 from predastore.base.randomness import random_bytes
 from predastore.catalog import keys
 from predastore.catalog.core import algorithms, checksums_of
@@ -35,6 +36,7 @@ from predastore.catalog.values import (
     Stored,
 )
 from predastore.coding.checksum import Digests
+from predastore.httpd.message import BytesBody
 from predastore.storage import extents
 from predastore.storage.extents import FileExtent
 from predastore.storage.formats import pack
@@ -70,6 +72,9 @@ class Writes(CatalogReads):
         if condition != NO_CONDITION:  # spares a body that can not be stored; the call decides
             await self._check_condition(held, key, condition)
         digests = Digests(algorithms(expectation))
+        if may_end and size <= INLINE_BYTES_MAX:
+            body = await _whole(source, size, may_end=True)
+            source, size, may_end = BytesBody(body), len(body), False
         if self._takes_inline(size) and not may_end:
             content, written = await self._inline(held, key, source, size, digests), None
         else:
@@ -229,8 +234,9 @@ def shown_id(added: Added) -> str:
     return keys.version_id(added.order, added.random, is_null=added.is_null)
 
 
-async def _whole(source: Source, size: int) -> bytes:
-    """A small body, to its verified end; BodyMismatch("length")."""
+async def _whole(source: Source, size: int, *, may_end: bool = False) -> bytes:
+    """A small body, to its verified end; BodyMismatch("length") for one of more bytes, or of fewer,
+    unless it may end."""
     buffer = bytearray(size + 1)
     filled = 0
     with memoryview(buffer) as view:
@@ -238,9 +244,9 @@ async def _whole(source: Source, size: int) -> bytes:
             filled += count
             if filled > size:
                 raise BodyMismatch("the body is longer than its declared length", "length")
-    if filled < size:
+    if filled < size and not may_end:
         raise BodyMismatch("the body ended before its declared length", "length")
-    return bytes(memoryview(buffer)[:size])
+    return bytes(memoryview(buffer)[:filled])
 
 
 def _summary(

@@ -35,6 +35,7 @@ class Need(enum.Enum):
 _PUBLIC = frozenset({Need.READ, Need.LIST})
 
 GET_OBJECT: Final = "s3:GetObject"
+PUT_OBJECT: Final = "s3:PutObject"
 LIST_BUCKET: Final = "s3:ListBucket"
 BYPASS_GOVERNANCE: Final = "s3:BypassGovernanceRetention"
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
-from predastore.auth.sigv4 import verify_payload
+from predastore.auth.sigv4 import Verifier, verify_payload
 from predastore.base import limits
 from predastore.base.config import Policy
 from predastore.base.errors import S3Error
@@ -49,11 +49,13 @@ _INT_DIGITS_MAX: Final = 10  # of a count in a query; more can not be one
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What operations share; the same for all requests."""
+    """What operations share; the same for all requests. `verifier`: also of what is signed within a
+    body."""
 
     catalog: Catalog
     region: str
     tokens: Tokens
+    verifier: Verifier
     domains: tuple[str, ...] = ()
     documents: Documents = field(default_factory=Documents)
 

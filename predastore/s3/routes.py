@@ -55,6 +55,7 @@ from predastore.s3.ops import (
     list_objects,
     list_objects_v2,
     list_parts,
+    post_object,
     put_bucket_tagging,
     put_bucket_versioning,
     put_object,
@@ -170,6 +171,7 @@ ROUTES: Final = (
     Route("PUT", BUCKET, (), "", create_bucket.run, "s3:CreateBucket", _NO_QUERY, _MAKE),
     Route("POST", BUCKET, ("delete",), "", delete_objects.run, "s3:DeleteObject",
           _NO_QUERY, _BYPASS),
+    Route("POST", BUCKET, (), "", post_object.run, "s3:PutObject"),
     Route("DELETE", BUCKET, ("tagging",), "", delete_bucket_tagging.run, "s3:PutBucketTagging"),
     Route("DELETE", BUCKET, (), "", delete_bucket.run, "s3:DeleteBucket"),
     # --- objects
@@ -266,8 +268,6 @@ def _unroutable(method: str, level: int, query: dict[str, str]) -> S3Error:
     for name in query:
         if name in SUBRESOURCES:
             return _unimplemented(name)
-    if method == "POST" and level != SERVICE:
-        return not_implemented("POST asks for an upload from a form")
     return S3Error("MethodNotAllowed", Method=method)
 
 

@@ -112,7 +112,7 @@ class S3Service:
         operator: Callable[[], str] = _nobody,
         host_id: str = "",
     ) -> None:
-        self._services = Services(catalog, region, Tokens(token_key), domains)
+        self._services = Services(catalog, region, Tokens(token_key), verifier, domains)
         self._verifier = verifier
         self._ready = ready
         self._write_obstacle = write_obstacle

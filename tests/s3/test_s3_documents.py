@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from predastore.auth.sigv4 import Verifier
 from predastore.base.errors import HttpError, Overloaded, S3Error
 from predastore.base.limits import S3_XML_BYTES_MAX, S3_XML_FREE_BYTES, S3_XML_TREES_MAX
 from predastore.catalog.permits import Permit, anybody
@@ -162,7 +163,8 @@ def asking(documents: Documents, catalog: Any, body: bytes) -> Context:
     md5 = base64.b64encode(hashlib.md5(body).digest())
     headers = Headers([(b"content-md5", md5), (b"host", b"x")])
     request = Request("POST", b"/b/k", b"", headers, BytesBody(body))
-    services = Services(catalog, "eu-test-1", Tokens(b"key"), (), documents)
+    verifier = Verifier(lambda _: None, region="eu-test-1")
+    services = Services(catalog, "eu-test-1", Tokens(b"key"), verifier, (), documents)
     return Context(services, request, "b", "k", {"uploadId": "0"}, "1")
 
 
