@@ -36,15 +36,8 @@ class FormBody:
 
     @property
     def most_bytes(self) -> int:
-        """The most that the file may have, of which none was taken yet; FormError where there is
-        no room for the form's end."""
-        parser = self._parser
-        if parser.file_ended:
-            return len(self._given)
-        most = len(self._given) + parser.held_bytes + self._left_bytes - parser.end_bytes
-        if most < 0:
-            raise FormError("malformed form: it has no room for its last boundary")
-        return most
+        """The most that the file may have, of which none was taken yet."""
+        return len(self._given) + (0 if self._parser.file_ended else self._room_bytes())
 
     async def readinto(self, buffer: memoryview) -> int:
         """Some bytes of the file; 0 at its end, however often."""
@@ -63,6 +56,8 @@ class FormBody:
             if count:
                 self._left_bytes -= count
                 self._given = memoryview(self._parser.feed(self._room[:count]))
+                if self._room_bytes() < 0:
+                    raise FormError("malformed form: it has no room for its last boundary")
                 self._grow(count)
             else:
                 self._parser.end()
@@ -72,6 +67,10 @@ class FormBody:
             self._error = anew(error)
             self._room = memoryview(b"")
             raise
+
+    def _room_bytes(self) -> int:
+        """What may still come before the form's end."""
+        return self._parser.held_bytes + self._left_bytes - self._parser.end_bytes
 
     def _grow(self, count: int) -> None:
         """Room for more where a client fills what there is."""

@@ -95,8 +95,11 @@ class FormParser:
 
     @property
     def end_bytes(self) -> int:
-        """The least that stands behind the last byte of the file."""
-        return len(self._delimiter) + len(_LAST)
+        """The least that the form still has to have: of its last boundary. What is held counts."""
+        if self._state is _State.EPILOGUE:
+            return 0
+        before = 0 if self._state is _State.BOUNDARY else len(self._delimiter)
+        return before + len(_LAST)
 
     def feed(self, data: Buffer) -> bytes:
         """Takes some bytes of the body; those of the file that are certain now."""

@@ -54,7 +54,7 @@ _NOT_OF_OBJECTS: Final = frozenset(
     {
         *("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"),
         *("x-amz-security-token", "x-amz-content-sha256", "x-amz-decoded-content-length"),
-        *("x-amz-trailer", "x-amz-sdk-checksum-algorithm"),
+        "x-amz-trailer",
     }
 )
 # Header fields of the request that narrow what it may do.
