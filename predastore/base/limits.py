@@ -27,6 +27,7 @@ BLOCK_BYTES_MIN: Final = 4 * KIB
 BLOCK_BYTES_MAX: Final = 4 * MIB
 INLINE_BYTES_DEFAULT: Final = 8 * KIB  # a body up to that lies in the metadata, unless it is full
 INLINE_BYTES_MAX: Final = 64 * KIB  # what `inline_max` may be
+INLINE_SLACK_BYTES: Final = 8 * KIB  # a body that may end is read first, if that could make it so
 RING_VIRTUAL_NODES_PER_WEIGHT: Final = 128  # enough that shares differ by few per cent
 RING_PARTITIONS: Final = 4096  # units in which load is counted: fine for some hundred nodes
 RING_LOAD_RATIO_MAX: Final = 1.25  # a node's load over its fair share

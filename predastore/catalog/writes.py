@@ -12,7 +12,7 @@ import msgspec
 from predastore._fast.crc import crc32c
 from predastore.base.errors import BodyMismatch
 from predastore.base.failpoints import failpoint
-from predastore.base.limits import INLINE_BYTES_MAX
+from predastore.base.limits import INLINE_SLACK_BYTES
 from predastore.base.randomness import random_bytes
 from predastore.catalog import keys
 from predastore.catalog.core import algorithms, checksums_of
@@ -72,7 +72,7 @@ class Writes(CatalogReads):
         if condition != NO_CONDITION:  # spares a body that can not be stored; the call decides
             await self._check_condition(held, key, condition)
         digests = Digests(algorithms(expectation))
-        if may_end and size <= INLINE_BYTES_MAX:
+        if may_end and size <= self._inline_max + INLINE_SLACK_BYTES:
             body = await _whole(source, size, may_end=True)
             source, size, may_end = BytesBody(body), len(body), False
         if self._takes_inline(size) and not may_end:

@@ -15,8 +15,8 @@ from typing import Final
 from urllib.parse import quote
 
 from predastore.auth.post_policy import missing
-from predastore.base.errors import S3Error
-from predastore.base.limits import FORM_TAIL_BYTES_MAX
+from predastore.base.errors import FormError, FormFault, S3Error
+from predastore.base.limits import FORM_FIELDS_BYTES_MAX, FORM_TAIL_BYTES_MAX
 from predastore.httpd.formbody import FormBody
 from predastore.httpd.message import Body, Headers, Request, is_field_name
 from predastore.httpd.multipart import boundary_of
@@ -144,14 +144,22 @@ async def read_form(request: Request) -> Form:
         raise S3Error("MissingContentLength")
     body = FormBody(request.body, boundary, FILE)
     raw, about = await body.read_fields()
-    filename = _PATH_END.sub("", about.name)
+    return Form(_read_fields(raw, _PATH_END.sub("", about.name)), body)
+
+
+def _read_fields(raw: list[tuple[str, bytes]], filename: str) -> dict[str, str]:
+    """Text by lower-case name, with the file's name where it is asked for."""
     fields: dict[str, str] = {}
+    left_chars = FORM_FIELDS_BYTES_MAX
     for name, value in raw:
-        lowered = name.lower()
+        lowered, text = name.lower(), _text(name, value)
         if lowered in fields:
             raise _invalid("The form has this field twice.", name)
-        fields[lowered] = _text(name, value).replace(_FILENAME, filename)
-    return Form(fields, body)
+        left_chars -= text.count(_FILENAME) * len(filename)
+        if left_chars < 0:
+            raise FormError("the file's name makes the fields too large", FormFault.FIELDS)
+        fields[lowered] = text.replace(_FILENAME, filename)
+    return fields
 
 
 def check_bucket_field(fields: dict[str, str], bucket: str) -> None:

@@ -138,6 +138,8 @@ DAY = 86_400
          "MaxPostPreDataLengthExceeded", 400, "preceding the upload file were too large"),
         (lambda b: Form(b, {"x-ignore-a": "a" * (FORM_FIELDS_BYTES_MAX + 1)}),
          "MaxPostPreDataLengthExceeded", 400, ""),
+        (lambda b: Form(b, {"x-ignore-a": "${filename}" * 1000}, filename="f" * 255),
+         "MaxPostPreDataLengthExceeded", 400, ""),
         (lambda b: Form(b, behind={"a": "b" * 100_000}), "MalformedPOSTRequest", 400, ""),
         (lambda b: Form(b, behind={"file": "another"}), "InvalidArgument", 400,
          "POST requires exactly one file upload per request."),
