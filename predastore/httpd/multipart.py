@@ -37,6 +37,7 @@ _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]*[0-9A-Za-z'()+_,./:=?-]
 # A parameter of a header field: ; name=token or ; name="quoted". Only \" is an escape: browsers
 # send %22 for a quote, and some a Windows path as it is.
 _PARAMETER: Final = re.compile(r';[ \t]*([^\s=;"]+)[ \t]*=[ \t]*("(?:\\"|[^"])*"|[^\s;"]*)[ \t]*')
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _PADDING: Final = b" \t"
 _LAST: Final = b"--"  # behind the last boundary
 _IDENTITY: Final = ("binary", "8bit", "7bit")  # encodings that change nothing
@@ -157,6 +158,8 @@ class FormParser:
             _malformed(f"the head of a part has more than {FORM_PART_HEAD_BYTES_MAX} bytes")
         if at < 0:
             return False
+        if self._rest.find(self._delimiter, 0, at) >= 0:
+            _malformed("a boundary stands within the head of a part")
         self._name, file = _parse_head(bytes(self._rest[2:at]))
         if self._name.lower() == self._file_field:
             if self.file is not None:
@@ -242,7 +245,7 @@ def _parse_head(head: bytes) -> tuple[str, FormFile]:
     for line in head.split(b"\r\n") if head else ():
         field, colon, value = line.partition(b":")
         lowered = field.decode("latin-1").lower()
-        if not colon or not is_field_name(field) or lowered in fields or b"\n" in value:
+        if not colon or not is_field_name(field) or lowered in fields or _CONTROL.search(value):
             _malformed("a line in the head of a part is no header field, or is there twice")
         try:
             fields[lowered] = value.decode().strip()

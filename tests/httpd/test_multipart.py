@@ -135,7 +135,10 @@ def test_the_names_of_files_as_clients_send_them(disposition: str, expected: str
         part(FILE, b"data", "Content-Disposition: form-data; name=b\r\n") + END,
         part(FILE, b"data", " folded: x\r\n") + END,
         part(FILE, b"data", "no colon\r\n") + END,
+        part(FILE, b"data", "--XyZa: b\r\n") + END,
         part(FILE, b"data", "a: b\nc: d\r\n") + END,
+        part(FILE, b"data", "a: b\rc: d\r\n") + END,
+        part(FILE, b"data", "a: b\0c\r\n") + END,
         part(FILE, b"ZGF0YQ==", "Content-Transfer-Encoding: base64\r\n") + END,
         part(FILE, b"data").replace(b"a.txt", b"\xff\xfe") + END,
         part(FILE, b"data").replace(b"\r\n", b"\n") + END.replace(b"\r\n", b"\n"),
@@ -195,7 +198,7 @@ def test_bounds_of_fields_are_exact() -> None:
     long = "x" * FORM_PART_HEAD_BYTES_MAX
     assert fault(part(FILE, b"data", f"Content-Type: {long}\r\n") + END) is FormFault.MALFORMED
     tail = part(FILE) + part('form-data; name="z"', b"z" * (FORM_TAIL_BYTES_MAX - 200)) + END
-    assert parse([tail])[2] == b""
+    assert parse([b"p" * (FORM_HEAD_BYTES_MAX - 200) + b"\r\n" + tail])[2] == b""
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ def encode(boundary: bytes, parts: list[tuple[str, bytes, str | None]], end: byt
 
 
 def decode(boundary: bytes, body: bytes) -> tuple[list[Part], bytes] | None:
-    """The fields before the part called "file", and that one's bytes; None: not a whole form with
-    exactly one of that name."""
+    """The fields before the part called "file", in any case, and that one's bytes; None: not a
+    whole form with exactly one of that name."""
     lines = (b"\r\n" + body).split(b"\r\n--" + boundary)[1:]
     fields: list[Part] = []
     file: bytes | None = None
@@ -31,9 +31,10 @@ def decode(boundary: bytes, body: bytes) -> tuple[list[Part], bytes] | None:
         if padding.strip(b" \t") or not end:
             return None
         part = _part(rest)
-        if part is None or (part[0] == "file" and file is not None):
+        is_file = part is not None and part[0].lower() == "file"
+        if part is None or (is_file and file is not None):
             return None
-        if part[0] == "file":
+        if is_file:
             file = part[1]
         elif file is None:
             fields.append(part)
