@@ -13,13 +13,15 @@ x-amz-content-sha256:
 
 (Other services than S3 sign the digest of a body that they have whole: `authenticate_whole`.)
 A request without Authorization and without X-Amz-Signature is anonymous; its payload header, if
-any, is heeded all the same. Every refusal is a SignatureError with the code that S3 uses.
+any, is heeded all the same. So is a form that is posted: what signs it are fields of it, and
+`Verifier.authenticate_policy` is for when these were read. Every refusal is a SignatureError with the
+code that S3 uses.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hmac import compare_digest
@@ -28,6 +30,7 @@ from typing import Final, NamedTuple, NoReturn, TypeAlias
 from predastore._fast import sigv4 as kernel
 from predastore.auth import presigned_v2
 from predastore.auth.authorization import Claim, parse_claim
+from predastore.auth.post_policy import TOKEN, ClaimOfPolicy, parse_claim_of_policy
 from predastore.base.config import Policy
 from predastore.base.errors import SignatureError
 from predastore.base.limits import SIGV4_KEYS_CACHED_MAX, SIGV4_SKEW_S
@@ -102,6 +105,15 @@ def _refuse_digest() -> NoReturn:
     )
 
 
+def _refuse_signature(access_key_id: str) -> NoReturn:
+    raise SignatureError(
+        "SignatureDoesNotMatch",
+        "The request signature we calculated does not match the signature you provided. "
+        "Check your key and signing method.",
+        AWSAccessKeyId=access_key_id,
+    )
+
+
 def _refuse_token() -> NoReturn:
     raise SignatureError("InvalidToken", "There are no temporary credentials here.")
 
@@ -121,7 +133,9 @@ def _as_signed(headers: list[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes,
         yield [(name, other if name == b"host" else value) for name, value in headers]
 
 
-def _known(credential: Credential | None, claim: Claim | presigned_v2.ClaimV2) -> Credential:
+def _known(
+    credential: Credential | None, claim: Claim | presigned_v2.ClaimV2 | ClaimOfPolicy
+) -> Credential:
     if credential is None:
         raise SignatureError(
             "InvalidAccessKeyId",
@@ -230,6 +244,43 @@ class Verifier:
         self._check_signature(claim, request, key, payload)
         return key
 
+    async def authenticate_policy(
+        self, fields: Mapping[str, str], find: Find | None = None
+    ) -> Verified:
+        """Who signed the policy of a form, of which `fields` (lower-case names) stand before its
+        file; nobody, where there is no policy. What the policy says is not looked at.
+        SignatureError where that is not proven. `find`: as in `authenticate`; None: this verifier
+        knows the credentials."""
+        claimed = parse_claim_of_policy(fields)
+        if claimed is None:
+            return Verified(None, None)
+        claim, token = claimed.claim, fields.get(TOKEN, "")
+        if claim is not None:
+            self._check_scope(claim)
+            self._check_time(claim)
+        if find is not None:
+            found = await find(claimed.access_key_id, token)
+        else:
+            found = self._lookup(claimed.access_key_id)
+            if token:
+                _refuse_token()
+        credential = _known(found, claimed)
+        secret = credential.secret_access_key
+        if claim is None:
+            is_signed = claimed.is_signed_v2(secret)
+        else:
+            key = signing_key(secret, claim.scope.date, claim.scope.region, self._service)
+            signature = kernel.text_signature(key, claimed.policy)
+            is_signed = compare_digest(signature, claimed.signature)
+        if not is_signed:
+            _refuse_signature(claimed.access_key_id)
+        signed_s = None if claim is None else claim.time_s
+        return Verified(credential, None, signed_s=signed_s, is_v2=claim is None, is_form=True)
+
+    def now_s(self) -> float:
+        """Unix time, by the clock that signatures are judged by."""
+        return self._now()
+
     # --- the claim
 
     def _check_scope(self, claim: Claim) -> None:
@@ -308,12 +359,7 @@ class Verifier:
                 raise SignatureError(code, f"SignedHeaders can not be used: {error}") from None
             if compare_digest(signature, claim.signature):
                 return
-        raise SignatureError(
-            "SignatureDoesNotMatch",
-            "The request signature we calculated does not match the signature you provided. "
-            "Check your key and signing method.",
-            AWSAccessKeyId=claim.scope.access_key_id,
-        )
+        _refuse_signature(claim.scope.access_key_id)
 
     # --- the body
 

@@ -44,12 +44,14 @@ it crosses a process boundary (see `to_wire`, `from_wire`).
     +-- PolicyError            policy/errors.py
     +-- CatalogError           catalog/errors.py
     +-- HttpError              the request can not be served; `status`, and the connection's fate
+    |   +-- FormError          a form that can not be read; `fault`
     +-- S3Error                an error in S3's terms: code, status, message
         +-- SignatureError     the request is not authentic, or its signature can not be judged
 """
 
 from __future__ import annotations
 
+import enum
 import errno
 from typing import Any, ClassVar, TypeVar
 
@@ -268,6 +270,22 @@ class HttpError(PredastoreError):
         super().__init__(message)
         self.status = status
         self.close = close
+
+
+class FormFault(enum.Enum):
+    """What is wrong with a form."""
+
+    MALFORMED = "malformed"  # it is not well-formed multipart/form-data
+    FIELDS = "fields"  # those before its file are too large, or too many
+    FILES = "files"  # there is none, or more than one
+
+
+class FormError(HttpError):
+    """A body that should be multipart/form-data, with one file."""
+
+    def __init__(self, message: str, fault: FormFault = FormFault.MALFORMED) -> None:
+        super().__init__(400, message)
+        self.fault = fault
 
 
 class S3Error(PredastoreError):

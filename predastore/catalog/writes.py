@@ -12,6 +12,7 @@ import msgspec
 from predastore._fast.crc import crc32c
 from predastore.base.errors import BodyMismatch
 from predastore.base.failpoints import failpoint
+from predastore.base.limits import INLINE_SLACK_BYTES
 from predastore.base.randomness import random_bytes
 from predastore.catalog import keys
 from predastore.catalog.core import algorithms, checksums_of
@@ -35,6 +36,7 @@ from predastore.catalog.values import (
     Stored,
 )
 from predastore.coding.checksum import Digests
+from predastore.httpd.message import BytesBody
 from predastore.storage import extents
 from predastore.storage.extents import FileExtent
 from predastore.storage.formats import pack
@@ -57,8 +59,10 @@ class Writes(CatalogReads):
         condition: Condition = NO_CONDITION,
         *,
         permit: Permit | None = None,
+        may_end: bool = False,
     ) -> Stored:
         """Stores `size` bytes of `source` as the newest version; durable and visible on return.
+        `may_end`: at most so many, of a source that says where they end.
 
         Raises what `ByteStore.write` does; BodyMismatch for a digest; NoSuchBucket,
         ConditionFailed, NoSuchKey (If-Match without an object); what the permit's judge raises.
@@ -68,10 +72,14 @@ class Writes(CatalogReads):
         if condition != NO_CONDITION:  # spares a body that can not be stored; the call decides
             await self._check_condition(held, key, condition)
         digests = Digests(algorithms(expectation))
-        if self._takes_inline(size):
+        if may_end and size <= self._inline_max + INLINE_SLACK_BYTES:
+            body = await _whole(source, size, may_end=True)
+            source, size, may_end = BytesBody(body), len(body), False
+        if self._takes_inline(size) and not may_end:
             content, written = await self._inline(held, key, source, size, digests), None
         else:
-            content, written = await self._placed(held, key, source, size, digests)
+            content, written = await self._placed(held, key, source, size, digests, may_end=may_end)
+            size = written.extent.size
         failpoint("put.shards.durable")
         values = await self._verified(written, digests, expectation)
         checksums = checksums_of(values, expectation.compute)
@@ -105,14 +113,21 @@ class Writes(CatalogReads):
         return Content(Kind.INLINE, layout, body=body, crc=crc32c(body))
 
     async def _placed(
-        self, held: Permit, key: str, source: Source, size: int, digests: Digests
+        self,
+        held: Permit,
+        key: str,
+        source: Source,
+        size: int,
+        digests: Digests,
+        *,
+        may_end: bool,
     ) -> tuple[Content, Written]:
         write_id = extents.new_id()
         layout = keys.layout(held.row.name, key, write_id)
         is_plain = held.row.versioning is Versioning.NEVER
         place = Place(layout, layout, held.row.name, key, is_plain=is_plain)
-        written = await self._store.write(place, write_id, source, size, digests)
-        if not size and not isinstance(written.extent, FileExtent):
+        written = await self._store.write(place, write_id, source, size, digests, may_end=may_end)
+        if not written.extent.size and not isinstance(written.extent, FileExtent):
             return Content(Kind.NOWHERE, NO_LAYOUT), written
         content = Content(Kind.PLACED, layout, extents=(written.extent,), missing=written.missing)
         return content, written
@@ -220,8 +235,9 @@ def shown_id(added: Added) -> str:
     return keys.version_id(added.order, added.random, is_null=added.is_null)
 
 
-async def _whole(source: Source, size: int) -> bytes:
-    """A small body, to its verified end; BodyMismatch("length")."""
+async def _whole(source: Source, size: int, *, may_end: bool = False) -> bytes:
+    """A small body, to its verified end; BodyMismatch("length") for one of more bytes, or of fewer,
+    unless it may end."""
     buffer = bytearray(size + 1)
     filled = 0
     with memoryview(buffer) as view:
@@ -229,9 +245,9 @@ async def _whole(source: Source, size: int) -> bytes:
             filled += count
             if filled > size:
                 raise BodyMismatch("the body is longer than its declared length", "length")
-    if filled < size:
+    if filled < size and not may_end:
         raise BodyMismatch("the body ended before its declared length", "length")
-    return bytes(memoryview(buffer)[:size])
+    return bytes(memoryview(buffer)[:filled])
 
 
 def _summary(

@@ -47,6 +47,7 @@ from predastore.s3.facts import Facts
 from predastore.s3.public_access import union
 
 GET_OBJECT: Final = "s3:GetObject"
+PUT_OBJECT: Final = "s3:PutObject"
 LIST_BUCKET: Final = "s3:ListBucket"
 BYPASS_GOVERNANCE: Final = "s3:BypassGovernanceRetention"
 

@@ -13,7 +13,7 @@ import re
 from typing import Final
 
 from predastore.base import errors
-from predastore.base.errors import HttpError, PredastoreError, S3Error
+from predastore.base.errors import FormError, FormFault, HttpError, PredastoreError, S3Error
 from predastore.base.limits import S3_DETAIL_CHARS_MAX
 from predastore.catalog import errors as refused
 from predastore.catalog.errors import CatalogError
@@ -80,6 +80,10 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
         400,
         "The list of parts was not in ascending order. Parts must be ordered by part number.",
     ),
+    "InvalidPolicyDocument": (
+        400,
+        "The content of the form does not meet the conditions specified in the policy document.",
+    ),
     "InvalidRange": (416, "The requested range is not satisfiable"),
     "InvalidRequest": (400, "Invalid Request"),
     "InvalidRetentionPeriod": (400, "The retention period specified is invalid."),
@@ -93,6 +97,10 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
         "The XML you provided was not well-formed or did not validate against our published schema",
     ),
     "MalformedPolicy": (400, "Policies must be valid JSON and the first byte must be '{'"),
+    "MalformedPOSTRequest": (
+        400,
+        "The body of your POST request is not well-formed multipart/form-data.",
+    ),
     "MalformedXML": (
         400,
         "The XML you provided was not well-formed or did not validate against our published schema",
@@ -100,6 +108,10 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     "MalformedTrailerError": (400, "The request's trailers are not those that it announced."),
     "MetadataConfigurationNotFound": (404, "The metadata configuration does not exist"),
     "MaxMessageLengthExceeded": (400, "Your request was too big."),
+    "MaxPostPreDataLengthExceeded": (
+        400,
+        "Your POST request fields preceding the upload file were too large.",
+    ),
     "MetadataTooLarge": (400, "Your metadata headers exceed the maximum allowed metadata size"),
     "MethodNotAllowed": (405, "The specified method is not allowed against this resource."),
     "MissingContentLength": (411, "You must provide the Content-Length HTTP header."),
@@ -256,6 +268,8 @@ def translate(error: PredastoreError) -> S3Error:
         return error
     if isinstance(error, errors.BodyMismatch):
         return _mismatch(error)
+    if isinstance(error, FormError):
+        return _of_form(error)
     if isinstance(error, HttpError):
         return S3Error(_HTTP.get(error.status, "InvalidRequest"), str(error))
     if isinstance(error, CatalogError) and type(error) in _OF_CATALOG:
@@ -279,6 +293,15 @@ def _mismatch(error: errors.BodyMismatch) -> S3Error:
         "BadDigest",
         f"The {error.what.upper()} you specified did not match the calculated checksum.",
     )
+
+
+def _of_form(error: FormError) -> S3Error:
+    if error.fault is FormFault.FIELDS:
+        return S3Error("MaxPostPreDataLengthExceeded")
+    if error.fault is FormFault.FILES:
+        why = "POST requires exactly one file upload per request."
+        return S3Error("InvalidArgument", why, ArgumentName="file")
+    return S3Error("MalformedPOSTRequest", f"{TABLE['MalformedPOSTRequest'][1]} ({error})")
 
 
 def status_of(error: S3Error) -> int:

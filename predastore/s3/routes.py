@@ -67,6 +67,7 @@ from predastore.s3.ops import (
     list_objects,
     list_objects_v2,
     list_parts,
+    post_object,
     put_account_public_access_block,
     put_bucket_acl,
     put_bucket_cors,
@@ -220,6 +221,7 @@ ROUTES: Final = (
     Route("PUT", BUCKET, (), "", create_bucket.run, "s3:CreateBucket", _NO_QUERY, _MAKE),
     Route("POST", BUCKET, ("delete",), "", delete_objects.run, "s3:DeleteObject",
           _NO_QUERY, _BYPASS, is_of_each=True),
+    Route("POST", BUCKET, (), "", post_object.run, "s3:PutObject", is_of_each=True),
     Route("DELETE", BUCKET, ("tagging",), "", delete_bucket_tagging.run, "s3:PutBucketTagging"),
     Route("DELETE", BUCKET, ("cors",), "", delete_bucket_cors.run, "s3:PutBucketCORS"),
     Route("DELETE", BUCKET, ("ownershipControls",), "", delete_bucket_ownership_controls.run,
@@ -321,8 +323,6 @@ def _unroutable(method: str, level: int, query: dict[str, str]) -> S3Error:
     for name in query:
         if name in SUBRESOURCES:
             return _unimplemented(name)
-    if method == "POST" and level in (BUCKET, OBJECT):
-        return not_implemented("POST asks for an upload from a form")
     return S3Error("MethodNotAllowed", Method=method)
 
 

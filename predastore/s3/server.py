@@ -132,6 +132,8 @@ class S3Service:
             catalog,
             region,
             Tokens(token_key),
+            verifier,
+            find,
             domains,
             is_account=is_account,
             new_buckets=new_buckets,

@@ -71,10 +71,17 @@ class DistributedStore:
         return self._grace_s
 
     async def write(
-        self, place: Place, write_id: bytes, source: Source, size: int, digests: DigestSink
+        self,
+        place: Place,
+        write_id: bytes,
+        source: Source,
+        size: int,
+        digests: DigestSink,
+        *,
+        may_end: bool = False,
     ) -> Written:
         cluster = self._cluster
-        writer = StripeWriter(cluster, place.name, write_id, size)
+        writer = StripeWriter(cluster, place.name, write_id, size, may_end=may_end)
         try:
             await writer.write(source, digests)
         except BaseException:
@@ -86,8 +93,8 @@ class DistributedStore:
             k=cluster.code.k,
             m=cluster.code.m,
             block_bytes=cluster.block_bytes,
-            size=size,
-            nodes=tuple(writer.nodes) if size else (),
+            size=writer.size,
+            nodes=tuple(writer.nodes) if writer.size else (),
         )
         missing = tuple(shard for shard, node in enumerate(extent.nodes) if node == MISSING)
         if missing:

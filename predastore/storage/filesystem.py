@@ -139,14 +139,21 @@ class FilesystemStore:
     # --- writing --------------------------------------------------------------------------
 
     async def write(
-        self, place: Place, write_id: bytes, source: Source, size: int, digests: DigestSink
+        self,
+        place: Place,
+        write_id: bytes,
+        source: Source,
+        size: int,
+        digests: DigestSink,
+        *,
+        may_end: bool = False,
     ) -> Written:
         path = self.publication.begin(place, write_id)
         try:
             descriptor = await self._create(path, write_id, size)
             try:
                 writer = FileWriter(descriptor, digests, self.room)
-                await self._receive(source, size, writer)
+                size = await self._receive(source, size, writer, may_end=may_end)
                 crcs, inode = await self.in_thread(writer.sync)
             finally:
                 await self.in_thread(os.close, descriptor)
@@ -173,9 +180,13 @@ class FilesystemStore:
                 self.publication.not_begun(write_id)
                 raise
 
-    async def _receive(self, source: Source, size: int, writer: FileWriter) -> None:
-        """The body, one block being received while the one before is written."""
-        first = await first_bytes(source) if size > BACKEND_FIRST_READ_BYTES else b""
+    async def _receive(
+        self, source: Source, size: int, writer: FileWriter, *, may_end: bool
+    ) -> int:
+        """The body, one block being received while the one before is written; its size."""
+        first = b""
+        if size > BACKEND_FIRST_READ_BYTES:
+            first = await first_bytes(source, may_end=may_end)
         held = 2 * min(size, FILE_BLOCK_BYTES)
         writing: asyncio.Task[None] | None = None
         await self._write_budget.take(held)
@@ -184,14 +195,18 @@ class FilesystemStore:
                 count = min(FILE_BLOCK_BYTES, size - offset)
                 view = memoryview(self._pool.get(count))[:count]
                 view[: len(first)] = first
-                await fill(source, view, len(first), self._write_budget)
+                filled = await fill(source, view, len(first), self._write_budget, may_end=may_end)
                 first = b""
                 if writing is not None:
                     await writing
-                writing = asyncio.ensure_future(self.in_thread(writer.append, view))
+                writing = asyncio.ensure_future(self.in_thread(writer.append, view[:filled]))
+                if filled < count:
+                    size = offset + filled
+                    break
             await expect_end(source)
             if writing is not None:
                 await writing
+            return size
         finally:
             try:
                 if writing is not None and not writing.done():

@@ -103,9 +103,18 @@ class ByteStore(Protocol):
         ...
 
     async def write(
-        self, place: Place, write_id: bytes, source: Source, size: int, digests: DigestSink
+        self,
+        place: Place,
+        write_id: bytes,
+        source: Source,
+        size: int,
+        digests: DigestSink,
+        *,
+        may_end: bool = False,
     ) -> Written:
         """Takes exactly `size` bytes from `source` to its verified end, and feeds `digests`.
+        `may_end`: `size` is the most that there may be, and `source` says where they end; how many
+        there were is the extent's size.
 
         On return they are durable, and not yet visible. BodyMismatch("length") for a body of
         another size; NotEnoughNodes; NodeFull. Whatever it raises, nothing is left behind.

@@ -53,16 +53,25 @@ class _Stripe:
 
 
 class StripeWriter:
-    """Writes one object once: `write`, and `abandon` if that raised."""
+    """Writes one object once: `write`, and `abandon` if that raised. `may_end`: `size` is the most
+    that it may have, until `write` has returned."""
 
     def __init__(
-        self, cluster: ShardCluster, shard_hash: bytes, write_id: bytes, size: int
+        self,
+        cluster: ShardCluster,
+        shard_hash: bytes,
+        write_id: bytes,
+        size: int,
+        *,
+        may_end: bool = False,
     ) -> None:
         self._cluster = cluster
         self._code = cluster.code
-        self._size = size
+        self.size = size
+        self._may_end = may_end
         self._refs = [ShardRef(shard_hash, write_id, index) for index in range(cluster.code.shards)]
         self._count = erasure.stripe_count(size, cluster.code, cluster.block_bytes)
+        self._at_once = self._count == 1  # whatever the count is in the end
         self._left: list[tuple[int, ShardRef]] = []  # what may lie where it is not wanted
         self._full = False
         self.began_ms = 0  # Unix time before which no shard was durable
@@ -83,7 +92,10 @@ class StripeWriter:
                 raise self._too_few()
         else:
             await self._write_many(source, digests)
-            await self._commit()
+            if self._count:
+                await self._commit()
+            else:
+                self.began_ms = now_ms()
             self._give_up_departed()
             await self._restore()
         self._drop_strays()
@@ -92,7 +104,8 @@ class StripeWriter:
         stripe = await self._receive(0, source, deque())
         try:
             self.began_ms = now_ms()
-            await self._send(stripe, *await self._code_stripe(stripe, digests))
+            if stripe.data_bytes:
+                await self._send(stripe, *await self._code_stripe(stripe, digests))
         finally:
             self._cluster.write_budget.give(stripe.held_bytes)
 
@@ -100,10 +113,15 @@ class StripeWriter:
         pending: deque[asyncio.Task[None]] = deque()
         coded, sent = _done(), _done()
         try:
-            for number in range(self._count):
+            number = 0
+            while number < self._count:
                 while len(pending) >= BACKEND_STRIPES_PER_REQUEST_MAX:
                     await pending.popleft()
                 stripe = await self._receive(number, source, pending)
+                if not stripe.data_bytes:
+                    self._cluster.write_budget.give(stripe.held_bytes)
+                    break
+                number += 1
                 done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 pending.append(
                     asyncio.ensure_future(self._forward(stripe, digests, coded, done, sent))
@@ -141,15 +159,14 @@ class StripeWriter:
     async def _receive(
         self, number: int, source: Source, pending: deque[asyncio.Task[None]]
     ) -> _Stripe:
-        """The next stripe, filled; of the last one the body's end has been seen, too."""
-        geometry = erasure.stripe_geometry(
-            self._size, self._code, self._cluster.block_bytes, number
-        )
+        """The next stripe, filled; of the last one the body's end has been seen, too. Where the
+        body may end, it may be that there is nothing in it."""
+        geometry = erasure.stripe_geometry(self.size, self._code, self._cluster.block_bytes, number)
         count = geometry.data_bytes
         size_bytes = erasure.stripe_bytes(self._code, count)
         first = b""
         if number == 0 and count > BACKEND_FIRST_READ_BYTES:
-            first = await first_bytes(source)
+            first = await first_bytes(source, may_end=self._may_end)
         held = size_bytes if count > BACKEND_INLINE_BYTES_MAX else 0
         if held:
             await self._take(held, pending)
@@ -157,13 +174,16 @@ class StripeWriter:
             buffer = self._cluster.pool.get(size_bytes)
             with memoryview(buffer) as view:
                 view[: len(first)] = first
-                await fill(source, view[:count], len(first), self._cluster.write_budget)
-            if number == self._count - 1:
+                budget = self._cluster.write_budget
+                filled = await fill(source, view[:count], len(first), budget, may_end=self._may_end)
+            if filled < count:
+                self.size, self._count = geometry.offset_bytes + filled, number + bool(filled)
+            if number >= self._count - 1:
                 await expect_end(source)
         except BaseException:
             self._cluster.write_budget.give(held)
             raise
-        return _Stripe(number, count, buffer, held)
+        return _Stripe(number, filled, buffer, held)
 
     async def _take(self, count: int, pending: deque[asyncio.Task[None]]) -> None:
         """A share of the budget; whoever holds one already does not wait for others."""
@@ -224,7 +244,7 @@ class StripeWriter:
         """One block to its node, or, in the first stripe, to the first spare that takes it."""
         nodes, ref = self._cluster.nodes, self._refs[shard]
         while (node := self.nodes[shard]) != MISSING:
-            if self._count == 1:
+            if self._at_once:
                 call = partial(nodes.put, node, ref, block, crc)
             else:
                 call = partial(nodes.append, node, ref, number, block, crc)
@@ -257,7 +277,7 @@ class StripeWriter:
 
     async def _commit(self) -> None:
         """Makes the shards of an object of several stripes durable."""
-        byte_count = erasure.shard_bytes(self._size, self._code, self._cluster.block_bytes)
+        byte_count = erasure.shard_bytes(self.size, self._code, self._cluster.block_bytes)
         self.began_ms = now_ms()
 
         async def commit(shard: int, node: int) -> None:
@@ -280,7 +300,7 @@ class StripeWriter:
             stray = (spare, self._refs[shard])
             self._left.append(stray)
             if await restore(
-                self._cluster, self._refs, holders, self._size, shard, spare, self._done_by
+                self._cluster, self._refs, holders, self.size, shard, spare, self._done_by
             ):
                 self._left.remove(stray)
                 self.nodes[shard] = spare

@@ -68,6 +68,34 @@ def test_what_is_put_is_read_back(backend: Any, size: int) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("most", [MIB, 3 * MIB + 7])
+@pytest.mark.parametrize("size", [0, 1, 16 * 1024 + 1, 48 * 1024, MIB - 1, MIB])
+def test_a_body_may_end_before_its_bound_and_no_byte_is_added(
+    backend: Any, size: int, most: int
+) -> None:
+    async def main() -> None:
+        async with backend() as at:
+            data = some_bytes(size)
+            source = BytesSource(data, 10_000)
+            stored = await at.catalog.put("bucket", "k", source, most, OWNER, may_end=True)
+            assert (stored.size, stored.etag) == (size, hashlib.md5(data).hexdigest())
+            assert await at.get("k") == data
+            assert (await at.found("k")).size == size
+            await at.holds_extents(1 if size or at.nodes is None else 0)
+
+    run(main())
+
+
+def test_a_body_that_goes_on_behind_its_bound_is_not_stored(backend: Any) -> None:
+    async def main() -> None:
+        async with backend() as at:
+            put = at.catalog.put("bucket", "k", BytesSource(b"x" * 101), 100, OWNER, may_end=True)
+            assert (await failing(BodyMismatch, put)).what == "length"
+            await at.holds_extents(0)
+
+    run(main())
+
+
 def test_any_range_is_read(backend: Any) -> None:
     async def main() -> None:
         async with backend() as at:

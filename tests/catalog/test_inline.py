@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from predastore.base.errors import BodyMismatch, CorruptData
+from predastore.base.limits import INLINE_SLACK_BYTES
 from predastore.catalog.keys import INLINE
 from predastore.catalog.rows import Kind, Versioning
 from predastore.catalog.values import Attributes, Expectation
@@ -45,6 +46,23 @@ def calls(at: Harness) -> list[str]:
 
 async def kind_of(at: Harness, key: str) -> Kind:
     return (await at.found(key)).row.kind
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [(0, Kind.NOWHERE), (1, Kind.INLINE), (INLINE_MAX, Kind.INLINE), (INLINE_MAX + 1, Kind.PLACED)],
+)
+def test_a_body_that_ends_before_its_bound_lies_where_its_size_wants_it(
+    tmp_path: Path, size: int, kind: Kind
+) -> None:
+    async def test(at: Harness) -> None:
+        data = some_bytes(size)
+        source, most = BytesSource(data, 100), INLINE_MAX + INLINE_SLACK_BYTES
+        await at.catalog.put("bucket", "k", source, most, OWNER, may_end=True)
+        assert await at.get("k") == data
+        assert await kind_of(at, "k") is kind
+
+    check(tmp_path, test)
 
 
 @pytest.mark.parametrize("size", [0, 1, INLINE_MAX])

@@ -14,6 +14,7 @@ from botocore.client import BaseClient
 
 from predastore.base.limits import MIB
 from reference import chunked
+from support.forms import CONTENT_TYPE, Form
 from support.garbage import Garbage
 from support.s3raw import SIGNED_CHUNKS, UNSIGNED, Raw, request_bytes
 from support.s3server import S3Server
@@ -100,6 +101,15 @@ class Requests:
     def refused(self, status: int, raw: Raw) -> None:
         assert self._server.signer().send(raw).status == status
 
+    def form(self, body: bytes, sent_bytes: int, end: End) -> None:
+        """So many bytes of a form go out."""
+        fields = {"host": "h", "content-type": CONTENT_TYPE, "content-length": str(len(body))}
+        with socket.create_connection(self._server.address, timeout=20) as client:
+            client.sendall(request_bytes("POST", self._path, "", fields.items(), b""))
+            with contextlib.suppress(OSError):
+                client.sendall(body[:sent_bytes])
+            end(client)
+
     def wrong_digest(self) -> None:
         headers = {"content-md5": "AAAAAAAAAAAAAAAAAAAAAA=="}
         self.refused(400, Raw("PUT", f"{self._path}/never", body=_BODY, headers=headers))
@@ -163,6 +173,19 @@ def test_a_broken_put_leaves_nothing(
         requests.put(SMALL, SMALL // 2, end)
         requests.put(LARGE, 7 * MIB, end, f"partNumber=1&uploadId={upload}")
         requests.signed_chunks(end, wrong=False)
+
+    leaves_nothing(server, work)
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
+def test_a_broken_form_leaves_nothing(
+    server: S3Server, bucket: str, requests: Requests, end: End
+) -> None:
+    body = Form(bucket, data=_BODY * 8, behind={"a": "b"}).body()
+
+    def work() -> None:
+        for sent_bytes in (0, 100, 1_500, 50_000, 2 * MIB, 7 * MIB, len(body) - 1):
+            requests.form(body, sent_bytes, end)
 
     leaves_nothing(server, work)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from predastore.auth.sigv4 import Credential, Verified
+from predastore.auth.sigv4 import Credential, Verified, Verifier
 from predastore.base.errors import HttpError, Overloaded, S3Error
 from predastore.base.limits import S3_XML_BYTES_MAX, S3_XML_FREE_BYTES, S3_XML_TREES_MAX
 from predastore.catalog.documents import Meanings
@@ -168,7 +168,8 @@ def asking(documents: Documents, catalog: Any, body: bytes) -> Context:
     md5 = base64.b64encode(hashlib.md5(body).digest())
     headers = Headers([(b"content-md5", md5), (b"host", b"x")])
     request = Request("POST", b"/b/k", b"", headers, BytesBody(body))
-    services = Services(catalog, "eu-test-1", Tokens(b"key"), documents=documents)
+    verifier = Verifier(lambda _: None, region="eu-test-1")
+    services = Services(catalog, "eu-test-1", Tokens(b"key"), verifier, documents=documents)
     query = {"uploadId": "0"}
     identity = of_file(Credential("key", "secret", "1"))
     facts = Facts(request, query, Verified(None, None), identity, "eu-test-1")

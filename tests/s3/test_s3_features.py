@@ -160,7 +160,6 @@ def test_other_501s_say_what_is_missing(server: S3Server, s3: BaseClient, bucket
          "server-side encryption"),
         (Raw("PUT", f"/{bucket}/k", headers={"if-none-match": '"a"'}), "If-None-Match"),
         (Raw("PUT", f"/{bucket}/k", headers={"if-unmodified-since": "x"}), "if-unmodified-since"),
-        (Raw("POST", f"/{bucket}"), "form"),
         (Raw("POST", f"/{bucket}/k", "restore"), "restoring"),
         (Raw("POST", f"/{bucket}/k", "select&select-type=2"), "queries"),
         (Raw("GET", f"/{bucket}/k", "torrent"), "torrents"),

@@ -56,6 +56,7 @@ def refusal(method: str, level: int, query: str = "", headers: Headers = NONE) -
         ("PUT", BUCKET, "", NONE, "create_bucket"),
         ("DELETE", BUCKET, "", NONE, "delete_bucket"),
         ("POST", BUCKET, "delete", NONE, "delete_objects"),
+        ("POST", BUCKET, "", NONE, "post_object"),
         ("GET", OBJECT, "", NONE, "get_object"),
         ("GET", OBJECT, "x-id=GetObject&response-expires=0", NONE, "get_object"),
         ("GET", OBJECT, "utm_source=mail", NONE, "get_object"),
@@ -95,7 +96,7 @@ def test_every_sub_resource_that_is_not_in_the_table_is_501(method: str, level: 
 
 @pytest.mark.parametrize(
     ("method", "level"),
-    [("PUT", BUCKET), ("DELETE", BUCKET), ("PUT", OBJECT), ("DELETE", OBJECT)],
+    [("PUT", BUCKET), ("POST", BUCKET), ("DELETE", BUCKET), ("PUT", OBJECT), ("DELETE", OBJECT)],
 )
 def test_an_unknown_parameter_never_reaches_a_changing_operation(method: str, level: int) -> None:
     assert refusal(method, level, "frobnicate") == "NotImplemented"
@@ -116,7 +117,8 @@ def test_a_parameter_without_value_is_a_sub_resource_even_on_a_read() -> None:
 def test_methods_without_operations() -> None:
     assert refusal("PATCH", OBJECT) == "MethodNotAllowed"
     assert refusal("DELETE", SERVICE) == "MethodNotAllowed"
-    assert refusal("POST", BUCKET) == "NotImplemented"  # browser-based upload
+    assert refusal("POST", SERVICE) == "MethodNotAllowed"
+    assert refusal("POST", OBJECT) == "MethodNotAllowed"
 
 
 def test_headers_are_checked_against_the_operation() -> None:

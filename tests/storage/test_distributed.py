@@ -311,11 +311,14 @@ def test_a_node_that_dies_in_the_middle_costs_one_shard(tmp_path: Path) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("slack", [0, 1, STRIPE])
 @pytest.mark.parametrize("size", [2 * STRIPE, LARGE])
-def test_a_shard_is_made_again_where_two_nodes_die_in_the_middle(tmp_path: Path, size: int) -> None:
+def test_a_shard_is_made_again_where_two_nodes_die_in_the_middle(
+    tmp_path: Path, size: int, slack: int
+) -> None:
     async def main() -> None:
         async with distributed(tmp_path, node_count=6) as at:
-            record, data = await _put_through_two_deaths(at, size)
+            record, data = await _put_through_two_deaths(at, size, slack)
             nodes, extent = nodes_of(at), extent_of(record)
             named = chosen_last(at)
             (spare,) = set(nodes.nodes).difference(named)
@@ -375,11 +378,15 @@ def test_a_client_that_goes_while_a_shard_is_made_again_leaves_nothing(tmp_path:
     run(main())
 
 
-async def _put_through_two_deaths(at: Harness, size: int) -> tuple[ObjectVersion, bytes]:
-    """A PUT of several stripes, two of whose nodes die after the first stripe that they took."""
+async def _put_through_two_deaths(
+    at: Harness, size: int, slack: int = 0
+) -> tuple[ObjectVersion, bytes]:
+    """A PUT of several stripes, two of whose nodes die after the first stripe that they took.
+    `slack`: so much less comes than there might."""
     nodes, data = nodes_of(at), some_bytes(size)
     source = StalledSource(data)
-    task = asyncio.ensure_future(at.catalog.put("bucket", "k", source, size, OWNER))
+    put = at.catalog.put("bucket", "k", source, size + slack, OWNER, may_end=slack > 0)
+    task = asyncio.ensure_future(put)
     await source.stalled.wait()
     await eventually_async(lambda: nodes.calls("append") >= 5)
     named = chosen_last(at)
