@@ -1,4 +1,4 @@
-"""Identities in a gateway: accounts, users and keys beyond the file, and AWS's Query API to them."""
+"""Identities in a gateway: accounts, users, keys beyond the file, and AWS's Query API to them."""
 
 from __future__ import annotations
 

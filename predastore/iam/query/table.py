@@ -144,7 +144,7 @@ _IAM: Final = {
 _STS: Final = {
     "GetCallerIdentity": QueryAction(sts.caller_identity, in_session=True),
     "GetAccessKeyInfo": _reads(sts.access_key_info),
-    "GetSessionToken": _reads(sts.session_token),
+    "GetSessionToken": QueryAction(sts.session_token, in_session=True),
     "AssumeRole": QueryAction(sts.assume_role, in_session=True),
     "AssumeRoleWithWebIdentity": QueryAction(sts.unsupported, unsigned=True),
     "AssumeRoleWithSAML": QueryAction(sts.unsupported, unsigned=True),
