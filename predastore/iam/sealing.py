@@ -72,7 +72,7 @@ class SealingKeys:
 
     async def unseal(self, purpose: str, sealed: bytes, *, bound_to: bytes) -> bytes:
         """What `seal` was given. CorruptData: for another purpose, of something else, under a
-        version that is gone, or forged."""
+        version that is gone, or forged. UnsupportedFormat."""
         number = int.from_bytes(sealed[:_NUMBER_BYTES], "big")
         if not self._keys or self._newest < number <= self._newest + IAM_SEALING_KEYS_MAX:
             await self.refresh()

@@ -37,10 +37,12 @@ from predastore.node.store import ShardStore as NodeStore
 from predastore.process.program import PROCEDURES
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3.server import S3Service
+from predastore.s3db import LEVEL
 from predastore.s3db import service as db_service
 from predastore.s3db.client import Client
 from predastore.s3db.global_state import DistributedState, GlobalState, LocalState
 from predastore.s3db.member import Member
+from predastore.s3db.raft.messages import Address
 from predastore.s3db.store import Store as DbStore
 from predastore.storage.distributed import DistributedStore
 from predastore.storage.filesystem import FilesystemStore
@@ -77,6 +79,13 @@ async def filesystem_catalog(path: Path) -> AsyncIterator[Opened]:
         yield await _opened(stack, state, store, inline_max=0)
 
 
+async def until_level(state: DistributedState, level: int) -> None:
+    """Waits until all members have said that their programs are of that level."""
+    while state.level < level:
+        await state.get(keys.BUCKETS, b"-")
+        await asyncio.sleep(0)
+
+
 @contextlib.asynccontextmanager
 async def distributed_catalog(path: Path) -> AsyncIterator[Opened]:
     """Objects as RS(3,2) shards on five real nodes, small ones in the metadata, state in a real
@@ -92,13 +101,20 @@ async def distributed_catalog(path: Path) -> AsyncIterator[Opened]:
             endpoint.serve(f"node/{node}", node_server.service(node_store))
         db_store = DbStore(path / "db", durable=False, procedures=PROCEDURES)
         stack.callback(db_store.close)
+        own = Address(1, HOST, 1, 2)  # so that it says its level
         member = await Member.open(
-            path=path / "raft", member_id=1, members=[1], store=db_store, endpoint=endpoint
+            path=path / "raft",
+            member_id=1,
+            members=[1],
+            addresses=[own],
+            store=db_store,
+            endpoint=endpoint,
         )
         stack.push_async_callback(member.close)
         endpoint.serve("db/1", db_service.service(member, endpoint))
         state = DistributedState(Client(endpoint, [1], prefer=1))
         stack.push_async_callback(state.close)
+        await until_level(state, LEVEL)
         ring = Ring([RingNode(node, f"host{node}") for node in range(1, 6)])
         store = DistributedStore(NodeClient(endpoint), ring, Code(3, 2), BLOCK_BYTES_DEFAULT)
         yield await _opened(stack, state, store, inline_max=_INLINE_MAX)
