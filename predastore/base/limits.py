@@ -556,6 +556,7 @@ IAM_SEALING_KEYS_MAX: Final = 8  # versions that can still be read
 IAM_FORM_BYTES_MAX: Final = 512 * KIB  # of a request of the Query API
 IAM_FORM_FIELDS_MAX: Final = 512
 IAM_FORMS_BYTES_MAX: Final = 8 * MIB  # of all requests at once
+IAM_ANSWER_BYTES_MAX: Final = 16 * MIB  # to a command, of a page
 IAM_PAGE_ITEMS_MAX: Final = 1_000  # MaxItems
 IAM_PAGE_ITEMS_DEFAULT: Final = 100
 IAM_TRIES_MAX: Final = 8  # of a change whose caller's rights change meanwhile

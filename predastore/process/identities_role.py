@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from predastore.auth.sigv4 import Find
+from predastore.auth.sigv4 import Credential, Find
 from predastore.httpd.message import Handler
 from predastore.iam.identities import Identities
 from predastore.iam.identity import Identified
@@ -21,10 +21,10 @@ class IdentitiesRole:
     """`identities`: who keys are of."""
 
     def __init__(self, common: Common, state: GlobalState) -> None:
-        keyring = common.keyring
+        self._keyring = keyring = common.keyring
         self._region = common.settings.region
         sealing = SealingKeys(state, lambda: keyring.keys.cluster)
-        self.identities = Identities(state, sealing, keyring.known.find)
+        self.identities = Identities(state, sealing, self._of_file)
         self._used = LastUsed(state)
         self._services = IamServices(
             *(state, self.identities, sealing, SessionTokens(sealing), self._used),
@@ -37,6 +37,13 @@ class IdentitiesRole:
         self._used.start()
         stack.push_async_callback(self._used.close)
 
+    def _of_file(self, access_key_id: str) -> Credential | None:
+        """A key of the configuration, or the operator's, which may be none of S3's."""
+        found, operator = self._keyring.known.find(access_key_id), self._keyring.keys.operator
+        if found is None and access_key_id == operator.access_key_id:
+            return Credential(access_key_id, operator.secret_access_key, operator.account_id)
+        return found
+
     @property
     def find(self) -> Find:
         """The credential of an access key for S3, as it is now: the ground of one that was kept is
@@ -44,12 +51,19 @@ class IdentitiesRole:
 
         async def find(access_key_id: str, token: str) -> Identified | None:
             found = await self.identities.find(access_key_id, token)
-            if found is None or found.identity.ground is None:
+            if found is None or self._is_operators_alone(found):
+                return None
+            if found.identity.ground is None:
                 return found
             self._used.note(found, "s3", self._region)
             return await self.identities.current(found, token)
 
         return find
+
+    def _is_operators_alone(self, found: Identified) -> bool:
+        """Whether it is the operator's key, and none that S3 knows."""
+        key, operator = found.access_key_id, self._keyring.keys.operator.access_key_id
+        return key == operator and self._keyring.known.find(key) is None
 
     def before(self, other: Handler) -> Handler:
         """The handler of the Query API, in front of another."""

@@ -4,6 +4,9 @@ through every gateway."""
 from __future__ import annotations
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from predastore.iam.query.table import ACTIONS
 from support.iamserver import ROOT_ACCOUNT, Cloud, Keys, code_of, credentials_of
+from support.waiting import eventually
 
 NEEDS_NOTHING = {"GetCallerIdentity", "GetSessionToken"}
 ELSEWHERE = {"AssumeRole", "AssumeRoleWithWebIdentity"}  # decided by the role's trust policy
@@ -333,3 +337,30 @@ def test_a_user_that_is_made_anew_has_nothing_of_the_one_before(cloud: Cloud) ->
     for old in (session, alice):
         with pytest.raises(ClientError):
             cloud.client("s3", old).create_bucket(Bucket="crate")
+
+
+def test_no_change_that_begins_after_a_right_was_revoked_is_made(clouds: Cloud) -> None:
+    """Through another gateway, with changes under way all the time."""
+    alice = clouds.user("alice", policy=statement("Allow", "iam:*"))
+    theirs = [clouds.client("iam", alice, gateway=1) for _ in range(4)]
+    begun, made, stop = [0.0] * 4, [0.0] * 4, threading.Event()
+
+    def change(number: int) -> None:
+        while not stop.is_set():
+            at = time.monotonic()
+            try:
+                theirs[number].tag_user(UserName="alice", Tags=[{"Key": "k", "Value": str(at)}])
+                made[number] = at
+            except ClientError:
+                begun[number] = at
+
+    with ThreadPoolExecutor(4) as pool:
+        work = [pool.submit(change, number) for number in range(4)]
+        eventually(lambda: all(made), within_s=30, what="changes")
+        clouds.client("iam").delete_user_policy(UserName="alice", PolicyName="own")
+        revoked = time.monotonic()
+        eventually(lambda: all(one > revoked for one in begun), within_s=30, what="refusals")
+        stop.set()
+        for one in work:
+            one.result()
+    assert max(made) < revoked

@@ -1,4 +1,4 @@
-"""Users, groups, roles, keys and policies by boto3: what is made is there, and refused as AWS does."""
+"""Users, groups, roles, keys and policies by boto3: made, found, and refused as AWS does."""
 
 from __future__ import annotations
 
