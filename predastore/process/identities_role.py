@@ -5,15 +5,18 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from predastore.auth.sigv4 import Credential, Find
+from predastore.base.config import Config
 from predastore.httpd.message import Handler
 from predastore.iam.identities import Identities
 from predastore.iam.identity import Identified
+from predastore.iam.oidc import OidcProviders
 from predastore.iam.query.call import IamServices
 from predastore.iam.query.service import QueryService
 from predastore.iam.sealing import SealingKeys
 from predastore.iam.sessions import SessionTokens
 from predastore.iam.used import LastUsed
 from predastore.process.common import Common
+from predastore.process.reload import Apply
 from predastore.s3db.global_state import GlobalState
 
 
@@ -26,8 +29,11 @@ class IdentitiesRole:
         sealing = SealingKeys(state, lambda: keyring.keys.cluster)
         self.identities = Identities(state, sealing, self._of_file)
         self._used = LastUsed(state)
+        self._oidc = common.settings.oidc
+        common.reloader.add(("oidc",), self._prepare)
         self._services = IamServices(
             *(state, self.identities, sealing, SessionTokens(sealing), self._used),
+            oidc=OidcProviders(lambda: self._oidc),
             operator=lambda: keyring.keys.operator.account_id,
             is_taken=lambda account: any(row.account_id == account for row in keyring.keys.auth),
         )
@@ -36,6 +42,14 @@ class IdentitiesRole:
         """Begins to store when keys were used."""
         self._used.start()
         stack.push_async_callback(self._used.close)
+
+    def _prepare(self, settings: Config) -> Apply:
+        """For a reload."""
+
+        def apply() -> None:
+            self._oidc = settings.oidc
+
+        return apply
 
     def _of_file(self, access_key_id: str) -> Credential | None:
         """A key of the configuration, or the operator's, which may be none of S3's."""

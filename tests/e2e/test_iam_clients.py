@@ -1,4 +1,4 @@
-"""`s3d iam`, the AWS CLI's iam and sts, and a gateway that was stopped while a right was revoked."""
+"""`s3d iam`, the AWS CLI's iam and sts; a gateway that stood still while a right was revoked."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Person:
 
 
 def exported(lines: list[str]) -> dict[str, str]:
-    pairs = (line.removeprefix("export ").split("=", 1) for line in lines if "export" in line)
-    return {name: value for name, value in pairs}
+    pairs = [line.removeprefix("export ").split("=", 1) for line in lines if "export" in line]
+    return {pair[0]: pair[1] for pair in pairs}
 
 
 def test_users_are_made_by_s3d_and_work_with_the_aws_cli(tmp_path: Path) -> None:

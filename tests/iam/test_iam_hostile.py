@@ -57,7 +57,8 @@ FORMS = {
 def test_what_is_no_form_is_refused_and_nothing_stored(cloud: Cloud, name: str) -> None:
     status, answer = cloud.post(FORMS[name])
     assert 400 <= status < 500
-    assert answer["Code"] and answer["Message"]
+    assert answer["Code"]
+    assert answer["Message"]
     assert answer["RequestId"]
     assert cloud.run(cloud.state.scan(IAM, b"", b"", 10)) == []
 

@@ -26,10 +26,12 @@ from botocore.exceptions import ClientError
 
 from predastore.auth.signing import sign_request
 from predastore.auth.sigv4 import Credential, Verifier
+from predastore.base.config import Oidc
 from predastore.base.config.policy import Policy, Rule
 from predastore.httpd.server import Server
 from predastore.iam.identities import Identities
 from predastore.iam.identity import Identified
+from predastore.iam.oidc import OidcProviders
 from predastore.iam.query.call import IamServices
 from predastore.iam.query.service import QueryService
 from predastore.iam.sealing import SealingKeys
@@ -185,7 +187,9 @@ def code_of(error: ClientError) -> tuple[str, int]:
     return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
 
 
-def services_over(state: GlobalState, clock: TestClock, cluster_key: bytes) -> IamServices:
+def services_over(
+    state: GlobalState, clock: TestClock, cluster_key: bytes, oidc: tuple[Oidc, ...] = ()
+) -> IamServices:
     """What a process has of its own."""
     sealing = SealingKeys(state, lambda: cluster_key)
     return IamServices(
@@ -194,6 +198,7 @@ def services_over(state: GlobalState, clock: TestClock, cluster_key: bytes) -> I
         sealing,
         SessionTokens(sealing),
         LastUsed(state),
+        OidcProviders(lambda: oidc, clock.s, clock.s),
         operator=lambda: ROOT_ACCOUNT,
         is_taken=lambda account: account == ROOT_ACCOUNT,
     )
@@ -201,7 +206,12 @@ def services_over(state: GlobalState, clock: TestClock, cluster_key: bytes) -> I
 
 @contextlib.contextmanager
 def running(
-    open_catalog: OpenCatalog, path: Path, *, gateways: int = 1, cluster_key: bytes = CLUSTER_KEY
+    open_catalog: OpenCatalog,
+    path: Path,
+    *,
+    gateways: int = 1,
+    cluster_key: bytes = CLUSTER_KEY,
+    oidc: tuple[Oidc, ...] = (),
 ) -> Iterator[Cloud]:
     loop = uvloop.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="iam-server")
@@ -215,7 +225,7 @@ def running(
     async def start() -> Cloud:
         catalog, state = await stack.enter_async_context(open_catalog(path))
         clock = TestClock()
-        every = [services_over(state, clock, cluster_key) for _ in range(gateways)]
+        every = [services_over(state, clock, cluster_key, oidc) for _ in range(gateways)]
         cloud = Cloud(state, loop, clock, path, every)
         for services in every:
             identities = services.identities
