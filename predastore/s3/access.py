@@ -20,7 +20,7 @@ from typing import Final
 from predastore.base.errors import S3Error
 from predastore.catalog.rows import BucketRow
 from predastore.httpd.message import Headers
-from predastore.s3.identified import Limit
+from predastore.s3.identified import Rights
 
 
 class Need(enum.Enum):
@@ -50,7 +50,7 @@ OF_A_VERSION: Final = {
 }
 
 
-def is_allowed(policy: Limit | None, action: str, bucket: str) -> bool:
+def is_allowed(policy: Rights | None, action: str, bucket: str) -> bool:
     """Whether a credential with this policy may do that in the bucket, as far as its account may.
     `bucket`: "" for an action that is of no bucket."""
     if policy is None:
@@ -58,7 +58,7 @@ def is_allowed(policy: Limit | None, action: str, bucket: str) -> bool:
     return policy.allows(action, bucket) if bucket else policy.allows_somewhere(action)
 
 
-def check_policy(policy: Limit | None, action: str, bucket: str) -> None:
+def check_policy(policy: Rights | None, action: str, bucket: str) -> None:
     """AccessDenied unless `is_allowed`."""
     if not is_allowed(policy, action, bucket):
         where = f" in {bucket}" if bucket else ""

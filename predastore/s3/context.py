@@ -36,7 +36,7 @@ from predastore.s3.access import (
 from predastore.s3.conditions import write_condition
 from predastore.s3.documents import Documents
 from predastore.s3.headers import parse_metadata
-from predastore.s3.identified import Limit
+from predastore.s3.identified import Rights
 from predastore.s3.target import CopySource
 from predastore.s3.tokens import Tokens
 from predastore.s3.versions import check_version_id, is_marker, marker_fields
@@ -72,7 +72,7 @@ class Context:
     key: str
     query: dict[str, str]
     account: str | None
-    policy: Limit | None = None
+    policy: Rights | None = None
     payload_sha256: bytes | None = None
 
     @property

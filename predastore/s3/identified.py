@@ -18,7 +18,7 @@ from predastore.policy.actions import ACTIONS, Level
 _ARN: Final = "arn:aws:s3:::"
 
 
-class Limit(Protocol):
+class Rights(Protocol):
     """Which actions of its account's a credential may do."""
 
     def allows(self, action: str, bucket: str) -> bool:
@@ -31,7 +31,7 @@ class Limit(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class IdentityLimit:
+class IdentityRights:
     """Of an identity that asks for this bucket and key."""
 
     identity: Identity
@@ -55,14 +55,14 @@ class IdentityLimit:
         return decide(request, identity.policies).allowed
 
 
-def policy_of(credential: Credential, bucket: str, key: str) -> Limit | None:
+def policy_of(credential: Credential, bucket: str, key: str) -> Rights | None:
     """None: it may do all that its account may."""
     if not isinstance(credential, Identified) or credential.policy is not None:
         return credential.policy
     identity = credential.identity
     if identity.is_root and identity.policies.session is None:
         return None
-    return IdentityLimit(identity, bucket, key)
+    return IdentityRights(identity, bucket, key)
 
 
 def is_limited(credential: Credential) -> bool:

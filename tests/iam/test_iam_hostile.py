@@ -14,10 +14,10 @@ from iam.test_iam_access import statement, trust
 from predastore.base import limits
 from predastore.base.errors import SignatureError
 from predastore.iam.errors import Unavailable
-from predastore.iam.keys import IAM
+from predastore.iam.keys import IAM, SEALING, SEALING_KEYS
 from predastore.iam.sealing import SealingKeys
 from predastore.iam.sealing_keys import rotate
-from support.iamserver import ROOT, ROOT_ACCOUNT, Cloud, Keys, credentials_of, running
+from support.iamserver import CLUSTER_KEY, ROOT, ROOT_ACCOUNT, Cloud, Keys, credentials_of, running
 from support.s3server import OpenCatalog, distributed_catalog, filesystem_catalog
 
 FORMS = {
@@ -151,11 +151,21 @@ def test_a_version_that_is_gone_has_sealed_nothing_that_is_needed(cloud: Cloud) 
 
 def test_another_cluster_key_opens_nothing_and_says_so(cloud: Cloud) -> None:
     cloud.user("alice")
-    other = SealingKeys(cloud.state, lambda: b"another cluster key, of 32 bytes")
+    new = b"another cluster key, of 32 bytes"
+    other = SealingKeys(cloud.state, lambda: (new,))
     with pytest.raises(Unavailable, match="cluster key"):
         cloud.run(other.refresh())
-    cloud.run(cloud.services[0].sealing.seal_under(b"another cluster key, of 32 bytes"))
-    cloud.run(other.refresh())
+
+
+def test_who_knows_the_cluster_key_before_seals_anew_under_the_one_in_force(cloud: Cloud) -> None:
+    alice, new = cloud.user("alice"), b"another cluster key, of 32 bytes"
+    cloud.run(SealingKeys(cloud.state, lambda: (new, CLUSTER_KEY)).refresh())
+    with running(filesystem_catalog, cloud.path / "other", cluster_key=new) as other:
+        stored = cloud.run(cloud.state.get(SEALING, SEALING_KEYS))
+        assert stored is not None
+        other.run(other.state.set(SEALING, SEALING_KEYS, stored))
+        other.run(other.services[0].sealing.refresh())
+    cloud.client("sts", alice).get_caller_identity()
 
 
 # --- secrets --------------------------------------------------------------------------------------

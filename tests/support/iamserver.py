@@ -191,7 +191,7 @@ def services_over(
     state: GlobalState, clock: TestClock, cluster_key: bytes, oidc: tuple[Oidc, ...] = ()
 ) -> IamServices:
     """What a process has of its own."""
-    sealing = SealingKeys(state, lambda: cluster_key)
+    sealing = SealingKeys(state, lambda: (cluster_key,))
     return IamServices(
         state,
         Identities(state, sealing, _FILE.get, clock.ms),
