@@ -27,6 +27,7 @@ from benchmarks.load import LoadFailed
 MODULES = {
     "rs": "kernels_coding",
     "crc": "kernels_coding",
+    "policy": "policy",
     "frame": "node",
     "sigv4": "http",
     "chunked": "http",

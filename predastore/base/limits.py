@@ -39,6 +39,9 @@ POLICY_DOCUMENT_BYTES_MAX: Final = 20 * KIB  # Amazon S3: a bucket's policy; her
 POLICY_DEPTH_MAX: Final = 10  # of braces and brackets; the language has 6
 POLICY_ACTION_CHARS_MAX: Final = 128  # of the name or pattern of an action; the longest name has 50
 POLICY_ACTION_PATTERNS_MAX: Final = 256  # with wildcards, different ones, of a document
+POLICY_SINGLES_MAX: Final = 32  # pieces with "?" between two "*", of a document: a step a character
+POLICY_VARIABLES_MAX: Final = 128  # that stand in a document; each may be searched for
+POLICY_VARIABLE_CHARS_MAX: Final = 512  # of a value; a longer one is none
 POLICY_QUOTED_CHARS_MAX: Final = 128  # of a document's own words in what is wrong with it
 POLICY_ADDRESSES_CACHED_MAX: Final = 1024  # of clients, read from their text
 

@@ -16,14 +16,17 @@ from predastore.policy.facts import (
     ANONYMOUS,
     AccessRequest,
     Decision,
-    Grant,
     Lookup,
     Policies,
     Principal,
     PrincipalKind,
+    Side,
     Why,
 )
 from predastore.policy.rules import from_rules
+
+# The name under which callers took it before: a grant is ACLs' term.
+Grant = Side
 
 __all__ = [
     "ANONYMOUS",
@@ -37,6 +40,7 @@ __all__ = [
     "PolicyKind",
     "Principal",
     "PrincipalKind",
+    "Side",
     "Why",
     "decide",
     "from_rules",

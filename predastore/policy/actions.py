@@ -161,7 +161,10 @@ class ActionNames:
         if low not in self._found:
             self._patterns += 1
             pieces = pieces_of(_MARKS.get(one, one) for one in low)
-            self._found[low] = tuple(action for action in ACTIONS if fits(pieces, action))
+            head = low[: min(low.find(mark) for mark in _MARKS if mark in low)]
+            self._found[low] = tuple(
+                action for action in ACTIONS if action.startswith(head) and fits(pieces, action)
+            )
         return self._found[low]
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from predastore.policy import keys
-from predastore.policy.elements import Place, quoted, strings
+from predastore.policy.elements import Where, quoted, strings
 from predastore.policy.errors import PolicyError
 from predastore.policy.facts import Lookup
 from predastore.policy.operators import (
@@ -46,8 +46,8 @@ class Dialect(NamedTuple):
 
 
 def read_conditions(
-    value: Any, place: Place, dialect: Dialect
-) -> tuple[tuple[PolicyCondition, ...], list[tuple[keys.KeyFacts, Place]]]:
+    value: Any, place: Where, dialect: Dialect
+) -> tuple[tuple[PolicyCondition, ...], list[tuple[keys.KeyFacts, Where]]]:
     """The conditions of `value`, and of each what is known of its key, and its place."""
     if not isinstance(value, dict):
         raise PolicyError("Invalid policy syntax. Condition is to be an object", place.text)
@@ -94,7 +94,7 @@ def _compiled(
     op: ConditionOperator,
     known: keys.KeyFacts,
     named: tuple[str, ...],
-    place: Place,
+    place: Where,
     dialect: Dialect,
 ) -> PolicyCondition:
     if not named:
@@ -121,7 +121,7 @@ def _sentence(error: ValueError) -> str:
     return quoted(str(error)[:1].upper() + str(error)[1:])
 
 
-def _null(key: str, named: tuple[str, ...], place: Place) -> Holds:
+def _null(key: str, named: tuple[str, ...], place: Where) -> Holds:
     wanted = {one.lower() for one in named}
     if not wanted <= {"true", "false"}:
         raise PolicyError("Invalid policy syntax. Null is true or false", place.text)

@@ -20,11 +20,11 @@ from predastore.policy.document import PolicyDocument
 from predastore.policy.facts import (
     AccessRequest,
     Decision,
-    Grant,
     Lookup,
     Policies,
     Principal,
     PrincipalKind,
+    Side,
     Why,
 )
 from predastore.policy.statement import Statement
@@ -65,10 +65,10 @@ def decide(request: AccessRequest, policies: Policies) -> Decision:
             return identity
     grant, granted = _granted(request, policies, lookup, is_owner=is_owner)
     if principal.kind in _STRANGERS:
-        return granted if grant >= Grant.PRINCIPAL else _NOTHING
+        return granted if grant >= Side.PRINCIPAL else _NOTHING
     if is_home:
         return _at_home(request, policies, lookup, grant, granted, identity)
-    if identity is None or grant is Grant.NONE:
+    if identity is None or grant is Side.NONE:
         return _NOTHING
     return _limit(request, policies, lookup) or granted
 
@@ -77,17 +77,17 @@ def _at_home(
     request: AccessRequest,
     policies: Policies,
     lookup: Lookup,
-    grant: Grant,
+    grant: Side,
     granted: Decision,
     identity: Decision | None,
 ) -> Decision:
     """Within the account: the identity's side does not allow it, or what limits it does not."""
-    if grant is Grant.SESSION and _is_unlimited(request.principal, policies):
+    if grant is Side.SESSION and _is_unlimited(request.principal, policies):
         return granted
     limit = _limit(request, policies, lookup)
-    if grant is Grant.SESSION and request.principal.kind is PrincipalKind.USER:
+    if grant is Side.SESSION and request.principal.kind is PrincipalKind.USER:
         limit = _limit(request, policies, lookup, boundary=False)
-    if grant >= Grant.PRINCIPAL:
+    if grant >= Side.PRINCIPAL:
         return limit or granted
     return (identity and limit) or _NOTHING
 
@@ -156,16 +156,16 @@ def _limit(
 
 def _granted(
     request: AccessRequest, policies: Policies, lookup: Lookup, *, is_owner: bool
-) -> tuple[Grant, Decision]:
+) -> tuple[Side, Decision]:
     """The most that the resource's side allows, and by what."""
-    best, by = Grant.NONE, _NOTHING
+    best, by = Side.NONE, _NOTHING
     document = policies.resource
     if document is not None and _may_allow(request, policies, document, is_owner):
         for statement in document.about(request.action)[1].near(request.resource):
             grant = statement.grant(request.principal, request.resource, lookup)
             if grant > best:
                 best, by = grant, Decision(Why.ALLOWED, document.name, statement.name)
-                if best is Grant.SESSION:
+                if best is Side.SESSION:
                     break
     if policies.acl > best:
         best, by = policies.acl, Decision(Why.ALLOWED, "ACL")

@@ -8,15 +8,16 @@ and permissions in Amazon S3".)
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from predastore.base import limits
 from predastore.policy import actions
-from predastore.policy.elements import Bare, Place, quoted, read_object
+from predastore.policy.elements import Bare, Where, quoted, read_object
 from predastore.policy.errors import PolicyError
 from predastore.policy.index import StatementIndex
 from predastore.policy.public import is_public_statement
-from predastore.policy.reading import Form, read_statement
+from predastore.policy.reading import Grammar, read_statement
 from predastore.policy.statement import Statement
 
 
@@ -93,7 +94,8 @@ def parse(text: bytes, kind: PolicyKind, *, name: str = "", bucket: str = "") ->
         raise PolicyError("The policy must contain a valid version string", "Version")
     if not isinstance(value.get("Id", ""), str) or isinstance(value.get("Id"), Bare):
         raise PolicyError("Invalid policy syntax. Id is a string", "Id")
-    form = Form(
+    _check_wildcards(value)
+    grammar = Grammar(
         variables=version == _VERSIONS[0],
         principals=kind in _RESOURCE_KINDS,
         resources=kind is not PolicyKind.TRUST,
@@ -101,27 +103,46 @@ def parse(text: bytes, kind: PolicyKind, *, name: str = "", bucket: str = "") ->
         services=_SERVICES.get(kind, actions.SERVICES),
         bucket=bucket,
     )
-    return PolicyDocument(kind, name or kind.value, _statements(value, form))
+    return PolicyDocument(kind, name or kind.value, _statements(value, grammar))
 
 
-def _statements(value: dict[str, Any], form: Form) -> list[Statement]:
+def _check_wildcards(value: dict[str, Any]) -> None:
+    """What makes patterns slow to try has a bound, so that no policy holds up the requests of
+    others."""
+    texts = list(_texts(value))
+    singles = sum("?" in piece for text in texts for piece in text.split("*")[1:-1])
+    if singles > limits.POLICY_SINGLES_MAX:
+        raise PolicyError('Invalid policy syntax. Too many wildcards "?" between two "*"')
+    if sum(text.count("${") for text in texts) > limits.POLICY_VARIABLES_MAX:
+        raise PolicyError("Invalid policy syntax. Too many policy variables")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
+
+
+def _statements(value: dict[str, Any], grammar: Grammar) -> list[Statement]:
     if "Statement" not in value:
         raise PolicyError("Missing required field Statement")
-    place, raw = Place("Statement"), value["Statement"]
+    place, raw = Where("Statement"), value["Statement"]
     if isinstance(raw, dict):
-        return [read_statement(raw, "[0]", place, form)]
+        return [read_statement(raw, "[0]", place, grammar)]
     if not isinstance(raw, list):
         raise PolicyError("Invalid policy syntax. Statement is a list", place.text)
     if not raw:
         raise PolicyError("Could not parse the policy: Statement is empty!", place.text)
     found = [
-        read_statement(one, f"[{index}]", place.at(index), form) for index, one in enumerate(raw)
+        read_statement(one, f"[{index}]", place.at(index), grammar) for index, one in enumerate(raw)
     ]
     _check_sids(raw, place)
     return found
 
 
-def _check_sids(raw: list[dict[str, Any]], place: Place) -> None:
+def _check_sids(raw: list[dict[str, Any]], place: Where) -> None:
     seen = set()
     for index, one in enumerate(raw):
         sid = one.get("Sid")

@@ -25,7 +25,7 @@ class Bare(str):
     __slots__ = ()
 
 
-class Place:
+class Where:
     """Where something stands, as `Statement[2].Condition.StringEquals`."""
 
     __slots__ = ("text",)
@@ -33,13 +33,13 @@ class Place:
     def __init__(self, text: str = "") -> None:
         self.text = text
 
-    def __truediv__(self, name: str) -> Place:
+    def __truediv__(self, name: str) -> Where:
         """What stands under `name` there."""
-        return Place(f"{self.text}.{quoted(name)}" if self.text else quoted(name))
+        return Where(f"{self.text}.{quoted(name)}" if self.text else quoted(name))
 
-    def at(self, index: int) -> Place:
+    def at(self, index: int) -> Where:
         """What stands at the index there."""
-        return Place(f"{self.text}[{index}]")
+        return Where(f"{self.text}[{index}]")
 
 
 def quoted(text: str) -> str:
@@ -101,13 +101,13 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
-def strings(value: Any, place: Place, *, numbers: bool = False) -> tuple[str, ...]:
+def strings(value: Any, place: Where, *, numbers: bool = False) -> tuple[str, ...]:
     """One string, or a list of them. `numbers`: numbers and booleans are taken as well."""
     found = tuple(_strings(value, place, numbers))
     return tuple(dict.fromkeys(found))
 
 
-def _strings(value: Any, place: Place, numbers: bool) -> Iterator[str]:
+def _strings(value: Any, place: Where, numbers: bool) -> Iterator[str]:
     for one in value if isinstance(value, list) else (value,):
         if numbers and isinstance(one, bool):
             yield str(one).lower()

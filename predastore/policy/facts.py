@@ -74,7 +74,7 @@ class AccessRequest(msgspec.Struct, frozen=True):
     object_account: str = ""
 
 
-class Grant(enum.IntEnum):
+class Side(enum.IntEnum):
     """How far the resource's side allows a request; a larger one has what a smaller one has."""
 
     NONE = 0
@@ -100,7 +100,7 @@ class Policies(msgspec.Struct, frozen=True):
     boundary: PolicyDocument | None = None
     session: tuple[PolicyDocument, ...] | None = None
     resource: PolicyDocument | None = None
-    acl: Grant = Grant.NONE
+    acl: Side = Side.NONE
     restrict_public_buckets: bool = False
 
 

@@ -8,6 +8,7 @@ is looked up under its heads: once for each length that a head has, of which the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 from predastore.policy.statement import Statement
@@ -34,11 +35,11 @@ class StatementIndex:
         statements = self._statements
         if len(statements) <= _PLAIN_MAX:
             return statements
-        found: list[int] = []
-        for length in self._lengths:
-            numbers = self._by_head.get(resource[:length])
-            if numbers is not None:
-                found += numbers
-        if len(found) == 1:
-            return (statements[found[0]],)
-        return [statements[number] for number in sorted(set(found))]
+        lists = [
+            numbers
+            for length in self._lengths
+            if (numbers := self._by_head.get(resource[:length])) is not None
+        ]
+        if len(lists) == 1:
+            return [statements[number] for number in lists[0]]
+        return [statements[number] for number in sorted(set(chain.from_iterable(lists)))]

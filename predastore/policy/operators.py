@@ -34,7 +34,7 @@ class Quantifier(enum.Enum):
     ANY = "ForAnyValue:"
 
 
-class Family(enum.Enum):
+class Comparison(enum.Enum):
     """What an operator compares. The value is the types of keys that it is for, () for all."""
 
     TEXT = ()
@@ -49,31 +49,31 @@ class ConditionOperator(NamedTuple):
     """One operator. `base`: without quantifier, Not and IfExists, "Null" for Null."""
 
     base: str
-    family: Family
+    family: Comparison
     negated: bool = False
     if_exists: bool = False
     quantifier: Quantifier = Quantifier.NONE
 
 
 _BASES: Final = {
-    "StringEquals": Family.TEXT,
-    "StringEqualsIgnoreCase": Family.TEXT,
-    "StringLike": Family.TEXT,
-    "BinaryEquals": Family.TEXT,
-    "NumericEquals": Family.NUMERIC,
-    "NumericLessThan": Family.NUMERIC,
-    "NumericLessThanEquals": Family.NUMERIC,
-    "NumericGreaterThan": Family.NUMERIC,
-    "NumericGreaterThanEquals": Family.NUMERIC,
-    "DateEquals": Family.DATE,
-    "DateLessThan": Family.DATE,
-    "DateLessThanEquals": Family.DATE,
-    "DateGreaterThan": Family.DATE,
-    "DateGreaterThanEquals": Family.DATE,
-    "Bool": Family.BOOL,
-    "IpAddress": Family.IP,
-    "ArnEquals": Family.ARN,
-    "ArnLike": Family.ARN,
+    "StringEquals": Comparison.TEXT,
+    "StringEqualsIgnoreCase": Comparison.TEXT,
+    "StringLike": Comparison.TEXT,
+    "BinaryEquals": Comparison.TEXT,
+    "NumericEquals": Comparison.NUMERIC,
+    "NumericLessThan": Comparison.NUMERIC,
+    "NumericLessThanEquals": Comparison.NUMERIC,
+    "NumericGreaterThan": Comparison.NUMERIC,
+    "NumericGreaterThanEquals": Comparison.NUMERIC,
+    "DateEquals": Comparison.DATE,
+    "DateLessThan": Comparison.DATE,
+    "DateLessThanEquals": Comparison.DATE,
+    "DateGreaterThan": Comparison.DATE,
+    "DateGreaterThanEquals": Comparison.DATE,
+    "Bool": Comparison.BOOL,
+    "IpAddress": Comparison.IP,
+    "ArnEquals": Comparison.ARN,
+    "ArnLike": Comparison.ARN,
 }
 _NEGATED: Final = {
     "StringNotEquals": "StringEquals",
@@ -85,7 +85,7 @@ _NEGATED: Final = {
     "ArnNotEquals": "ArnEquals",
     "ArnNotLike": "ArnLike",
 }
-NULL: Final = ConditionOperator("Null", Family.TEXT)
+NULL: Final = ConditionOperator("Null", Comparison.TEXT)
 
 
 def operator(name: str) -> ConditionOperator | None:
@@ -111,15 +111,15 @@ def test_of(
     `patterns`. ValueError for a value that is none of the operator's."""
     if op.base == "BinaryEquals":
         return _binary(named)
-    if op.family is Family.TEXT:
+    if op.family is Comparison.TEXT:
         return _text(op.base, named, key_of, if_absent)
-    if op.family is Family.ARN:
+    if op.family is Comparison.ARN:
         return _arn(named, key_of, if_absent)
-    if op.family is Family.IP:
+    if op.family is Comparison.IP:
         return _ip(named)
-    if op.family is Family.BOOL:
+    if op.family is Comparison.BOOL:
         return _bool(named)
-    read = values.date if op.family is Family.DATE else values.number
+    read = values.date if op.family is Comparison.DATE else values.number
     return _ordered(op.base, [_read(read, one) for one in named], read)
 
 

@@ -7,8 +7,8 @@ characters. (IAM User Guide, "IAM policy elements: Variables and tags".)
 A pattern is cut at its `*` into pieces. The first stands at the beginning of the text, the last at
 its end, each of the others as early as it can after the one before it: that is enough to decide, so
 no piece is looked for twice and no two searches look at the same characters. A piece without `?` is
-found by `str.find`, one with `?` by Shift-And (Baeza-Yates and Gonnet, 1992) at one step a
-character. No regular expression is built.
+found by `str.find`, one with `?` by that of its longest plain text, and from there by Shift-And
+(Baeza-Yates and Gonnet, 1992) at one step a character. No regular expression is built.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import enum
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
+from predastore.base import limits
 from predastore.policy.facts import Lookup
 
 
@@ -37,6 +38,7 @@ class Variable(NamedTuple):
 Token = str | Mark | Variable
 
 _T = TypeVar("_T")
+_CHARS_MAX: Final = limits.POLICY_VARIABLE_CHARS_MAX
 _MARKS: Final = {"*": Mark.ANY, "?": Mark.ONE}
 _SPECIAL: Final = frozenset("*?$")
 _ESCAPED: Final = ("*", "?", "$")
@@ -92,14 +94,16 @@ def _variable(inner: str, key_of: Callable[[str], str]) -> Token:
 
 
 class _Masked:
-    """A piece with `?`: `masks` has a bit for each place where a character fits."""
+    """A piece with `?`: `masks` has a bit for each place where a character fits. `run`: its longest
+    plain text, `ahead` of which other characters stand."""
 
-    __slots__ = ("anywhere", "goal", "length", "masks")
+    __slots__ = ("ahead", "anywhere", "goal", "length", "masks", "run")
 
     def __init__(self, piece: Sequence[str | Mark]) -> None:
         places = [one for token in piece for one in (token if isinstance(token, str) else (None,))]
         self.length = len(places)
         self.goal = 1 << (self.length - 1)
+        self.run, self.ahead = _longest_run(places)
         self.anywhere = sum(1 << n for n, one in enumerate(places) if one is None)
         self.masks: dict[str, int] = {}
         for number, one in enumerate(places):
@@ -108,12 +112,29 @@ class _Masked:
 
     def find(self, text: str, at: int, end: int) -> int:
         """Where it stands first in text[at:end]; -1 if nowhere."""
+        found = text.find(self.run, at + self.ahead, end)
+        if found < 0:
+            return -1
+        at = found - self.ahead
         state, masks, anywhere, goal = 0, self.masks, self.anywhere, self.goal
         for number, one in enumerate(text[at:end], at + 1):
             state = (state << 1 | 1) & masks.get(one, anywhere)
             if state & goal:
                 return number - self.length
         return -1
+
+
+def _longest_run(places: Sequence[str | None]) -> tuple[str, int]:
+    """The longest plain text among the places, "" if there is none, and how many stand ahead."""
+    best, best_at, run = "", 0, ""
+    for number, one in enumerate((*places, None)):
+        if one is not None:
+            run += one
+            continue
+        if len(run) > len(best):
+            best, best_at = run, number - len(run)
+        run = ""
+    return best, best_at
 
 
 Piece = str | _Masked
@@ -164,6 +185,11 @@ def _length(piece: Piece) -> int:
     return piece.length if isinstance(piece, _Masked) else len(piece)
 
 
+def _plain(piece: Piece) -> str:
+    """The piece, if it has no `?`."""
+    return piece if isinstance(piece, str) else ""
+
+
 def _stands(piece: Piece, text: str, at: int) -> bool:
     if isinstance(piece, _Masked):
         return piece.find(text, at, at + piece.length) == at
@@ -172,7 +198,7 @@ def _stands(piece: Piece, text: str, at: int) -> bool:
 
 class Template:
     """A pattern with variables. `if_absent`: the answer where a variable has no value and no
-    default (or several values, which no variable may have)."""
+    default (or several values, or a longer one than variables have)."""
 
     __slots__ = ("_pieces", "head", "if_absent")
 
@@ -207,7 +233,7 @@ def _resolved(piece: tuple[Token, ...], lookup: Lookup) -> Piece | None:
             found.append(token)
             continue
         values = lookup(token.key)
-        if values is not None and len(values) == 1:
+        if values is not None and len(values) == 1 and len(values[0]) <= _CHARS_MAX:
             found.append(values[0])
         elif not values and token.default is not None:
             found.append(token.default)
@@ -235,7 +261,7 @@ class Patterns:
             elif len(pieces) == 2 and isinstance(pieces[0], str) and pieces[1] == "":
                 prefixes.append(pieces[0])
             else:
-                others.append(pieces)
+                others.append((_plain(pieces[0]), _plain(pieces[-1]), pieces))
         self.exact = frozenset(exact)
         self.prefixes = tuple(prefixes)
         self.others = tuple(others)
@@ -245,14 +271,15 @@ class Patterns:
         """Whether one of them is the whole text."""
         if text in self.exact or text.startswith(self.prefixes):
             return True
-        for pieces in self.others:
-            if fits(pieces, text):
+        for head, tail, pieces in self.others:
+            if text.endswith(tail) and text.startswith(head) and fits(pieces, text):
                 return True
-        return any(template.fits(text, lookup) for template in self.templates)
+        templates = self.templates
+        return bool(templates) and any(template.fits(text, lookup) for template in templates)
 
     @property
     def heads(self) -> tuple[str, ...]:
         """Beginnings, one of which each text has that fits."""
-        others = (pieces[0] if isinstance(pieces[0], str) else "" for pieces in self.others)
+        others = (head for head, _, _ in self.others)
         templates = ("" if one.if_absent else one.head for one in self.templates)
         return (*self.exact, *self.prefixes, *others, *templates)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
-from predastore.policy.elements import Place, quoted, strings
+from predastore.policy.elements import Where, quoted, strings
 from predastore.policy.errors import PolicyError
-from predastore.policy.facts import Grant, Principal, PrincipalKind
+from predastore.policy.facts import Principal, PrincipalKind, Side
 
 _ACCOUNT: Final = re.compile(r"[0-9]{12}", re.ASCII)
 _WORD: Final = r"[\w+=,.@-]+"
@@ -44,30 +44,30 @@ class Principals(NamedTuple):
     providers: frozenset[str] = frozenset()
     excluded: bool = False
 
-    def grant(self, principal: Principal) -> Grant:
+    def grant(self, principal: Principal) -> Side:
         """How far the statement means the principal."""
         if self.excluded:
-            return Grant.NONE if self._named(principal) else Grant.PRINCIPAL
+            return Side.NONE if self._named(principal) else Side.PRINCIPAL
         return self._named(principal)
 
-    def _named(self, principal: Principal) -> Grant:
+    def _named(self, principal: Principal) -> Side:
         if principal.arn and principal.arn in self.arns:
-            return Grant.SESSION
+            return Side.SESSION
         if self.everybody:
-            return Grant.PRINCIPAL
+            return Side.PRINCIPAL
         if principal.role_arn and principal.role_arn in self.arns:
-            return Grant.PRINCIPAL
+            return Side.PRINCIPAL
         if principal.provider and principal.provider in self.providers:
-            return Grant.PRINCIPAL
+            return Side.PRINCIPAL
         if (principal.account and principal.account in self.accounts) or (
             principal.canonical_id and principal.canonical_id in self.canonical_ids
         ):
             is_root = principal.kind is PrincipalKind.ROOT
-            return Grant.PRINCIPAL if is_root else Grant.ACCOUNT
-        return Grant.NONE
+            return Side.PRINCIPAL if is_root else Side.ACCOUNT
+        return Side.NONE
 
 
-def read_principals(value: Any, place: Place, *, excluded: bool) -> Principals:
+def read_principals(value: Any, place: Where, *, excluded: bool) -> Principals:
     """The principals of `Principal`, or of `NotPrincipal` (`excluded`)."""
     if value == "*":
         return Principals(everybody=True, excluded=excluded)
@@ -97,7 +97,7 @@ def read_principals(value: Any, place: Place, *, excluded: bool) -> Principals:
     )
 
 
-def _listed(raw: Any, place: Place) -> tuple[str, ...]:
+def _listed(raw: Any, place: Where) -> tuple[str, ...]:
     found = strings(raw, place)
     if not found:
         raise PolicyError(_INVALID, place.text)

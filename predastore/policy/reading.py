@@ -10,7 +10,7 @@ from predastore.policy import actions, arns
 from predastore.policy.actions import ActionNames
 from predastore.policy.arns import arn_patterns
 from predastore.policy.conditions import Dialect, read_conditions, variables_of
-from predastore.policy.elements import Bare, Place, quoted, strings
+from predastore.policy.elements import Bare, Where, quoted, strings
 from predastore.policy.errors import PolicyError
 from predastore.policy.keys import KeyFacts
 from predastore.policy.patterns import Mark, Patterns, Token, tokens
@@ -18,7 +18,7 @@ from predastore.policy.principals import Principals, read_principals
 from predastore.policy.statement import Statement
 
 
-class Form(NamedTuple):
+class Grammar(NamedTuple):
     """What the statements of a kind of document have. `services`: whose actions they may name,
     where not all of them. `bucket`: of which their resources are, "" where of any."""
 
@@ -50,7 +50,7 @@ _NO_CONDITION: Final = (
 )
 
 
-def read_statement(value: Any, name: str, place: Place, form: Form) -> Statement:
+def read_statement(value: Any, name: str, place: Where, grammar: Grammar) -> Statement:
     """The statement. `name`: of one without a Sid."""
     if not isinstance(value, dict):
         raise PolicyError("Invalid policy syntax. A statement is an object", place.text)
@@ -61,22 +61,22 @@ def read_statement(value: Any, name: str, place: Place, form: Form) -> Statement
     if not isinstance(sid, str) or isinstance(sid, Bare):
         raise PolicyError("Invalid policy syntax. Sid is a string", (place / "Sid").text)
     allows = _effect(value, place)
-    dialect = Dialect(form.variables, claims=not form.resources, allows=allows)
-    principals = _principals(value, place, form)
-    action_field, named = _actions(value, place, form)
-    resource_field, resources = _resources(value, place, form, dialect)
+    dialect = Dialect(grammar.variables, claims=not grammar.resources, allows=allows)
+    principals = _principals(value, place, grammar)
+    action_field, named = _actions(value, place, grammar)
+    resource_field, resources = _resources(value, place, grammar, dialect)
     conditions, facts = read_conditions(value.get("Condition", {}), place / "Condition", dialect)
-    if form.bucket and action_field == "Action":
+    if grammar.bucket and action_field == "Action":
         if resource_field == "Resource":
-            _check_levels(named, resources, place / "Action", form)
-        _check_keys(named, facts, form.names)
+            _check_levels(named, resources, place / "Action", grammar)
+        _check_keys(named, facts, grammar.names)
     excludes_resources = resource_field == "NotResource"
     return Statement(
         sid or name,
         allows=allows,
         actions=Patterns(tokens(one.lower(), wildcards=True, key_of=None) for one in named),
         resources=arn_patterns(resources, if_absent=excludes_resources and allows)
-        if form.resources
+        if grammar.resources
         else None,
         excludes_actions=action_field == "NotAction",
         excludes_resources=excludes_resources,
@@ -85,7 +85,7 @@ def read_statement(value: Any, name: str, place: Place, form: Form) -> Statement
     )
 
 
-def _effect(value: dict[str, Any], place: Place) -> bool:
+def _effect(value: dict[str, Any], place: Where) -> bool:
     if "Effect" not in value:
         raise PolicyError("Missing required field Effect", place.text)
     effect = value["Effect"]
@@ -95,7 +95,7 @@ def _effect(value: dict[str, Any], place: Place) -> bool:
     return bool(effect == "Allow")
 
 
-def _one_of(value: dict[str, Any], name: str, place: Place) -> str:
+def _one_of(value: dict[str, Any], name: str, place: Where) -> str:
     """`name` or `Not` + name, whichever is there; exactly one has to be."""
     found = [field for field in (name, f"Not{name}") if field in value]
     if not found:
@@ -107,52 +107,56 @@ def _one_of(value: dict[str, Any], name: str, place: Place) -> str:
     return found[0]
 
 
-def _forbid(value: dict[str, Any], name: str, place: Place) -> None:
+def _forbid(value: dict[str, Any], name: str, place: Where) -> None:
     for field in (name, f"Not{name}"):
         if field in value:
             raise PolicyError(f"Has prohibited field {field}", place.text)
 
 
-def _principals(value: dict[str, Any], place: Place, form: Form) -> Principals | None:
-    if not form.principals:
+def _principals(value: dict[str, Any], place: Where, grammar: Grammar) -> Principals | None:
+    if not grammar.principals:
         _forbid(value, "Principal", place)
         return None
     field = _one_of(value, "Principal", place)
     return read_principals(value[field], place / field, excluded=field == "NotPrincipal")
 
 
-def _actions(value: dict[str, Any], place: Place, form: Form) -> tuple[str, tuple[str, ...]]:
+def _actions(value: dict[str, Any], place: Where, grammar: Grammar) -> tuple[str, tuple[str, ...]]:
     field = _one_of(value, "Action", place)
     inner = place / field
     named = strings(value[field], inner)
     if not named:
         raise PolicyError("Policy statement must contain actions.", inner.text)
     for one in named:
-        _check_action(one, inner, form)
+        _check_action(one, inner, grammar)
     return field, named
 
 
-def _check_action(name: str, place: Place, form: Form) -> None:
-    if name == "*" and form.resources:
+def _check_action(name: str, place: Where, grammar: Grammar) -> None:
+    if name == "*" and grammar.resources:
         return
     service, colon, action = name.lower().partition(":")
-    if not colon or service not in form.services:
-        services = ", ".join(sorted(form.services))
+    if not colon or service not in grammar.services:
+        services = ", ".join(sorted(grammar.services))
         raise PolicyError(
             f"Policy has invalid action: {quoted(name)} (actions here are those of {services})",
             place.text,
         )
-    is_name = action and _ACTION_CHARACTERS.issuperset(action)
-    if not is_name or len(name) > limits.POLICY_ACTION_CHARS_MAX or not form.names.expanded(name):
+    is_name = (
+        action != ""
+        and _ACTION_CHARACTERS.issuperset(action)
+        and len(name) <= limits.POLICY_ACTION_CHARS_MAX
+    )
+    if not is_name or not grammar.names.expanded(name):
         raise PolicyError(f"Policy has invalid action: {quoted(name)}", place.text)
-    if form.names.too_many:
+    if grammar.names.too_many:
         raise PolicyError("Invalid policy syntax. Too many actions with wildcards", place.text)
 
 
 def _resources(
-    value: dict[str, Any], place: Place, form: Form, dialect: Dialect
+    value: dict[str, Any], place: Where, grammar: Grammar, dialect: Dialect
 ) -> tuple[str, list[tuple[Token, ...]]]:
-    if not form.resources:
+    if not grammar.resources:
         _forbid(value, "Resource", place)
         return "", []
     field = _one_of(value, "Resource", place)
@@ -160,16 +164,16 @@ def _resources(
     named = strings(value[field], inner)
     if not named:
         raise PolicyError("Policy statement must contain resources.", inner.text)
-    return field, [_resource(one, inner, form, dialect) for one in named]
+    return field, [_resource(one, inner, grammar, dialect) for one in named]
 
 
-def _resource(text: str, place: Place, form: Form, dialect: Dialect) -> tuple[Token, ...]:
-    whole = text if form.bucket else arns.completed(text)
+def _resource(text: str, place: Where, grammar: Grammar, dialect: Dialect) -> tuple[Token, ...]:
+    whole = text if grammar.bucket else arns.completed(text)
     try:
         pattern = tokens(whole, wildcards=True, key_of=variables_of(dialect))
     except ValueError as error:
         raise PolicyError(f"Policy has invalid resource: {error}", place.text) from None
-    if form.bucket and not _is_of_bucket(pattern, form.bucket):
+    if grammar.bucket and not _is_of_bucket(pattern, grammar.bucket):
         raise PolicyError(f"Policy has invalid resource: {quoted(text)}", place.text)
     if pattern != (Mark.ANY,) and not arns.is_arn(pattern):
         raise PolicyError(f'Resource {quoted(text)} must be in ARN format or "*".', place.text)
@@ -186,10 +190,10 @@ def _is_of_bucket(pattern: tuple[Token, ...], bucket: str) -> bool:
 
 
 def _check_levels(
-    named: Sequence[str], resources: Sequence[tuple[Token, ...]], place: Place, form: Form
+    named: Sequence[str], resources: Sequence[tuple[Token, ...]], place: Where, grammar: Grammar
 ) -> None:
     """Whether each action can be done to one of the resources: those of objects have a slash."""
-    length = len(arns.S3) + len(form.bucket)
+    length = len(arns.S3) + len(grammar.bucket)
     heads = [str(pattern[0]) for pattern in resources]
     levels = set()
     if any(len(head) == length for head in heads):
@@ -201,13 +205,13 @@ def _check_levels(
         levels.add(actions.Level.OBJECT)
     for one in named:
         if one != "*" and not any(
-            actions.ACTIONS[action] in levels for action in form.names.expanded(one)
+            actions.ACTIONS[action] in levels for action in grammar.names.expanded(one)
         ):
             raise PolicyError(_NO_RESOURCE, place.text)
 
 
 def _check_keys(
-    named: Sequence[str], facts: Sequence[tuple[KeyFacts, Place]], names: ActionNames
+    named: Sequence[str], facts: Sequence[tuple[KeyFacts, Where]], names: ActionNames
 ) -> None:
     for known, place in facts:
         if known.actions is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from predastore.policy.conditions import PolicyCondition, all_hold
-from predastore.policy.facts import Grant, Lookup, Principal
+from predastore.policy.facts import Lookup, Principal, Side
 from predastore.policy.patterns import Patterns
 from predastore.policy.principals import Principals
 
@@ -76,12 +76,15 @@ class Statement:
             return False
         return not self.conditions or all_hold(self.conditions, lookup)
 
-    def grant(self, principal: Principal, resource: str, lookup: Lookup) -> Grant:
+    def grant(self, principal: Principal, resource: str, lookup: Lookup) -> Side:
         """How far it applies to the principal, if it applies; NONE if not."""
-        if self.principals is None:
-            return Grant.NONE
-        grant = self.principals.grant(principal)
-        return grant if grant and self.applies(resource, lookup) else Grant.NONE
+        resources = self.resources
+        if resources is not None and resources.fit(resource, lookup) == self.excludes_resources:
+            return Side.NONE
+        grant = Side.NONE if self.principals is None else self.principals.grant(principal)
+        if grant and self.conditions and not all_hold(self.conditions, lookup):
+            return Side.NONE
+        return grant
 
 
 def _no_variables(key: str) -> tuple[str, ...] | None:
