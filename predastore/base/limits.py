@@ -313,6 +313,7 @@ GOSSIP_TEXT_CHARS_MAX: Final = 200  # of a failure's reason
 
 BACKEND_CONDITION_TRIES_MAX: Final = 8  # a conditional commit that races with others
 BACKEND_BUCKET_SEEN_MS: Final = 1_000  # a record allows writes for so long; commits check it again
+BUCKET_ROWS_CACHED_MAX: Final = 1_024  # by their bytes, a few hundred each
 BACKEND_BUCKETS_SEEN_MAX: Final = 1_024  # of such records, a few hundred bytes each
 BACKEND_SCAN_PAGE_MAX: Final = 1000  # records read at once by scans
 BACKEND_PARTS_PAGE_MAX: Final = 256  # of an upload that ends, read at once; about 64 KiB

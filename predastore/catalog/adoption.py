@@ -31,6 +31,7 @@ from predastore.base.limits import (
     FILE_BLOCK_BYTES,
     S3_KEY_BYTES_MAX,
 )
+from predastore.base.randomness import random_bytes
 from predastore.catalog import keys, refusals
 from predastore.catalog.keys import BUCKETS, VERSIONS
 from predastore.catalog.procedures.arguments import (
@@ -40,13 +41,13 @@ from predastore.catalog.procedures.arguments import (
     PutObject,
     Reason,
 )
-from predastore.catalog.rows import BucketRow, Detail, Kind, Summary
+from predastore.catalog.rows import BucketRow, Detail, Kind, Summary, bucket_row
 from predastore.s3db.global_state import GlobalState
 from predastore.storage import extents
 from predastore.storage.extents import FileExtent
 from predastore.storage.file_io import CRC_BYTES
 from predastore.storage.filesystem import FilesystemStore
-from predastore.storage.formats import decode, pack
+from predastore.storage.formats import pack
 from predastore.storage.plain_names import OWN_DIRECTORY
 from predastore.storage.room import OBSTACLE
 
@@ -144,7 +145,7 @@ class Adoption:
     async def _bucket(self, name: str) -> BucketRow | None:
         """The row of a bucket that takes files."""
         stored = await self._state.get(BUCKETS, keys.bucket(name))
-        row = None if stored is None else decode(BucketRow, stored)
+        row = None if stored is None else bucket_row(stored)
         return None if row is None or row.versioning else row
 
     def _can_be_plain(self, path: str) -> bool:
@@ -214,7 +215,7 @@ class Adoption:
         arguments = PutObject(
             held=HeldBucket(bucket.name, bucket.id, bucket.generation),
             key=read.key,
-            random=os.urandom(keys.RANDOM_BYTES),
+            random=random_bytes(keys.RANDOM_BYTES),
             content=Content(Kind.PLACED, layout, extents=(read.extent,)),
             summary=read.summary,
             detail=msgspec.Raw(pack(detail)),

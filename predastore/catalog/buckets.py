@@ -19,9 +19,8 @@ from predastore.catalog.procedures.arguments import (
     Nothing,
     Reason,
 )
-from predastore.catalog.rows import BucketRow, DefaultRetention, Versioning
+from predastore.catalog.rows import BucketRow, DefaultRetention, Versioning, bucket_row
 from predastore.storage import extents
-from predastore.storage.formats import decode
 
 TAGS: Final = "tags"  # a kind of document
 
@@ -111,7 +110,7 @@ class Buckets(CatalogCore):
     async def bucket(self, name: str) -> BucketRow | None:
         """The bucket's row, or None."""
         stored = await self._state.get(BUCKETS, keys.bucket(name))
-        return None if stored is None else decode(BucketRow, stored)
+        return None if stored is None else bucket_row(stored)
 
     async def document(self, bucket: BucketRow, kind: str) -> bytes | None:
         """A document of a bucket just read, or None."""
@@ -129,7 +128,7 @@ class Buckets(CatalogCore):
         while True:
             page = await self._state.list(BUCKETS, b"", b"", after, BACKEND_SCAN_PAGE_MAX)
             for _, stored in page.entries:
-                row = decode(BucketRow, stored)
+                row = bucket_row(stored)
                 if owner is None or row.owner == owner:
                     found.append(row)
             if not page.truncated:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from predastore.base.errors import PredastoreError
 from predastore.base.failpoints import failpoint
+from predastore.base.randomness import random_bytes
 from predastore.catalog import keys, refusals
 from predastore.catalog.core import CatalogCore
 from predastore.catalog.errors import NoSuchVersion
@@ -104,7 +104,7 @@ class Deletes(CatalogCore):
             outcomes.append(NoSuchVersion(VersionId=each.version_id))
             with suppress(NoSuchVersion):
                 version = parsed(each.version_id)
-                random = os.urandom(keys.RANDOM_BYTES)
+                random = random_bytes(keys.RANDOM_BYTES)
                 doomed[number] = Doomed(each.key, random, version, Condition(each.if_match))
         if doomed:
             done = await self._delete_doomed(held, tuple(doomed.values()), bypass=bypass)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from predastore.catalog import keys, refusals
 from predastore.catalog.keys import BUCKETS, OBJECTS, PARTS, UPLOADS, VERSIONS
 from predastore.catalog.procedures.questions import FindObject, FoundObject
-from predastore.catalog.rows import BucketRow, PartRow, PlacementRow
+from predastore.catalog.rows import PartRow, PlacementRow, bucket_row
 from predastore.s3db.global_state import GlobalState
 from predastore.storage.extents import Extent
 from predastore.storage.formats import decode
@@ -54,7 +54,7 @@ class Files:
         stored = await self._state.get(BUCKETS, keys.bucket(bucket))
         if stored is None:
             return False
-        row = decode(BucketRow, stored)
+        row = bucket_row(stored)
         for table in (VERSIONS, UPLOADS):
             if await self._state.list_keys(table, keys.documents(row.id), 1):
                 return True

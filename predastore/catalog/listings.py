@@ -9,7 +9,7 @@ from predastore.catalog.errors import Contended, NoSuchVersion
 from predastore.catalog.keys import BUCKETS, OBJECTS
 from predastore.catalog.permits import Permit
 from predastore.catalog.procedures.questions import ListedVersions, ListVersions
-from predastore.catalog.rows import BucketRow, CurrentRow, Summary
+from predastore.catalog.rows import BucketRow, CurrentRow, Summary, bucket_row
 from predastore.catalog.values import ObjectListing, VersionEntry, VersionListing
 from predastore.storage.formats import decode
 
@@ -42,7 +42,7 @@ class Listings(CatalogCore):
 
     async def _is_valid(self, permit: Permit) -> bool:
         stored = await self._state.get(BUCKETS, keys.bucket(permit.row.name))
-        return self._permits.is_valid(permit, decode(BucketRow, stored) if stored else None)
+        return self._permits.is_valid(permit, bucket_row(stored) if stored else None)
 
     async def _list(
         self, bucket: str, prefix: str, delimiter: str, after: str, limit: int

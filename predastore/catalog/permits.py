@@ -23,9 +23,8 @@ from predastore.catalog import keys
 from predastore.catalog.errors import NoSuchBucket
 from predastore.catalog.keys import BUCKETS
 from predastore.catalog.procedures.arguments import HeldBucket
-from predastore.catalog.rows import BucketRow
+from predastore.catalog.rows import BucketRow, bucket_row
 from predastore.s3db.global_state import GlobalState
-from predastore.storage.formats import decode
 
 # Raises unless the request may do it in the bucket; None: there is no such bucket.
 Judge: TypeAlias = Callable[[BucketRow | None], object]
@@ -85,7 +84,7 @@ class Permits:
         if stored is None:
             judge(None)
             raise NoSuchBucket(BucketName=bucket)
-        row = decode(BucketRow, stored)
+        row = bucket_row(stored)
         judge(row)
         while len(self._seen) >= BACKEND_BUCKETS_SEEN_MAX:
             del self._seen[next(iter(self._seen))]

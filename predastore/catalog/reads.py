@@ -20,7 +20,7 @@ from predastore.catalog.errors import NoSuchKey, NoSuchVersion
 from predastore.catalog.keys import OBJECTS
 from predastore.catalog.procedures.questions import FindObject, FoundObject
 from predastore.catalog.readers import Look
-from predastore.catalog.rows import BucketRow, Kind, PlacementRow, VersionRow
+from predastore.catalog.rows import BucketRow, Kind, PlacementRow, VersionRow, bucket_row
 from predastore.catalog.streams import StreamSource, VersionStream
 from predastore.catalog.values import DeleteMarker, Finding, ObjectVersion, PlacedPart
 from predastore.storage.extents import Extent, ShardExtent
@@ -41,7 +41,7 @@ class CatalogReads(CatalogCore):
         found = refusals.read(FoundObject, await self._state.ask("object.find", asked.encode()))
         if not found.bucket:
             return Finding()
-        row = decode(BucketRow, found.bucket)
+        row = bucket_row(found.bucket)
         if not found.version:
             return Finding(row)
         return self._finding(row, key, found)

@@ -9,11 +9,14 @@ in `inline`. A layout has as many owners as there are versions that name it, and
 from __future__ import annotations
 
 import enum
+import functools
 from typing import Final
 
 import msgspec
 
+from predastore.base.limits import BUCKET_ROWS_CACHED_MAX
 from predastore.storage.extents import Extent, ShardExtent
+from predastore.storage.formats import decode
 
 NO_LAYOUT: Final = b""
 
@@ -97,6 +100,12 @@ class BucketRow(msgspec.Struct, frozen=True, array_like=True):
     versioning: Versioning = Versioning.NEVER
     is_locked: bool = False
     retention: DefaultRetention | None = None
+
+
+@functools.lru_cache(maxsize=BUCKET_ROWS_CACHED_MAX)
+def bucket_row(stored: bytes) -> BucketRow:
+    """The row in what is stored: each request reads one, and most read the same."""
+    return decode(BucketRow, stored)
 
 
 class CurrentRow(msgspec.Struct, frozen=True, array_like=True):

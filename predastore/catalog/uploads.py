@@ -7,13 +7,13 @@ under its name there is no such upload. What an upload needs is decided in the p
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from predastore.base.failpoints import failpoint
 from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX, BACKEND_SCAN_PAGE_MAX
+from predastore.base.randomness import random_bytes
 from predastore.catalog import keys, refusals
 from predastore.catalog.core import algorithms, checksums_of
 from predastore.catalog.errors import Contended, NoSuchUpload
@@ -31,7 +31,14 @@ from predastore.catalog.procedures.arguments import (
     PutPart,
     WastedParts,
 )
-from predastore.catalog.rows import BucketRow, Checksum, CompletedRow, PartRow, UploadRow
+from predastore.catalog.rows import (
+    BucketRow,
+    Checksum,
+    CompletedRow,
+    PartRow,
+    UploadRow,
+    bucket_row,
+)
 from predastore.catalog.upload_listing import UploadWalk
 from predastore.catalog.values import (
     NO_EXPECTATION,
@@ -101,7 +108,7 @@ class Uploads(Writes):
             if keys.is_upload_id(upload_id):
                 wanted.append((UPLOADS, keys.upload(held.row.id, key, upload_id)))
             stored_bucket, *found = await self._state.read(wanted)
-            row = decode(BucketRow, stored_bucket) if stored_bucket else None
+            row = bucket_row(stored_bucket) if stored_bucket else None
             if self._permits.is_valid(held, row):
                 if found and found[0] is not None:
                     return Upload(held, decode(UploadRow, found[0]))
@@ -232,7 +239,7 @@ class Uploads(Writes):
         assert all(before.number < part.number for before, part in pairwise(parts))
         row = upload.row
         expected = tuple(Checksum(*each) for each in sorted((expected_checksums or {}).items()))
-        random = os.urandom(keys.RANDOM_BYTES)
+        random = random_bytes(keys.RANDOM_BYTES)
 
         def arguments(now: Permit) -> CompleteUpload:
             return CompleteUpload(

@@ -7,13 +7,12 @@ A copy names the layout of its source: no byte is read.
 
 from __future__ import annotations
 
-import os
-
 import msgspec
 
 from predastore._fast.crc import crc32c
 from predastore.base.errors import BodyMismatch
 from predastore.base.failpoints import failpoint
+from predastore.base.randomness import random_bytes
 from predastore.catalog import keys
 from predastore.catalog.core import algorithms, checksums_of
 from predastore.catalog.errors import ConditionFailed, NoSuchKey
@@ -130,7 +129,7 @@ class Writes(CatalogReads):
         condition: Condition,
     ) -> Stored:
         is_plain = held.row.versioning is Versioning.NEVER
-        random = os.urandom(keys.RANDOM_BYTES)
+        random = random_bytes(keys.RANDOM_BYTES)
 
         async def renewed(now: Permit) -> None:
             """Another place, where the bucket has versions by now."""

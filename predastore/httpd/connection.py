@@ -123,6 +123,7 @@ class Connection(asyncio.BufferedProtocol):
         """True keeps a plain connection open for what is still to be sent."""
         self._half_closed_s = self._loop.time()
         if self._state is not State.SERVING:
+            self._outbound.flush()
             return False
         self._inbound.end(BodyMismatch("the connection ended before the body", "length"))
         return not self._secure
@@ -395,6 +396,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.close()
 
     def _begin_end(self) -> None:
+        self._outbound.flush()
         self._state = State.LINGER
         self._since_s = self._loop.time()
         self._sending.restart(self._outbound.sent)

@@ -151,11 +151,11 @@ class Endpoint:
         timeout_ms = min(timeout_ms, RPC_TIMEOUT_MS_MAX)
         now = self._loop.time()
         deadline = now + timeout_ms / 1000
-        body = encode_struct(request)
         local = self._local.get(peer)
         if local is not None:
-            return await self._call_local(local, method, body, response_type, payload, deadline)
+            return await self._call_local(local, method, request, response_type, payload, deadline)
         remote = self._peer(peer)
+        body = encode_struct(request)
         answer: asyncio.Future[Message] = self._loop.create_future()
         posted = remote.post(
             method, body, payload, now=now, timeout_ms=timeout_ms, done=partial(settle, answer)
@@ -176,19 +176,19 @@ class Endpoint:
         self,
         local: _Local,
         method: str,
-        body: bytes,
+        request: msgspec.Struct,
         response_type: type[S],
         payload: Sequence[Buffer],
         deadline: float,
     ) -> tuple[S, memoryview]:
-        size_bytes = len(body) + payload_length(payload)
+        size_bytes = payload_length(payload)
         if not local.admission.try_enter(size_bytes):
             await local.admission.enter(size_bytes, deadline)
         try:
             return await pipe.call(
                 local.methods,
                 method,
-                body,
+                request,
                 response_type,
                 payload=payload,
                 deadline=deadline,

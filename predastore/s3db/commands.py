@@ -20,7 +20,6 @@ with the first result, whatever the second command holds.
 from __future__ import annotations
 
 import functools
-import os
 import time
 from typing import Final, TypeAlias
 
@@ -35,6 +34,7 @@ from predastore.base.limits import (
     PROCEDURE_NAME_BYTES_MAX,
     TABLE_NAME_BYTES_MAX,
 )
+from predastore.base.randomness import random_bytes
 
 BATCH: Final = 1  # the first byte of each kind
 CALL: Final = 2
@@ -168,7 +168,7 @@ _DELETE_PREFIX: Final = b"\x93\x03"  # how one begins: an array of three, and it
 
 def new_request_id() -> bytes:
     """A fresh request id: 6 bytes of time, so that ids of one moment lie together, 10 random."""
-    return (time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)
+    return (time.time_ns() // 1_000_000).to_bytes(6, "big") + random_bytes(10)
 
 
 def batch(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from predastore.rpc import CallContext, Later, Method, Reply
 from predastore.rpc.service import in_task
 from predastore.s3db import backup, clock, identity, levels
 from predastore.s3db.announcing import Announcing
+from predastore.s3db.asking import Asking
 from predastore.s3db.backup import Backup
 from predastore.s3db.changes import Changes
 from predastore.s3db.clock import Clocks
@@ -108,6 +109,8 @@ class Member:
         self.changes = Changes(member_id, self._engine)
         self._reads = ReadIndexes(self._take_read_index)
         self.freshness = Freshness(partial(self.read_barrier, timeout_ms=RAFT_STEP_TIMEOUT_MS))
+        barrier = partial(self.read_barrier, timeout_ms=READ_TIMEOUT_MS)
+        self._asking = Asking(store, self.is_current, barrier)
         self._backing_up = asyncio.Lock()
         own = _own(member_id, addresses, store.procedures.level)
         self._announcing = Announcing(own, endpoint, self.changes)
@@ -229,6 +232,20 @@ class Member:
                 raise NoLeader(f"entry {index} was not applied within {timeout_ms} ms") from None
         self.freshness.proven(begun)
 
+    def is_current(self) -> bool:
+        """Whether the store has, as it is, all that was acknowledged: told without asking anybody,
+        where that can be. False: `read_barrier` tells."""
+        index = self._core.own_read_index()
+        if index is None or index > self.applied_index or self._engine.is_stopped:
+            return False
+        self.freshness.proven(self._loop.time())
+        return True
+
+    def ask(self, name: str, arguments: bytes) -> Awaitable[bytes]:
+        """The answer to a quick question, as of a moment after this call; what `Store.ask` raises,
+        NoLeader."""
+        return self._asking.ask(name, arguments)
+
     async def backup(self) -> Backup:
         """A copy of the state that has all that was acknowledged; one is made at a time.
 
@@ -290,6 +307,7 @@ class Member:
         await self._announcing.close()
         await self.timekeeper.close()
         await self.freshness.close()
+        await self._asking.close()
         await self._reads.close()
         await self._contacts.close()
         await self._engine.close()

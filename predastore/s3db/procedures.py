@@ -35,6 +35,8 @@ from predastore.base.errors import FormatError, LevelTooLow
 from predastore.base.limits import PROCEDURE_QUICK_BYTES
 from predastore.s3db import LEVEL, commands
 
+_CALL: Final = bytes([commands.CALL])
+
 
 class Rows(Protocol):
     """What procedures and questions read alike. A table that nobody has put to is empty."""
@@ -148,10 +150,13 @@ class Procedures(Mapping[str, Procedure]):
         level above the program's."""
         self.level = level
         self._procedures = _by_name(procedures, level)
+        self._quick_bytes = min((one.quick_bytes for one in self._procedures.values()), default=0)
         self.questions: Mapping[str, Question] = MappingProxyType(_by_name(questions, level))
 
     def may_take_long(self, command: bytes) -> bool:
         """Whether doing an encoded command is work for a thread; sometimes said of what is not."""
+        if len(command) <= self._quick_bytes and command[:1] == _CALL:
+            return False
         try:
             name = commands.procedure_of(command)
         except FormatError:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from predastore.base.errors import LevelTooLow, StoreFailed
+from predastore.base.errors import LevelTooLow, PredastoreError, StoreFailed, anew
 from predastore.base.limits import LIST_BYTES_MAX
 from predastore.s3db import digest, keys, listing, views
 from predastore.s3db.commands import Page
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from predastore.s3db.environment import Environment
     from predastore.s3db.gate import ResizeGate
-    from predastore.s3db.procedures import Procedures
+    from predastore.s3db.procedures import Procedures, Question
 
 _EMPTY: Final = Page([], [], False, b"")
 _Reading: TypeAlias = "tuple[Environment, Mapping[str, keys.Table], lmdb.Transaction[bytes]]"
@@ -77,9 +77,7 @@ class StoreReader:
     def ask(self, name: str, arguments: bytes) -> bytes:
         """The answer to a question, on one snapshot. LevelTooLow: this program does not have it;
         TooLarge, ProcedureFailed."""
-        question = self.procedures.questions.get(name)
-        if question is None:
-            raise LevelTooLow(f'this program (level {self.procedures.level}) can not tell "{name}"')
+        question = self._question(name)
         self._gate.enter()  # as in `read`
         try:
             self._check_open()
@@ -89,6 +87,32 @@ class StoreReader:
                 return views.ask(question, view, arguments)
         finally:
             self._gate.leave()
+
+    def ask_all(self, asked: Sequence[tuple[str, bytes]]) -> list[bytes | PredastoreError]:
+        """The answers to several quick questions (name, arguments), on one snapshot; or the error
+        of each, as of `ask`."""
+        self._gate.enter()  # as in `read`
+        try:
+            self._check_open()
+            opened, tables = self._environment, self._environment.tables
+            answers: list[bytes | PredastoreError] = []
+            with opened.env.begin() as txn:
+                time_ms = opened.time_of(txn).time_ms
+                for name, arguments in asked:
+                    try:
+                        view = SnapshotView(txn, tables, time_ms)
+                        answers.append(views.ask(self._question(name), view, arguments))
+                    except PredastoreError as error:
+                        answers.append(anew(error))
+            return answers
+        finally:
+            self._gate.leave()
+
+    def _question(self, name: str) -> Question:
+        question = self.procedures.questions.get(name)
+        if question is None:
+            raise LevelTooLow(f'this program (level {self.procedures.level}) can not tell "{name}"')
+        return question
 
     def is_quick(self, name: str, arguments: bytes) -> bool:
         """Whether `ask` is a matter of microseconds."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -119,6 +119,10 @@ class Consensus(Protocol):
 
     async def read_barrier(self, *, timeout_ms: int) -> None: ...
 
+    def is_current(self) -> bool: ...
+
+    def ask(self, name: str, arguments: bytes) -> Awaitable[bytes]: ...
+
     def status(self) -> dict[str, Any]: ...
 
     @property
@@ -195,15 +199,15 @@ class _Handlers:
     def read_at_once(
         self, request: ReadRequest, _: memoryview, context: CallContext
     ) -> Reply | None:
-        if not request.stale or len(request.wanted) > READ_INLINE_MAX:
+        if len(request.wanted) > READ_INLINE_MAX or not self._may_read(request.stale):
             return None
         return self._values(self._member.store.read(request.wanted))
 
     async def ask(self, request: AskRequest, payload: memoryview, context: CallContext) -> Reply:
         store, arguments = self._member.store, bytes(payload)
-        await self._barrier(request.stale, context)
         if store.is_quick(request.name, arguments):
-            return self._told(store.ask(request.name, arguments))
+            return self._told(await self._member.ask(request.name, arguments))
+        await self._barrier(request.stale, context)
         return self._told(await asyncio.to_thread(store.ask, request.name, arguments))
 
     def ask_at_once(
@@ -245,6 +249,10 @@ class _Handlers:
 
     async def status(self, request: StatusRequest, _: memoryview, __: CallContext) -> Reply:
         return self._answer(await status(self._member, digest=request.digest))
+
+    def _may_read(self, stale: bool) -> bool:
+        """Whether a read need not wait for the barrier."""
+        return stale or self._member.is_current()
 
     async def _barrier(self, stale: bool, context: CallContext) -> None:
         if not stale:

@@ -328,12 +328,12 @@ class CallView(_Reads):
 
     def check_room(self) -> None:
         """TooLarge where `write` would create more tables than there may be."""
-        put = {
+        new = {
             name
             for name, rows in self._written.items()
-            if any(v is not None for v in rows.values())
+            if self._tables.existing(name) is None and any(v is not None for v in rows.values())
         }
-        if not self._tables.room_for(put):
+        if new and not self._tables.room_for(new):
             raise TooLarge("too many tables")
 
     def write(self) -> None:

@@ -7,12 +7,12 @@ time in ms, so that those of one moment lie together and sort by age.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 import msgspec
+
+from predastore.base.randomness import random_bytes
 
 HASH_BYTES: Final = 32
 ID_BYTES: Final = 16
@@ -51,21 +51,9 @@ class FileExtent(msgspec.Struct, frozen=True, array_like=True, tag="f"):
 Extent: TypeAlias = ShardExtent | FileExtent
 
 
-def _random_pieces() -> Iterator[bytes]:
-    """Random bytes, of which the kernel is asked for many at a time: each call to it lets go of
-    the GIL, and a busy process waits long to have it back."""
-    while True:
-        pool = os.urandom(_RANDOM_BYTES * 256)
-        for start in range(0, len(pool), _RANDOM_BYTES):
-            yield pool[start : start + _RANDOM_BYTES]
-
-
-_RANDOM: Final = _random_pieces()
-
-
 def new_id() -> bytes:
-    """A fresh write, commit, request or upload id; for the event loop's thread."""
-    return now_ms().to_bytes(6, "big") + next(_RANDOM)
+    """A fresh write, commit, request or upload id."""
+    return now_ms().to_bytes(6, "big") + random_bytes(_RANDOM_BYTES)
 
 
 def now_ms() -> int:

@@ -12,16 +12,15 @@ from predastore.catalog.procedures.arguments import (
     refuse,
 )
 from predastore.catalog.procedures.chain import Chain, Version
-from predastore.catalog.rows import BucketRow, LockMode, Retention, VersionRow
+from predastore.catalog.rows import BucketRow, LockMode, Retention, VersionRow, bucket_row
 from predastore.s3db.procedures import View
-from predastore.storage.formats import decode
 
 
 def held_bucket(view: View, held: HeldBucket) -> BucketRow:
     """The bucket, which is as it was when the caller was given its permit; BUCKET_CHANGED."""
     stored = view.get(BUCKETS, keys.bucket(held.name))
     if stored is not None:
-        row = decode(BucketRow, stored)
+        row = bucket_row(stored)
         if row.id == held.id and row.generation == held.generation:
             return row
     raise refuse(Reason.BUCKET_CHANGED)

@@ -9,7 +9,7 @@ from predastore.catalog import keys
 from predastore.catalog.keys import BUCKETS, INLINE, OBJECTS, VERSIONS
 from predastore.catalog.procedures.arguments import Arguments, done
 from predastore.catalog.procedures.chain import Chain, Version
-from predastore.catalog.rows import BucketRow, Kind, Summary, VersionRow
+from predastore.catalog.rows import Kind, Summary, VersionRow, bucket_row
 from predastore.s3db.keys import after_all
 from predastore.s3db.procedures import Cursor, ReadView
 from predastore.storage.formats import decode, unpack
@@ -81,7 +81,7 @@ def find(view: ReadView, arguments: bytes) -> bytes:
     stored = view.get(BUCKETS, keys.bucket(args.bucket))
     if stored is None:
         return done(FoundObject())
-    bucket = decode(BucketRow, stored)
+    bucket = bucket_row(stored)
     chain = Chain(view, bucket, args.key)
     version = chain.find(args.version)
     if version is None:

@@ -122,6 +122,10 @@ class RaftCore(Replica):
         """Ask for a read index; it comes back with `context` in Ready.reads."""
         self._lead().read(context)
 
+    def own_read_index(self) -> int | None:
+        """A read index that this member can give at once; None: `read_index` has to be asked."""
+        return None if self.leadership is None else self.leadership.own_read_index()
+
     def transfer(self, target: int | None = None) -> int | None:
         """Hand leadership over; the successor, or None if nobody is fit."""
         return self._lead().transfer(target)

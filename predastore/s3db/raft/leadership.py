@@ -201,6 +201,14 @@ class Leadership:
             raise Overloaded("too many reads wait for their index")
         self._reads_waiting.append(context)
 
+    def own_read_index(self) -> int | None:
+        """The commit index, where it needs nobody else's word: the only voter leads, and has
+        committed an entry of its term. None: `read` asks the others."""
+        state = self.state
+        if state.membership.current.voters == (state.id,) and self.committed_own_term():
+            return state.commit
+        return None
+
     def _start_round(self) -> None:
         """Give waiting reads the commit index, and ask everyone who the leader is.
 
