@@ -14,8 +14,8 @@ x-amz-content-sha256:
 (Other services than S3 sign the digest of a body that they have whole: `authenticate_whole`.)
 A request without Authorization and without X-Amz-Signature is anonymous; its payload header, if
 any, is heeded all the same. So is a form that is posted: what signs it are fields of it, and
-`Verifier.authenticate_policy` is for when these were read. Every refusal is a SignatureError with the
-code that S3 uses.
+`Verifier.authenticate_policy` is for when these were read. Every refusal is a SignatureError with
+the code that S3 uses.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from predastore.auth.sigv4 import Credential
-from predastore.base.errors import CorruptData, LevelTooLow
+from predastore.base.errors import FormatError, LevelTooLow
 from predastore.base.limits import IAM_PRINCIPALS_CACHED_BYTES_MAX, IAM_PRINCIPALS_CACHED_MAX
 from predastore.iam import names, refusals
 from predastore.iam.documents import compiled
@@ -232,7 +232,7 @@ class Identities:
             secret = await self._sealing.unseal(
                 KEY_PURPOSE, sealed, bound_to=access_key_id.encode()
             )
-        except CorruptData as error:
+        except FormatError as error:
             raise Unavailable(f"The secret of {access_key_id} can not be read: {error}") from None
         return secret.decode()
 

@@ -8,13 +8,14 @@
 The first process that has something to seal makes the first version. `rotate` makes another: from
 then on it seals, and what the ones before have sealed can be read as long as they stay. Whoever
 stores something sealed adds `check` to its commit, so that nothing is ever sealed under a version
-that went meanwhile.
+that went meanwhile. Where the cluster key has changed, a process that knows the one before seals
+the versions anew.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -36,11 +37,11 @@ _PURPOSE: Final = "iam sealing key"
 
 
 class SealingKeys:
-    """`cluster_key`: the one that is in force."""
+    """`cluster_keys`: the one that is in force, then those before it that are known."""
 
-    def __init__(self, state: GlobalState, cluster_key: Callable[[], bytes]) -> None:
+    def __init__(self, state: GlobalState, cluster_keys: Callable[[], Sequence[bytes]]) -> None:
         self._state = state
-        self._cluster_key = cluster_key
+        self._cluster_keys = cluster_keys
         self._stored: bytes | None = None
         self._keys: dict[int, bytes] = {}
         self._newest = 0
@@ -53,14 +54,14 @@ class SealingKeys:
         return Equals(SEALING, SEALING_KEYS, self._stored)
 
     async def refresh(self) -> None:
-        """Reads the versions; makes the first. Unavailable: they were sealed under another cluster
-        key."""
+        """Reads the versions; makes the first; seals them under the cluster key that is in force.
+        Unavailable: they were sealed under one that is not known."""
         for _ in range(IAM_TRIES_MAX):
             stored = await self._state.get(SEALING, SEALING_KEYS)
             if stored is not None:
-                self._open(stored)
-                return
-            if await self._store(None, SealingRow((self._made(1),))):
+                if self._open(stored) or await self._store(stored, self._sealed_anew(stored)):
+                    return
+            elif await self._store(None, SealingRow((self._made(1),))):
                 return
         raise ConcurrentChange("The sealing key was changed again and again; try again.")
 
@@ -72,7 +73,7 @@ class SealingKeys:
 
     async def unseal(self, purpose: str, sealed: bytes, *, bound_to: bytes) -> bytes:
         """What `seal` was given. CorruptData: for another purpose, of something else, under a
-        version that is gone, or forged."""
+        version that is gone, or forged. UnsupportedFormat."""
         number = int.from_bytes(sealed[:_NUMBER_BYTES], "big")
         if not self._keys or self._newest < number <= self._newest + IAM_SEALING_KEYS_MAX:
             await self.refresh()
@@ -103,44 +104,41 @@ class SealingKeys:
         if not await self._store(self._stored, SealingRow(self._row().keys[-1:])):
             raise ConcurrentChange("The sealing key was changed meanwhile; try again.")
 
-    async def seal_under(self, cluster_key: bytes) -> None:
-        """Seals all versions under another cluster key, which is about to be in force."""
-        stored = await self._state.get(SEALING, SEALING_KEYS)
-        if stored is None:
-            return
-        self._open(stored)
-        keys = tuple(
-            msgspec.structs.replace(one, sealed=_sealed(cluster_key, one.number, self._keys))
-            for one in self._row().keys
-        )
-        await self._commit(self._stored, encode(SealingRow(keys)))
-
     # --- the row
 
     def _row(self) -> SealingRow:
         assert self._stored is not None
         return decode(SealingRow, self._stored)
 
-    def _open(self, stored: bytes) -> None:
-        if stored == self._stored:
-            return
+    def _open(self, stored: bytes) -> bool:
+        """Whether it is sealed under the cluster key that is in force. Unavailable."""
+        in_force, *before = self._cluster_keys()
         row = decode(SealingRow, stored)
-        try:
-            keys = {one.number: self._unsealed(one) for one in row.keys}
-        except CorruptData:
-            raise Unavailable(
-                "Secrets of identities can not be read: their sealing key was sealed under another "
-                "cluster key. Give [cluster] secret, or [[auth]], as they were."
-            ) from None
-        self._stored, self._keys, self._newest = stored, keys, row.keys[-1].number
+        for cluster_key in (in_force, *before):
+            try:
+                keys = {one.number: _unsealed(cluster_key, one) for one in row.keys}
+            except CorruptData:
+                continue
+            self._stored, self._keys, self._newest = stored, keys, row.keys[-1].number
+            return cluster_key == in_force
+        raise Unavailable(
+            "Secrets of identities can not be read: their sealing key was sealed under another "
+            "cluster key. Give [cluster] secret, or [[auth]], as they were."
+        )
 
-    def _unsealed(self, key: SealingKey) -> bytes:
-        bound_to = key.number.to_bytes(_NUMBER_BYTES, "big")
-        return sealing.unseal(self._cluster_key(), _PURPOSE, key.sealed, bound_to=bound_to)
+    def _sealed_anew(self, stored: bytes) -> SealingRow:
+        """The same versions, under the cluster key that is in force."""
+        in_force = self._cluster_keys()[0]
+        return SealingRow(
+            tuple(
+                msgspec.structs.replace(one, sealed=_sealed(in_force, one.number, self._keys))
+                for one in decode(SealingRow, stored).keys
+            )
+        )
 
     def _made(self, number: int) -> SealingKey:
         secret = {number: os.urandom(_KEY_BYTES)}
-        return SealingKey(number, _sealed(self._cluster_key(), number, secret), now_ms())
+        return SealingKey(number, _sealed(self._cluster_keys()[0], number, secret), now_ms())
 
     async def _store(self, before: bytes | None, row: SealingRow) -> bool:
         """False: it is not any more what it was before."""
@@ -157,6 +155,12 @@ class SealingKeys:
         if before is not None:
             check = Equals(SEALING, SEALING_KEYS, before)
         await self._state.commit(batch(Put(SEALING, SEALING_KEYS, stored), checks=(check,)))
+
+
+def _unsealed(cluster_key: bytes, key: SealingKey) -> bytes:
+    """CorruptData: it was sealed under another cluster key."""
+    bound_to = key.number.to_bytes(_NUMBER_BYTES, "big")
+    return sealing.unseal(cluster_key, _PURPOSE, key.sealed, bound_to=bound_to)
 
 
 def _sealed(cluster_key: bytes, number: int, keys: dict[int, bytes]) -> bytes:

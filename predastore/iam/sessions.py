@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from predastore.base.errors import CorruptData, SignatureError
+from predastore.base.errors import FormatError, SignatureError
 from predastore.base.limits import IAM_TOKEN_CHARS_MAX
 from predastore.iam.sealing import SealingKeys
 from predastore.storage.formats import pack, unpack
@@ -63,7 +63,7 @@ class SessionTokens:
         try:
             packed = await self._sealing.unseal(_PURPOSE, sealed, bound_to=access_key_id.encode())
             session = unpack(Session, packed)
-        except CorruptData:
+        except FormatError:
             raise invalid_token() from None
         if session.access_key_id != access_key_id:
             raise invalid_token()

@@ -18,7 +18,7 @@ new, or was never released; look at what `git diff` says then.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from predastore.catalog.rows import (
     UploadRow,
     Versioning,
 )
+from predastore.s3db.procedures import Procedure
 from predastore.storage.extents import ShardExtent
 from predastore.storage.formats import pack
 from reference.database import Database
@@ -76,11 +77,11 @@ class Traced:
     changes: tuple[Change, ...]
 
 
-def run(calls: list[Call]) -> list[Traced]:
+def run(calls: list[Call], procedures: Mapping[str, Procedure] = PROCEDURES) -> list[Traced]:
     database, traced = Database(), []
     for call in calls:
         before = {name: dict(rows) for name, rows in database.tables.items()}
-        procedure = PROCEDURES[call.procedure]
+        procedure = procedures[call.procedure]
         answer = database.call(procedure.run, call.arguments, call.time_ms)
         changes = tuple(_changes(before, database.tables))
         traced.append(Traced(call, answer, changes))

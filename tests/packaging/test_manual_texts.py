@@ -25,6 +25,7 @@ SAID = {
     "log_level": "log level",
     "access_log": "access log",
     "nodes": "[[nodes]]",
+    "oidc": "identity providers",
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from predastore.base import config
-from predastore.base.config import S3, Auth, Bucket, Cluster, Config, Db, Node, Policy, Rs
+from predastore.base.config import S3, Auth, Bucket, Cluster, Config, Db, Node, Oidc, Policy, Rs
 from predastore.base.config.changes import KEYS, changes
 from predastore.base.errors import ConfigError, StartupError
 from predastore.base.limits import RELOAD_NAMED_MAX
@@ -165,6 +165,7 @@ def test_every_setting_has_its_words() -> None:
             "cluster": Cluster("n", "s", (("j", 1),), 1.0),
             "db": (Db(1, "h", 1, 2, Path("p")),), "nodes": (Node(1, "h", 1, Path("p")),),
             "auth": (Auth("A", "S"),), "buckets": (Bucket("abc"),),
+            "oidc": (Oidc("https://i", ("a",)),),
         }
     )  # fmt: skip
     told = " ".join(changes(Config(), other))

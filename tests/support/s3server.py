@@ -26,7 +26,6 @@ from predastore.base.limits import BLOCK_BYTES_DEFAULT
 from predastore.catalog import keys
 from predastore.catalog.catalog import Catalog
 from predastore.catalog.files import Files
-from predastore.catalog.procedures import PROCEDURES
 from predastore.catalog.readers import Readers
 from predastore.coding.erasure import Code
 from predastore.coding.placement import Ring, RingNode
@@ -35,6 +34,7 @@ from predastore.jobs.garbage import Garbage
 from predastore.node import server as node_server
 from predastore.node.client import NodeClient
 from predastore.node.store import ShardStore as NodeStore
+from predastore.process.program import PROCEDURES
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3.ownership import NOTHING_SAID, NewBuckets
 from predastore.s3.server import S3Service

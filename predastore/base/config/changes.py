@@ -14,6 +14,7 @@ _NAMED_BY: Final = {
     "nodes": "id",
     "auth": "access_key_id",
     "buckets": "name",
+    "oidc": "issuer",
 }
 _UNSHOWN: Final = frozenset({"secret", "secret_access_key", "policy"})
 # How a configuration came about, which is no setting.

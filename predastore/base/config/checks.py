@@ -117,6 +117,7 @@ def _check_unique(config: Config, report: Report) -> None:
         ("nodes", "path", [row.path for row in config.nodes]),
         ("auth", "access_key_id", [row.access_key_id for row in config.auth]),
         ("buckets", "name", [row.name for row in config.buckets]),
+        ("oidc", "issuer", [row.issuer for row in config.oidc]),
     )
     ids = {"db": [row.id for row in config.db], "nodes": [row.id for row in config.nodes]}
     for table, key, values in columns:

@@ -179,6 +179,29 @@ def _bucket_name(value: Any) -> str:
     return text
 
 
+_ISSUER: Final = re.compile(
+    r"(https://|http://(127\.\d+\.\d+\.\d+|localhost|\[::1\]))[!-~]*", re.ASCII
+)
+
+
+def _issuer(value: Any) -> str:
+    text = _text(value)
+    if len(text) > 255 or _ISSUER.fullmatch(text) is None or "?" in text or "#" in text:
+        raise ValueError(
+            'expected the issuer as its tokens name it, such as "https://id.example.com/realm", '
+            f'got "{text:.80}"'
+        )
+    return text
+
+
+def _audiences(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or len(value) > limits.OIDC_AUDIENCES_MAX:
+        raise ValueError(
+            f"expected a list of 1 to {limits.OIDC_AUDIENCES_MAX} client ids, got {value!r:.80}"
+        )
+    return tuple(map(_text, value))
+
+
 def _pathname(value: Any) -> Path | None:
     """A directory; "" is as none."""
     return None if value == "" else _path(value)
@@ -254,6 +277,11 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
         "type": Field(_one_of(tuple(BUCKET_TYPES))),
         "pathname": Field(_pathname),
     },
+    "oidc": {
+        "issuer": Field(_issuer, required=True),
+        "audiences": Field(_audiences, required=True),
+        "ca": Field(_path),
+    },
 }
 SINGLE: Final = ("rs", "s3", "cluster")
-REPEATED: Final = ("db", "nodes", "auth", "buckets")
+REPEATED: Final = ("db", "nodes", "auth", "buckets", "oidc")

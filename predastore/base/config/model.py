@@ -121,6 +121,16 @@ class Bucket:
 
 
 @dataclass(frozen=True)
+class Oidc:
+    """An identity provider whose tokens may begin sessions of roles: OpenID Connect. `audiences`:
+    for whom its tokens must be. `ca`: authorities that verify it; None: the system's."""
+
+    issuer: str
+    audiences: tuple[str, ...]
+    ca: Path | None = None
+
+
+@dataclass(frozen=True)
 class Cluster:
     """`secret` proves membership; `name` keeps the data of two clusters apart. `join`: (host, port)
     of processes of a running cluster, any of which tells the rest: members, nodes, code.
@@ -171,6 +181,7 @@ class Config:
     nodes: tuple[Node, ...] = ()
     auth: tuple[Auth, ...] = ()
     buckets: tuple[Bucket, ...] = ()
+    oidc: tuple[Oidc, ...] = ()
     embedded_db: bool = False
     source: str = ""
     said: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ from predastore.base.config.model import (
     Config,
     Db,
     Node,
+    Oidc,
     Rs,
 )
 from predastore.base.config.nearest import nearest
@@ -231,6 +232,7 @@ def parse(raw: Mapping[str, Any], file: str, lines: list[str] | None = None) -> 
         nodes=tuple(_node(values, base) for values in repeated["nodes"]),
         auth=tuple(Auth(**values) for values in repeated["auth"]),
         buckets=tuple(_bucket(values, base) for values in repeated["buckets"]),
+        oidc=tuple(Oidc(**values) for values in repeated["oidc"]),
         source=file,
         said=tuple(reader.said),
     )

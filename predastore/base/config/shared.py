@@ -31,6 +31,7 @@ def marks(config: Config, key: bytes) -> dict[str, bytes]:
         "[[buckets]]": sorted(
             (row.name, row.public, row.account_id, row.region) for row in config.buckets
         ),
+        "[[oidc]]": sorted((row.issuer, row.audiences) for row in config.oidc),
     }
     if not config.cluster.join:
         said["[[db]]"] = sorted(

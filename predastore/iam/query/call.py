@@ -24,6 +24,7 @@ from predastore.iam.identities import Identities
 from predastore.iam.identity import Identified, Identity
 from predastore.iam.keys import IAM
 from predastore.iam.managed import CREATED_MS, MANAGED, policy_id
+from predastore.iam.oidc import OidcProviders
 from predastore.iam.query import conditions
 from predastore.iam.query.document import Content
 from predastore.iam.query.form import QueryForm, invalid
@@ -54,6 +55,7 @@ class IamServices:
     sealing: SealingKeys
     tokens: SessionTokens
     used: LastUsed
+    oidc: OidcProviders
     operator: Callable[[], str]
     is_taken: Callable[[str], bool]
 

@@ -16,6 +16,7 @@ from predastore.iam.query.actions import (
     access_keys,
     accounts,
     entities,
+    federation,
     policies,
     simulation,
     sts,
@@ -144,9 +145,9 @@ _IAM: Final = {
 _STS: Final = {
     "GetCallerIdentity": QueryAction(sts.caller_identity, in_session=True),
     "GetAccessKeyInfo": _reads(sts.access_key_info),
-    "GetSessionToken": _reads(sts.session_token),
+    "GetSessionToken": QueryAction(sts.session_token, in_session=True),
     "AssumeRole": QueryAction(sts.assume_role, in_session=True),
-    "AssumeRoleWithWebIdentity": QueryAction(sts.unsupported, unsigned=True),
+    "AssumeRoleWithWebIdentity": QueryAction(federation.assume_role, unsigned=True),
     "AssumeRoleWithSAML": QueryAction(sts.unsupported, unsigned=True),
     "GetFederationToken": QueryAction(sts.unsupported),
 }

@@ -48,6 +48,12 @@ def _object(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     return object_.main(arguments, environment)
 
 
+def _iam(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    from predastore.process.commands import iam
+
+    return iam.main(arguments, environment)
+
+
 def _check_config(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     from predastore.process.commands import check_config
 
@@ -77,6 +83,7 @@ COMMANDS: Final = (
     Command("cluster", "the whole cluster: its state, verify all of it, drain a node", _cluster),
     Command("node", "shard nodes: their state, scrub, rebuild an index", _node),
     Command("object", "where the shards of an object are", _object),
+    Command("iam", "accounts, users, their keys and policies", _iam),
     Command("tls", "the certificate authority that clients trust", _tls),
     Command("check-config", "FILE: say what is wrong with a configuration", _check_config),
     Command("top", "watch running processes in the terminal", _top),
@@ -163,6 +170,29 @@ OPERATIONS: Final = {
             "it, unless it is told to end --at-once",
         ),
         CommandOperation("import", "CERT KEY", "the same with an authority of your own, PEM files"),
+    ),
+    "iam": (
+        CommandOperation("user", "add|remove|list [NAME]", "users; removes what they have, too"),
+        CommandOperation(
+            "key",
+            "add|remove|enable|disable|list USER [KEY]",
+            "access keys; a new one is told once, as a shell reads it",
+        ),
+        CommandOperation("group", "add|remove|join|leave|list [GROUP] [USER]", "groups of users"),
+        CommandOperation(
+            "policy",
+            "add|remove|attach|detach|list [NAME|WHO] [FILE|POLICY]",
+            "managed policies; WHO is user/NAME, group/NAME or role/NAME",
+        ),
+        CommandOperation("account", "add|list [NAME]", "accounts; the operator's key alone may"),
+        CommandOperation(
+            "explain",
+            "WHO ACTION [RESOURCE]",
+            "may they, and which statement says so? WHO is as above, or all",
+        ),
+        CommandOperation(
+            "rotate-sealing-key", "", "make another key that seals secrets, and seal them anew"
+        ),
     ),
     "object": (
         CommandOperation(

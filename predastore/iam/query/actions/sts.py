@@ -104,7 +104,7 @@ async def _credentials(call: QueryCall, session: Session) -> Result:
 
 async def assume_role(call: QueryCall) -> Result | None:
     identity, form = call.identity, call.form
-    arn, name = form.required("RoleArn"), _session_name(call)
+    arn, name = form.required("RoleArn"), session_name(call)
     call.target = arn
     if identity.is_root:
         raise NotAllowed("Roles may not be assumed by root accounts.")
@@ -206,7 +206,7 @@ async def begin(
     }
 
 
-def _session_name(call: QueryCall) -> str:
+def session_name(call: QueryCall) -> str:
     name = call.form.name("RoleSessionName", 64)
     if len(name) < 2:
         raise invalid("RoleSessionName", name, "Member must have length greater than or equal to 2")
