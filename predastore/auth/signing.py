@@ -6,7 +6,8 @@ import time
 
 from predastore._fast import sigv4 as kernel
 from predastore.auth.authorization import ALGORITHM
-from predastore.auth.sigv4 import UNSIGNED, Credential, signing_key
+from predastore.auth.payload import UNSIGNED
+from predastore.auth.sigv4 import Credential, signing_key
 from predastore.httpd.message import Buffer, Headers
 
 

@@ -4,12 +4,7 @@
 service and region, is fresh, names a known key, covers every header that can change what the
 request does (Host and x-amz-*), and is signed with that key's secret. `Verifier.authenticate` is
 the same where keys are looked up elsewhere, with the session token that goes with them, if one
-does: what a token is worth is decided by who looks it up. Then it sees to the body, by
-x-amz-content-sha256:
-
-    64 hex digits          `Verified.payload_sha256`: whoever reads the body compares it
-    UNSIGNED-PAYLOAD       nothing is promised
-    STREAMING-...          request.body is replaced by one that decodes and verifies aws-chunked
+does: what a token is worth is decided by who looks it up. Then it sees to the body (payload.py).
 
 (Other services than S3 sign the digest of a body that they have whole: `authenticate_whole`.)
 A request without Authorization and without X-Amz-Signature is anonymous; its payload header, if
@@ -30,24 +25,15 @@ from typing import Final, NamedTuple, NoReturn, TypeAlias
 from predastore._fast import sigv4 as kernel
 from predastore.auth import presigned_v2
 from predastore.auth.authorization import Claim, parse_claim
+from predastore.auth.payload import UNSIGNED, open_body, refuse_digest
 from predastore.auth.post_policy import TOKEN, ClaimOfPolicy, parse_claim_of_policy
 from predastore.base.config import Policy
 from predastore.base.errors import SignatureError
 from predastore.base.limits import SIGV4_KEYS_CACHED_MAX, SIGV4_SKEW_S
-from predastore.httpd.chunked import AwsChunkedBody, ChunkSigning, declared_trailers
-from predastore.httpd.message import Buffer, Request
-
-UNSIGNED: Final = "UNSIGNED-PAYLOAD"
-EMPTY_SHA256: Final = kernel.sha256(b"")
+from predastore.httpd.chunked import ChunkSigning
+from predastore.httpd.message import Request
 
 _DEFAULT_PORTS: Final = (b"443", b"80")
-
-# x-amz-content-sha256 -> (the chunks are signed, a trailer may follow)
-_STREAMING: Final = {
-    "STREAMING-UNSIGNED-PAYLOAD-TRAILER": (False, True),
-    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD": (True, False),
-    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER": (True, True),
-}
 
 
 @lru_cache(maxsize=SIGV4_KEYS_CACHED_MAX)
@@ -89,20 +75,6 @@ class Verified(NamedTuple):
     signed_s: int | None = None
     is_v2: bool = False
     is_form: bool = False
-
-
-def verify_payload(data: Buffer, payload_sha256: bytes | None) -> None:
-    """SignatureError XAmzContentSHA256Mismatch where `data` is not the body that was signed
-    (`Verified.payload_sha256`)."""
-    if payload_sha256 is not None and not compare_digest(kernel.sha256(data), payload_sha256):
-        _refuse_digest()
-
-
-def _refuse_digest() -> NoReturn:
-    raise SignatureError(
-        "XAmzContentSHA256Mismatch",
-        "The provided 'x-amz-content-sha256' header does not match what was computed.",
-    )
 
 
 def _refuse_signature(access_key_id: str) -> NoReturn:
@@ -194,7 +166,7 @@ class Verifier:
         digest = kernel.sha256(payload).hex()
         declared = claim.payload or request.headers.get("x-amz-content-sha256", digest)
         if declared != digest:
-            _refuse_digest()
+            refuse_digest()
         self._check_signed(claim, credential, request, digest)
         return credential
 
@@ -212,7 +184,7 @@ class Verifier:
 
     def _anonymous(self, request: Request) -> Verified:
         payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
-        return Verified(None, self._open_body(request, payload, None))
+        return Verified(None, open_body(request, payload, None))
 
     def _prove(
         self,
@@ -225,12 +197,12 @@ class Verifier:
             claim.check_signature(credential.secret_access_key)
             payload = request.headers.get("x-amz-content-sha256", UNSIGNED)
             payload = claim.fields.get("x-amz-content-sha256", payload)
-            digest = self._open_body(request, payload, None)
+            digest = open_body(request, payload, None)
             return Verified(credential, digest, presigned=True, is_v2=True)
         payload = self._payload(claim, request)
         key = self._check_signed(claim, credential, request, payload)
         signing = ChunkSigning(key, claim.stamp, claim.scope.text, claim.signature)
-        digest = self._open_body(request, payload, signing)
+        digest = open_body(request, payload, signing)
         return Verified(credential, digest, claim.presigned, claim.time_s)
 
     def _check_signed(
@@ -360,57 +332,3 @@ class Verifier:
             if compare_digest(signature, claim.signature):
                 return
         _refuse_signature(claim.scope.access_key_id)
-
-    # --- the body
-
-    def _open_body(
-        self, request: Request, payload: str, signing: ChunkSigning | None
-    ) -> bytes | None:
-        """Makes request.body what `payload` says; the digest that is to be compared, if any."""
-        if payload == UNSIGNED:
-            return None
-        streaming = _STREAMING.get(payload)
-        if streaming is not None:
-            self._open_streaming(request, streaming, signing)
-            return None
-        if payload.startswith("STREAMING-AWS4-ECDSA"):
-            raise SignatureError("NotImplemented", "SigV4A (ECDSA) signatures are not supported.")
-        digest = _parse_digest(payload)
-        if request.body.length == 0 and digest != EMPTY_SHA256:
-            _refuse_digest()
-        return digest
-
-    @staticmethod
-    def _open_streaming(
-        request: Request, streaming: tuple[bool, bool], signing: ChunkSigning | None
-    ) -> None:
-        signed, trailer = streaming
-        if signed and signing is None:
-            raise SignatureError("AccessDenied", "An anonymous request can not have signed chunks.")
-        length = request.headers.get("x-amz-decoded-content-length")
-        if length is None:
-            raise SignatureError(
-                "MissingContentLength", "You must provide the x-amz-decoded-content-length header."
-            )
-        if not (length.isascii() and length.isdigit()) or len(length) > 18:
-            raise SignatureError("InvalidArgument", "x-amz-decoded-content-length is not a number.")
-        request.body = AwsChunkedBody(
-            request.body,
-            int(length),
-            signing if signed else None,
-            declared_trailers(request.headers) if trailer else None,
-        )
-        request.has_length = True
-
-
-def _parse_digest(payload: str) -> bytes:
-    if len(payload) == 64:
-        try:
-            return bytes.fromhex(payload)
-        except ValueError:
-            pass
-    raise SignatureError(
-        "InvalidArgument",
-        "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, one of the STREAMING- values, "
-        "or a valid sha256 value.",
-    )

@@ -338,11 +338,8 @@ class Connection(asyncio.BufferedProtocol):
             return True
         if body.unread == 0:
             return False
-        return (
-            self._awaits_continue
-            or body.unread is None
-            or body.unread > self._bounds.drain_bytes_max
-        )
+        most = self._bounds.drain_bytes_max
+        return self._awaits_continue or body.unread is None or body.unread > most
 
     async def _drop_body(self, body: WireBody) -> None:
         scratch = memoryview(bytearray(16 * 1024))

@@ -43,7 +43,7 @@ from predastore.policy import (
 from predastore.policy.actions import ACTIONS, Level
 from predastore.s3 import acl, acl_effect
 from predastore.s3.bucket_policy import of_stored
-from predastore.s3.facts import Facts
+from predastore.s3.condition_keys import ConditionKeys
 from predastore.s3.public_access import union
 
 GET_OBJECT: Final = "s3:GetObject"
@@ -92,7 +92,7 @@ _ROOT: Final = Decision(Why.ALLOWED, "root of the account")
 _log: Final = logging.getLogger("predastore.s3")
 
 
-class Ground(NamedTuple):
+class Basis(NamedTuple):
     """What a decision about a bucket rests on: its row, its documents of that generation, and the
     object that is addressed, where it was read."""
 
@@ -108,20 +108,25 @@ class VersionUnknown(Exception):
 class Access:
     """Of one request for `bucket` and `key`. `identity`: None, an anonymous one.
 
-    `ground`: of the last `check`. `blocks`: the public access blocks of other accounts whose
+    `basis`: of the last `check`. `blocks`: the public access blocks of other accounts whose
     buckets it is about, which are read before anything is decided (reach.py)."""
 
-    __slots__ = ("_facts", "_request", "_wanted", "blocks", "bucket", "ground", "identity", "key")
+    __slots__ = ("_facts", "_request", "_wanted", "basis", "blocks", "bucket", "identity", "key")
 
     def __init__(
-        self, request: Request, facts: Facts, identity: Identity | None, bucket: str, key: str
+        self,
+        request: Request,
+        facts: ConditionKeys,
+        identity: Identity | None,
+        bucket: str,
+        key: str,
     ) -> None:
         self._request = request
         self._facts = facts
         self.identity = identity
         self.bucket = bucket
         self.key = key
-        self.ground: Ground | None = None
+        self.basis: Basis | None = None
         self.blocks: dict[str, PublicBlock | None] = {}
         self._wanted: list[tuple[str, str]] = []
 
@@ -141,14 +146,14 @@ class Access:
         `key`: another than the request's."""
         wanted = (action, self.key if key is None else key)
         self._wanted.append(wanted)
-        if self.ground is not None:
-            self.demand(*wanted, self.ground)
+        if self.basis is not None:
+            self.demand(*wanted, self.basis)
 
-    def check(self, ground: Ground) -> None:
+    def check(self, basis: Basis) -> None:
         """AccessDenied unless all that is wanted is allowed. VersionUnknown."""
         for action, key in self._wanted:
-            self.demand(action, key, ground)
-        self.ground = ground
+            self.demand(action, key, basis)
+        self.basis = basis
 
     def check_absent(self) -> None:
         """As `check`, where there is no such bucket: by what the requester's own policies say. Who
@@ -165,15 +170,15 @@ class Access:
             raise self._denied(action, resource_of(action, where, key), decision)
 
     def may(self, action: str, key: str | None = None) -> bool:
-        """Whether it is allowed on the ground of the last `check`."""
-        assert self.ground is not None, "nothing was looked up"
-        return self.decide(action, self.key if key is None else key, self.ground).allowed
+        """Whether it is allowed on the basis of the last `check`."""
+        assert self.basis is not None, "nothing was looked up"
+        return self.decide(action, self.key if key is None else key, self.basis).allowed
 
-    def demand(self, action: str, key: str, ground: Ground) -> None:
-        """AccessDenied unless it is allowed on that ground."""
-        decision = self.decide(action, key, ground)
+    def demand(self, action: str, key: str, basis: Basis) -> None:
+        """AccessDenied unless it is allowed on that basis."""
+        decision = self.decide(action, key, basis)
         if not decision.allowed:
-            raise self._denied(action, resource_of(action, ground.row.name, key), decision)
+            raise self._denied(action, resource_of(action, basis.row.name, key), decision)
 
     # --- decisions ------------------------------------------------------------------------
 
@@ -187,9 +192,9 @@ class Access:
         asked = AccessRequest(action, resource, identity.principal, identity.account, lookup)
         return self._told(asked, decide(asked, identity.policies))
 
-    def decide(self, action: str, key: str, ground: Ground) -> Decision:
+    def decide(self, action: str, key: str, basis: Basis) -> Decision:
         """On a bucket, or on an object in it."""
-        row, meanings, version = ground
+        row, meanings, version = basis
         identity, principal = self.identity, self.principal
         policy = meanings.of(POLICY_KIND)
         is_home = principal.account == row.owner
@@ -218,7 +223,7 @@ class Access:
             own.boundary,
             own.session,
             policy,
-            self._acl_grant(action, ground, block),
+            self._acl_grant(action, basis, block),
             block.restrict_buckets,
         )
         return self._told(asked, decide(asked, policies))
@@ -237,9 +242,9 @@ class Access:
             )
         return decision
 
-    def _acl_grant(self, action: str, ground: Ground, block: PublicBlock) -> Grant:
+    def _acl_grant(self, action: str, basis: Basis, block: PublicBlock) -> Grant:
         """What ACLs give for the action, and `public` of the configuration."""
-        row, meanings, version = ground
+        row, meanings, version = basis
         if row.public and action in _PUBLIC and not block.restrict_buckets:
             return Grant.PRINCIPAL
         if action in acl_effect.ON_BUCKET:
@@ -259,8 +264,8 @@ class Access:
 
     def _denied(self, action: str, resource: str, decision: Decision) -> S3Error:
         """As S3 says it: who is of the account is told what is missing."""
-        ground = self.ground
-        if self.identity is None or (ground and ground.row.owner != self.identity.account):
+        basis = self.basis
+        if self.identity is None or (basis and basis.row.owner != self.identity.account):
             return S3Error("AccessDenied")
         kind = decision.document or "identity-based policy"
         because = f"because no {kind} allows the {action} action"

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
-from predastore.auth.sigv4 import verify_payload
+from predastore.auth.payload import verify_payload
 from predastore.base import limits
 from predastore.base.errors import S3Error
 from predastore.catalog.values import Attributes, Expectation

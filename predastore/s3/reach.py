@@ -30,7 +30,7 @@ from predastore.s3.access import (
     LIST_BUCKET,
     OF_A_VERSION,
     Access,
-    Ground,
+    Basis,
     VersionUnknown,
     check_expected,
 )
@@ -185,7 +185,7 @@ class Reach:
         if row is None:
             self.access.check_absent()
             raise S3Error("NoSuchBucket", BucketName=self.bucket_name)
-        self.access.check(Ground(row, meanings, version))
+        self.access.check(Basis(row, meanings, version))
         check_expected(row, self.headers)
 
     async def _judge_knowing(self, row: BucketRow | None, meanings: Meanings) -> None:
@@ -201,11 +201,11 @@ class Reach:
     def _judge_absent(self, row: BucketRow, meanings: Meanings) -> None:
         """AccessDenied for who may not know that there is no such object: who may not list, and who
         is of the bucket's account and may not do it to any."""
-        ground = Ground(row, meanings)
+        basis = Basis(row, meanings)
         if self.access.account == row.owner:
             with suppress(VersionUnknown):
-                self.access.check(ground)
-        if not self.access.decide(LIST_BUCKET, "", ground).allowed:
+                self.access.check(basis)
+        if not self.access.decide(LIST_BUCKET, "", basis).allowed:
             raise S3Error("AccessDenied")
         check_expected(row, self.headers)
 
@@ -266,7 +266,7 @@ class Reach:
         meanings = await self.catalog.documents.of(row, *KINDS)
         if self._is_strange(row):
             await self._read_block(row)
-        self.access.demand(action, key, Ground(row, meanings, version))
+        self.access.demand(action, key, Basis(row, meanings, version))
 
 
 def _absent(key: str, found: Finding, version_id: str) -> S3Error:

@@ -51,10 +51,10 @@ from predastore.s3 import accounting
 from predastore.s3.access import Access
 from predastore.s3.account_block import ACCOUNT as ACCOUNT_FIELD
 from predastore.s3.checksums import is_of_payload
+from predastore.s3.condition_keys import ConditionKeys
 from predastore.s3.context import Context
 from predastore.s3.cross_origin import Crossing, CrossOrigin, crossing_of
 from predastore.s3.errors import error_response, status_of, translate
-from predastore.s3.facts import Facts
 from predastore.s3.names import check_bucket_name
 from predastore.s3.ownership import NOTHING_SAID, NewBuckets
 from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, SERVICE, hoisted_headers, select
@@ -203,7 +203,7 @@ class S3Service:
         identity = None if verified.credential is None else identity_of(verified.credential)
         request.operation = route.name
         request.account = "" if identity is None else identity.account
-        facts = Facts(request, query, verified, identity, services.region)
+        facts = ConditionKeys(request, query, verified, identity, services.region)
         access = Access(request, facts, identity, bucket, key)
         for action in route.actions_of(query):
             access.require(action)

@@ -15,24 +15,27 @@ from typing import TYPE_CHECKING
 from predastore.base.errors import PredastoreError, ProcedureFailed, anew
 
 if TYPE_CHECKING:
+    from predastore.s3db.raft.engine import Engine
     from predastore.s3db.store import Store
 
 _Waiting = list[tuple[str, bytes, "asyncio.Future[bytes]"]]
 
 
 class Asking:
-    """`is_current`: whether the store has, as it is, all that was acknowledged; `barrier` waits
-    until it has."""
+    """Of one member. `barrier` waits until the store has all that was acknowledged; `proven` is
+    told when that was found to be so without waiting."""
 
     def __init__(
         self,
         store: Store,
-        is_current: Callable[[], bool],
+        engine: Engine,
         barrier: Callable[[], Awaitable[None]],
+        proven: Callable[[float], None],
     ) -> None:
         self._store = store
-        self._is_current = is_current
+        self._engine = engine
         self._barrier = barrier
+        self._proven = proven
         self._loop = asyncio.get_running_loop()
         self._waiting: _Waiting = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -41,14 +44,24 @@ class Asking:
         """The answer to a quick question, as of a moment after this call; what `Store.ask` or the
         barrier raises."""
         if not self._waiting:
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._ask_together)
         future: asyncio.Future[bytes] = self._loop.create_future()
         self._waiting.append((name, arguments, future))
         return future
 
-    def _turn(self) -> None:
+    def is_current(self) -> bool:
+        """Whether the store has, as it is, all that was acknowledged: told without asking anybody,
+        where that can be. False: the barrier tells."""
+        engine = self._engine
+        index = engine.core.own_read_index()
+        if index is None or index > engine.driver.applied_index or engine.is_stopped:
+            return False
+        self._proven(self._loop.time())
+        return True
+
+    def _ask_together(self) -> None:
         waiting, self._waiting = self._waiting, []
-        if self._is_current():
+        if self.is_current():
             self._answer(waiting)
             return
         task = self._loop.create_task(self._answer_later(waiting))

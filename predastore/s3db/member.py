@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -101,7 +101,7 @@ class Member:
             timing=timing,
             post=self._post,
             configured=self._meet,
-            told=self._applied,
+            told=lambda: self.timekeeper.applied(),
         )
         self._core = self._engine.core
         self._proposals = Proposals(self._engine)
@@ -110,7 +110,7 @@ class Member:
         self._reads = ReadIndexes(self._take_read_index)
         self.freshness = Freshness(partial(self.read_barrier, timeout_ms=RAFT_STEP_TIMEOUT_MS))
         barrier = partial(self.read_barrier, timeout_ms=READ_TIMEOUT_MS)
-        self._asking = Asking(store, self.is_current, barrier)
+        self.asking = Asking(store, self._engine, barrier, self.freshness.proven)
         self._backing_up = asyncio.Lock()
         own = _own(member_id, addresses, store.procedures.level)
         self._announcing = Announcing(own, endpoint, self.changes)
@@ -185,9 +185,6 @@ class Member:
             member._forming = asyncio.create_task(member._form())
         return member
 
-    def _applied(self) -> None:
-        self.timekeeper.applied()
-
     # --- what callers use ---------------------------------------------------------------------
 
     @property
@@ -231,20 +228,6 @@ class Member:
             except TimeoutError:
                 raise NoLeader(f"entry {index} was not applied within {timeout_ms} ms") from None
         self.freshness.proven(begun)
-
-    def is_current(self) -> bool:
-        """Whether the store has, as it is, all that was acknowledged: told without asking anybody,
-        where that can be. False: `read_barrier` tells."""
-        index = self._core.own_read_index()
-        if index is None or index > self.applied_index or self._engine.is_stopped:
-            return False
-        self.freshness.proven(self._loop.time())
-        return True
-
-    def ask(self, name: str, arguments: bytes) -> Awaitable[bytes]:
-        """The answer to a quick question, as of a moment after this call; what `Store.ask` raises,
-        NoLeader."""
-        return self._asking.ask(name, arguments)
 
     async def backup(self) -> Backup:
         """A copy of the state that has all that was acknowledged; one is made at a time.
@@ -307,7 +290,7 @@ class Member:
         await self._announcing.close()
         await self.timekeeper.close()
         await self.freshness.close()
-        await self._asking.close()
+        await self.asking.close()
         await self._reads.close()
         await self._contacts.close()
         await self._engine.close()

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from predastore.auth.sigv4 import Verified, verify_payload
+from predastore.auth.payload import verify_payload
+from predastore.auth.sigv4 import Verified
 from predastore.base.limits import HTTP_BODY_INLINE_BYTES_MAX
 from predastore.httpd.message import Request, Response
 

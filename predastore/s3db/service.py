@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -44,6 +44,7 @@ from predastore.s3db.raft.messages import BASE_LEVEL
 from predastore.s3db.timekeeping import Timekeeper
 
 if TYPE_CHECKING:
+    from predastore.s3db.asking import Asking
     from predastore.s3db.store import Store
 
 Answer: TypeAlias = Applied | Page | list[bytes | None] | dict[str, Any]
@@ -119,9 +120,8 @@ class Consensus(Protocol):
 
     async def read_barrier(self, *, timeout_ms: int) -> None: ...
 
-    def is_current(self) -> bool: ...
-
-    def ask(self, name: str, arguments: bytes) -> Awaitable[bytes]: ...
+    @property
+    def asking(self) -> Asking: ...
 
     def status(self) -> dict[str, Any]: ...
 
@@ -206,7 +206,7 @@ class _Handlers:
     async def ask(self, request: AskRequest, payload: memoryview, context: CallContext) -> Reply:
         store, arguments = self._member.store, bytes(payload)
         if store.is_quick(request.name, arguments):
-            return self._told(await self._member.ask(request.name, arguments))
+            return self._told(await self._member.asking.ask(request.name, arguments))
         await self._barrier(request.stale, context)
         return self._told(await asyncio.to_thread(store.ask, request.name, arguments))
 
@@ -252,7 +252,7 @@ class _Handlers:
 
     def _may_read(self, stale: bool) -> bool:
         """Whether a read need not wait for the barrier."""
-        return stale or self._member.is_current()
+        return stale or self._member.asking.is_current()
 
     async def _barrier(self, stale: bool, context: CallContext) -> None:
         if not stale:

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from predastore._fast import sigv4 as kernel
 from predastore.auth.authorization import parse_stamp
+from predastore.auth.payload import verify_payload
 from predastore.auth.signing import sign_request
-from predastore.auth.sigv4 import Credential, Verified, Verifier, verify_payload
+from predastore.auth.sigv4 import Credential, Verified, Verifier
 from predastore.base.errors import SignatureError
 from predastore.httpd.message import BytesBody, Headers, Request
 

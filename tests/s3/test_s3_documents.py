@@ -21,10 +21,10 @@ from predastore.catalog.values import Deleted, Stored, Wanted
 from predastore.httpd.message import Body, BytesBody, Headers, Request
 from predastore.iam.identities import of_file
 from predastore.s3 import documents as documents_module
-from predastore.s3.access import KINDS, Access, Ground
+from predastore.s3.access import KINDS, Access, Basis
+from predastore.s3.condition_keys import ConditionKeys
 from predastore.s3.context import Context
 from predastore.s3.documents import Documents
-from predastore.s3.facts import Facts
 from predastore.s3.ops import complete_multipart_upload, delete_objects
 from predastore.s3.services import Services
 from predastore.s3.tokens import Tokens
@@ -172,12 +172,12 @@ def asking(documents: Documents, catalog: Any, body: bytes) -> Context:
     services = Services(catalog, "eu-test-1", Tokens(b"key"), verifier, documents=documents)
     query = {"uploadId": "0"}
     identity = of_file(Credential("key", "secret", "1"))
-    facts = Facts(request, query, Verified(None, None), identity, "eu-test-1")
+    facts = ConditionKeys(request, query, Verified(None, None), identity, "eu-test-1")
     access = Access(request, facts, identity, "b", "k")
     meanings = Meanings(b"", 1)
     for kind in KINDS:
         meanings.add(kind, None)
-    access.check(Ground(BucketRow("b", b"", "1", "eu-test-1", 0), meanings))
+    access.check(Basis(BucketRow("b", b"", "1", "eu-test-1", 0), meanings))
     return Context(services, request, "b", "k", query, access)
 
 

@@ -12,8 +12,8 @@ from predastore.s3.xml_write import tag, xml_response
 
 async def run(ctx: Context) -> Response:
     await ctx.bucket()
-    assert ctx.access.ground is not None, "the bucket was decided on"
-    policy = ctx.access.ground.meanings.of(POLICY_KIND)
+    assert ctx.access.basis is not None, "the bucket was decided on"
+    policy = ctx.access.basis.meanings.of(POLICY_KIND)
     if policy is None:
         raise S3Error("NoSuchBucketPolicy", BucketName=ctx.bucket_name)
     return xml_response("PolicyStatus", (tag("IsPublic", is_public(policy)),))

@@ -17,8 +17,8 @@ from predastore.catalog.values import Stored
 from predastore.httpd.message import Response
 from predastore.iam.identities import identity_of
 from predastore.s3.access import Access
+from predastore.s3.condition_keys import ConditionKeys
 from predastore.s3.context import Context
-from predastore.s3.facts import Facts
 from predastore.s3.forms import OBEYED, Form, SizedFile, check_bucket_field, read_form
 from predastore.s3.headers import check_unimplemented
 from predastore.s3.ops import put_object
@@ -56,7 +56,7 @@ async def _as_put(ctx: Context, form: Form) -> tuple[Context, SizedFile]:
         policy.check(form.fields, ctx.bucket_name, verifier.now_s())
         size = policy.size
     request, file = await form.as_put(ctx.services, ctx.request, size)
-    facts = Facts(request, {}, verified, identity, services.region)
+    facts = ConditionKeys(request, {}, verified, identity, services.region)
     access = Access(request, facts, identity, ctx.bucket_name, key)
     access.require("s3:PutObject")
     return replace(ctx, request=request, key=key, access=access, payload_sha256=None), file

@@ -53,7 +53,7 @@ _PARAMETERS: Final = {"s3:VersionId": "versionId", "s3:max-keys": "max-keys"}
 _OF_LISTS: Final = {"s3:prefix": "prefix", "s3:delimiter": "delimiter"}
 
 
-class Facts:
+class ConditionKeys:
     """Of one request. `region`: of the service; `token_ms`: when its session began, if it is one's.
     `tagged`: tags that it gives beside those of x-amz-tagging."""
 
@@ -166,20 +166,20 @@ class Facts:
         return None if session is None else ("false",)
 
 
-_TOLD: Final[dict[str, Callable[[Facts], Values]]] = {
-    "aws:CurrentTime": Facts.current_time,
-    "aws:EpochTime": Facts.epoch_time,
-    "aws:MultiFactorAuthPresent": Facts.mfa_present,
-    "aws:RequestedRegion": Facts.requested_region,
-    "aws:SecureTransport": Facts.secure_transport,
-    "aws:SourceIp": Facts.source_ip,
-    "aws:TokenIssueTime": Facts.token_issue_time,
-    "s3:RequestObjectTagKeys": Facts.tag_keys,
-    "s3:authType": Facts.auth_type,
-    "s3:object-lock-remaining-retention-days": Facts.retention_days,
-    "s3:signatureAge": Facts.signature_age_ms,
-    "s3:signatureversion": Facts.signature_version,
-    "s3:x-amz-copy-source": Facts.copy_source,
+_TOLD: Final[dict[str, Callable[[ConditionKeys], Values]]] = {
+    "aws:CurrentTime": ConditionKeys.current_time,
+    "aws:EpochTime": ConditionKeys.epoch_time,
+    "aws:MultiFactorAuthPresent": ConditionKeys.mfa_present,
+    "aws:RequestedRegion": ConditionKeys.requested_region,
+    "aws:SecureTransport": ConditionKeys.secure_transport,
+    "aws:SourceIp": ConditionKeys.source_ip,
+    "aws:TokenIssueTime": ConditionKeys.token_issue_time,
+    "s3:RequestObjectTagKeys": ConditionKeys.tag_keys,
+    "s3:authType": ConditionKeys.auth_type,
+    "s3:object-lock-remaining-retention-days": ConditionKeys.retention_days,
+    "s3:signatureAge": ConditionKeys.signature_age_ms,
+    "s3:signatureversion": ConditionKeys.signature_version,
+    "s3:x-amz-copy-source": ConditionKeys.copy_source,
 }
 
 
