@@ -22,16 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from predastore.base.errors import (
-    MemberFailed,
-    NoLeader,
-    Overloaded,
-)
-from predastore.base.limits import (
-    RAFT_STEP_TIMEOUT_MS,
-    READ_TIMEOUT_MS,
-    RPC_PAYLOAD_BYTES_MAX,
-)
+from predastore.base.errors import MemberFailed, NoLeader, Overloaded
+from predastore.base.limits import RAFT_STEP_TIMEOUT_MS, READ_TIMEOUT_MS, RPC_PAYLOAD_BYTES_MAX
 from predastore.base.threads import in_thread, within
 from predastore.rpc import CallContext, Later, Method, Reply
 from predastore.rpc.service import in_task
@@ -101,7 +93,7 @@ class Member:
             timing=timing,
             post=self._post,
             configured=self._meet,
-            told=lambda: self.timekeeper.applied(),
+            told=self._applied,
         )
         self._core = self._engine.core
         self._proposals = Proposals(self._engine)
@@ -109,8 +101,7 @@ class Member:
         self.changes = Changes(member_id, self._engine)
         self._reads = ReadIndexes(self._take_read_index)
         self.freshness = Freshness(partial(self.read_barrier, timeout_ms=RAFT_STEP_TIMEOUT_MS))
-        barrier = partial(self.read_barrier, timeout_ms=READ_TIMEOUT_MS)
-        self.asking = Asking(store, self._engine, barrier, self.freshness.proven)
+        self.asking = Asking(store, self._engine, self.read_barrier, self.freshness.proven)
         self._backing_up = asyncio.Lock()
         own = _own(member_id, addresses, store.procedures.level)
         self._announcing = Announcing(own, endpoint, self.changes)
@@ -185,6 +176,9 @@ class Member:
             member._forming = asyncio.create_task(member._form())
         return member
 
+    def _applied(self) -> None:
+        self.timekeeper.applied()
+
     # --- what callers use ---------------------------------------------------------------------
 
     @property
@@ -213,7 +207,7 @@ class Member:
         self._check_running()
         return await self._proposals.propose(command, timeout_ms=timeout_ms)
 
-    async def read_barrier(self, *, timeout_ms: int) -> None:
+    async def read_barrier(self, *, timeout_ms: int = READ_TIMEOUT_MS) -> None:
         """Afterwards reads of `store` see all that was acknowledged before this call.
 
         On every member. NoLeader: not in time, or there is no leader.
