@@ -109,6 +109,11 @@ class IdentitiesRole:
         key, operator = found.access_key_id, self._keyring.keys.operator.access_key_id
         return key == operator and self._keyring.known.find(key) is None
 
+    async def is_account(self, account: str) -> bool:
+        """Whether there is such an account: one of the file, or one that the operator has made."""
+        known = self._keyring.known
+        return await known.has_account(account) or await self.identities.has_account(account)
+
     def before(self, other: Handler) -> Handler:
         """The handler of the Query API, in front of another."""
         return QueryService(self._services, other).handle
