@@ -69,7 +69,7 @@ class Context(Reach):
             ("s3:PutObjectAcl", acl.is_asked),
         ):
             if is_asked:
-                self.access.require(action)
+                self.access.require(action, made=True)
         writer = self.account or ANONYMOUS_WRITER
         return Attributes(
             owner=writer,
