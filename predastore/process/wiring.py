@@ -79,7 +79,9 @@ class Process:
             authority=lambda: common.tls.authority,
         )
         local = chosen.members[0].id if chosen.members else None
-        state = DistributedState(Client(endpoint, [row.id for row in settings.db], prefer=local))
+        near = self.members.members[0].asking if self.members.members else None
+        client = Client(endpoint, [row.id for row in settings.db], prefer=local, near=near)
+        state = DistributedState(client)
         stack.push_async_callback(state.close)
         if chosen.s3:
             await self.gateway.open_distributed(stack, endpoint, discovery, state, nodes.serve)

@@ -23,7 +23,7 @@ import builtins
 import logging
 import random
 from collections.abc import Awaitable, Collection, Sequence
-from typing import Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -59,6 +59,9 @@ from predastore.s3db.commands import Applied, Batch, Check, Command, Page
 from predastore.s3db.raft.messages import BASE_LEVEL, CONFIGURATION, Address, Configuration
 from predastore.s3db.rotation import Rotation
 
+if TYPE_CHECKING:
+    from predastore.s3db.asking import Asking
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -82,10 +85,18 @@ class Client:
     then is LevelTooLow) while a member goes back to an older program. `is_crowded`: bodies are to
     lie elsewhere, as the leader said last."""
 
-    def __init__(self, endpoint: Endpoint, members: Sequence[int], prefer: int | None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        members: Sequence[int],
+        prefer: int | None,
+        near: Asking | None = None,
+    ) -> None:
+        """`near`: of the member in this process."""
         if not members:
             raise ValueError("a database has members")
         self._endpoint = endpoint
+        self._near = near
         self._members = self._of_file = tuple(members)
         self._members_index = 0
         self.level = BASE_LEVEL
@@ -118,7 +129,11 @@ class Client:
 
     async def ask(self, name: str, arguments: bytes, *, stale: bool = False) -> bytes:
         """The answer to a question, of one moment. TooLarge, ProcedureFailed; LevelTooLow: the
-        member that was asked does not have it."""
+        member that was asked does not have it. Where the member in this process can tell by itself,
+        it is asked without a call."""
+        near = self._near
+        if near is not None and self._leader is not None and near.can_tell(name, arguments):
+            return await near.ask(name, arguments)
         request = service.AskRequest(name, stale)
         return bytes(await self._read(service.ASK, request, [arguments]))
 

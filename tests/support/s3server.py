@@ -113,7 +113,7 @@ async def distributed_catalog(path: Path) -> AsyncIterator[Opened]:
         )
         stack.push_async_callback(member.close)
         endpoint.serve("db/1", db_service.service(member, endpoint))
-        state = DistributedState(Client(endpoint, [1], prefer=1))
+        state = DistributedState(Client(endpoint, [1], prefer=1, near=member.asking))
         stack.push_async_callback(state.close)
         await until_level(state, LEVEL)
         ring = Ring([RingNode(node, f"host{node}") for node in range(1, 6)])
