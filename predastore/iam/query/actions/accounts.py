@@ -63,12 +63,6 @@ async def summary(call: QueryCall) -> Result | None:
     return {"SummaryMap": counts}
 
 
-async def list_aliases(call: QueryCall) -> Result | None:
-    """No account has any."""
-    await call.permit("*")
-    return {"AccountAliases": [], "IsTruncated": False}
-
-
 # --- the operator's -------------------------------------------------------------------------------
 
 
