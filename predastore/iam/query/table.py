@@ -1,9 +1,9 @@
 """The actions of the Query API, on one page.
 
 Who may do what is decided in the action, for `iam:<Action>` or `sts:<Action>` on what it is about.
-`changes`: it changes something, so that its commit checks the caller's rights, and the log has a
-line of it. `unsigned`: it needs no signature. `in_session`: what temporary credentials of a user
-may ask for, too; they may not ask IAM for anything, as with AWS.
+`changes`: it changes something, and the log has a line of it. `unsigned`: it needs no signature.
+`in_session`: what temporary credentials of a user may ask for, too; they may not ask IAM for
+anything, as with AWS.
 """
 
 from __future__ import annotations
