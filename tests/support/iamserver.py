@@ -29,6 +29,7 @@ from predastore.auth.signing import sign_request
 from predastore.auth.sigv4 import Credential, Verifier
 from predastore.base.config import Oidc
 from predastore.base.config.policy import Policy, Rule
+from predastore.catalog.catalog import Catalog
 from predastore.httpd.server import Server
 from predastore.iam.identities import Identities
 from predastore.iam.identity import Identified
@@ -113,6 +114,7 @@ class TestClock:
 class Cloud:
     """`ports`: of each gateway. `file`: the credentials of the configuration."""
 
+    catalog: Catalog
     state: GlobalState
     loop: asyncio.AbstractEventLoop
     clock: TestClock
@@ -299,7 +301,7 @@ def running(
         catalog, state = await stack.enter_async_context(open_catalog(path))
         clock = TestClock()
         every = [services_over(state, clock, cluster_key, oidc) for _ in range(gateways)]
-        cloud = Cloud(state, loop, clock, path, every)
+        cloud = Cloud(catalog, state, loop, clock, path, every)
         for services in every:
             identities = services.identities
 
