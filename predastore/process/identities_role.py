@@ -48,6 +48,11 @@ class IdentitiesRole:
             is_taken=lambda account: any(row.account_id == account for row in keyring.keys.auth),
         )
 
+    async def has_account(self, account: str) -> bool:
+        """Whether there is such an account: of the file, or made here."""
+        known = self._keyring.known
+        return await known.has_account(account) or await self.identities.has_account(account)
+
     def open(self, stack: AsyncExitStack) -> None:
         """Begins to store when keys were used."""
         stack.push_async_callback(self._close)
@@ -108,11 +113,6 @@ class IdentitiesRole:
         """Whether it is the operator's key, and none that S3 knows."""
         key, operator = found.access_key_id, self._keyring.keys.operator.access_key_id
         return key == operator and self._keyring.known.find(key) is None
-
-    async def is_account(self, account: str) -> bool:
-        """Whether there is such an account: one of the file, or one that the operator has made."""
-        known = self._keyring.known
-        return await known.has_account(account) or await self.identities.has_account(account)
 
     def before(self, other: Handler) -> Handler:
         """The handler of the Query API, in front of another."""

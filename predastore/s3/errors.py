@@ -200,6 +200,10 @@ _OF_CATALOG: Final[dict[type[CatalogError], tuple[str, str]]] = {
     refused.IsDeleteMarker: ("MethodNotAllowed", ""),
     refused.ConditionFailed: ("PreconditionFailed", ""),
     refused.Contended: ("ConditionalRequestConflict", ""),
+    refused.RequesterChanged: (
+        "SlowDown",
+        "The permissions of the requester were changed while the request ran; send it again.",
+    ),
     refused.ObjectLocked: (
         "AccessDenied",
         "Access Denied because object protected by object lock.",
