@@ -9,7 +9,7 @@ of the bucket is told or changed before (`Context.bucket`, `permit`, `object`, w
 ways to one). A change is decided anew where its commit finds another generation of the bucket.
 
 What is decided on an object that is there (to change its tags, say) needs its row; the same action
-for an object that a request makes does not (`made`).
+for an object that a request makes does not (`makes_object`).
 
 The public access block of the owner's account matters to other accounts, and to users to whom an
 ACL gives something as it does to everybody; it is read for these (`needs_block`). A bucket that the
@@ -104,14 +104,6 @@ class Basis(NamedTuple):
     version: ObjectVersion | None = None
 
 
-class Wanted(NamedTuple):
-    """What a request wants. `made`: of the object that it makes, and not of one that is there."""
-
-    action: str
-    key: str
-    made: bool = False
-
-
 class VersionUnknown(Exception):
     """To decide, the object that is addressed is needed, too."""
 
@@ -120,9 +112,14 @@ class Access:
     """Of one request for `bucket` and `key`. `identity`: None, an anonymous one.
 
     `basis`: of the last `check`. `blocks`: the public access blocks of accounts whose buckets it is
-    about, which are read before anything is decided that they matter to (reach.py)."""
+    about, which are read before anything is decided that they matter to (reach.py).
+    `makes_object`: what is asked about an object is about the one that the request makes, of which
+    only the name is there."""
 
-    __slots__ = ("_facts", "_request", "_wanted", "basis", "blocks", "bucket", "identity", "key")
+    __slots__ = (
+        *("_facts", "_request", "_wanted", "basis", "blocks", "bucket", "identity", "key"),
+        "makes_object",
+    )
 
     def __init__(
         self,
@@ -139,7 +136,8 @@ class Access:
         self.key = key
         self.basis: Basis | None = None
         self.blocks: dict[str, PublicBlock | None] = {}
-        self._wanted: list[Wanted] = []
+        self.makes_object = False
+        self._wanted: list[tuple[str, str]] = []
 
     @property
     def principal(self) -> Principal:
@@ -152,10 +150,10 @@ class Access:
 
     # --- what the request wants -----------------------------------------------------------
 
-    def require(self, action: str, key: str | None = None, *, made: bool = False) -> None:
+    def require(self, action: str, key: str | None = None) -> None:
         """The request wants this, too, which the next `check` decides. `key`: another than the
-        request's. `made`: of the object that it makes."""
-        self._wanted.append(Wanted(action, self.key if key is None else key, made))
+        request's."""
+        self._wanted.append((action, self.key if key is None else key))
 
     def gives(self, given: Tags) -> None:
         """The request gives these tags, too, which decisions from now on may ask about."""
@@ -174,14 +172,14 @@ class Access:
 
     def check(self, basis: Basis) -> None:
         """AccessDenied unless all that is wanted is allowed. VersionUnknown."""
-        for action, key, made in self._wanted:
-            self.demand(action, key, basis, made=made)
+        for action, key in self._wanted:
+            self.demand(action, key, basis)
         self.basis = basis
 
     def check_absent(self) -> None:
         """As `check`, where there is no such bucket: by what the requester's own policies say. Who
         is anonymous may know as much as of a public bucket."""
-        for action, key, _ in self._wanted:
+        for action, key in self._wanted:
             if self.identity is not None or action not in _PUBLIC:
                 self.demand_own(action, key)
 
@@ -197,9 +195,9 @@ class Access:
         assert self.basis is not None, "nothing was looked up"
         return self.decide(action, self.key if key is None else key, self.basis).allowed
 
-    def demand(self, action: str, key: str, basis: Basis, *, made: bool = False) -> None:
+    def demand(self, action: str, key: str, basis: Basis) -> None:
         """AccessDenied unless it is allowed on that basis."""
-        decision = self.decide(action, key, basis._replace(version=None) if made else basis, made)
+        decision = self.decide(action, key, basis)
         if not decision.allowed:
             resource = resource_of(action, basis.row.name, key)
             raise self._denied(action, resource, decision, basis.row.owner)
@@ -216,14 +214,15 @@ class Access:
         asked = AccessRequest(action, resource, identity.principal, identity.account, lookup)
         return self._told(asked, decide(asked, identity.policies))
 
-    def decide(self, action: str, key: str, basis: Basis, made: bool = False) -> Decision:
-        """On a bucket, or on an object in it; `made`: on one that the request makes.
-        VersionUnknown."""
+    def decide(self, action: str, key: str, basis: Basis) -> Decision:
+        """On a bucket, or on an object in it. VersionUnknown."""
         row, meanings, version = basis
         identity, principal = self.identity, self.principal
         policy = meanings.of(POLICY_KIND)
         is_home = principal.account == row.owner
-        needs_version = version is None and not made and bool(key) and action in ON_THE_OBJECT
+        needs_version = (
+            version is None and action in ON_THE_OBJECT and bool(key) and not self.makes_object
+        )
         if is_home and policy is None and identity is not None and identity.has_all_rights:
             if version is None:
                 is_own = not needs_version or not acl_effect.count(row)

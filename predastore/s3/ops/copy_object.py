@@ -70,7 +70,7 @@ async def _check_tags(ctx: Context, source: CopySource, version: ObjectVersion) 
         action = "s3:GetObjectTagging"
         await ctx.check_source(version, OF_A_VERSION[action] if source.version else action)
         ctx.access.gives(version.row.tags)
-        ctx.access.require("s3:PutObjectTagging", made=True)
+        ctx.access.require("s3:PutObjectTagging")
         await ctx.permit()
 
 
