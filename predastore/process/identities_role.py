@@ -11,7 +11,6 @@ from predastore.auth.sigv4 import Credential, Find
 from predastore.base.config import Config
 from predastore.base.errors import PredastoreError
 from predastore.httpd.message import Handler
-from predastore.iam import keys
 from predastore.iam.identities import Identities
 from predastore.iam.identity import Identified
 from predastore.iam.oidc import OidcProviders
@@ -35,7 +34,6 @@ class IdentitiesRole:
     def __init__(self, common: Common, state: GlobalState) -> None:
         self._keyring = keyring = common.keyring
         self._region = common.settings.region
-        self._state = state
         self._cluster_keys = [keyring.keys.cluster]  # the newest first
         self._sealing = sealing = SealingKeys(state, self._known_cluster_keys)
         self.identities = Identities(state, sealing, self._of_file)
@@ -52,9 +50,8 @@ class IdentitiesRole:
 
     async def has_account(self, account: str) -> bool:
         """Whether there is such an account: of the file, or made here."""
-        if await self._keyring.known.has_account(account):
-            return True
-        return await self._state.get(keys.ACCOUNTS, keys.account(account)) is not None
+        known = self._keyring.known
+        return await known.has_account(account) or await self.identities.has_account(account)
 
     def open(self, stack: AsyncExitStack) -> None:
         """Begins to store when keys were used."""

@@ -203,6 +203,8 @@ class S3Service:
         identity = None if verified.credential is None else identity_of(verified.credential)
         request.operation = route.name
         request.account = "" if identity is None else identity.account
+        if identity is None and route.needs_account:
+            raise S3Error("AccessDenied")
         facts = ConditionKeys(request, query, verified, identity, services.region)
         access = Access(request, facts, identity, bucket, key)
         for action in route.actions_of(query):

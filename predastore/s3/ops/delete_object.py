@@ -22,7 +22,7 @@ async def run(ctx: Context) -> Response:
         ctx.key,
         version_id,
         condition,
-        bypass=ctx.bypasses_governance(),
+        bypass=await ctx.bypasses_governance(),
         permit=permit,
     )
     return Response(204, deleted_fields(deleted, version_id))
