@@ -16,6 +16,8 @@ from predastore.catalog.keys import DUE
 from predastore.rpc import Endpoint
 from predastore.s3db.client import Client
 from predastore.s3db.service import ASK, COMMIT
+from support.iamserver import ROOT, Cloud, Keys, document, statement
+from support.iamserver import running as running_cloud
 from support.s3raw import Raw
 from support.s3server import S3Server, distributed_catalog, running
 
@@ -118,3 +120,56 @@ def test_an_origin_costs_a_read_no_round_trip_once_the_rules_are_known(
     s3.put_bucket_versioning(Bucket="bucket", VersioningConfiguration={"Status": "Enabled"})
     assert cost("GET", "/bucket/small") == [READ, READ]
     assert cost("GET", "/bucket/small") == [READ]
+
+
+# --- users and policies ---------------------------------------------------------------------------
+
+WHO = "db.read"  # whether what is known of a user still holds
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    with running_cloud(distributed_catalog, tmp_path) as started:
+        yield started
+
+
+def test_a_user_costs_one_read_more_and_policies_none(
+    cloud: Cloud, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permits, "BACKEND_BUCKET_SEEN_MS", 3_600_000)
+    tagging = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+    cloud.client("s3").create_bucket(Bucket="box")
+    alice = cloud.user("alice", policy=document(statement("s3:*", "arn:aws:s3:::box*")))
+    deny = statement(
+        "s3:*", "arn:aws:s3:::box/*", effect="Deny", principal="*",
+        StringEquals={"s3:ExistingObjectTag/class": "secret"},
+    )  # fmt: skip
+    cloud.set_policy("box", deny)
+
+    def cost(method: str, who: Keys | None, query: str = "", body: bytes = b"") -> list[str]:
+        calls.clear()
+        answer = cloud.send(Raw(method, "/box/k", query, body), who)
+        assert answer.status < 300, answer.body
+        return [*calls]
+
+    for who, more in ((ROOT, []), (alice, [WHO])):
+        cost("PUT", who, body=SMALL)
+        cost("GET", who)
+        assert cost("PUT", who, body=SMALL) == [*more, COMMIT]
+        assert cost("GET", who) == [*more, READ]
+        assert cost("HEAD", who) == [*more, READ]
+        assert cost("PUT", who, "tagging=", tagging) == [*more, READ, COMMIT]
+        assert cost("DELETE", who) == [*more, COMMIT]
+
+
+def test_another_accounts_request_reads_the_block_of_the_bucket_owner(
+    cloud: Cloud, calls: list[str]
+) -> None:
+    root = cloud.client("s3")
+    root.create_bucket(Bucket="box")
+    root.put_object(Bucket="box", Key="k", Body=SMALL)
+    cloud.set_policy("box", statement("s3:GetObject", "arn:aws:s3:::box/*", principal="*"))
+    for _ in range(2):
+        calls.clear()
+        assert cloud.send(Raw("GET", "/box/k"), None).status == 200
+    assert calls == [READ, WHO]
