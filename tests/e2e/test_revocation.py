@@ -10,7 +10,9 @@ something was taken away, and ended before it was given again.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import http.client
 import json
 import ssl
@@ -32,6 +34,7 @@ from support.waiting import eventually
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 RACES, WORKERS = 1_000, 2  # of each kind
+FEW = 50
 SECRET = '[cluster]\nsecret = "a secret of the cluster"\n'
 REGION = "us-east-1"
 FORM = "application/x-www-form-urlencoded"
@@ -58,10 +61,19 @@ class Line:
         )
 
     def send(
-        self, who: Keys, method: str, path: str, body: bytes = b"", *, service: str = "s3"
+        self,
+        who: Keys,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        service: str = "s3",
+        **more: str,
     ) -> None:
+        """`more`: further fields (`_` for `-`)."""
         raw_path, _, query = path.partition("?")
         fields = [("host", f"{self._host}:{PORT}")]
+        fields += [(name.replace("_", "-"), value) for name, value in more.items()]
         if service != "s3":
             fields.append(("content-type", FORM))
         if who.token:
@@ -77,8 +89,10 @@ class Line:
         answer = self._connection.getresponse()
         return answer.status, answer.read()
 
-    def ask(self, who: Keys, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        self.send(who, method, path, body)
+    def ask(
+        self, who: Keys, method: str, path: str, body: bytes = b"", **more: str
+    ) -> tuple[int, bytes]:
+        self.send(who, method, path, body, **more)
         return self.answer()
 
     def call(self, who: Keys, service: str, action: str, **form: str) -> dict[str, str]:
@@ -320,3 +334,46 @@ def test_a_gateway_that_was_stopped_obeys_with_the_first_request_after(
                 stopped.resume()
             told = [there.answer() for there in lines]
             assert [refusal_of(one) for one in told] == [right.refusal for right in rights]
+
+
+# --- what is decided beside the right to a request ---------------------------------------------
+
+
+def md5(body: bytes) -> str:
+    return base64.b64encode(hashlib.md5(body).digest()).decode()
+
+
+def test_what_a_list_may_delete_is_as_the_bucket_has_it_now(servers: list[S3d]) -> None:
+    body = b"<Delete><Object><Key>k</Key></Object></Delete>"
+    with Line(servers[0]) as line, Line(servers[1]) as there:
+        right = OfStatement(line, Keys(*servers[0].credentials()), "list")
+        deny = policy("Deny", "s3:DeleteObject", "arn:aws:s3:::list/*", Principal="*").encode()
+        for at in range(FEW):
+            for text, is_done in ((deny, False), (b"", True)):
+                method = "PUT" if text else "DELETE"
+                assert line.ask(right.root, method, "/list?policy=", text)[0] == 204
+                told = there.ask(right.keys, "POST", "/list?delete=", body, content_md5=md5(body))
+                assert (b"<Deleted>" in told[1]) is is_done, (at, told)
+
+
+def test_a_retention_is_bypassed_as_the_bucket_has_it_now(servers: list[S3d]) -> None:
+    root = Keys(*servers[0].credentials())
+    kept = {
+        "x_amz_object_lock_mode": "GOVERNANCE",
+        "x_amz_object_lock_retain_until_date": "2099-01-01T00:00:00Z",
+        "content_md5": md5(b"x"),
+    }
+    action, bypass = "s3:BypassGovernanceRetention", {"x_amz_bypass_governance_retention": "true"}
+    deny = policy("Deny", action, "arn:aws:s3:::kept/*", Principal="*").encode()
+    with Line(servers[0]) as line, Line(servers[1]) as there:
+        lock = {"x_amz_bucket_object_lock_enabled": "true"}
+        assert line.ask(root, "PUT", "/kept", **lock)[0] == 200
+        for at in range(FEW):
+            assert there.ask(root, "PUT", "/kept/k", b"x", **kept)[0] == 200
+            listed = there.ask(root, "GET", "/kept?versions=&prefix=k")[1]
+            version = listed.partition(b"<VersionId>")[2].partition(b"<")[0].decode()
+            for text, status in ((deny, 403), (b"", 204)):
+                method = "PUT" if text else "DELETE"
+                assert line.ask(root, method, "/kept?policy=", text)[0] == 204
+                told = there.ask(root, "DELETE", f"/kept/k?versionId={version}", **bypass)
+                assert told[0] == status, (at, told)
