@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final, NamedTuple
 
+from predastore.auth.sigv4 import Credential
 from predastore.base.errors import S3Error
 from predastore.catalog.buckets import ACL, POLICY
 from predastore.catalog.documents import DocumentKind, Meanings
@@ -109,9 +110,20 @@ class Access:
     """Of one request for `bucket` and `key`. `identity`: None, an anonymous one.
 
     `basis`: of the last `check`. `blocks`: the public access blocks of other accounts whose
-    buckets it is about, which are read before anything is decided (reach.py)."""
+    buckets it is about, which are read before anything is decided (reach.py). `last`: the decision
+    that was made last."""
 
-    __slots__ = ("_facts", "_request", "_wanted", "basis", "blocks", "bucket", "identity", "key")
+    __slots__ = (
+        "_facts",
+        "_request",
+        "_wanted",
+        "basis",
+        "blocks",
+        "bucket",
+        "identity",
+        "key",
+        "last",
+    )
 
     def __init__(
         self,
@@ -128,11 +140,17 @@ class Access:
         self.key = key
         self.basis: Basis | None = None
         self.blocks: dict[str, PublicBlock | None] = {}
+        self.last: Decision | None = None
         self._wanted: list[tuple[str, str]] = []
 
     @property
     def principal(self) -> Principal:
         return ANONYMOUS if self.identity is None else self.identity.principal
+
+    @property
+    def credential(self) -> Credential | None:
+        """By which the request was signed; None: an anonymous request."""
+        return self._facts.credential
 
     @property
     def account(self) -> str | None:
@@ -205,6 +223,7 @@ class Access:
             and (version is None or version.owner == row.owner)
             and (identity is None or identity.session is None)
         ):
+            self.last = _ROOT
             return _ROOT
         own = Policies() if identity is None else identity.policies
         if version is None and action in ON_THE_OBJECT and key:
@@ -229,6 +248,7 @@ class Access:
         return self._told(asked, decide(asked, policies))
 
     def _told(self, asked: AccessRequest, decision: Decision) -> Decision:
+        self.last = decision
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug(
                 "%s: %s on %s for %s, by %s %s",

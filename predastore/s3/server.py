@@ -46,8 +46,9 @@ from predastore.base.errors import (
 )
 from predastore.catalog.catalog import Catalog
 from predastore.httpd.message import Request, Response
+from predastore.iam import audit
 from predastore.iam.identities import identity_of
-from predastore.s3 import accounting
+from predastore.s3 import accounting, audited
 from predastore.s3.access import Access
 from predastore.s3.account_block import ACCOUNT as ACCOUNT_FIELD
 from predastore.s3.checksums import is_of_payload
@@ -57,7 +58,7 @@ from predastore.s3.cross_origin import Crossing, CrossOrigin, crossing_of
 from predastore.s3.errors import error_response, status_of, translate
 from predastore.s3.names import check_bucket_name
 from predastore.s3.ownership import NOTHING_SAID, NewBuckets
-from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, SERVICE, hoisted_headers, select
+from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, SERVICE, Route, hoisted_headers, select
 from predastore.s3.services import IsAccount, Services, anybody
 from predastore.s3.target import host_bucket, parse_query, parse_target
 from predastore.s3.tokens import Tokens
@@ -100,6 +101,19 @@ def asks_for_writes(raw_query: bytes) -> bool:
 def host_id_of(name: str) -> str:
     """What x-amz-id-2 and HostId say in answers of the process `name`, which they do not tell."""
     return base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()
+
+
+async def _operated(route: Route, ctx: Context) -> Response:
+    if not ctx.bucket_name:
+        ctx.access.check_absent()
+    return await route.operation(ctx)
+
+
+def _shown(request: Request, error: PredastoreError) -> S3Error:
+    """What an error is in S3's words, in the answer to this request."""
+    if isinstance(error, BodyMismatch) and is_of_payload(error, request.headers):
+        return S3Error("XAmzContentSHA256Mismatch")
+    return translate(error)
 
 
 class S3Service:
@@ -207,11 +221,24 @@ class S3Service:
         access = Access(request, facts, identity, bucket, key)
         for action in route.actions_of(query):
             access.require(action)
-        if not bucket:
-            access.check_absent()
         digest = verified.payload_sha256
         ctx = Context(services, request, bucket, key, query, access, digest, crossing)
-        return await route.operation(ctx)
+        if audited.is_audited(route.name, request.headers):
+            return await self._audited(route, ctx)
+        return await _operated(route, ctx)
+
+    async def _audited(self, route: Route, ctx: Context) -> Response:
+        """A line of the audit goes with it, whatever comes of it."""
+        outcome = "InternalError"
+        try:
+            answer = await _operated(route, ctx)
+            outcome = audit.DONE
+        except PredastoreError as error:
+            outcome = _shown(ctx.request, error).s3_code
+            raise
+        finally:
+            audited.note(ctx, outcome)
+        return answer
 
     async def _verified(self, request: Request, bucket: str) -> Verified:
         """Who sent the request. `bucket`: the one that Host names."""
@@ -220,10 +247,7 @@ class S3Service:
         return await self._verifier.authenticate(request, self._find, bucket)
 
     def _failed(self, request: Request, error: PredastoreError) -> Response:
-        if isinstance(error, BodyMismatch) and is_of_payload(error, request.headers):
-            shown = S3Error("XAmzContentSHA256Mismatch")
-        else:
-            shown = translate(error)
+        shown = _shown(request, error)
         if status_of(shown) >= 500 and shown.s3_code != "NotImplemented":
             _log.warning(
                 "%s: %s: %s",
