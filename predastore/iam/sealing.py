@@ -9,7 +9,7 @@ The first process that has something to seal makes the first version. `rotate` m
 then on it seals, and what the ones before have sealed can be read as long as they stay. Whoever
 stores something sealed adds `check` to its commit, so that nothing is ever sealed under a version
 that went meanwhile. Where the cluster key has changed, a process that knows the one before seals
-the versions anew.
+the versions anew: once for each key that is in force in it, since others may still have another.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class SealingKeys:
         self._stored: bytes | None = None
         self._keys: dict[int, bytes] = {}
         self._newest = 0
+        self._sealed_under = b""  # the key in force of which it was made sure
+        self.opened_by: bytes | None = None  # the cluster key; None: not known
 
     @property
     def check(self) -> Check:
@@ -64,6 +66,13 @@ class SealingKeys:
             elif await self._store(None, SealingRow((self._made(1),))):
                 return
         raise ConcurrentChange("The sealing key was changed again and again; try again.")
+
+    async def seal_anew(self) -> bool:
+        """`refresh`, where there are versions. Whether they are sealed under the cluster key that
+        is in force."""
+        if await self._state.get(SEALING, SEALING_KEYS) is not None:
+            await self.refresh()
+        return self.opened_by in (None, self._cluster_keys()[0])
 
     def seal(self, purpose: str, secret: bytes, *, bound_to: bytes) -> bytes:
         """`secret`, under the newest version that is known; `refresh` it first."""
@@ -111,7 +120,8 @@ class SealingKeys:
         return decode(SealingRow, self._stored)
 
     def _open(self, stored: bytes) -> bool:
-        """Whether it is sealed under the cluster key that is in force. Unavailable."""
+        """Whether it may stay as it is: it is sealed under the cluster key that is in force, or was
+        since this is. Unavailable."""
         in_force, *before = self._cluster_keys()
         row = decode(SealingRow, stored)
         for cluster_key in (in_force, *before):
@@ -120,10 +130,14 @@ class SealingKeys:
             except CorruptData:
                 continue
             self._stored, self._keys, self._newest = stored, keys, row.keys[-1].number
-            return cluster_key == in_force
+            self.opened_by = cluster_key
+            may_stay = in_force in (cluster_key, self._sealed_under)
+            if cluster_key == in_force:
+                self._sealed_under = in_force
+            return may_stay
         raise Unavailable(
             "Secrets of identities can not be read: their sealing key was sealed under another "
-            "cluster key. Give [cluster] secret, or [[auth]], as they were."
+            "cluster key. Give [cluster] secret or secrets_accepted, or [[auth]], as they were."
         )
 
     def _sealed_anew(self, stored: bytes) -> SealingRow:

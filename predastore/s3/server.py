@@ -30,7 +30,7 @@ import hashlib
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -117,7 +117,7 @@ def _shown(request: Request, error: PredastoreError) -> S3Error:
 
 
 class S3Service:
-    """A handler for httpd. `token_key`: the cluster's key for continuation tokens, any bytes.
+    """A handler for httpd. `token_keys`: of the cluster; the first makes continuation tokens.
 
     `find`: finds the credentials of requests; None: the verifier has them.
     `domains`: base domains of virtual-host style addresses, lower case, without a port.
@@ -131,7 +131,7 @@ class S3Service:
         verifier: Verifier,
         *,
         region: str,
-        token_key: bytes,
+        token_keys: Callable[[], Sequence[bytes]],
         find: Find | None = None,
         domains: tuple[str, ...] = (),
         ready: Callable[[], bool] = _always,
@@ -145,7 +145,7 @@ class S3Service:
         self._services = Services(
             catalog,
             region,
-            Tokens(token_key),
+            Tokens(token_keys),
             verifier,
             find,
             domains,

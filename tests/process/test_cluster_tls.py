@@ -44,7 +44,7 @@ class Host:
 
     def __init__(self, folder: Path, state: LocalState, key: bytes = KEY) -> None:
         self.folder = folder
-        self.authorities = Authorities(state, key, "c")
+        self.authorities = Authorities(state, lambda: (key,), "c")
         self.used: list[TlsFiles] = []
         self.keeper = Keeper(self.authorities, folder, "c", lambda: ["localhost"], self.used.append)
 
@@ -183,7 +183,7 @@ async def test_a_host_that_was_off_for_years_gets_the_one_of_now(
             patch.setattr(authority, "CA_DAYS", 0)
             ended = authority.made("ended")
         held = Held(ended, cluster="c", generation=1)
-        await Authorities(state, KEY, "c").agree(held)
+        await Authorities(state, lambda: (KEY,), "c").agree(held)
         (tmp_path / "a").mkdir()
         certificates._put(tmp_path / "a", held)
         certificates.ensure(tmp_path / "a", ["localhost"])  # until it knows better
