@@ -10,8 +10,9 @@ from typing import Final
 from predastore.auth.sigv4 import Credential, Find
 from predastore.base.config import Config
 from predastore.base.errors import ConfigError, PredastoreError
-from predastore.base.limits import CLUSTER_SECRETS_MAX, IAM_SEAL_RETRY_MS
+from predastore.base.limits import CLUSTER_SECRETS_MAX, IAM_SEAL_RETRY_MS, IAM_SEALING_LOOK_S
 from predastore.httpd.message import Handler
+from predastore.iam import sealing_keys
 from predastore.iam.errors import Unavailable
 from predastore.iam.identities import Identities
 from predastore.iam.identity import Identified
@@ -24,6 +25,7 @@ from predastore.iam.used import LastUsed
 from predastore.process.common import Common
 from predastore.process.reload import Apply
 from predastore.s3db.global_state import GlobalState
+from predastore.storage.extents import now_ms
 
 _CLUSTER_KEYS_MAX: Final = 2 * CLUSTER_SECRETS_MAX
 
@@ -37,6 +39,7 @@ class IdentitiesRole:
         self._keyring = keyring = common.keyring
         self._region = common.settings.region
         self._cluster_keys = [keyring.keys.cluster]  # the newest first
+        self._state = state
         self._sealing = sealing = SealingKeys(state, self._known_cluster_keys)
         self.identities = Identities(state, sealing, self._of_file)
         self._used = LastUsed(state)
@@ -84,6 +87,18 @@ class IdentitiesRole:
                 await asyncio.sleep(IAM_SEAL_RETRY_MS / 1000)
         if is_done and len(self._known_cluster_keys()) > 1:
             _log.info("secrets are sealed under the cluster key that is in force")
+        await self._drop_unneeded()
+
+    async def _drop_unneeded(self) -> None:
+        """Versions of the sealing key that nothing needs, now and then."""
+        while True:
+            try:
+                count = await sealing_keys.drop_unneeded(self._state, self._sealing, now_ms())
+                if count:
+                    _log.info("old sealing keys were dropped", extra={"count": count})
+            except PredastoreError as error:
+                _log.warning("old sealing keys stay for now", extra={"error": str(error)})
+            await asyncio.sleep(IAM_SEALING_LOOK_S)
 
     def _prepare(self, settings: Config) -> Apply:
         """For a reload. ConfigError: a key would be forgotten that secrets need."""

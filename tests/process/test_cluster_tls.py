@@ -114,6 +114,20 @@ async def test_it_stays_under_another_cluster_key_where_a_host_holds_it(tmp_path
 
 
 @on_a_loop
+async def test_who_knows_the_cluster_key_before_seals_it_anew_once(tmp_path: Path) -> None:
+    async with state_at(tmp_path / "db") as state:
+        held = await Host(tmp_path / "a", state).look()
+        behind = Authorities(state, lambda: (KEY, OTHER_KEY), "c")
+        ahead = Authorities(state, lambda: (OTHER_KEY, KEY), "c")
+        for each in (behind, ahead, behind, ahead):
+            assert (await each.agree(None)).authority.fingerprint == held.authority.fingerprint
+        after = await Authorities(state, lambda: (OTHER_KEY,), "c").agree(None)
+        assert after.authority.fingerprint == held.authority.fingerprint
+        with pytest.raises(CorruptData):
+            await Authorities(state, lambda: (KEY,), "c").agree(None)
+
+
+@on_a_loop
 async def test_another_takes_its_place_on_every_host(tmp_path: Path) -> None:
     async with state_at(tmp_path / "db") as state:
         hosts = [Host(tmp_path / f"host-{n}", state) for n in range(2)]
