@@ -208,6 +208,7 @@ def test_the_cluster_key_is_changed_while_calls_go_on() -> None:
                 finally:
                     await other.close()
 
+            await world.ask("test.echo")
             world.server.use_keys(old, (new,))
             await answered(old)
             await answered(new)
