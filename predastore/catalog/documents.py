@@ -56,12 +56,13 @@ class DocumentKind(Generic[T]):
 class Meanings:
     """What documents of one generation of a bucket mean. `cost_bytes`: what they count as."""
 
-    __slots__ = ("_found", "cost_bytes", "generation", "id")
+    __slots__ = ("_all_of", "_found", "cost_bytes", "generation", "id")
 
     def __init__(self, bucket_id: bytes, generation: int) -> None:
         self.id = bucket_id
         self.generation = generation
         self.cost_bytes = 0
+        self._all_of: tuple[DocumentKind[Any], ...] = ()
         self._found: dict[str, tuple[Any, int]] = {}  # kind -> meaning, what it counts as
 
     def of(self, kind: DocumentKind[T]) -> T | None:
@@ -74,7 +75,12 @@ class Meanings:
         return self.id == bucket.id and self.generation == bucket.generation
 
     def has(self, kinds: tuple[DocumentKind[Any], ...]) -> bool:
-        return all(kind.name in self._found for kind in kinds)
+        if kinds == self._all_of:  # as each request asks for the same
+            return True
+        if all(kind.name in self._found for kind in kinds):
+            self._all_of = kinds
+            return True
+        return False
 
     def add(self, kind: DocumentKind[Any], stored: bytes | None) -> None:
         """A document as it is stored, None for none; what its kind's `read` raises."""

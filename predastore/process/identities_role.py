@@ -12,7 +12,7 @@ from predastore.base.config import Config
 from predastore.base.errors import ConfigError, PredastoreError
 from predastore.base.limits import CLUSTER_SECRETS_MAX, IAM_SEAL_RETRY_MS, IAM_SEALING_LOOK_S
 from predastore.httpd.message import Handler
-from predastore.iam import sealing_keys
+from predastore.iam import keys, sealing_keys
 from predastore.iam.errors import Unavailable
 from predastore.iam.identities import Identities
 from predastore.iam.identity import Identified
@@ -38,8 +38,8 @@ class IdentitiesRole:
     def __init__(self, common: Common, state: GlobalState) -> None:
         self._keyring = keyring = common.keyring
         self._region = common.settings.region
-        self._cluster_keys = [keyring.keys.cluster]  # the newest first
         self._state = state
+        self._cluster_keys = [keyring.keys.cluster]  # the newest first
         self._sealing = sealing = SealingKeys(state, self._known_cluster_keys)
         self.identities = Identities(state, sealing, self._of_file)
         self._used = LastUsed(state)
@@ -53,6 +53,12 @@ class IdentitiesRole:
             operator=lambda: keyring.keys.operator.account_id,
             is_taken=lambda account: any(row.account_id == account for row in keyring.keys.auth),
         )
+
+    async def has_account(self, account: str) -> bool:
+        """Whether there is such an account: of the file, or made here."""
+        if await self._keyring.known.has_account(account):
+            return True
+        return await self._state.get(keys.ACCOUNTS, keys.account(account)) is not None
 
     def open(self, stack: AsyncExitStack) -> None:
         """Begins to store when keys were used."""

@@ -65,6 +65,8 @@ def check_key(key: str) -> str:
 def host_bucket(host: str, domains: tuple[str, ...]) -> str:
     """The bucket that Host names in front of the longest of `domains` that fits; "" for a host that
     is one of them, or fits none."""
+    if not domains:
+        return ""
     name = host.lower()
     if not name.endswith("]"):
         head, colon, port = name.rpartition(":")

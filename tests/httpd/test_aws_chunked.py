@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predastore._fast import sigv4 as kernel
+from predastore.auth.payload import verify_payload
 from predastore.auth.signing import sign_request
-from predastore.auth.sigv4 import Credential, Verifier, verify_payload
+from predastore.auth.sigv4 import Credential, Verifier
 from predastore.base.errors import BodyMismatch, HttpError, PredastoreError, SignatureError
 from predastore.base.limits import HTTP_DECODE_BYTES_MAX, HTTP_DECODE_BYTES_MIN
 from predastore.httpd.chunked import (
