@@ -38,6 +38,7 @@ class IdentitiesRole:
     def __init__(self, common: Common, state: GlobalState) -> None:
         self._keyring = keyring = common.keyring
         self._region = common.settings.region
+        self._state = state
         self._cluster_keys = [keyring.keys.cluster]  # the newest first
         self._sealing = sealing = SealingKeys(state, self._known_cluster_keys)
         self.identities = Identities(state, sealing, self._of_file)
