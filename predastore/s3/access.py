@@ -25,6 +25,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final, NamedTuple
 
+from predastore.auth.sigv4 import Credential
 from predastore.base.errors import S3Error
 from predastore.catalog.buckets import ACL, POLICY
 from predastore.catalog.documents import DocumentKind, Meanings
@@ -114,11 +115,11 @@ class Access:
     `basis`: of the last `check`. `blocks`: the public access blocks of accounts whose buckets it is
     about, which are read before anything is decided that they matter to (reach.py).
     `makes_object`: what is asked about an object is about the one that the request makes, of which
-    only the name is there."""
+    only the name is there. `last`: the decision that was made last."""
 
     __slots__ = (
         *("_facts", "_request", "_wanted", "basis", "blocks", "bucket", "identity", "key"),
-        "makes_object",
+        *("last", "makes_object"),
     )
 
     def __init__(
@@ -137,11 +138,17 @@ class Access:
         self.basis: Basis | None = None
         self.blocks: dict[str, PublicBlock | None] = {}
         self.makes_object = False
+        self.last: Decision | None = None
         self._wanted: list[tuple[str, str]] = []
 
     @property
     def principal(self) -> Principal:
         return ANONYMOUS if self.identity is None else self.identity.principal
+
+    @property
+    def credential(self) -> Credential | None:
+        """By which the request was signed; None: an anonymous request."""
+        return self._facts.credential
 
     @property
     def account(self) -> str | None:
@@ -229,6 +236,7 @@ class Access:
             else:
                 is_own = acl_effect.object_owner(row, version.owner) == row.owner
             if is_own:
+                self.last = _ROOT
                 return _ROOT
         own = Policies() if identity is None else identity.policies
         if needs_version:
@@ -254,6 +262,7 @@ class Access:
         return self._told(asked, decide(asked, policies))
 
     def _told(self, asked: AccessRequest, decision: Decision) -> Decision:
+        self.last = decision
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug(
                 "%s: %s on %s for %s, by %s %s",

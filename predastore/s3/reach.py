@@ -87,7 +87,7 @@ class Reach:
     def write_condition(self) -> Condition:
         """If-Match and If-None-Match of a write; the first tells what is there, and so needs the
         permission to read it."""
-        condition = write_condition(self.headers)
+        condition = write_condition(self.headers, may_be_any=self.request.method == "DELETE")
         if condition.if_match not in (None, "*"):
             self.access.require(GET_OBJECT)
         return condition
@@ -156,10 +156,13 @@ class Reach:
         checks = () if ground is None else (ground.check,)
         return await self.catalog.permit(self.bucket_name, judge, *self._kinds, checks=checks)
 
-    async def object(self, *, needs_bytes: bool = False) -> ObjectVersion:
+    async def object(
+        self, *, needs_bytes: bool = False, tells_marker: bool = False
+    ) -> ObjectVersion:
         """The version that is named, or the current one, if this request may do with it what it
         wants; one round trip, with its bucket. NoSuchKey, NoSuchVersion, MethodNotAllowed for a
-        delete marker. `needs_bytes`: they, or its parts, will be read."""
+        delete marker. `needs_bytes`: they, or its parts, will be read. `tells_marker`: also one
+        that is current, and not as no object."""
         for _ in range(limits.S3_READ_TRIES_MAX):
             found = await self.catalog.find(
                 self.bucket_name, self.key, self.version_id, needs_bytes=needs_bytes
@@ -181,7 +184,7 @@ class Reach:
                 self._judge(row, meanings, version)
                 return version
             self._judge_absent(row, meanings)
-            raise self._absent(found)
+            raise self._absent(found, tells_marker=tells_marker)
         raise S3Error("ConditionalRequestConflict")
 
     def check_anew(self, version: ObjectVersion) -> None:
@@ -237,12 +240,10 @@ class Reach:
         if found.version is not None:
             return found.version
         self._judge_absent(row, meanings)
-        if found.marker is not None:
-            raise is_marker(found.marker, self.request.method)
-        raise self._absent(found)
+        raise self._absent(found, tells_marker=True)
 
-    def _absent(self, found: Finding) -> S3Error:
-        if self.version_id and found.marker is not None:
+    def _absent(self, found: Finding, *, tells_marker: bool = False) -> S3Error:
+        if (self.version_id or tells_marker) and found.marker is not None:
             return is_marker(found.marker, self.request.method)
         return _absent(self.key, found, self.version_id)
 

@@ -318,7 +318,7 @@ def running(
                 catalog,
                 Verifier(_FILE.get, region=REGION, now=clock.s),
                 region=REGION,
-                token_key=b"a key of the tests",
+                token_keys=lambda: (b"a key of the tests",),
                 find=find,
                 is_account=is_account,
             )

@@ -257,7 +257,7 @@ def running(
             catalog,
             verifier,
             region=region,
-            token_key=b"a key of the tests",
+            token_keys=lambda: (b"a key of the tests",),
             domains=(DOMAIN,),
             ready=lambda: shown.ready,
             write_obstacle=write_obstacle,

@@ -11,7 +11,7 @@ from predastore.base.errors import PredastoreError, S3Error
 from predastore.catalog.permits import Permit
 from predastore.catalog.values import Deleted, Wanted
 from predastore.httpd.message import Response
-from predastore.s3 import checksums
+from predastore.s3 import audited, checksums, lock
 from predastore.s3.access import GET_OBJECT, OF_A_VERSION
 from predastore.s3.context import Context
 from predastore.s3.errors import message_of, not_implemented, translate
@@ -135,10 +135,12 @@ def _told(wanted: Wanted, outcome: Deleted | PredastoreError) -> str:
 
 async def run(ctx: Context) -> Response:
     _check_protected(ctx)
-    permit = await ctx.permit()
+    permit = await ctx.permit(lock.check_bypass(ctx.headers))
     async with ctx.document(limits.S3_DELETE_XML_BYTES_MAX) as data:
         doomed, quiet = await _asked(ctx, data)
         outcomes = await _delete(ctx, doomed, permit)
+        for one, outcome in zip(doomed, outcomes, strict=True):
+            audited.note_deleted(ctx, one.wanted, outcome)
         told = [
             _told(one.wanted, outcome)
             for one, outcome in zip(doomed, outcomes, strict=True)

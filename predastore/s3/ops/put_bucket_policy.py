@@ -24,7 +24,7 @@ async def run(ctx: Context) -> Response:
     async with ctx.document(limits.S3_CONFIG_XML_BYTES_MAX) as data:
         text = bytes(data)
     if not text:
-        raise S3Error("MissingRequestBodyError")
+        raise S3Error("MalformedPolicy")
     document = bucket_policy.read(text, ctx.bucket_name)
     is_open = is_public(document)
     block = await account_block.of(ctx, account) if is_open else None
