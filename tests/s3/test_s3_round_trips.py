@@ -146,9 +146,11 @@ def test_a_user_costs_one_read_more_and_policies_none(
     )  # fmt: skip
     cloud.set_policy("box", deny)
 
-    def cost(method: str, who: Keys | None, query: str = "", body: bytes = b"") -> list[str]:
+    def cost(
+        method: str, who: Keys, query: str = "", body: bytes = b"", **headers: str
+    ) -> list[str]:
         calls.clear()
-        answer = cloud.send(Raw(method, "/box/k", query, body), who)
+        answer = cloud.send(Raw(method, "/box/k", query, body, headers), who)
         assert answer.status < 300, answer.body
         return [*calls]
 
@@ -159,6 +161,8 @@ def test_a_user_costs_one_read_more_and_policies_none(
         assert cost("GET", who) == [*more, READ]
         assert cost("HEAD", who) == [*more, READ]
         assert cost("PUT", who, "tagging=", tagging) == [*more, READ, COMMIT]
+        acl = {"x-amz-acl": "private"}
+        assert cost("PUT", who, "acl=", **acl) == [*more, READ, READ, COMMIT]
         assert cost("DELETE", who) == [*more, COMMIT]
 
 
