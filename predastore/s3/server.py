@@ -104,6 +104,8 @@ def host_id_of(name: str) -> str:
 
 
 async def _operated(route: Route, ctx: Context) -> Response:
+    if route.needs_account:
+        ctx.signer()
     if not ctx.bucket_name:
         ctx.access.check_absent()
     return await route.operation(ctx)
@@ -217,8 +219,6 @@ class S3Service:
         identity = None if verified.credential is None else identity_of(verified.credential)
         request.operation = route.name
         request.account = "" if identity is None else identity.account
-        if identity is None and route.needs_account:
-            raise S3Error("AccessDenied")
         facts = ConditionKeys(request, query, verified, identity, services.region)
         access = Access(request, facts, identity, bucket, key)
         for action in route.actions_of(query):

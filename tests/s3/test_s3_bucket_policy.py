@@ -171,7 +171,7 @@ def test_what_is_no_policy_is_refused_in_s3s_words(
 def test_a_policy_is_what_the_body_says(cloud: Cloud, box: str) -> None:
     with cloud.unchanged():
         raw = Raw("PUT", f"/{box}", "policy=")
-        assert cloud.send(raw).code == "MissingRequestBodyError"
+        assert cloud.send(raw).code == "MalformedPolicy"
         raw = Raw("PUT", f"/{box}", "policy=", public(box).encode(), payload="0" * 64)
         assert cloud.send(raw).code == "XAmzContentSHA256Mismatch"
         md5 = {"content-md5": "AAAAAAAAAAAAAAAAAAAAAA=="}
