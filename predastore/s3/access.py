@@ -109,9 +109,14 @@ class Access:
     """Of one request for `bucket` and `key`. `identity`: None, an anonymous one.
 
     `basis`: of the last `check`. `blocks`: the public access blocks of other accounts whose
-    buckets it is about, which are read before anything is decided (reach.py)."""
+    buckets it is about, which are read before anything is decided (reach.py). `makes_object`: what
+    is asked about an object is about the one that the request makes, of which only the name is
+    there."""
 
-    __slots__ = ("_facts", "_request", "_wanted", "basis", "blocks", "bucket", "identity", "key")
+    __slots__ = (
+        *("_facts", "_request", "_wanted", "basis", "blocks", "bucket", "identity", "key"),
+        "makes_object",
+    )
 
     def __init__(
         self,
@@ -128,6 +133,7 @@ class Access:
         self.key = key
         self.basis: Basis | None = None
         self.blocks: dict[str, PublicBlock | None] = {}
+        self.makes_object = False
         self._wanted: list[tuple[str, str]] = []
 
     @property
@@ -207,7 +213,7 @@ class Access:
         ):
             return _ROOT
         own = Policies() if identity is None else identity.policies
-        if version is None and action in ON_THE_OBJECT and key:
+        if version is None and action in ON_THE_OBJECT and key and not self.makes_object:
             raise VersionUnknown
         block = union(row.block, None if is_home else self.blocks[row.owner])
         asked = AccessRequest(

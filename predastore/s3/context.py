@@ -59,6 +59,7 @@ class Context(Reach):
     def attributes(self, acl: AclRequest) -> Attributes:
         """What the request says of the object that it makes, with the ACL that it asks for.
         Tags, a lock and an ACL have to be allowed, too."""
+        self.access.makes_object = True
         said = parse_metadata(self.headers)
         asked = lock.of_headers(self.headers)
         tagged = self.headers.get(tags.HEADER, "")

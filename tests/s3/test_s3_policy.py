@@ -272,6 +272,33 @@ def test_a_key_that_is_absent_is_no_secret_only_to_who_may_list(
     lister.close()
 
 
+def test_who_may_not_list_says_of_what_it_writes_what_it_may(
+    server: S3Server, s3: BaseClient, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="there", Body=b"old", Tagging="a=old")
+    s3.put_object(Bucket=bucket, Key="source", Body=b"copied", Tagging="b=2")
+    needed = ["s3:GetObject", "s3:PutObject", "s3:PutObjectTagging", "s3:PutObjectAcl"]
+    said = {"Tagging": "a=1", "ACL": "private"}
+    source = {"Bucket": bucket, "Key": "source"}
+    for missing in (*needed[2:], ""):
+        rest = " ".join(action for action in needed if action != missing)
+        writer = server.client(server.limited((bucket, rest)))
+        for key in ("there", f"new{len(missing)}"):
+            where = {"Bucket": bucket, "Key": key}
+            copy = {**where, **said, "CopySource": source, "TaggingDirective": "REPLACE"}
+            for call, asked in (
+                (writer.put_object, {**where, **said, "Body": b"x"}),
+                (writer.create_multipart_upload, {**where, **said}),
+                (writer.copy_object, copy),
+            ):
+                if missing:
+                    assert refused(call, **asked) == DENIED
+                else:
+                    call(**asked)
+                    assert s3.get_object_tagging(**where)["TagSet"] == [{"Key": "a", "Value": "1"}]
+        writer.close()
+
+
 def test_a_condition_on_what_is_there_needs_the_right_to_read_it(
     server: S3Server, s3: BaseClient, bucket: str
 ) -> None:
