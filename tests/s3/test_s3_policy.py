@@ -12,8 +12,8 @@ from botocore.client import BaseClient
 
 from predastore.auth.sigv4 import Credential
 from predastore.s3.access import OF_A_VERSION
-from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, ROUTES, Route
-from predastore.s3.server import CONTROL_PATH
+from predastore.s3.control import BLOCK_PATH, TAGS_PATH
+from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, RESOURCE, ROUTES, Route
 from support.forms import Form
 from support.s3raw import UNSIGNED, Answer, Raw, exchange
 from support.s3refusals import refused
@@ -55,6 +55,9 @@ def _part(s3: BaseClient, bucket: str, **more: Any) -> Raw:
 
 
 TAGGING = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+RESOURCE_TAGS = (
+    b"<TagResourceRequest><Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags></TagResourceRequest>"
+)
 CORS = (
     b"<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin>"
     b"<AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>"
@@ -138,7 +141,12 @@ def request_of(route: Route, s3: BaseClient, bucket: str) -> Raw:
     if route.level == ACCOUNT:
         own = {"x-amz-account-id": ALICE.account_id}
         body = BLOCK if route.method == "PUT" else b""
-        return Raw(route.method, CONTROL_PATH.decode(), body=body, headers=own)
+        return Raw(route.method, BLOCK_PATH.decode(), body=body, headers=own)
+    if route.level == RESOURCE:
+        own = {"x-amz-account-id": ALICE.account_id}
+        body = RESOURCE_TAGS if route.method == "POST" else b""
+        path = f"{TAGS_PATH.decode()}arn%3Aaws%3As3%3A%3A%3A{bucket}"
+        return Raw(route.method, path, "&".join(f"{name}=a" for name in route.by), body, own)
     path = {BUCKET: f"/{bucket}", OBJECT: f"/{bucket}/k"}.get(route.level, "/")
     return Raw(route.method, path, "&".join(f"{name}=" for name in route.by))
 

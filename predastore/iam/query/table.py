@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from predastore.iam.query.actions import (
+    absent,
     access_keys,
     accounts,
     entities,
@@ -66,6 +67,14 @@ _IAM: Final = {
     "DeleteAccessKey": _changes(access_keys.delete),
     "ListAccessKeys": _reads(access_keys.list_),
     "GetAccessKeyLastUsed": _reads(access_keys.last_used),
+    # --- what no user has
+    "ListMFADevices": _reads(absent.of_user("MFADevices")),
+    "ListVirtualMFADevices": _reads(absent.list_virtual_devices),
+    "ListSSHPublicKeys": _reads(absent.of_user("SSHPublicKeys")),
+    "ListSigningCertificates": _reads(absent.of_user("Certificates")),
+    "ListServiceSpecificCredentials": _reads(absent.of_user("ServiceSpecificCredentials")),
+    "GetLoginProfile": _reads(absent.no_login_profile),
+    "DeleteLoginProfile": _reads(absent.no_login_profile),
     # --- groups
     "CreateGroup": _changes(entities.create_group),
     "GetGroup": _reads(entities.get_group),
