@@ -32,6 +32,7 @@ from predastore.catalog.rows import (
     Versioning,
     bucket_row,
 )
+from predastore.s3db.commands import Check
 from predastore.storage import extents
 
 TAGS: Final = "tags"  # kinds of documents
@@ -167,10 +168,16 @@ class Buckets(CatalogCore):
         await self._store.check_room()
         await self._state.set(ACCOUNT_DOCUMENTS, place, document)
 
-    async def permit(self, name: str, judge: Judge, *kinds: DocumentKind[Any]) -> Permit:
+    async def permit(
+        self,
+        name: str,
+        judge: Judge,
+        *kinds: DocumentKind[Any],
+        checks: tuple[Check, ...] = (),
+    ) -> Permit:
         """Leave to do something to the bucket, for the operations that take one; what `judge`
-        raises. `kinds`: of the documents that it judges by."""
-        return await self._permits.ask(name, judge, *kinds)
+        raises. `kinds`: of the documents that it judges by. `checks`: as in `Permit`."""
+        return await self._permits.ask(name, judge, *kinds, checks=checks)
 
     async def buckets(self, owner: str | None = None) -> list[BucketRow]:
         """The buckets of an account, or of all, by name."""

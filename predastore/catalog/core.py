@@ -34,7 +34,7 @@ from predastore.base.errors import (
 from predastore.base.limits import BACKEND_CONDITION_TRIES_MAX
 from predastore.catalog import refusals
 from predastore.catalog.documents import BucketDocuments
-from predastore.catalog.errors import CatalogError, Contended
+from predastore.catalog.errors import CatalogError, Contended, RequesterChanged
 from predastore.catalog.fence import Fence
 from predastore.catalog.keys import BUCKETS
 from predastore.catalog.permits import Permit, Permits, anybody
@@ -146,12 +146,15 @@ class CatalogCore:
         try:
             for _ in range(BACKEND_CONDITION_TRIES_MAX):
                 encoded = arguments(permit).encode()
-                checks = () if written is None else (self._fence.check,)
+                fences = () if written is None else (self._fence.check,)
                 try:
                     may_be_done = True
+                    checks = fences + permit.checks
                     answer = (await self._state.call(name, encoded, checks)).answer
-                except PreconditionFailed:
+                except PreconditionFailed as error:
                     may_be_done = False
+                    if error.check >= len(fences):
+                        raise RequesterChanged from None
                     await self._fence.renew(0 if written is None else written.began_ms)
                     continue
                 may_be_done = refusals.reason_of(answer) is Reason.DONE

@@ -9,6 +9,7 @@
     +-- IsDeleteMarker     that version is one
     +-- ConditionFailed    the client's condition does not hold
     +-- Contended          others changed it again and again meanwhile; try again
+    +-- RequesterChanged   what the requester may do was changed meanwhile; try again
     +-- ObjectLocked       a retention or a legal hold forbids it
     +-- BucketLocked       it has object lock, which forbids it; or it has none
     +-- NoLock             a version is to be kept, and the bucket has no object lock
@@ -85,6 +86,10 @@ class BucketLocked(CatalogError):
 
 class NoLock(CatalogError):
     code = "no-lock"
+
+
+class RequesterChanged(CatalogError):
+    code = "requester-changed"
 
 
 class AclChanged(CatalogError):

@@ -24,6 +24,7 @@ from predastore.catalog.documents import BucketDocuments, DocumentKind, Meanings
 from predastore.catalog.errors import NoSuchBucket
 from predastore.catalog.procedures.arguments import HeldBucket
 from predastore.catalog.rows import BucketRow
+from predastore.s3db.commands import Check
 
 # Raises unless the request may do it in the bucket, whose documents mean that; None: there is no
 # such bucket. Where more has to be read to say so, what is returned does it, and raises.
@@ -33,11 +34,12 @@ Judge: TypeAlias = Callable[[BucketRow | None, Meanings], Coroutine[Any, Any, No
 @dataclass(frozen=True, slots=True)
 class Permit:
     """`row`: the bucket's, with which `judge` was content. `kinds`: of the documents that it is
-    shown."""
+    shown. `checks`: what has to hold of the requester at the commit (iam/identity.py)."""
 
     row: BucketRow
     judge: Judge
     kinds: tuple[DocumentKind[Any], ...] = ()
+    checks: tuple[Check, ...] = ()
 
     @property
     def held(self) -> HeldBucket:
@@ -56,7 +58,13 @@ class Permits:
         self._documents = documents
         self._seen: dict[str, tuple[float, BucketRow]] = {}  # name -> until when it is used, row
 
-    async def ask(self, bucket: str, judge: Judge, *kinds: DocumentKind[Any]) -> Permit:
+    async def ask(
+        self,
+        bucket: str,
+        judge: Judge,
+        *kinds: DocumentKind[Any],
+        checks: tuple[Check, ...] = (),
+    ) -> Permit:
         """A permit, or what `judge` raises; NoSuchBucket."""
         seen = self._seen.get(bucket)
         if seen is not None and _now_s() < seen[0]:
@@ -66,12 +74,12 @@ class Permits:
                     later = judge(seen[1], meanings)
                     if later is not None:
                         await later
-                    return Permit(seen[1], judge, kinds)
-        return await self._ask_anew(bucket, judge, kinds)
+                    return Permit(seen[1], judge, kinds, checks)
+        return await self._ask_anew(bucket, judge, kinds, checks)
 
     async def renew(self, permit: Permit) -> Permit:
         """After a procedure found another bucket, another generation, or none."""
-        return await self._ask_anew(permit.row.name, permit.judge, permit.kinds)
+        return await self._ask_anew(permit.row.name, permit.judge, permit.kinds, permit.checks)
 
     def is_valid(self, permit: Permit, row: BucketRow | None) -> bool:
         """Whether the row is that of the permit's bucket, in its generation."""
@@ -84,7 +92,11 @@ class Permits:
         self._seen.pop(bucket, None)
 
     async def _ask_anew(
-        self, bucket: str, judge: Judge, kinds: tuple[DocumentKind[Any], ...]
+        self,
+        bucket: str,
+        judge: Judge,
+        kinds: tuple[DocumentKind[Any], ...],
+        checks: tuple[Check, ...],
     ) -> Permit:
         self._seen.pop(bucket, None)
         until_s = _now_s() + BACKEND_BUCKET_SEEN_MS / 1000
@@ -97,7 +109,7 @@ class Permits:
         while len(self._seen) >= BACKEND_BUCKETS_SEEN_MAX:
             del self._seen[next(iter(self._seen))]
         self._seen[bucket] = (until_s, row)
-        return Permit(row, judge, kinds)
+        return Permit(row, judge, kinds, checks)
 
 
 def _now_s() -> float:

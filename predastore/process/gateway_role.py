@@ -164,7 +164,7 @@ class GatewayRole:
             write_obstacle=self.write_obstacle,
             operator=lambda: keyring.keys.operator.account_id,
             host_id=host_id_of(f"{socket.gethostname()}:{settings.port}"),
-            is_account=keyring.known.has_account,
+            is_account=self._identities.has_account,
             new_buckets=new_buckets(settings),
         )
         on_done = await self._accounts(stack)

@@ -11,6 +11,7 @@ from predastore.auth.sigv4 import Credential, Find
 from predastore.base.config import Config
 from predastore.base.errors import PredastoreError
 from predastore.httpd.message import Handler
+from predastore.iam import keys
 from predastore.iam.identities import Identities
 from predastore.iam.identity import Identified
 from predastore.iam.oidc import OidcProviders
@@ -34,6 +35,7 @@ class IdentitiesRole:
     def __init__(self, common: Common, state: GlobalState) -> None:
         self._keyring = keyring = common.keyring
         self._region = common.settings.region
+        self._state = state
         self._cluster_keys = [keyring.keys.cluster]  # the newest first
         self._sealing = sealing = SealingKeys(state, self._known_cluster_keys)
         self.identities = Identities(state, sealing, self._of_file)
@@ -47,6 +49,12 @@ class IdentitiesRole:
             operator=lambda: keyring.keys.operator.account_id,
             is_taken=lambda account: any(row.account_id == account for row in keyring.keys.auth),
         )
+
+    async def has_account(self, account: str) -> bool:
+        """Whether there is such an account: of the file, or made here."""
+        if await self._keyring.known.has_account(account):
+            return True
+        return await self._state.get(keys.ACCOUNTS, keys.account(account)) is not None
 
     def open(self, stack: AsyncExitStack) -> None:
         """Begins to store when keys were used."""

@@ -24,6 +24,7 @@ from predastore.process.node_role import NodeRole
 from predastore.rpc import Endpoint, self_signed
 from predastore.s3db.client import Client
 from predastore.s3db.global_state import DistributedState
+from predastore.s3db.near import Near
 
 
 class Process:
@@ -79,7 +80,7 @@ class Process:
             authority=lambda: common.tls.authority,
         )
         local = chosen.members[0].id if chosen.members else None
-        near = self.members.members[0].asking if self.members.members else None
+        near = Near(self.members.members[0]) if self.members.members else None
         client = Client(endpoint, [row.id for row in settings.db], prefer=local, near=near)
         state = DistributedState(client)
         stack.push_async_callback(state.close)

@@ -18,6 +18,7 @@ from predastore.base.limits import S3_DETAIL_CHARS_MAX
 from predastore.catalog import errors as refused
 from predastore.catalog.errors import CatalogError
 from predastore.httpd.message import Response
+from predastore.iam.errors import IamError
 from predastore.s3.xml_write import DECLARATION, tag
 
 RETRY_AFTER_S: Final = 1
@@ -43,6 +44,7 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed size"),
     "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
     "BadRequest": (400, "Bad Request"),
+    "ExpiredToken": (400, "The provided token has expired."),
     "IllegalLocationConstraintException": (400, "The location constraint is not this region."),
     "IllegalVersioningConfigurationException": (
         400,
@@ -198,6 +200,10 @@ _OF_CATALOG: Final[dict[type[CatalogError], tuple[str, str]]] = {
     refused.IsDeleteMarker: ("MethodNotAllowed", ""),
     refused.ConditionFailed: ("PreconditionFailed", ""),
     refused.Contended: ("ConditionalRequestConflict", ""),
+    refused.RequesterChanged: (
+        "SlowDown",
+        "The permissions of the requester were changed while the request ran; send it again.",
+    ),
     refused.ObjectLocked: (
         "AccessDenied",
         "Access Denied because object protected by object lock.",
@@ -219,6 +225,7 @@ _OF_MARKER: Final = {"x-amz-delete-marker": "true", "Allow": "DELETE"}
 _UNAVAILABLE: Final = "The service can not reach enough of its nodes. Please try again."
 _LOWER: Final[tuple[tuple[type[PredastoreError], str, str], ...]] = (
     (errors.OutcomeUnknown, "InternalError", "The request may or may not have taken effect."),
+    (IamError, "ServiceUnavailable", "The identity of the access key can not be read now."),
     (errors.NoLeader, "ServiceUnavailable", "The metadata cluster has no leader now."),
     (errors.NotLeader, "ServiceUnavailable", "The metadata cluster has no leader now."),
     (errors.LevelTooLow, "ServiceUnavailable", "The metadata cluster is being upgraded."),

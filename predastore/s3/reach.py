@@ -140,7 +140,10 @@ class Reach:
             if row is not None and check is not None:
                 check(row)
 
-        return await self.catalog.permit(self.bucket_name, judge, *self._kinds)
+        identity = self.access.identity
+        ground = None if identity is None else identity.ground
+        checks = () if ground is None else (ground.check,)
+        return await self.catalog.permit(self.bucket_name, judge, *self._kinds, checks=checks)
 
     async def object(self, *, needs_bytes: bool = False) -> ObjectVersion:
         """The version that is named, or the current one, if this request may do with it what it

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from predastore.base import tracing
 from predastore.base.errors import PredastoreError, ProcedureFailed, anew
 
 if TYPE_CHECKING:
@@ -49,12 +48,6 @@ class Asking:
         future: asyncio.Future[bytes] = self._loop.create_future()
         self._waiting.append((name, arguments, future))
         return future
-
-    def can_tell(self, name: str, arguments: bytes) -> bool:
-        """Whether `ask` answers at once, and no trace is taken, which follows calls."""
-        if tracing.tracer is not None or not self._store.is_quick(name, arguments):
-            return False
-        return self.is_current()
 
     def is_current(self) -> bool:
         """Whether the store has, as it is, all that was acknowledged: told without asking anybody,

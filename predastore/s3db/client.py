@@ -21,9 +21,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
-import random
 from collections.abc import Awaitable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -38,7 +37,6 @@ from predastore.base.errors import (
     PredastoreError,
     RpcError,
     StoreFailed,
-    anew,
 )
 from predastore.base.limits import (
     CHANGE_TIMEOUT_MS,
@@ -49,8 +47,6 @@ from predastore.base.limits import (
     MEMBER_SILENT_MS,
     READ_ATTEMPT_MS,
     READ_TIMEOUT_MS,
-    RETRY_PAUSE_MS_MAX,
-    RETRY_PAUSE_MS_MIN,
 )
 from predastore.rpc import Endpoint
 from predastore.s3db import changes, clock, commands, service, timekeeping
@@ -58,9 +54,10 @@ from predastore.s3db.clock import TimeSet
 from predastore.s3db.commands import Applied, Batch, Check, Command, Page
 from predastore.s3db.raft.messages import BASE_LEVEL, CONFIGURATION, Address, Configuration
 from predastore.s3db.rotation import Rotation
+from predastore.s3db.tries import Tries
 
 if TYPE_CHECKING:
-    from predastore.s3db.asking import Asking
+    from predastore.s3db.near import Near
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +87,7 @@ class Client:
         endpoint: Endpoint,
         members: Sequence[int],
         prefer: int | None,
-        near: Asking | None = None,
+        near: Near | None = None,
     ) -> None:
         """`near`: of the member in this process."""
         if not members:
@@ -122,10 +119,31 @@ class Client:
         return await self._commit(commands.call(name, arguments, checks), timeout_ms)
 
     async def _commit(self, command: Command, timeout_ms: int) -> Applied:
-        call = _Request(service.COMMIT, service.CommitRequest(), [commands.encode(command)])
+        encoded = commands.encode(command)
+        tries = Tries(timeout_ms, COMMIT_ATTEMPT_MS)
+        near = self._near
+        if near is not None and near.can_commit():
+            applied = await self._commit_near(near, encoded, tries)
+            if applied is not None:
+                return applied
+        call = _Request(service.COMMIT, service.CommitRequest(), [encoded])
         first = self._leader if self._leader is not None else self._prefer
-        tries = _Tries(timeout_ms, COMMIT_ATTEMPT_MS)
         return _APPLIED.decode(await self._try(call, first, tries))
+
+    async def _commit_near(self, near: Near, encoded: bytes, tries: Tries) -> Applied | None:
+        """None: another try is to be made."""
+        try:
+            applied = await near.commit(encoded, timeout_ms=tries.attempt_ms())
+        except _NOTHING_DONE as error:
+            if tries.is_last_word(error):
+                raise
+            tries.failed(error, unknown=False)
+            return None
+        except _UNKNOWN as error:
+            tries.failed(error, unknown=True)
+            return None
+        self._leader, self.level, self.is_crowded = near.id, near.level, near.is_crowded
+        return applied
 
     async def ask(self, name: str, arguments: bytes, *, stale: bool = False) -> bytes:
         """The answer to a question, of one moment. TooLarge, ProcedureFailed; LevelTooLow: the
@@ -228,12 +246,12 @@ class Client:
     async def set_time(self, *, backwards: bool) -> TimeSet:
         """The leader's wall clock becomes cluster time (clock.py). PreconditionFailed."""
         request = timekeeping.SetTimeRequest(backwards)
-        tries = _Tries(CHANGE_TIMEOUT_MS, COMMIT_ATTEMPT_MS)
+        tries = Tries(CHANGE_TIMEOUT_MS, COMMIT_ATTEMPT_MS)
         call = _Request(timekeeping.SET_TIME, request, [])
         return clock.unpack_set(bytes(await self._try(call, self._leader, tries)))
 
     async def _change(self, method: str, request: msgspec.Struct, timeout_ms: int) -> Configuration:
-        tries = _Tries(timeout_ms, COMMIT_ATTEMPT_MS)
+        tries = Tries(timeout_ms, COMMIT_ATTEMPT_MS)
         answer = await self._try(_Request(method, request, []), self._leader, tries)
         return CONFIGURATION.decode(answer)
 
@@ -255,10 +273,10 @@ class Client:
         self, method: str, request: msgspec.Struct, payload: Sequence[bytes] = ()
     ) -> Awaitable[memoryview]:
         first = self._prefer if self._prefer is not None else self._leader
-        tries = _Tries(READ_TIMEOUT_MS, READ_ATTEMPT_MS)
+        tries = Tries(READ_TIMEOUT_MS, READ_ATTEMPT_MS)
         return self._try(_Request(method, request, payload), first, tries)
 
-    async def _try(self, call: _Request, first: int | None, tries: _Tries) -> memoryview:
+    async def _try(self, call: _Request, first: int | None, tries: Tries) -> memoryview:
         """The answer of the first member that gives one."""
         turn = Rotation(self._members, first, self._silent())
         while True:
@@ -338,47 +356,3 @@ class _Request(msgspec.Struct, frozen=True):
     method: str
     request: msgspec.Struct
     payload: Sequence[bytes]
-
-
-class _Tries:
-    """The deadline of a call, the pauses between its tries, and what is known of its outcome."""
-
-    def __init__(self, timeout_ms: int, attempt_ms: int) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + timeout_ms / 1000
-        self._attempt_ms = attempt_ms
-        self._attempts = 0
-        self._pause_ms = float(RETRY_PAUSE_MS_MIN)
-        self._unknown = False
-        self._last: PredastoreError | None = None
-
-    def attempt_ms(self) -> int:
-        """How long the next try may take: longer from the third one on, as two members may be
-        down."""
-        self._attempts += 1
-        left_ms = int((self._deadline - self._loop.time()) * 1000)
-        return max(1, min(self._attempt_ms << max(0, self._attempts - 2), left_ms))
-
-    def now(self) -> float:
-        return self._loop.time()
-
-    def is_last_word(self, error: PredastoreError) -> bool:
-        """Of a full disk, or a program that is too old, while no try may have done it."""
-        return isinstance(error, NodeFull | LevelTooLow) and not self._unknown
-
-    def failed(self, error: PredastoreError, *, unknown: bool) -> None:
-        self._last = anew(error)
-        self._unknown = self._unknown or unknown
-
-    async def pause(self) -> None:
-        pause_ms = self._pause_ms * random.uniform(0.5, 1.0)
-        self._pause_ms = min(2 * self._pause_ms, RETRY_PAUSE_MS_MAX)
-        await asyncio.sleep(min(pause_ms / 1000, max(0.0, self._deadline - self._loop.time())))
-
-    def are_over(self) -> bool:
-        return self._loop.time() >= self._deadline
-
-    def give_up(self, method: str) -> NoReturn:
-        if method == service.COMMIT and self._unknown:
-            raise OutcomeUnknown(f"no member confirmed the commit in time: {self._last}")
-        raise NoLeader(f"no member could do {method} in time: {self._last}") from self._last

@@ -14,14 +14,14 @@ from predastore.base.errors import PredastoreError
 from predastore.catalog import keys, permits
 from predastore.catalog.buckets import new_id
 from predastore.catalog.documents import BucketDocuments, Meanings
-from predastore.catalog.errors import NoSuchBucket, NoSuchKey, NoSuchUpload
+from predastore.catalog.errors import NoSuchBucket, NoSuchKey, NoSuchUpload, RequesterChanged
 from predastore.catalog.keys import BUCKETS, OBJECTS, PARTS, UPLOADS, VERSIONS
 from predastore.catalog.permits import Judge, Permit, Permits
 from predastore.catalog.procedures.arguments import CompletedPart, Condition
 from predastore.catalog.rows import BucketRow
 from predastore.catalog.uploads import Upload
 from predastore.catalog.values import ObjectVersion, Wanted
-from predastore.s3db.commands import Delete, Put, batch
+from predastore.s3db.commands import Delete, Equals, Put, batch
 from predastore.storage.extents import now_ms
 from predastore.storage.formats import encode
 from support.backends import BACKENDS, OWNER, BytesSource, Harness, StalledSource, failing, run
@@ -347,3 +347,23 @@ def test_few_records_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
         assert state.reads == 20
 
     run(test())
+
+
+def test_what_has_to_hold_of_the_requester_is_checked_by_the_commit(backend: Any) -> None:
+    async def main() -> None:
+        async with backend() as at:
+            await at.state.set("requesters", b"alice", b"1")
+            ground = Equals("requesters", b"alice", b"1")
+            permit = await at.catalog.permit("bucket", owned_by(ALICE), checks=(ground,))
+
+            def put(key: str) -> Awaitable[Any]:
+                return at.catalog.put("bucket", key, BytesSource(b"new"), 3, OWNER, permit=permit)
+
+            await put("before")
+            await at.state.set("requesters", b"alice", b"2")
+            await failing(RequesterChanged, put("after"))
+            await failing(RequesterChanged, at.catalog.delete("bucket", "before", permit=permit))
+            keys_left = [key for key, _ in (await at.catalog.list("bucket")).entries]
+            assert keys_left == ["before"]
+
+    run(main())

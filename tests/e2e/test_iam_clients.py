@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.clients import run
-from support.processes import S3d, development, production, s3d_command
+from support.processes import S3d, development, filesystem, production, s3d_command
 
 pytestmark = pytest.mark.e2e
 AWS = str(Path(sys.executable).with_name("aws"))
@@ -28,9 +28,10 @@ class Person:
     def s3d(self, *words: str, code: int = 0) -> str:
         """`s3d iam ...` at the server."""
         server = self.server
-        file = [word for word in server.arguments if word.endswith(".toml")]
+        files = [word for word in server.arguments if word.endswith(".toml")]
+        where = ["-config", files[0]] if files else ["-backend", "filesystem"]
         done = subprocess.run(
-            [*s3d_command(), "iam", *words, "-host", server.host, "-config", *file[:1],
+            [*s3d_command(), "iam", *words, "-host", server.host, *where,
              "-base-path", str(server.base_path), *(["--own-key"] if self.keys else [])],
             env={**server.environment(), **self.keys, "PYTHONPATH": str(ROOT)},
             cwd=server.base_path.parent, capture_output=True, text=True, timeout=60, check=False,
@@ -131,3 +132,19 @@ def test_a_gateway_that_stood_still_obeys_what_was_revoked_meanwhile(tmp_path: P
             env={**other.environment(), **keys}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert "AccessDenied" in denied.stderr
+
+
+def test_users_of_a_server_of_plain_files_outlive_its_restart(tmp_path: Path) -> None:
+    with filesystem(tmp_path) as server:
+        operator = Person(server)
+        operator.s3d("user", "add", "alice")
+        operator.s3d("policy", "attach", "user/alice", "AmazonS3FullAccess")
+        alice = operator.with_key("alice")
+        alice.aws("s3", "mb", "s3://shelf")
+        server.kill()
+        server.start()
+        assert "shelf" in str(alice.aws("s3", "ls"))
+        key = alice.keys["AWS_ACCESS_KEY_ID"]
+        operator.s3d("key", "disable", "alice", key)
+        assert "Inactive" in operator.s3d("key", "list", "alice")
+        assert "InvalidClientTokenId" in alice.s3d("user", "list", code=1)

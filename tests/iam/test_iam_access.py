@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -364,3 +366,33 @@ def test_no_change_that_begins_after_a_right_was_revoked_is_made(clouds: Cloud) 
         for one in work:
             one.result()
     assert max(made) < revoked
+
+
+@pytest.mark.parametrize("version", ["s3v4", "s3"])
+def test_a_presigned_url_of_a_session_works_until_the_session_ends(
+    cloud: Cloud, version: str
+) -> None:
+    alice = cloud.user("alice", policy=statement("Allow", "s3:*"))
+    session = credentials_of(cloud.client("sts", alice).get_session_token(DurationSeconds=900))
+    objects = cloud.client("s3", session)
+    objects.create_bucket(Bucket="box")
+    objects.put_object(Bucket="box", Key="k", Body=b"x")
+    signer = cloud.client("s3", session, signature_version=version)
+    url = signer.generate_presigned_url("get_object", {"Bucket": "box", "Key": "k"}, ExpiresIn=3600)
+    with urllib.request.urlopen(url) as answer:
+        assert answer.read() == b"x"
+    cloud.clock.offset_s = 901
+    with pytest.raises(urllib.error.HTTPError) as failure:
+        urllib.request.urlopen(url)
+    with failure.value as answer:
+        assert answer.code == 400
+        assert b"<Code>ExpiredToken</Code>" in answer.read()
+
+
+def test_what_nobody_can_have_here_is_empty_or_not_found(cloud: Cloud) -> None:
+    iam = cloud.client("iam")
+    iam.create_user(UserName="alice")
+    assert iam.list_mfa_devices(UserName="alice")["MFADevices"] == []
+    assert iam.list_account_aliases()["AccountAliases"] == []
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_login_profile(UserName="alice")

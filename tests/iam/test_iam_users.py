@@ -281,23 +281,3 @@ def test_the_operator_makes_accounts_apart_from_each_other(cloud: Cloud) -> None
     assert refused(tenant.get_user, UserName="bob") == ("NoSuchEntity", 404)
     status, answer = cloud.call("iam", "CreateAccount", made, AccountName="another")
     assert (status, answer["Code"]) == (403, "AccessDenied")
-
-
-def test_what_no_user_has_is_listed_as_nothing(cloud: Cloud) -> None:
-    iam = cloud.client("iam")
-    keys = cloud.user("alice")
-    for call, listed in (
-        (iam.list_mfa_devices, "MFADevices"),
-        (iam.list_ssh_public_keys, "SSHPublicKeys"),
-        (iam.list_signing_certificates, "Certificates"),
-        (iam.list_service_specific_credentials, "ServiceSpecificCredentials"),
-    ):
-        assert call(UserName="alice")[listed] == []
-        with pytest.raises(ClientError, match="NoSuchEntity"):
-            call(UserName="nobody")
-    assert iam.list_virtual_mfa_devices(AssignmentStatus="Assigned")["VirtualMFADevices"] == []
-    for call in (iam.get_login_profile, iam.delete_login_profile):
-        with pytest.raises(ClientError, match="Login Profile for User alice cannot be found"):
-            call(UserName="alice")
-    with pytest.raises(ClientError, match="AccessDenied"):
-        cloud.client("iam", keys).list_mfa_devices(UserName="alice")

@@ -15,12 +15,12 @@ from predastore.catalog import permits
 from predastore.catalog.keys import DUE
 from predastore.rpc import Endpoint
 from predastore.s3db.client import Client
-from predastore.s3db.service import ASK
+from predastore.s3db.service import ASK, COMMIT
 from support.s3raw import Raw
 from support.s3server import S3Server, distributed_catalog, running
 
 SMALL, LARGE = b"s" * 500, b"l" * 50_000
-READ, COMMIT = ASK, "db.commit"
+READ = ASK
 
 
 @pytest.fixture
@@ -40,22 +40,27 @@ def s3(server: S3Server) -> Iterator[BaseClient]:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The methods that members are called with, but for looks at what is due."""
     called: list[str] = []
-    call, ask = Endpoint.call, Client.ask
+    call, ask, commit = Endpoint.call, Client.ask, Client._commit
 
     async def counted(
         self: Endpoint, peer: str, method: str, request: msgspec.Struct, *more: Any, **options: Any
     ) -> Any:
-        is_other = method != ASK and getattr(request, "table", "") != DUE
+        is_other = method not in (READ, COMMIT) and getattr(request, "table", "") != DUE
         if peer.startswith("db/") and is_other:
             called.append(method)
         return await call(self, peer, method, request, *more, **options)
 
     async def asked(self: Client, name: str, arguments: bytes, **options: Any) -> bytes:
-        called.append(ASK)  # whether by a call, or in the process
+        called.append(READ)  # whether by a call, or in the process
         return await ask(self, name, arguments, **options)
+
+    async def committed(self: Client, *command: Any, **options: Any) -> Any:
+        called.append(COMMIT)
+        return await commit(self, *command, **options)
 
     monkeypatch.setattr(Endpoint, "call", counted)
     monkeypatch.setattr(Client, "ask", asked)
+    monkeypatch.setattr(Client, "_commit", committed)
     return called
 
 

@@ -30,7 +30,7 @@ from predastore.base.errors import (
     UnsupportedFormat,
 )
 from predastore.base.limits import COMMIT_BYTES_MAX, MIB, RAFT_RESERVE_BYTES, TABLES_MAX
-from predastore.s3db import apply, checkpoint, commands, environment
+from predastore.s3db import LEVEL, apply, checkpoint, commands, environment
 from predastore.s3db.commands import (
     Absent,
     Applied,
@@ -259,7 +259,7 @@ def test_a_command_that_this_program_can_not_read_is_never_passed_over(
     store: Store, command: bytes
 ) -> None:
     readable = commands.encode(commands.batch(Put("t", b"a", b"1")))
-    with pytest.raises(MemberFailed, match=r"entry 2 can not be read.*level 2.*install"):
+    with pytest.raises(MemberFailed, match=rf"entry 2 can not be read.*level {LEVEL}.*install"):
         store.apply([(1, readable), (2, command)])
     assert store.applied_index == 0
     with pytest.raises(MemberFailed):

@@ -40,7 +40,7 @@ from predastore.base.limits import (
     READ_BYTES_MAX,
     TABLES_MAX,
 )
-from predastore.s3db import commands, views
+from predastore.s3db import LEVEL, commands, views
 from predastore.s3db.commands import Absent, Applied, Call, Delete, Equals, Put
 from predastore.s3db.procedures import (
     Procedure,
@@ -310,7 +310,9 @@ def test_an_unknown_procedure_stops_the_member_and_is_not_passed_over(
 ) -> None:
     store = opened()
     unknown = commands.encode(commands.call("catalog.new", b""))
-    with pytest.raises(MemberFailed, match=r'entry 7 needs the procedure "catalog.new".*level 2'):
+    with pytest.raises(
+        MemberFailed, match=rf'entry 7 needs the procedure "catalog.new".*level {LEVEL}'
+    ):
         store.apply([(7, unknown)])
     assert store.applied_index == 0
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from predastore.base.errors import CorruptData, StartupError, UnsupportedFormat
-from predastore.s3db import backup, commands, identity, inspection
+from predastore.s3db import LEVEL, backup, commands, identity, inspection
 from predastore.s3db.commands import Put
 from predastore.s3db.raft.disk import OsDisk
 from predastore.s3db.raft.journal import Journal
 from predastore.s3db.raft.messages import COMMAND, Address, Configuration, Entry, Marker
 from predastore.s3db.store import FILE_NAME, Store
-from support.procedures import NEWER
+from support.procedures import NEXT
 
 CLUSTER = b"c" * 16
 ENTRIES = 30
@@ -210,16 +210,18 @@ def test_a_restored_member_starts_a_history_of_its_own(whole: Path, tmp_path: Pa
 def test_a_state_of_a_newer_program_is_not_restored_by_this_one(
     member: Path, tmp_path: Path
 ) -> None:
-    store = Store(member / "store", durable=False, procedures=NEWER)
+    store = Store(member / "store", durable=False, procedures=NEXT)
     store.apply([(ENTRIES + 1, commands.encode(commands.call("test.count-by-ten", b"a")))])
     made = backup.begin(store, tmp_path, CLUSTER)
     path = tmp_path / "newer.s3db"
     backup.receive(pieces_of(made), path)
     store.close()
-    with pytest.raises(UnsupportedFormat, match=r"level 3 were done.*has level 2: install"):
+    with pytest.raises(
+        UnsupportedFormat, match=rf"level {LEVEL + 1} were done.*has level {LEVEL}: install"
+    ):
         backup.restore(path, directories={1: tmp_path / "x"}, addresses=[], cluster_id=CLUSTER)
     assert list((tmp_path / "x").rglob("*")) == []
-    assert "level 3" in "\n".join(inspection.inspect(1, member, CLUSTER).found)
+    assert f"level {LEVEL + 1}" in "\n".join(inspection.inspect(1, member, CLUSTER).found)
 
 
 def test_what_is_restored_is_for_its_owner_alone(whole: Path, tmp_path: Path) -> None:

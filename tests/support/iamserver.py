@@ -94,9 +94,9 @@ class Cloud:
     ports: list[int] = field(default_factory=list)
     _made: list[BaseClient] = field(default_factory=list)
 
-    def client(self, service: str, who: Keys = ROOT, *, gateway: int = 0) -> Any:
+    def client(self, service: str, who: Keys = ROOT, *, gateway: int = 0, **config: Any) -> Any:
         """boto3 of a service, as it comes."""
-        options: dict[str, Any] = {"retries": {"total_max_attempts": 1}}
+        options: dict[str, Any] = {"retries": {"total_max_attempts": 1}, **config}
         if service == "s3":
             options["s3"] = {"addressing_style": "path"}
         made = _SESSION.client(

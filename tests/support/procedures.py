@@ -1,10 +1,12 @@
 """Procedures and questions that tests call: a counter, a refusal, an error, a sum.
 
-PROCEDURES are those of a program of the first level, BASE_LEVEL, NEWER those of the next.
+PROCEDURES are those of a program of the first level, BASE_LEVEL, NEWER those of the next; NEXT
+those of the program after this one.
 """
 
 from __future__ import annotations
 
+from predastore.s3db import LEVEL
 from predastore.s3db.procedures import Procedure, Procedures, Question, ReadView, Refusal, View
 
 TABLE = "counters"
@@ -61,4 +63,9 @@ _QUESTIONS = (
 PROCEDURES = Procedures(_PROCEDURES, _QUESTIONS, level=2)
 NEWER = Procedures(
     (*_PROCEDURES, Procedure("test.count-by-ten", 3, count_by_ten)), _QUESTIONS, level=3
+)
+NEXT = Procedures(
+    (*_PROCEDURES, Procedure("test.count-by-ten", LEVEL + 1, count_by_ten)),
+    _QUESTIONS,
+    level=LEVEL + 1,
 )

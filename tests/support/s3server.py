@@ -43,6 +43,7 @@ from predastore.s3db import service as db_service
 from predastore.s3db.client import Client
 from predastore.s3db.global_state import DistributedState, GlobalState, LocalState
 from predastore.s3db.member import Member
+from predastore.s3db.near import Near
 from predastore.s3db.raft.messages import Address
 from predastore.s3db.store import Store as DbStore
 from predastore.storage.distributed import DistributedStore
@@ -113,7 +114,7 @@ async def distributed_catalog(path: Path) -> AsyncIterator[Opened]:
         )
         stack.push_async_callback(member.close)
         endpoint.serve("db/1", db_service.service(member, endpoint))
-        state = DistributedState(Client(endpoint, [1], prefer=1, near=member.asking))
+        state = DistributedState(Client(endpoint, [1], prefer=1, near=Near(member)))
         stack.push_async_callback(state.close)
         await until_level(state, LEVEL)
         ring = Ring([RingNode(node, f"host{node}") for node in range(1, 6)])

@@ -36,6 +36,7 @@ from predastore.iam.query.table import ACTIONS, QueryAction
 
 VERSIONS: Final = {"iam": "2010-05-08", "sts": "2011-06-15"}
 _FORM: Final = "application/x-www-form-urlencoded"
+_PIECE_BYTES: Final = 4_096
 
 # SigV4's refusals in the words of the Query API: code, status.
 _SIGNATURE: Final = {
@@ -83,12 +84,12 @@ class QueryService:
         asked = _asked(request)
         if asked is None:
             return await self._other(request)
-        action = ""
+        action, body = "", bytearray()
         try:
-            body = await self._body(request)
-            form = parsed(body or request.raw_query)
+            await self._read(request, body)
+            form = parsed(bytes(body) or request.raw_query)
             action = form.get("Action", "")
-            return await self._answer(request, asked, form, body)
+            return await self._answer(request, asked, form, bytes(body))
         except PredastoreError as error:
             return _failed(request, asked.service, action, error)
         except Exception as error:
@@ -96,19 +97,21 @@ class QueryService:
                 return _failed(request, asked.service, action, Overloaded(str(error)))
             _log.exception("request failed", extra={"request_id": request.id})
             return _failed(request, asked.service, action, IamError("An internal error occurred."))
+        finally:
+            self._held_bytes -= len(body)
 
-    async def _body(self, request: Request) -> bytes:
+    async def _read(self, request: Request, body: bytearray) -> None:
+        """Takes the body in, which counts as held as it comes: who sends slowly holds little."""
         if request.method not in ("POST", "GET"):
             raise InvalidInput("The method is POST or GET.", "InvalidAction")
-        length = request.body.length
-        room = IAM_FORM_BYTES_MAX if length is None else min(length, IAM_FORM_BYTES_MAX)
-        if self._held_bytes + room > IAM_FORMS_BYTES_MAX:
-            raise Overloaded("too many forms are being read")
-        self._held_bytes += room
-        try:
-            return await request.body.read(IAM_FORM_BYTES_MAX)
-        finally:
-            self._held_bytes -= room
+        piece = memoryview(bytearray(_PIECE_BYTES))
+        while count := await request.body.readinto(piece):
+            if len(body) + count > IAM_FORM_BYTES_MAX:
+                raise HttpError(413, f"the form has more than {IAM_FORM_BYTES_MAX} bytes")
+            if self._held_bytes + count > IAM_FORMS_BYTES_MAX:
+                raise Overloaded("too many forms are being read")
+            body += piece[:count]
+            self._held_bytes += count
 
     async def _answer(
         self, request: Request, asked: _Asked, fields: dict[str, str], body: bytes
@@ -141,19 +144,18 @@ class QueryService:
         return credential
 
     async def _look(self, call: QueryCall, action: QueryAction) -> None:
-        """Whoever signed may not be any more, or have other rights. A change finds out at its
-        commit; all else does here, at the cost of one read."""
+        """Whoever signed may not be any more, or have other rights: that is read here, and checked
+        by the commit of what changes something."""
         identity = call.identity
         session = identity.session
         if session is not None and not session.name and not action.in_session:
             raise NotAllowed(
                 f"{call.action} can not be called with the temporary credentials of a user."
             )
-        if not action.changes:
-            current = await self._services.identities.current(call.caller, call.token)
-            if current is None:
-                raise gone()
-            call.who = current
+        current = await self._services.identities.current(call.caller, call.token)
+        if current is None:
+            raise gone()
+        call.who = current
 
 
 def _no_other(_: str) -> Credential | None:

@@ -1,9 +1,9 @@
 """The actions of the Query API, on one page.
 
 Who may do what is decided in the action, for `iam:<Action>` or `sts:<Action>` on what it is about.
-`changes`: it changes something, so that its commit checks the caller's rights, and the log has a
-line of it. `unsigned`: it needs no signature. `in_session`: what temporary credentials of a user
-may ask for, too; they may not ask IAM for anything, as with AWS.
+`changes`: it changes something, and the log has a line of it. `unsigned`: it needs no signature.
+`in_session`: what temporary credentials of a user may ask for, too; they may not ask IAM for
+anything, as with AWS.
 """
 
 from __future__ import annotations
@@ -67,14 +67,6 @@ _IAM: Final = {
     "DeleteAccessKey": _changes(access_keys.delete),
     "ListAccessKeys": _reads(access_keys.list_),
     "GetAccessKeyLastUsed": _reads(access_keys.last_used),
-    # --- what no user has
-    "ListMFADevices": _reads(absent.of_user("MFADevices")),
-    "ListVirtualMFADevices": _reads(absent.list_virtual_devices),
-    "ListSSHPublicKeys": _reads(absent.of_user("SSHPublicKeys")),
-    "ListSigningCertificates": _reads(absent.of_user("Certificates")),
-    "ListServiceSpecificCredentials": _reads(absent.of_user("ServiceSpecificCredentials")),
-    "GetLoginProfile": _reads(absent.no_login_profile),
-    "DeleteLoginProfile": _reads(absent.no_login_profile),
     # --- groups
     "CreateGroup": _changes(entities.create_group),
     "GetGroup": _reads(entities.get_group),
@@ -139,9 +131,11 @@ _IAM: Final = {
     "DeleteRolePermissionsBoundary": _changes(entities.delete_role_boundary),
     # --- the account
     "GetAccountSummary": _reads(accounts.summary),
-    "ListAccountAliases": _reads(accounts.list_aliases),
     "SimulatePrincipalPolicy": _reads(simulation.of_principal),
     "SimulateCustomPolicy": _reads(simulation.of_policies),
+    # --- what is not here
+    **{name: _reads(absent.listed) for name in absent.LISTS},
+    **{name: _reads(absent.login) for name in absent.LOGINS},
     # --- ours
     "RevokeSessions": _changes(entities.revoke_sessions),
     "CreateAccount": _changes(accounts.create),

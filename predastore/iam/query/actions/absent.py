@@ -1,39 +1,43 @@
-"""What no user has here: passwords, MFA devices, certificates, keys of SSH and of other services.
-
-Who removes a user with all that belongs to it (Terraform's force_destroy) asks for each first. The
-answers are AWS's for a user without any.
-"""
+"""What a user or an account has in AWS, and can not have here: lists of it are empty, and it is not
+found. Terraform and consoles ask for these before they delete a user, or show one."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Final
 
-from predastore.iam.errors import NoSuchEntity
+from predastore.iam import refusals
 from predastore.iam.query.call import QueryCall
 from predastore.iam.query.document import Result
 from predastore.iam.rows import EntityKind
 
-Run: TypeAlias = Callable[[QueryCall], Awaitable[Result | None]]
+# action -> what its list is called
+_OF_USERS: Final = {
+    "ListMFADevices": "MFADevices",
+    "ListSSHPublicKeys": "SSHPublicKeys",
+    "ListServiceSpecificCredentials": "ServiceSpecificCredentials",
+    "ListSigningCertificates": "Certificates",
+}
+_OF_ACCOUNTS: Final = {
+    "ListAccountAliases": "AccountAliases",
+    "ListInstanceProfiles": "InstanceProfiles",
+    "ListSAMLProviders": "SAMLProviderList",
+    "ListServerCertificates": "ServerCertificateMetadataList",
+    "ListVirtualMFADevices": "VirtualMFADevices",
+}
+LISTS: Final = (*_OF_USERS, *_OF_ACCOUNTS)
+LOGINS: Final = ("GetLoginProfile", "DeleteLoginProfile")
 
 
-def of_user(listed: str) -> Run:
-    """The action that lists nothing of a user, as `listed`."""
-
-    async def run(call: QueryCall) -> Result | None:
-        name = "" if "UserName" in call.form else call.identity.principal.name
-        await call.entity(EntityKind.USER, name=name)
-        return {listed: [], "IsTruncated": False}
-
-    return run
+async def listed(call: QueryCall) -> Result | None:
+    """None of them."""
+    if call.action in _OF_ACCOUNTS:
+        await call.permit("*")
+        return {_OF_ACCOUNTS[call.action]: [], "IsTruncated": False}
+    await call.entity(EntityKind.USER)
+    return {_OF_USERS[call.action]: [], "IsTruncated": False}
 
 
-async def list_virtual_devices(call: QueryCall) -> Result | None:
-    await call.permit("*")
-    return {"VirtualMFADevices": [], "IsTruncated": False}
-
-
-async def no_login_profile(call: QueryCall) -> Result | None:
-    """For what asks for a user's password, or removes it."""
-    row = await call.entity(EntityKind.USER)
-    raise NoSuchEntity(f"Login Profile for User {row.name} cannot be found.")
+async def login(call: QueryCall) -> Result | None:
+    """Nobody has a password."""
+    user = await call.entity(EntityKind.USER)
+    raise refusals.no_such("login profile for user", user.name)

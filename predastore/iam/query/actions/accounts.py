@@ -63,12 +63,6 @@ async def summary(call: QueryCall) -> Result | None:
     return {"SummaryMap": counts}
 
 
-async def list_aliases(call: QueryCall) -> Result | None:
-    """No account has any."""
-    await call.permit("*")
-    return {"AccountAliases": [], "IsTruncated": False}
-
-
 # --- the operator's -------------------------------------------------------------------------------
 
 
@@ -129,7 +123,6 @@ async def rotate_sealing_key(call: QueryCall) -> Result | None:
     """Another version of the key that seals secrets; those of access keys are sealed anew under it.
     Sessions that have begun go on."""
     await _permit(call, "*")
-    await call.services.identities.current(call.caller, call.token)
     number, sealed = await sealing_keys.rotate(call.services.state, call.services.sealing)
     return {"SealingKey": number, "AccessKeysSealed": sealed}
 
