@@ -14,6 +14,7 @@ Nothing here is believed yet; auth.sigv4 decides.
 from __future__ import annotations
 
 import calendar
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, NoReturn
@@ -78,6 +79,18 @@ def parse_claim(request: Request) -> Claim | None:
     if stamp is None:
         stamp = _stamp_of(request.headers.get("date", ""))
     return _header_claim(header, stamp, token)
+
+
+def shown_time(at_s: float) -> str:
+    """As elements of errors tell it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_s))
+
+
+def expired(at_s: float, now_s: float, **elements: str) -> SignatureError:
+    """A presigned URL that was good until `at_s`."""
+    error = SignatureError("AccessDenied", "Request has expired")
+    error.extra |= {**elements, "Expires": shown_time(at_s), "ServerTime": shown_time(now_s)}
+    return error
 
 
 # --- the header
@@ -183,8 +196,13 @@ def _query_claim(fields: dict[str, str], token: str) -> Claim:
     if not (expires.isascii() and expires.isdigit()) or len(expires) > 9:
         _query_malformed("X-Amz-Expires should be a number")
     expires_s = int(expires)
-    if not 1 <= expires_s <= SIGV4_PRESIGNED_S_MAX:
-        _query_malformed(f"X-Amz-Expires must be from 1 to {SIGV4_PRESIGNED_S_MAX} seconds")
+    if expires_s > SIGV4_PRESIGNED_S_MAX:
+        _query_malformed(
+            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires "
+            f"must be less than {SIGV4_PRESIGNED_S_MAX} seconds"
+        )
+    if expires_s < 1:
+        _query_malformed("X-Amz-Expires must be at least 1")
     return Claim(
         scope,
         _ascii(fields["X-Amz-SignedHeaders"]),

@@ -28,6 +28,7 @@ import hmac
 from typing import Final
 from urllib.parse import unquote_plus
 
+from predastore.auth.authorization import expired
 from predastore.base.errors import SignatureError
 from predastore.base.limits import SIGV4_PRESIGNED_S_MAX
 from predastore.httpd.message import Request
@@ -96,7 +97,7 @@ class ClaimV2:
         if not (text.isascii() and text.isdigit()) or len(text) > 15:
             raise SignatureError("AccessDenied", f"Invalid date (should be seconds): {text[:32]}")
         if now_s > int(text):
-            raise SignatureError("AccessDenied", "Request has expired")
+            raise expired(int(text), now_s)
         if int(text) > now_s + SIGV4_PRESIGNED_S_MAX:
             raise SignatureError(
                 "AccessDenied", f"Expires is more than {SIGV4_PRESIGNED_S_MAX} seconds ahead"

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from predastore._fast import sigv4 as kernel
 from predastore.auth import presigned_v2
-from predastore.auth.authorization import Claim, parse_claim
+from predastore.auth.authorization import Claim, expired, parse_claim, shown_time
 from predastore.auth.payload import UNSIGNED, open_body, refuse_digest
 from predastore.auth.post_policy import TOKEN, ClaimOfPolicy, parse_claim_of_policy
 from predastore.base.config import Policy
@@ -281,13 +281,14 @@ class Verifier:
                     "RequestTimeTooSkewed",
                     "The difference between the request time and the current time is too large.",
                     RequestTime=claim.stamp.decode(),
-                    ServerTime=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_s)),
+                    ServerTime=shown_time(now_s),
                     MaxAllowedSkewMilliseconds=str(SIGV4_SKEW_S * 1000),
                 )
         elif age_s < -SIGV4_SKEW_S:
             raise SignatureError("AccessDenied", "Request is not valid yet")
         elif age_s > claim.expires_s:
-            raise SignatureError("AccessDenied", "Request has expired")
+            elements = {"X-Amz-Expires": str(claim.expires_s)}
+            raise expired(claim.time_s + claim.expires_s, now_s, **elements)
 
     def _check_coverage(self, claim: Claim, request: Request) -> None:
         name = kernel.unsigned_header(request.headers.raw, claim.signed)

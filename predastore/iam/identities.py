@@ -21,7 +21,8 @@ from predastore.iam import names, refusals
 from predastore.iam.documents import compiled
 from predastore.iam.errors import Unavailable
 from predastore.iam.identity import Ground, Identified, Identity
-from predastore.iam.keys import PRINCIPALS, principal
+from predastore.iam.keys import ACCOUNTS, PRINCIPALS, principal
+from predastore.iam.keys import account as account_key
 from predastore.iam.managed import MANAGED
 from predastore.iam.procedures.questions import FindIdentity, FoundIdentity, NamedPolicy
 from predastore.iam.rows import EntityKind, EntityRow
@@ -118,6 +119,10 @@ class Identities:
         on."""
         kept = await self._load(FindIdentity(account=account, principal_id=principal_id))
         return None if kept is None else kept.identity
+
+    async def has_account(self, account: str) -> bool:
+        """Whether the operator's API has made an account of that id."""
+        return await self._state.get(ACCOUNTS, account_key(account)) is not None
 
     # --- of the file ----------------------------------------------------------------------
 

@@ -6,10 +6,11 @@
     sealed   4-byte number of the version, big-endian | what base/sealing.py makes with that version
 
 The first process that has something to seal makes the first version. `rotate` makes another: from
-then on it seals, and what the ones before have sealed can be read as long as they stay. Whoever
+then on it seals, and what the ones before have sealed can be read as long as they stay: until no
+session can be that began under them (`drop_unneeded`, sealing_keys.py). Whoever
 stores something sealed adds `check` to its commit, so that nothing is ever sealed under a version
 that went meanwhile. Where the cluster key has changed, a process that knows the one before seals
-the versions anew.
+the versions anew: once for each key that is in force in it, since others may still have another.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class SealingKeys:
         self._stored: bytes | None = None
         self._keys: dict[int, bytes] = {}
         self._newest = 0
+        self._sealed_under = b""  # the key in force of which it was made sure
+        self.opened_by: bytes | None = None  # the cluster key; None: not known
 
     @property
     def check(self) -> Check:
@@ -64,6 +67,13 @@ class SealingKeys:
             elif await self._store(None, SealingRow((self._made(1),))):
                 return
         raise ConcurrentChange("The sealing key was changed again and again; try again.")
+
+    async def seal_anew(self) -> bool:
+        """`refresh`, where there are versions. Whether they are sealed under the cluster key that
+        is in force."""
+        if await self._state.get(SEALING, SEALING_KEYS) is not None:
+            await self.refresh()
+        return self.opened_by in (None, self._cluster_keys()[0])
 
     def seal(self, purpose: str, secret: bytes, *, bound_to: bytes) -> bytes:
         """`secret`, under the newest version that is known; `refresh` it first."""
@@ -98,6 +108,24 @@ class SealingKeys:
                 return self._newest
         raise ConcurrentChange("The sealing key was changed again and again; try again.")
 
+    async def has_unneeded(self, before_ms: int) -> bool:
+        """Whether there is a version that no session needs, as they last: the one that followed it
+        was made before that time."""
+        stored = await self._state.get(SEALING, SEALING_KEYS)
+        if stored is None:
+            return False
+        row = decode(SealingRow, stored)
+        return _needed(row, before_ms) != row.keys
+
+    async def drop_unneeded(self, before_ms: int) -> int:
+        """Lets go of those versions; how many. No secret of an access key may be under one."""
+        await self.refresh()
+        row = self._row()
+        kept = _needed(row, before_ms)
+        if len(kept) == len(row.keys) or not await self._store(self._stored, SealingRow(kept)):
+            return 0  # or it was changed meanwhile: the next time
+        return len(row.keys) - len(kept)
+
     async def forget_others(self) -> None:
         """Lets go of all versions but the newest: what they have sealed is lost."""
         await self.refresh()
@@ -111,7 +139,8 @@ class SealingKeys:
         return decode(SealingRow, self._stored)
 
     def _open(self, stored: bytes) -> bool:
-        """Whether it is sealed under the cluster key that is in force. Unavailable."""
+        """Whether it may stay as it is: it is sealed under the cluster key that is in force, or was
+        since this is. Unavailable."""
         in_force, *before = self._cluster_keys()
         row = decode(SealingRow, stored)
         for cluster_key in (in_force, *before):
@@ -120,10 +149,14 @@ class SealingKeys:
             except CorruptData:
                 continue
             self._stored, self._keys, self._newest = stored, keys, row.keys[-1].number
-            return cluster_key == in_force
+            self.opened_by = cluster_key
+            may_stay = in_force in (cluster_key, self._sealed_under)
+            if cluster_key == in_force:
+                self._sealed_under = in_force
+            return may_stay
         raise Unavailable(
             "Secrets of identities can not be read: their sealing key was sealed under another "
-            "cluster key. Give [cluster] secret, or [[auth]], as they were."
+            "cluster key. Give [cluster] secret or secrets_accepted, or [[auth]], as they were."
         )
 
     def _sealed_anew(self, stored: bytes) -> SealingRow:
@@ -155,6 +188,13 @@ class SealingKeys:
         if before is not None:
             check = Equals(SEALING, SEALING_KEYS, before)
         await self._state.commit(batch(Put(SEALING, SEALING_KEYS, stored), checks=(check,)))
+
+
+def _needed(row: SealingRow, before_ms: int) -> tuple[SealingKey, ...]:
+    """The versions that had not been followed by another before that time."""
+    followers = zip(row.keys, row.keys[1:], strict=False)
+    gone = {one.number for one, next_one in followers if next_one.created_ms < before_ms}
+    return tuple(one for one in row.keys if one.number not in gone)
 
 
 def _unsealed(cluster_key: bytes, key: SealingKey) -> bytes:

@@ -1,9 +1,13 @@
-"""Rotation of the sealing key: another version, and the secrets of all access keys under it."""
+"""Rotation of the sealing key: another version, and the secrets of all access keys under it.
+
+A version that was followed by another is kept for the sessions that began under it, and goes once
+the longest of them is over.
+"""
 
 from __future__ import annotations
 
 from predastore.base.errors import PreconditionFailed
-from predastore.base.limits import IAM_TRIES_MAX
+from predastore.base.limits import IAM_SEALING_KEPT_S, IAM_TRIES_MAX
 from predastore.iam import refusals
 from predastore.iam.identities import KEY_PURPOSE
 from predastore.iam.keys import ACCESS_KEYS
@@ -23,6 +27,16 @@ async def rotate(state: GlobalState, sealing: SealingKeys) -> tuple[int, int]:
     await sealing.refresh()
     await _seal_all(state, sealing)
     return await sealing.rotate(), await _seal_all(state, sealing)
+
+
+async def drop_unneeded(state: GlobalState, sealing: SealingKeys, now_ms: int) -> int:
+    """Lets go of the versions that nothing needs any more; how many."""
+    before_ms = now_ms - IAM_SEALING_KEPT_S * 1000
+    if not await sealing.has_unneeded(before_ms):
+        return 0
+    await sealing.refresh()
+    await _seal_all(state, sealing)
+    return await sealing.drop_unneeded(before_ms)
 
 
 async def _seal_all(state: GlobalState, sealing: SealingKeys) -> int:

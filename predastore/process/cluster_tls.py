@@ -6,8 +6,9 @@
 The first process that reaches s3db founds it, with the authority that its host has, if that has
 one. The authority's key is sealed under the cluster key. Every process signs its server certificate
 with it, and keeps it in its tls/ folder, so that it can serve before metadata answers. Where the
-cluster key has changed, a process whose host holds the authority seals it anew: it stays what it
-is. What a host holds counts, if s3db was restored from a backup of an earlier generation.
+cluster key has changed, a process that knows the one before seals it anew, and so does one whose
+host holds the authority: it stays what it is. What a host holds counts, if s3db was restored from
+a backup of an earlier generation.
 """
 
 from __future__ import annotations
@@ -122,17 +123,21 @@ def _vouching(held: Held, new: Authority) -> tuple[x509.Certificate, ...]:
 
 
 class Authorities:
-    """The record in s3db. `cluster`: the name of the cluster."""
+    """The record in s3db. `cluster`: the name of the cluster. `cluster_keys`: the one that is in
+    force, then others that are known."""
 
-    def __init__(self, state: GlobalState, cluster_key: bytes, cluster: str) -> None:
+    def __init__(
+        self, state: GlobalState, cluster_keys: Callable[[], Sequence[bytes]], cluster: str
+    ) -> None:
         self._state = state
-        self._cluster_key = cluster_key
+        self._cluster_keys = cluster_keys
+        self._sealed_under = b""  # the key in force of which it was made sure
         self._cluster = cluster
 
     async def read(self) -> Held | None:
         """None: there is none yet. CorruptData: it was sealed under another cluster key."""
         stored = await self._stored()
-        return None if stored is None else self._open(_decoded(stored))
+        return None if stored is None else self._open(_decoded(stored))[0]
 
     async def renew(self) -> Held:
         """Puts another in its place if it still nears its end."""
@@ -164,7 +169,10 @@ class Authorities:
                     wanted = local  # of a time after the backup that s3db was restored from
                 else:
                     try:
-                        return self._open(record)
+                        held, opened_by = self._open(record)
+                        if self._is_well_sealed(opened_by):
+                            return held
+                        wanted = held
                     except CorruptData:
                         if local is None or not _is_of(record, local):
                             raise
@@ -174,6 +182,13 @@ class Authorities:
                 return wanted
         raise _busy()
 
+    def _is_well_sealed(self, opened_by: bytes) -> bool:
+        """Once for each key that is in force here: others may still have another in force."""
+        in_force = self._cluster_keys()[0]
+        is_well_sealed = in_force in (opened_by, self._sealed_under)
+        self._sealed_under = in_force if opened_by == in_force else self._sealed_under
+        return is_well_sealed
+
     def _founding(self, local: Held | None) -> Held:
         if local is None:
             local = Held(authority.made(_NAME))
@@ -182,14 +197,20 @@ class Authorities:
     def _before(self, record: AuthorityRecord, new: Authority, at_once: bool) -> Held:
         """What another takes the place of; where nobody can open it any more, its generation."""
         try:
-            return self._open(record)
+            return self._open(record)[0]
         except CorruptData:
             if not at_once:
                 raise
             return Held(new, cluster=self._cluster, generation=record.generation)
 
-    def _open(self, record: AuthorityRecord) -> Held:
-        return unsealed(record, self._cluster_key, self._cluster)
+    def _open(self, record: AuthorityRecord) -> tuple[Held, bytes]:
+        """What it is, and the cluster key under which it is sealed. CorruptData: none of those that
+        are known."""
+        in_force, *others = self._cluster_keys()
+        for key in others:
+            with contextlib.suppress(CorruptData):
+                return unsealed(record, key, self._cluster), key
+        return unsealed(record, in_force, self._cluster), in_force
 
     async def _stored(self) -> bytes | None:
         return await self._state.get(CLUSTER, AUTHORITY_KEY)
@@ -200,11 +221,13 @@ class Authorities:
             if before is None
             else Equals(CLUSTER, AUTHORITY_KEY, before)
         )
-        put = Put(CLUSTER, AUTHORITY_KEY, encode(sealed(held, self._cluster_key)))
+        in_force = self._cluster_keys()[0]
+        put = Put(CLUSTER, AUTHORITY_KEY, encode(sealed(held, in_force)))
         try:
             await self._state.commit(batch(put, checks=(check,)))
         except PreconditionFailed:
             return False
+        self._sealed_under = in_force
         return True
 
 

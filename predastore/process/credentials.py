@@ -15,10 +15,12 @@ take that one for S3, too: it is all that they share.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,7 @@ from predastore.auth.sigv4 import Credential, signing_key
 from predastore.base import fs
 from predastore.base.config import Auth, Config
 from predastore.base.errors import StartupError
+from predastore.base.limits import CLUSTER_SECRETS_MAX
 
 FILE_NAME: Final = "credentials.json"
 _ACCOUNT_ID: Final = "000000000000"
@@ -37,17 +40,31 @@ _ACCOUNT_ID: Final = "000000000000"
 @dataclass(frozen=True)
 class Keys:
     """`auth`: what S3's requests are verified by. `operator`: signs what is no S3. `cluster`: the
-    cluster key, 32 bytes. `generated`: whether `auth` is the credential of the base path."""
+    cluster key, 32 bytes. `generated`: whether `auth` is the credential of the base path.
+
+    `accepted`: keys by which other processes may prove themselves, too, while `[cluster] secret` is
+    changed. `operators`: those that may sign what is no S3, `operator` first."""
 
     auth: tuple[Auth, ...]
     operator: Auth
     cluster: bytes
     generated: bool = False
+    accepted: tuple[bytes, ...] = ()
+    operators: tuple[Auth, ...] = ()
 
 
 def keys(config: Config, generated: Callable[[], Auth], is_local: Callable[[str], bool]) -> Keys:
     """The keys of a process. `generated`: the credential of its base path, asked for where there is
     no other."""
+    found = _keys(config, generated, is_local)
+    accepted = tuple(_of_secret(config, secret) for secret in config.cluster.secrets_accepted)
+    accepted = tuple(key for key in dict.fromkeys(accepted) if key != found.cluster)
+    is_derived = found.operator == _derived(found.cluster)
+    others = map(_derived, accepted) if is_derived else ()
+    return replace(found, accepted=accepted, operators=(found.operator, *others))
+
+
+def _keys(config: Config, generated: Callable[[], Auth], is_local: Callable[[str], bool]) -> Keys:
     free = next((row for row in config.auth if not row.is_limited), None)
     if free is not None:
         return Keys(config.auth, free, cluster_key(config, config.auth))
@@ -65,10 +82,12 @@ def keys(config: Config, generated: Callable[[], Auth], is_local: Callable[[str]
 
 
 def _derived(key: bytes) -> Auth:
-    """The operator's credential of a cluster that has none, the same on each of its hosts."""
+    """The operator's credential of a cluster that has none, the same on each of its hosts. Its name
+    tells apart those of two cluster keys."""
     info = b"predastore operator v1"
     secret = HKDF(SHA256(), 32, salt=None, info=info).derive(key).hex()
-    return Auth("PSOPERATOR", secret, _ACCOUNT_ID)
+    named = hashlib.sha256(f"predastore operator {secret}".encode()).hexdigest()[:8].upper()
+    return Auth(f"PSOPERATOR{named}", secret, _ACCOUNT_ID)
 
 
 class Known:
@@ -143,15 +162,22 @@ def _read(file: Path) -> Auth:
 def cluster_key(config: Config, auth: tuple[Auth, ...]) -> bytes:
     """The 32-byte cluster key: HKDF-SHA256 (RFC 5869) of the secret or the shared credentials."""
     if config.cluster.secret:
-        material = "secret:" + config.cluster.secret
-    else:
-        pairs = [(row.access_key_id, row.secret_access_key) for row in auth]
-        pairs += [(row.access_key_id, row.secret_access_key) for row in config.db]
-        material = "credentials:" + json.dumps(sorted(set(pairs)))
+        return _of_secret(config, config.cluster.secret)
+    pairs = [(row.access_key_id, row.secret_access_key) for row in auth]
+    pairs += [(row.access_key_id, row.secret_access_key) for row in config.db]
+    return _made_of(config, "credentials:" + json.dumps(sorted(set(pairs))))
+
+
+def _of_secret(config: Config, secret: str) -> bytes:
+    return _made_of(config, "secret:" + secret)
+
+
+def _made_of(config: Config, material: str) -> bytes:
     info = f"predastore cluster key v1 {config.cluster.name}".encode()
     return HKDF(SHA256(), 32, salt=None, info=info).derive(material.encode())
 
 
+@lru_cache(maxsize=CLUSTER_SECRETS_MAX)
 def token_key(cluster: bytes) -> bytes:
     """32 bytes, of the cluster key, that authenticate continuation tokens: the same on every
     gateway of a cluster."""

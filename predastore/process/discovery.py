@@ -63,14 +63,13 @@ class Discovery:
         settings: Config,
         chosen: Roles,
         nodes: Sequence[RunningNode],
-        cluster_key: bytes = b"",
         in_force: Callable[[], Config] | None = None,
         authority: Callable[[], bytes] = bytes,
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
         self._in_force = in_force or (lambda: settings)
-        self._cluster_key, self._authority = cluster_key, authority
+        self._authority = authority
         self._differences = Differences()
         self._roles = chosen
         self._nodes = nodes
@@ -84,9 +83,8 @@ class Discovery:
         self._announced = False
         self._changing: asyncio.Task[None] | None = None
         self.life = random.getrandbits(63)
-        self._ownership = Ownership(
-            self._own, self.life, other_addresses(settings, chosen), cluster_key
-        )
+        others = other_addresses(settings, chosen)
+        self._ownership = Ownership(self._own, self.life, others, endpoint)
         self._owners: Owners | None = None
         self._owned: Callable[[], None] = lambda: None
         self._superseded: Callable[[InUse], None] = lambda error: None
@@ -177,7 +175,7 @@ class Discovery:
         if nodes is None:
             nodes = tuple(NodeFacts(row.id, row.host, row.port) for row in self._own)
         members = _members(self._roles.members)
-        settings = marks(self._in_force(), self._cluster_key)
+        settings = marks(self._in_force(), self._endpoint.cluster_keys[0])
         said = (self._version, __version__, settings, self._authority())
         return Facts(host, port, self.life, nodes, members, *said)
 

@@ -157,7 +157,7 @@ class GatewayRole:
             self.catalog,
             verifier,
             region=settings.region,
-            token_key=credentials.token_key(keyring.keys.cluster),
+            token_keys=lambda: [credentials.token_key(key) for key in keyring.cluster_keys()],
             find=self._identities.find,
             domains=settings.domains,
             ready=lambda: common.is_ready,

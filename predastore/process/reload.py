@@ -27,8 +27,11 @@ Apply = Callable[[], None]
 # Runs in a thread, and changes nothing; ConfigError or StartupError where it can not be done.
 Prepare = Callable[[Config], Apply]
 
-# What a hook for a table does not take in of a row that was there before.
-_AT_START: Final = {"nodes": ("host", "port", "path", "listen")}
+# What a hook for a table does not take in: of a row that was there before, or at all.
+_AT_START: Final = {
+    "nodes": ("host", "port", "path", "listen"),
+    "cluster": ("name", "join", "scrub_days"),
+}
 
 _log = logging.getLogger(__name__)
 

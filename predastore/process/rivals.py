@@ -173,15 +173,19 @@ def _twice(what: str, address: Address, why: str) -> InUse:
 
 class Ownership:
     """That this process, and no other, runs the nodes `own`. `life`: of this process. `others`:
-    where other processes may answer."""
+    where other processes may answer. `endpoint`: has the cluster key."""
 
     def __init__(
-        self, own: Sequence[NodeRow], life: int, others: Sequence[Address], cluster_key: bytes
+        self,
+        own: Sequence[NodeRow],
+        life: int,
+        others: Sequence[Address],
+        endpoint: Endpoint,
     ) -> None:
         self._own = own
         self._life = life
         self._others = others
-        self._cluster_key = cluster_key
+        self._endpoint = endpoint
 
     async def confirm(self, owners: Owners) -> None:
         """Makes sure of it in s3db. InUse: another process owns one of them, and runs.
@@ -204,7 +208,7 @@ class Ownership:
 
     async def _make_sure_is_gone(self, row: NodeRow, owner: OwnerRecord) -> None:
         what, address = f"node {row.id}", (owner.host, owner.port)
-        async with _asking(self._cluster_key) as endpoint:
+        async with _asking(self._endpoint.cluster_keys[0]) as endpoint:
             said = await _viewed(endpoint, address)
             if said is not None and said.sender.facts.life == owner.life:
                 raise _twice(what, address, "it answers there, and was first")

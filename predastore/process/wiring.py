@@ -57,7 +57,7 @@ class Process:
             await self.gateway.open_filesystem(stack)
         else:
             await self._open_cluster(stack)
-        common.reloader.add(("auth",), common.keyring.prepare)
+        common.reloader.add(("auth", "cluster"), common.keyring.prepare)
         common.reloader.add(("tls_cert", "tls_key"), common.tls.prepare)
 
     async def open_s3(self, stack: AsyncExitStack) -> None:
@@ -67,15 +67,15 @@ class Process:
 
     async def _open_cluster(self, stack: AsyncExitStack) -> None:
         common = self.common
-        settings, chosen, key = common.settings, common.roles, common.keyring.keys.cluster
-        self.endpoint = endpoint = self._endpoint(stack, key)
-        await rivals.check(settings, chosen, key)
+        settings, chosen, keyring = common.settings, common.roles, common.keyring
+        self.endpoint = endpoint = self._endpoint(stack)
+        await rivals.check(settings, chosen, keyring.keys.cluster)
         self.nodes = nodes = NodeRole(common, endpoint)
         await nodes.open(stack)
         self.members = MemberRole(common, endpoint)
         await self.members.open(stack)
         self.discovery = discovery = Discovery(
-            *(endpoint, settings, chosen, nodes.nodes, key),
+            *(endpoint, settings, chosen, nodes.nodes),
             in_force=lambda: common.reloader.in_force,
             authority=lambda: common.tls.authority,
         )
@@ -89,14 +89,17 @@ class Process:
         else:
             discovery.start()
         stack.push_async_callback(discovery.close)
-        common.tls.follow(Authorities(state, key, settings.cluster.name))
+        common.tls.follow(Authorities(state, keyring.cluster_keys, settings.cluster.name))
         stack.push_async_callback(common.tls.close)
 
-    def _endpoint(self, stack: AsyncExitStack, key: bytes) -> Endpoint:
+    def _endpoint(self, stack: AsyncExitStack) -> Endpoint:
         """The way to all nodes and members of the file."""
-        settings, chosen = self.common.settings, self.common.roles
+        settings, chosen, keyring = self.common.settings, self.common.roles, self.common.keyring
         name = f"s3d/{socket.gethostname()}/{os.getpid()}"
-        endpoint = Endpoint(cluster_key=key, certificate=self_signed(), name=name)
+        key, *accepted = keyring.cluster_keys()
+        certificate = self_signed()
+        endpoint = Endpoint(cluster_key=key, certificate=certificate, name=name, accepted=accepted)
+        keyring.follow(lambda keys: endpoint.use_keys(keys.cluster, keys.accepted))
         stack.push_async_callback(endpoint.close)
         for row in settings.nodes:
             if row not in chosen.nodes:

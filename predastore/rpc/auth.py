@@ -16,6 +16,9 @@ on the hash, the wrong listener on the name.
 Who holds the cluster key may claim any name: names tell members apart, the key admits them.
 
 The caller proves first: whoever can merely reach a port gets nothing made with the key.
+
+While the cluster key is changed, a listener takes a proof by any of several, and answers with the
+one that the caller has. A caller uses one.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from collections.abc import Sequence
 
 import msgspec
 
@@ -99,10 +103,11 @@ class ProofCaller:
 
 
 class ProofListener:
-    """The listener's half; `certificate_der` is its own certificate, `served` its name."""
+    """The listener's half; `certificate_der` is its own certificate, `served` its name. `keys`:
+    the caller may have any of them, and is answered with the same."""
 
-    def __init__(self, key: bytes, *, served: str, certificate_der: bytes) -> None:
-        self._key = key
+    def __init__(self, keys: Sequence[bytes], *, served: str, certificate_der: bytes) -> None:
+        self._keys = tuple(keys)
         self._certificate_der = certificate_der
         self._served = served
         self._challenge = Challenge(os.urandom(_NONCE_BYTES))
@@ -126,6 +131,7 @@ class ProofListener:
         """The caller's name and the proof to answer with; PeerRefused if it fails."""
         assert self._hello is not None
         arguments = (self._hello, self._challenge, self._certificate_der)
-        if not hmac.compare_digest(_mac(self._key, _CALLER, *arguments), proof.mac):
-            raise KeysDiffer(f"the caller has another cluster key: {_MEND}")
-        return self._hello.name, Proof(_mac(self._key, _LISTENER, *arguments))
+        for key in self._keys:
+            if hmac.compare_digest(_mac(key, _CALLER, *arguments), proof.mac):
+                return self._hello.name, Proof(_mac(key, _LISTENER, *arguments))
+        raise KeysDiffer(f"the caller has another cluster key: {_MEND}")

@@ -48,10 +48,18 @@ class _Local:
 
 
 class Endpoint:
-    """`name`: what this process calls itself towards those that it calls ("host/a")."""
+    """`name`: what this process calls itself towards those that it calls ("host/a").
+    `cluster_key`: by which this process proves itself. `accepted`: by which others may, too."""
 
-    def __init__(self, *, cluster_key: bytes, certificate: Certificate, name: str) -> None:
-        self._cluster_key = cluster_key
+    def __init__(
+        self,
+        *,
+        cluster_key: bytes,
+        certificate: Certificate,
+        name: str,
+        accepted: Sequence[bytes] = (),
+    ) -> None:
+        self._cluster_keys = [cluster_key, *accepted]
         self._certificate = certificate
         self.name = name
         self._configuration = client_configuration()
@@ -78,11 +86,20 @@ class Endpoint:
         system chooses when `port` is 0. OSError if the address can not be had."""
         methods = self._local.setdefault(peer, _Local(peer)).methods
         listener = QuicListener(
-            peer, methods, cluster_key=self._cluster_key, certificate=self._certificate
+            peer, methods, cluster_keys=self._cluster_keys, certificate=self._certificate
         )
         port = await listener.start(host, port)
         self._listeners.append(listener)
         return port
+
+    @property
+    def cluster_keys(self) -> tuple[bytes, ...]:
+        """By which this process proves itself; then those by which others may, too."""
+        return tuple(self._cluster_keys)
+
+    def use_keys(self, cluster_key: bytes, accepted: Sequence[bytes]) -> None:
+        """From the next connection on, in either direction. Those that there are go on."""
+        self._cluster_keys[:] = [cluster_key, *accepted]
 
     def add_peer(self, peer: str, host: str, port: int) -> None:
         """Where a remote peer is. A new address replaces the old one, and its connection."""
@@ -126,7 +143,7 @@ class Endpoint:
             host,
             port,
             configuration=self._configuration,
-            cluster_key=self._cluster_key,
+            cluster_key=self._cluster_keys[0],
             name=self.name,
             deadlines=self._deadlines,
             wanted=ANYONE if name.startswith(f"{ANYONE} at ") else name,

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
@@ -58,24 +58,26 @@ _LONG_HEADER = 0x80
 
 
 class QuicListener:
-    """Serves `methods` as the peer `served`. `methods` may grow while it listens."""
+    """Serves `methods` as the peer `served`. `methods` may grow while it listens.
+
+    `cluster_keys`: callers prove one of them; may change while it listens."""
 
     def __init__(
         self,
         served: str,
         methods: Mapping[str, Method],
         *,
-        cluster_key: bytes,
+        cluster_keys: Sequence[bytes],
         certificate: Certificate,
     ) -> None:
         self.served = served
         self.methods = methods
-        self.cluster_key = cluster_key
+        self.cluster_keys = cluster_keys
         self.configuration = server_configuration(certificate)
         self.certificate_der = certificate_der(self.configuration)
         # The same after a restart, so that callers can be told that there was one.
         label = b"predastore rpc 1 stateless reset " + served.encode()
-        self._reset_key = hmac.digest(cluster_key, label, hashlib.sha256)
+        self._reset_key = hmac.digest(cluster_keys[0], label, hashlib.sha256)
         self._socket: DatagramSocket | None = None
         self.gate = QuicGate(served)
         self._loop = asyncio.get_running_loop()
@@ -253,7 +255,7 @@ class _Session:
 
     def proof(self) -> auth.ProofListener:
         return auth.ProofListener(
-            self._listener.cluster_key,
+            self._listener.cluster_keys,
             served=self._listener.served,
             certificate_der=self._listener.certificate_der,
         )

@@ -8,8 +8,12 @@ the bucket's row, its policy and its ACL of one moment, and on the object where 
 of the bucket is told or changed before (`Context.bucket`, `permit`, `object`, which are the only
 ways to one). A change is decided anew where its commit finds another generation of the bucket.
 
-The public access block of the owner's account matters to other accounts alone, and is read for
-these. A bucket that the configuration makes public has, for that, a grant to everybody.
+What is decided on an object that is there (to change its tags, say) needs its row; the same action
+for an object that a request makes does not (`makes_object`).
+
+The public access block of the owner's account matters to other accounts, and to users to whom an
+ACL gives something as it does to everybody; it is read for these (`needs_block`). A bucket that the
+configuration makes public has, for that, a grant to everybody.
 
 Whether a bucket is there is no secret: NoSuchBucket comes before AccessDenied, as with Amazon S3,
 but for those whose own policies do not allow what they ask for. Whether a key is there is one for
@@ -21,10 +25,11 @@ from __future__ import annotations
 import logging
 from typing import Any, Final, NamedTuple
 
+from predastore.auth.sigv4 import Credential
 from predastore.base.errors import S3Error
 from predastore.catalog.buckets import ACL, POLICY
 from predastore.catalog.documents import DocumentKind, Meanings
-from predastore.catalog.rows import BucketRow, PublicBlock
+from predastore.catalog.rows import BucketRow, PublicBlock, Tags
 from predastore.catalog.values import ObjectVersion
 from predastore.httpd.message import Headers, Request
 from predastore.iam.identity import Identity
@@ -36,7 +41,6 @@ from predastore.policy import (
     Policies,
     PolicyDocument,
     Principal,
-    PrincipalKind,
     Why,
     decide,
 )
@@ -108,14 +112,14 @@ class VersionUnknown(Exception):
 class Access:
     """Of one request for `bucket` and `key`. `identity`: None, an anonymous one.
 
-    `basis`: of the last `check`. `blocks`: the public access blocks of other accounts whose
-    buckets it is about, which are read before anything is decided (reach.py). `makes_object`: what
-    is asked about an object is about the one that the request makes, of which only the name is
-    there."""
+    `basis`: of the last `check`. `blocks`: the public access blocks of accounts whose buckets it is
+    about, which are read before anything is decided that they matter to (reach.py).
+    `makes_object`: what is asked about an object is about the one that the request makes, of which
+    only the name is there. `last`: the decision that was made last."""
 
     __slots__ = (
         *("_facts", "_request", "_wanted", "basis", "blocks", "bucket", "identity", "key"),
-        "makes_object",
+        *("last", "makes_object"),
     )
 
     def __init__(
@@ -134,11 +138,17 @@ class Access:
         self.basis: Basis | None = None
         self.blocks: dict[str, PublicBlock | None] = {}
         self.makes_object = False
+        self.last: Decision | None = None
         self._wanted: list[tuple[str, str]] = []
 
     @property
     def principal(self) -> Principal:
         return ANONYMOUS if self.identity is None else self.identity.principal
+
+    @property
+    def credential(self) -> Credential | None:
+        """By which the request was signed; None: an anonymous request."""
+        return self._facts.credential
 
     @property
     def account(self) -> str | None:
@@ -148,12 +158,24 @@ class Access:
     # --- what the request wants -----------------------------------------------------------
 
     def require(self, action: str, key: str | None = None) -> None:
-        """The request wants this, too: AccessDenied, now if it can be decided, else from `check`.
-        `key`: another than the request's."""
-        wanted = (action, self.key if key is None else key)
-        self._wanted.append(wanted)
-        if self.basis is not None:
-            self.demand(*wanted, self.basis)
+        """The request wants this, too, which the next `check` decides. `key`: another than the
+        request's."""
+        self._wanted.append((action, self.key if key is None else key))
+
+    def gives(self, given: Tags) -> None:
+        """The request gives these tags, too, which decisions from now on may ask about."""
+        self._facts.tagged = given
+
+    def needs_block(self, basis: Basis) -> bool:
+        """Whether the public access block of the owner's account has to be read, to decide."""
+        owner, identity = basis.row.owner, self.identity
+        if owner in self.blocks:
+            return False
+        if identity is None or identity.account != owner:
+            return True
+        return not identity.has_all_rights and acl_effect.give_to_public(
+            basis.meanings.of(ACL_KIND), basis.version
+        )
 
     def check(self, basis: Basis) -> None:
         """AccessDenied unless all that is wanted is allowed. VersionUnknown."""
@@ -173,7 +195,7 @@ class Access:
         where = self.bucket if bucket is None else bucket
         decision = self.decide_own(action, where, key)
         if not decision.allowed:
-            raise self._denied(action, resource_of(action, where, key), decision)
+            raise self._denied(action, resource_of(action, where, key), decision, self.account)
 
     def may(self, action: str, key: str | None = None) -> bool:
         """Whether it is allowed on the basis of the last `check`."""
@@ -184,7 +206,8 @@ class Access:
         """AccessDenied unless it is allowed on that basis."""
         decision = self.decide(action, key, basis)
         if not decision.allowed:
-            raise self._denied(action, resource_of(action, basis.row.name, key), decision)
+            resource = resource_of(action, basis.row.name, key)
+            raise self._denied(action, resource, decision, basis.row.owner)
 
     # --- decisions ------------------------------------------------------------------------
 
@@ -199,23 +222,27 @@ class Access:
         return self._told(asked, decide(asked, identity.policies))
 
     def decide(self, action: str, key: str, basis: Basis) -> Decision:
-        """On a bucket, or on an object in it."""
+        """On a bucket, or on an object in it. VersionUnknown."""
         row, meanings, version = basis
         identity, principal = self.identity, self.principal
         policy = meanings.of(POLICY_KIND)
         is_home = principal.account == row.owner
-        if (
-            is_home
-            and principal.kind is PrincipalKind.ROOT
-            and policy is None
-            and (version is None or version.owner == row.owner)
-            and (identity is None or identity.session is None)
-        ):
-            return _ROOT
+        needs_version = (
+            version is None and action in ON_THE_OBJECT and bool(key) and not self.makes_object
+        )
+        if is_home and policy is None and identity is not None and identity.has_all_rights:
+            if version is None:
+                is_own = not needs_version or not acl_effect.count(row)
+            else:
+                is_own = acl_effect.object_owner(row, version.owner) == row.owner
+            if is_own:
+                self.last = _ROOT
+                return _ROOT
         own = Policies() if identity is None else identity.policies
-        if version is None and action in ON_THE_OBJECT and key and not self.makes_object:
+        if needs_version:
             raise VersionUnknown
-        block = union(row.block, None if is_home else self.blocks[row.owner])
+        is_known = row.owner in self.blocks or not is_home
+        block = union(row.block, self.blocks[row.owner] if is_known else None)
         asked = AccessRequest(
             action,
             resource_of(action, row.name, key),
@@ -235,6 +262,7 @@ class Access:
         return self._told(asked, decide(asked, policies))
 
     def _told(self, asked: AccessRequest, decision: Decision) -> Decision:
+        self.last = decision
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug(
                 "%s: %s on %s for %s, by %s %s",
@@ -251,7 +279,8 @@ class Access:
     def _acl_grant(self, action: str, basis: Basis, block: PublicBlock) -> Grant:
         """What ACLs give for the action, and `public` of the configuration."""
         row, meanings, version = basis
-        if row.public and action in _PUBLIC and not block.restrict_buckets:
+        is_restricted = block.restrict_buckets and self.account != row.owner
+        if row.public and action in _PUBLIC and not is_restricted:
             return Grant.PRINCIPAL
         if action in acl_effect.ON_BUCKET:
             grants = meanings.of(ACL_KIND) or ()
@@ -268,10 +297,9 @@ class Access:
             grants, owner, self.account, wanted, ignores_public=block.ignore_acls
         )
 
-    def _denied(self, action: str, resource: str, decision: Decision) -> S3Error:
-        """As S3 says it: who is of the account is told what is missing."""
-        basis = self.basis
-        if self.identity is None or (basis and basis.row.owner != self.identity.account):
+    def _denied(self, action: str, resource: str, decision: Decision, owner: str | None) -> S3Error:
+        """As S3 says it: who is of the account that it is about is told what is missing."""
+        if self.identity is None or owner != self.account:
             return S3Error("AccessDenied")
         kind = decision.document or "identity-based policy"
         because = f"because no {kind} allows the {action} action"

@@ -12,8 +12,16 @@ from collections.abc import Iterable
 from typing import Final
 
 from predastore.catalog.rows import BucketRow, ObjectOwnership
+from predastore.catalog.values import ObjectVersion
 from predastore.policy import Side
-from predastore.s3.acl import AccessControlPolicy, Grant, Permission, of_stored, private
+from predastore.s3.acl import (
+    AccessControlPolicy,
+    Grant,
+    Permission,
+    grants_of,
+    of_stored,
+    private,
+)
 
 # action -> the permission on the bucket that gives it
 ON_BUCKET: Final = {
@@ -54,6 +62,12 @@ def shown(bucket: BucketRow, owner: str, stored: bytes | None) -> AccessControlP
 def count(bucket: BucketRow) -> bool:
     """Whether ACLs count in the bucket at all."""
     return bucket.ownership is not ObjectOwnership.BUCKET_OWNER_ENFORCED
+
+
+def give_to_public(of_bucket: tuple[Grant, ...] | None, version: ObjectVersion | None) -> bool:
+    """Whether the grants of a bucket, or those of an object in it, give anything to everybody."""
+    of_object = () if version is None else grants_of(version.acl)
+    return any(one.is_public for one in (*(of_bucket or ()), *of_object))
 
 
 def grant(

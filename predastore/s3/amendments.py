@@ -33,7 +33,7 @@ async def amend(
         tags=tags,
         retention=retention,
         legal_hold=legal_hold,
-        bypass=ctx.bypasses_governance(),
+        bypass=await ctx.bypasses_governance(),
         permit=permit,
     )
     return await changed(ctx, permit, work, status=status)

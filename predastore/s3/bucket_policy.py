@@ -10,6 +10,7 @@ import msgspec
 
 from predastore.base import limits
 from predastore.base.errors import CorruptData, S3Error
+from predastore.catalog.rows import BucketRow
 from predastore.policy import PolicyDocument, PolicyError, PolicyKind, parse
 from predastore.storage.formats import decode, encode
 
@@ -21,6 +22,13 @@ class StoredPolicy(msgspec.Struct, frozen=True, array_like=True):
 
     bucket: str
     text: bytes
+
+
+def check_home(account: str, bucket: BucketRow, method: str) -> None:
+    """MethodNotAllowed: the policy of a bucket is for those of its account alone, whomever else it
+    allows it. (API reference, PutBucketPolicy.)"""
+    if account != bucket.owner:
+        raise S3Error("MethodNotAllowed", Method=method, ResourceType="BUCKETPOLICY")
 
 
 def read(text: bytes, bucket: str) -> PolicyDocument:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from predastore.auth.sigv4 import Verified
+from predastore.auth.sigv4 import Credential, Verified
 from predastore.base.errors import S3Error
 from predastore.catalog.rows import Tags
 from predastore.catalog.values import ObjectVersion
@@ -73,6 +73,11 @@ class ConditionKeys:
         self._identity = identity
         self._region = region
         self.tagged: Tags = ()
+
+    @property
+    def credential(self) -> Credential | None:
+        """By which the request was signed; None: an anonymous request."""
+        return self._verified.credential
 
     def lookup(self, version: ObjectVersion | None) -> Lookup:
         """`version`: the object that is addressed, where it was looked up."""

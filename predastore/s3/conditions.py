@@ -75,8 +75,14 @@ def is_not_modified(condition: str) -> bool:
     return condition in (READ.if_none_match, READ.if_modified_since)
 
 
-def write_condition(headers: Headers) -> Condition:
-    """If-Match and If-None-Match of a write; NotImplemented for what S3 does not offer on one."""
+def _unaccepted(name: str) -> S3Error:
+    what = f"We don't accept the provided value of {name} header for this API"
+    return not_implemented(what, header=name)
+
+
+def write_condition(headers: Headers, *, may_be_any: bool) -> Condition:
+    """If-Match and If-None-Match of a write; NotImplemented for what S3 does not offer on one.
+    `may_be_any`: If-Match may be "*"."""
     wanted = headers.get("if-match")
     unwanted = headers.get("if-none-match")
     for name in ("if-modified-since", "if-unmodified-since"):
@@ -86,11 +92,14 @@ def write_condition(headers: Headers) -> Condition:
             )
     if wanted is None and unwanted is None:
         return NO_CONDITION
-    if unwanted is not None and (wanted is not None or unwanted.strip() != "*"):
-        raise not_implemented(
-            "If-None-Match asks for a write on another condition than *", header="If-None-Match"
-        )
+    if unwanted is not None and wanted is not None:
+        what = "Multiple conditional request headers present in the request"
+        raise not_implemented(what, header="If-Match,If-None-Match")
+    if unwanted is not None and unwanted.strip() != "*":
+        raise _unaccepted("If-None-Match")
     if wanted is not None:
+        if wanted.strip() == "*" and not may_be_any:
+            raise _unaccepted("If-Match")
         wanted = wanted.strip().strip('"')
         if not wanted or "," in wanted:
             raise S3Error("InvalidArgument", "If-Match takes one entity tag.")

@@ -40,7 +40,11 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
         "Your previous request to create the named bucket succeeded and you already own it.",
     ),
     "BucketNotEmpty": (409, "The bucket you tried to delete is not empty"),
-    "ConditionalRequestConflict": (409, "A conflicting operation happened; try again."),
+    "ConditionalRequestConflict": (
+        409,
+        "The conditional request cannot succeed due to a conflicting operation against this "
+        "resource.",
+    ),
     "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed size"),
     "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
     "BadRequest": (400, "Bad Request"),
@@ -55,7 +59,10 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
         "You did not provide the number of bytes specified by the Content-Length HTTP header",
     ),
     "InternalError": (500, "We encountered an internal error. Please try again."),
-    "InvalidAccessKeyId": (403, "The access key ID you provided does not exist in our records."),
+    "InvalidAccessKeyId": (
+        403,
+        "The AWS Access Key Id you provided does not exist in our records.",
+    ),
     "InvalidArgument": (400, "Invalid Argument"),
     "InvalidBucketAclWithBlockPublicAccessError": (
         400,
@@ -146,8 +153,7 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
     ),
     "NotImplemented": (
         501,
-        "A header or query parameter that you provided implies functionality that is not "
-        "implemented",
+        "A header you provided implies functionality that is not implemented",
     ),
     "NotModified": (304, "Not Modified"),
     "ObjectLockConfigurationNotFoundError": (
@@ -165,7 +171,11 @@ TABLE: Final[dict[str, tuple[int, str]]] = {
         403,
         "The difference between the request time and the current time is too large.",
     ),
-    "RequestTimeout": (400, "Your socket connection was not read from or written to in time."),
+    "RequestTimeout": (
+        400,
+        "Your socket connection to the server was not read from or written to within the timeout "
+        "period. Idle connections will be closed.",
+    ),
     "ServerSideEncryptionConfigurationNotFoundError": (
         404,
         "The server side encryption configuration was not found",
@@ -262,10 +272,11 @@ _OF_ADDRESS: Final = frozenset({"Key", "BucketName", "UploadId", "VersionId"})
 def not_implemented(what: str, *, header: str = "", parameter: str = "") -> S3Error:
     """501; `what` says which function it is that the request asks for, by a header or a query
     parameter where one is named."""
-    error = S3Error("NotImplemented", f"{TABLE['NotImplemented'][1]}: {what}")
-    error.extra |= {
-        name: value for name, value in (("Header", header), ("QueryParameter", parameter)) if value
-    }
+    said = ("Header", header), ("QueryParameter", parameter), ("additionalMessage", what)
+    kind = "header" if header else "parameter"
+    text = f"A {kind} you provided implies functionality that is not implemented"
+    error = S3Error("NotImplemented", text)
+    error.extra |= {name: value for name, value in said if value}
     return error
 
 

@@ -89,6 +89,9 @@ def _check_value(name: bytes, value: bytes) -> None:
         raise S3Error("InvalidStorageClass", StorageClassRequested=said)
     known = _VALUES.get(name)
     if known is not None and value.lower() not in known:
+        if name == b"x-amz-object-ownership":
+            why = f"Invalid {shown} header: {said}"
+            raise S3Error("InvalidArgument", why, ArgumentName=shown)
         raise S3Error("InvalidArgument", ArgumentName=shown, ArgumentValue=said)
 
 

@@ -66,6 +66,17 @@ def check_of(headers: Headers, *, has_body: bool = False) -> Callable[[BucketRow
     return check
 
 
+def check_bypass(headers: Headers) -> Callable[[BucketRow], None]:
+    """The check whether a bucket takes a deletion that is asked for so."""
+
+    def check(bucket: BucketRow) -> None:
+        if headers.get(BYPASS) and not bucket.is_locked:
+            why = f"{BYPASS} is only applicable to Object Lock enabled buckets."
+            raise S3Error("InvalidArgument", why, ArgumentName=BYPASS)
+
+    return check
+
+
 def check_part(headers: Headers, upload: UploadRow, bucket: BucketRow) -> None:
     """InvalidRequest for a part without a digest, where what is made of it is to be kept."""
     is_asked = upload.retention.mode or upload.legal_hold is not None

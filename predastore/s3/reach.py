@@ -87,15 +87,26 @@ class Reach:
     def write_condition(self) -> Condition:
         """If-Match and If-None-Match of a write; the first tells what is there, and so needs the
         permission to read it."""
-        condition = write_condition(self.headers)
+        condition = write_condition(self.headers, may_be_any=self.request.method == "DELETE")
         if condition.if_match not in (None, "*"):
             self.access.require(GET_OBJECT)
         return condition
 
-    def bypasses_governance(self) -> bool:
-        """Whether the request asks to remove what GOVERNANCE keeps, and may."""
-        asks = self.headers.get(lock.BYPASS, "").lower() == "true"
-        return asks and self.may(BYPASS_GOVERNANCE)
+    async def bypasses_governance(self) -> bool:
+        """Whether the request asks to remove what GOVERNANCE keeps, and may; with a permit."""
+        return bool(await self.bypassed(self.key))
+
+    async def bypassed(self, *keys: str) -> frozenset[str]:
+        """The same of several keys: those of which it may. It is looked at again if the bucket
+        changes before the commit."""
+        if self.headers.get(lock.BYPASS, "").lower() != "true":
+            return frozenset()
+        if not all(self.may(BYPASS_GOVERNANCE, key) for key in keys):
+            await self.bucket()  # what refuses it may be of a moment ago
+        found = frozenset(key for key in keys if self.may(BYPASS_GOVERNANCE, key))
+        for key in found:
+            self.access.require(BYPASS_GOVERNANCE, key)
+        return found
 
     def absent(self, key: str, found: Finding, version_id: str = "") -> S3Error:
         """What to raise where there is no such object: only who may list is told so."""
@@ -125,7 +136,7 @@ class Reach:
         def judge(row: BucketRow | None, meanings: Meanings) -> Coroutine[Any, Any, None] | None:
             if self.crossing is not None:
                 self.crossing.permitted = row
-            if row is not None and self._is_strange(row):
+            if row is not None and self.access.needs_block(Basis(row, meanings)):
                 return later(row, meanings)
             try:
                 self._judge(row, meanings)
@@ -145,10 +156,13 @@ class Reach:
         checks = () if ground is None else (ground.check,)
         return await self.catalog.permit(self.bucket_name, judge, *self._kinds, checks=checks)
 
-    async def object(self, *, needs_bytes: bool = False) -> ObjectVersion:
+    async def object(
+        self, *, needs_bytes: bool = False, tells_marker: bool = False
+    ) -> ObjectVersion:
         """The version that is named, or the current one, if this request may do with it what it
         wants; one round trip, with its bucket. NoSuchKey, NoSuchVersion, MethodNotAllowed for a
-        delete marker. `needs_bytes`: they, or its parts, will be read."""
+        delete marker. `needs_bytes`: they, or its parts, will be read. `tells_marker`: also one
+        that is current, and not as no object."""
         for _ in range(limits.S3_READ_TRIES_MAX):
             found = await self.catalog.find(
                 self.bucket_name, self.key, self.version_id, needs_bytes=needs_bytes
@@ -165,14 +179,19 @@ class Reach:
                     meanings = await self.catalog.documents.of(row, *self._kinds)
             except BucketChanged:
                 continue
-            if self._is_strange(row):
-                await self._read_block(row)
+            await self._know(Basis(row, meanings, version))
             if version is not None:
                 self._judge(row, meanings, version)
                 return version
             self._judge_absent(row, meanings)
-            raise self._absent(found)
+            raise self._absent(found, tells_marker=tells_marker)
         raise S3Error("ConditionalRequestConflict")
+
+    def check_anew(self, version: ObjectVersion) -> None:
+        """After a permit: AccessDenied where the object that is to be changed is another by now,
+        and may not be changed so."""
+        assert self.access.basis is not None, "a permit was given"
+        self.access.check(self.access.basis._replace(version=version))
 
     # --- deciding -----------------------------------------------------------------------------
 
@@ -193,13 +212,15 @@ class Reach:
 
     async def _judge_knowing(self, row: BucketRow | None, meanings: Meanings) -> None:
         """The same, where something may have to be read first."""
-        if row is not None and self._is_strange(row):
-            await self._read_block(row)
+        if row is not None:
+            await self._know(Basis(row, meanings))
         try:
             self._judge(row, meanings)
         except VersionUnknown:
             assert row is not None
-            self._judge(row, meanings, await self._version_to_change(row, meanings))
+            version = await self._version_to_change(row, meanings)
+            await self._know(Basis(row, meanings, version))
+            self._judge(row, meanings, version)
 
     def _judge_absent(self, row: BucketRow, meanings: Meanings) -> None:
         """AccessDenied for who may not know that there is no such object: who may not list, and who
@@ -219,20 +240,19 @@ class Reach:
         if found.version is not None:
             return found.version
         self._judge_absent(row, meanings)
-        raise self._absent(found)
+        raise self._absent(found, tells_marker=True)
 
-    def _absent(self, found: Finding) -> S3Error:
-        if self.version_id and found.marker is not None:
+    def _absent(self, found: Finding, *, tells_marker: bool = False) -> S3Error:
+        if (self.version_id or tells_marker) and found.marker is not None:
             return is_marker(found.marker, self.request.method)
         return _absent(self.key, found, self.version_id)
 
-    def _is_strange(self, row: BucketRow) -> bool:
-        """Whether it is another account's, whose public access block is not known yet."""
-        return row.owner != self.access.account and row.owner not in self.access.blocks
-
-    async def _read_block(self, row: BucketRow) -> None:
-        stored = await self.catalog.account_document(row.owner, BLOCK)
-        self.access.blocks[row.owner] = of_document(stored)
+    async def _know(self, basis: Basis) -> None:
+        """Reads the public access block of the account, where a decision needs it."""
+        if self.access.needs_block(basis):
+            owner = basis.row.owner
+            stored = await self.catalog.account_document(owner, BLOCK)
+            self.access.blocks[owner] = of_document(stored)
 
     # --- the source of a copy -----------------------------------------------------------------
 
@@ -267,9 +287,9 @@ class Reach:
         self, row: BucketRow, action: str, key: str, version: ObjectVersion | None
     ) -> None:
         meanings = await self.catalog.documents.of(row, *KINDS)
-        if self._is_strange(row):
-            await self._read_block(row)
-        self.access.demand(action, key, Basis(row, meanings, version))
+        basis = Basis(row, meanings, version)
+        await self._know(basis)
+        self.access.demand(action, key, basis)
 
 
 def _absent(key: str, found: Finding, version_id: str) -> S3Error:

@@ -29,7 +29,7 @@ async def of(ctx: Context, row: BucketRow) -> Tags:
 
 async def change(ctx: Context, changed: Callable[[Tags], Tags]) -> None:
     """`changed` makes of the tags that are there those that shall be; it raises what is wrong with
-    them. OperationAborted where others go on changing the bucket."""
+    them. ConditionalRequestConflict where others go on changing the bucket."""
     for _ in range(limits.S3_READ_TRIES_MAX):
         row = await addressed(ctx)
         there = await of(ctx, row)
@@ -43,7 +43,7 @@ async def change(ctx: Context, changed: Callable[[Tags], Tags]) -> None:
             return
         except _Moved:
             continue
-    raise S3Error("OperationAborted")
+    raise S3Error("ConditionalRequestConflict")
 
 
 class _Moved(PredastoreError):

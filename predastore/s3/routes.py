@@ -136,6 +136,12 @@ class Route:
     def mutating(self) -> bool:
         return self.method in ("PUT", "POST", "DELETE")
 
+    @property
+    def needs_account(self) -> bool:
+        """Whether nobody anonymous may do it, whatever a policy allows: what makes, changes or
+        deletes a bucket."""
+        return self.level != OBJECT and self.mutating and not self.is_of_each
+
 
 _PAGE = frozenset({"prefix", "delimiter", "encoding-type"})
 _V1 = _PAGE | {"marker", "max-keys"}

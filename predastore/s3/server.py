@@ -30,7 +30,7 @@ import hashlib
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -46,8 +46,9 @@ from predastore.base.errors import (
 )
 from predastore.catalog.catalog import Catalog
 from predastore.httpd.message import Request, Response
+from predastore.iam import audit
 from predastore.iam.identities import identity_of
-from predastore.s3 import accounting, control
+from predastore.s3 import accounting, audited, control
 from predastore.s3.access import Access
 from predastore.s3.checksums import is_of_payload
 from predastore.s3.condition_keys import ConditionKeys
@@ -56,7 +57,16 @@ from predastore.s3.cross_origin import Crossing, CrossOrigin, crossing_of
 from predastore.s3.errors import error_response, status_of, translate
 from predastore.s3.names import check_bucket_name
 from predastore.s3.ownership import NOTHING_SAID, NewBuckets
-from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, RESOURCE, SERVICE, hoisted_headers, select
+from predastore.s3.routes import (
+    ACCOUNT,
+    BUCKET,
+    OBJECT,
+    RESOURCE,
+    SERVICE,
+    Route,
+    hoisted_headers,
+    select,
+)
 from predastore.s3.services import IsAccount, Services, anybody
 from predastore.s3.target import host_bucket, parse_query, parse_target
 from predastore.s3.tokens import Tokens
@@ -106,8 +116,21 @@ def host_id_of(name: str) -> str:
     return base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()
 
 
+async def _operated(route: Route, ctx: Context) -> Response:
+    if not ctx.bucket_name:
+        ctx.access.check_absent()
+    return await route.operation(ctx)
+
+
+def _shown(request: Request, error: PredastoreError) -> S3Error:
+    """What an error is in S3's words, in the answer to this request."""
+    if isinstance(error, BodyMismatch) and is_of_payload(error, request.headers):
+        return S3Error("XAmzContentSHA256Mismatch")
+    return translate(error)
+
+
 class S3Service:
-    """A handler for httpd. `token_key`: the cluster's key for continuation tokens, any bytes.
+    """A handler for httpd. `token_keys`: of the cluster; the first makes continuation tokens.
 
     `find`: finds the credentials of requests; None: the verifier has them.
     `domains`: base domains of virtual-host style addresses, lower case, without a port.
@@ -121,7 +144,7 @@ class S3Service:
         verifier: Verifier,
         *,
         region: str,
-        token_key: bytes,
+        token_keys: Callable[[], Sequence[bytes]],
         find: Find | None = None,
         domains: tuple[str, ...] = (),
         ready: Callable[[], bool] = _always,
@@ -135,7 +158,7 @@ class S3Service:
         self._services = Services(
             catalog,
             region,
-            Tokens(token_key),
+            Tokens(token_keys),
             verifier,
             find,
             domains,
@@ -210,15 +233,30 @@ class S3Service:
         identity = None if verified.credential is None else identity_of(verified.credential)
         request.operation = route.name
         request.account = "" if identity is None else identity.account
+        if identity is None and route.needs_account:
+            raise S3Error("AccessDenied")
         facts = ConditionKeys(request, query, verified, identity, services.region)
         access = Access(request, facts, identity, bucket, key)
         for action in route.actions_of(query):
             access.require(action)
-        if not bucket:
-            access.check_absent()
         digest = verified.payload_sha256
         ctx = Context(services, request, bucket, key, query, access, digest, crossing)
-        return await route.operation(ctx)
+        if audited.is_audited(route.name, request.headers):
+            return await self._audited(route, ctx)
+        return await _operated(route, ctx)
+
+    async def _audited(self, route: Route, ctx: Context) -> Response:
+        """A line of the audit goes with it, whatever comes of it."""
+        outcome = "InternalError"
+        try:
+            answer = await _operated(route, ctx)
+            outcome = audit.DONE
+        except PredastoreError as error:
+            outcome = _shown(ctx.request, error).s3_code
+            raise
+        finally:
+            audited.note(ctx, outcome)
+        return answer
 
     async def _verified(self, request: Request, bucket: str) -> Verified:
         """Who sent the request. `bucket`: the one that Host names."""
@@ -227,10 +265,7 @@ class S3Service:
         return await self._verifier.authenticate(request, self._find, bucket)
 
     def _failed(self, request: Request, error: PredastoreError) -> Response:
-        if isinstance(error, BodyMismatch) and is_of_payload(error, request.headers):
-            shown = S3Error("XAmzContentSHA256Mismatch")
-        else:
-            shown = translate(error)
+        shown = _shown(request, error)
         if status_of(shown) >= 500 and shown.s3_code != "NotImplemented":
             _log.warning(
                 "%s: %s: %s",

@@ -40,7 +40,8 @@ def of_field(value: str) -> Tags:
         if pair:
             name, _, text = pair.partition("=")
             tags.append((_decoded(name, value), _decoded(text, value)))
-    if len({name for name, _ in tags}) < len(tags):
+    has_twice = len({name for name, _ in tags}) < len(tags)
+    if has_twice or not all(_has_legal_signs(name + text) for name, text in tags):
         raise _malformed(value)
     return _checked_of_object(tuple(tags))
 
@@ -72,8 +73,7 @@ def checked_of_bucket(tags: Tags) -> Tags:
         raise S3Error(
             "BadRequest", f"Bucket tag count cannot be greater than {limits.S3_BUCKET_TAGS_MAX}"
         )
-    if any(name.startswith(_OF_SYSTEM) for name, _ in tags):
-        raise S3Error("InvalidTag", "System tags cannot be added/updated by requester")
+    _check_system(tags, "System tags cannot be added/updated by requester")
     return _checked(tags)
 
 
@@ -130,9 +130,14 @@ def _checked_of_object(tags: Tags) -> Tags:
         raise S3Error(
             "BadRequest", f"Object tags cannot be greater than {limits.S3_OBJECT_TAGS_MAX}"
         )
-    if any(name.startswith(_OF_SYSTEM) for name, _ in tags):
-        raise S3Error("InvalidTag", "Your TagKey cannot be prefixed with aws:")
+    _check_system(tags, "Your TagKey cannot be prefixed with aws:")
     return _checked(tags)
+
+
+def _check_system(tags: Tags, why: str) -> None:
+    for name, _ in tags:
+        if name.startswith(_OF_SYSTEM):
+            raise S3Error("InvalidTag", why, TagKey=name)
 
 
 def _checked(tags: Tags) -> Tags:
@@ -158,4 +163,8 @@ def _checked(tags: Tags) -> Tags:
 def _is_legal(text: str, units_max: int) -> bool:
     if len(text.encode("utf-16-le")) // 2 > units_max:
         return False
+    return _has_legal_signs(text)
+
+
+def _has_legal_signs(text: str) -> bool:
     return all(each in _SIGNS or unicodedata.category(each)[0] in _CATEGORIES for each in text)

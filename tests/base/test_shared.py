@@ -67,6 +67,7 @@ def test_a_process_that_joined_has_its_rows_from_the_others() -> None:
 
 
 def test_a_mark_tells_nothing_without_the_key() -> None:
+    assert differing(marks(FILE, KEY), marks(FILE, b"another key")) == ["[cluster] secret"]
     assert marks(FILE, KEY) != marks(FILE, b"another key") != {}
     assert all(len(mark) == 8 for mark in marks(FILE, KEY).values())
 

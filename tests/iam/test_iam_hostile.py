@@ -16,7 +16,7 @@ from predastore.base.errors import SignatureError
 from predastore.iam.errors import Unavailable
 from predastore.iam.keys import IAM, SEALING, SEALING_KEYS
 from predastore.iam.sealing import SealingKeys
-from predastore.iam.sealing_keys import rotate
+from predastore.iam.sealing_keys import drop_unneeded, rotate
 from support.iamserver import CLUSTER_KEY, ROOT, ROOT_ACCOUNT, Cloud, Keys, credentials_of, running
 from support.s3server import OpenCatalog, distributed_catalog, filesystem_catalog
 
@@ -166,6 +166,42 @@ def test_who_knows_the_cluster_key_before_seals_anew_under_the_one_in_force(clou
         other.run(other.state.set(SEALING, SEALING_KEYS, stored))
         other.run(other.services[0].sealing.refresh())
     cloud.client("sts", alice).get_caller_identity()
+
+
+def test_hosts_with_other_keys_in_force_do_not_seal_against_each_other(cloud: Cloud) -> None:
+    """While the cluster key is changed, each seals once for the key that it has in force."""
+    new = b"another cluster key, of 32 bytes"
+    cloud.user("alice")
+    ahead = SealingKeys(cloud.state, lambda: (new, CLUSTER_KEY))
+    behind = SealingKeys(cloud.state, lambda: (CLUSTER_KEY, new))
+
+    def stored() -> bytes | None:
+        return cloud.run(cloud.state.get(SEALING, SEALING_KEYS))
+
+    assert cloud.run(behind.seal_anew())
+    before = stored()
+    assert cloud.run(ahead.seal_anew())
+    sealed = stored()
+    assert sealed != before
+    assert not cloud.run(behind.seal_anew())
+    cloud.run(ahead.refresh())
+    assert stored() == sealed
+    cloud.run(SealingKeys(cloud.state, lambda: (new,)).refresh())
+
+
+def test_an_old_sealing_key_stays_while_a_session_may_need_it_and_then_goes(cloud: Cloud) -> None:
+    session = session_of(cloud)
+    bob, sealing = cloud.user("bob"), cloud.services[0].sealing
+    cloud.call("iam", "RotateSealingKey")
+    now = cloud.clock.ms()
+    longest_ms = limits.IAM_USER_SESSION_S_MAX * 1000
+    assert cloud.run(drop_unneeded(cloud.state, sealing, now + longest_ms)) == 0
+    cloud.client("sts", session).get_caller_identity()
+    later = now + limits.IAM_SEALING_KEPT_S * 1000 + 1
+    assert cloud.run(drop_unneeded(cloud.state, sealing, later)) == 1
+    assert cloud.run(drop_unneeded(cloud.state, sealing, later)) == 0
+    assert refused_by(cloud, session) == "InvalidClientTokenId"
+    cloud.client("sts", bob).get_caller_identity()
 
 
 # --- secrets --------------------------------------------------------------------------------------

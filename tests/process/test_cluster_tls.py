@@ -44,7 +44,7 @@ class Host:
 
     def __init__(self, folder: Path, state: LocalState, key: bytes = KEY) -> None:
         self.folder = folder
-        self.authorities = Authorities(state, key, "c")
+        self.authorities = Authorities(state, lambda: (key,), "c")
         self.used: list[TlsFiles] = []
         self.keeper = Keeper(self.authorities, folder, "c", lambda: ["localhost"], self.used.append)
 
@@ -111,6 +111,20 @@ async def test_it_stays_under_another_cluster_key_where_a_host_holds_it(tmp_path
         assert (await stranger.look()).authority.fingerprint == held.authority.fingerprint
         with pytest.raises(CorruptData):
             await Host(tmp_path / "old", state, KEY).look()
+
+
+@on_a_loop
+async def test_who_knows_the_cluster_key_before_seals_it_anew_once(tmp_path: Path) -> None:
+    async with state_at(tmp_path / "db") as state:
+        held = await Host(tmp_path / "a", state).look()
+        behind = Authorities(state, lambda: (KEY, OTHER_KEY), "c")
+        ahead = Authorities(state, lambda: (OTHER_KEY, KEY), "c")
+        for each in (behind, ahead, behind, ahead):
+            assert (await each.agree(None)).authority.fingerprint == held.authority.fingerprint
+        after = await Authorities(state, lambda: (OTHER_KEY,), "c").agree(None)
+        assert after.authority.fingerprint == held.authority.fingerprint
+        with pytest.raises(CorruptData):
+            await Authorities(state, lambda: (KEY,), "c").agree(None)
 
 
 @on_a_loop
@@ -183,7 +197,7 @@ async def test_a_host_that_was_off_for_years_gets_the_one_of_now(
             patch.setattr(authority, "CA_DAYS", 0)
             ended = authority.made("ended")
         held = Held(ended, cluster="c", generation=1)
-        await Authorities(state, KEY, "c").agree(held)
+        await Authorities(state, lambda: (KEY,), "c").agree(held)
         (tmp_path / "a").mkdir()
         certificates._put(tmp_path / "a", held)
         certificates.ensure(tmp_path / "a", ["localhost"])  # until it knows better

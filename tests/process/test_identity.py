@@ -62,7 +62,7 @@ def test_the_operators_key_is_the_first_that_nothing_limits() -> None:
     for free in (config.Auth("F", "free"), config.Auth("F", "free", policy=everything)):
         found = keys(LIMITED, free)
         assert (found.operator, found.auth) == (free, (LIMITED, free))
-    assert keys() == credentials.Keys((OWN,), OWN, keys().cluster, generated=True)
+    assert keys() == credentials.Keys((OWN,), OWN, keys().cluster, generated=True, operators=(OWN,))
 
 
 def test_who_has_a_limited_key_has_neither_the_operators_nor_the_clusters() -> None:

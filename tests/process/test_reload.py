@@ -298,6 +298,56 @@ async def test_credentials_that_make_the_cluster_key_stay_while_others_have_it(
     assert keyring.auth == (NEW.auth if taken_in else OLD.auth)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "taken_in"),
+    [
+        (("old", ()), ("old", ("new",)), True),
+        (("old", ("new",)), ("new", ("old",)), True),
+        (("new", ("old",)), ("new", ()), True),
+        (("old", ()), ("new", ()), False),  # the others do not know it
+        (("old", ()), ("new", ("old",)), False),
+        (("old", ("new",)), ("new", ()), False),  # the others may still use the old one
+    ],
+)
+@on_a_loop
+async def test_a_cluster_secret_is_changed_in_steps_that_leave_nobody_out(
+    before: tuple[str, tuple[str, ...]],
+    after: tuple[str, tuple[str, ...]],
+    taken_in: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    old = replace(_cluster("", ["127.0.0.1", "192.0.2.1"]), cluster=Cluster("c", *before))
+    process = Process(old, _roles_of(old))
+    reloader, keyring = process.common.reloader, process.common.keyring
+    keyring.open()
+    reloader.add(("auth", "cluster"), keyring.prepare)
+    told: list[bytes] = []
+    keyring.follow(lambda keys: told.append(keys.cluster))
+    key = keyring.keys.cluster
+    new = replace(old, cluster=Cluster("c", *after))
+    assert await reloader.reload(lambda: new) is taken_in
+    assert len(keyring.cluster_keys()) == 1 + len((after if taken_in else before)[1])
+    assert (keyring.keys.cluster == key) is (before[0] == after[0] or not taken_in)
+    assert told == ([keyring.keys.cluster] if taken_in else [])
+    said = " ".join(str(vars(one)) for one in caplog.records)
+    assert taken_in or "secrets_accepted on every host" in said
+
+
+@on_a_loop
+async def test_what_else_the_table_of_the_cluster_says_waits_for_the_next_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = _cluster("secret", ["127.0.0.1"])
+    process = Process(settings, _roles_of(settings))
+    reloader, keyring = process.common.reloader, process.common.keyring
+    keyring.open()
+    reloader.add(("auth", "cluster"), keyring.prepare)
+    changed = replace(settings, cluster=replace(settings.cluster, scrub_days=3.0))
+    assert await reloader.reload(lambda: changed)
+    waits = [vars(one).get("keys") for one in caplog.records if "next start" in one.getMessage()]
+    assert waits == ["[cluster] scrub_days 14 -> 3"]
+
+
 @on_a_loop
 async def test_credentials_stay_where_others_have_joined(tmp_path: Path) -> None:
     """Of whom the file says nothing."""

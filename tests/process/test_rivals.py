@@ -96,7 +96,7 @@ class Process:
         stores: list[Any] = [] if self.database else [FakeStore(self.number)]
         for one in self.others:
             self.endpoint.add_peer(one.name, one.host, one.port)
-        self.discovery = Discovery(self.endpoint, self.settings, self.roles, stores, KEY)
+        self.discovery = Discovery(self.endpoint, self.settings, self.roles, stores)
         if self.database:
             self.discovery.start()
             return

@@ -64,7 +64,7 @@ async def test_s3_waits_though_another_process_of_the_host_has_the_authority_alr
 ) -> None:
     state = LocalState(tmp_path / "state")
     starting = begun(tmp_path, roles)
-    authorities = Authorities(state, KEY, CLUSTER)
+    authorities = Authorities(state, lambda: (KEY,), CLUSTER)
     held = await authorities.agree(Held(authority.made("of another host")))
     certificates.ensure(tmp_path / "tls", ["localhost"], held)  # the other process
     waiting = asyncio.ensure_future(starting.ready())

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from rpc_world import (
+    KEY,
     Ask,
     Handlers,
     World,
@@ -188,6 +189,37 @@ def test_another_cluster_key_is_refused(side: str) -> None:
             if served is not None:
                 await served.close()
             await world.ask("test.echo")
+
+    run(test())
+
+
+def test_the_cluster_key_is_changed_while_calls_go_on() -> None:
+    """First a listener accepts the new one, then it uses it, then it forgets the old one."""
+
+    async def test() -> None:
+        async with quic_world() as world:
+            old, new = KEY, b"another key"
+
+            async def answered(key: bytes) -> None:
+                other = endpoint("host/b", key=key)
+                other.add_peer("node/1", "127.0.0.1", world.port)
+                try:
+                    await World(other, other, Handlers()).ask("test.echo")
+                finally:
+                    await other.close()
+
+            await world.ask("test.echo")
+            world.server.use_keys(old, (new,))
+            await answered(old)
+            await answered(new)
+            world.server.use_keys(new, (old,))
+            await answered(old)
+            await answered(new)
+            world.server.use_keys(new, ())
+            await answered(new)
+            with pytest.raises(PeerRefused):
+                await answered(old)
+            await world.ask("test.echo")  # on a connection that was there before
 
     run(test())
 

@@ -18,7 +18,7 @@ def caller(
 
 
 def listener(key: bytes = KEY, served: str = "node/3") -> ProofListener:
-    return ProofListener(key, served=served, certificate_der=CERTIFICATE)
+    return ProofListener((key,), served=served, certificate_der=CERTIFICATE)
 
 
 def exchange(a: ProofCaller, b: ProofListener) -> tuple[Proof, Proof, str]:

@@ -110,7 +110,6 @@ DAY = 86_400
         (lambda b: Form(b, {"key": "a" * 1025}), "KeyTooLongError", 400, ""),
         (lambda b: Form(b, changed={"Key": "K"}), "InvalidArgument", 400, "twice"),
         (lambda b: Form(b, {"bucket": "other"}), "InvalidArgument", 400, "another bucket"),
-        (lambda b: Form(b, {"acl": "public-read"}), "NotImplemented", 501, "public-read"),
         (lambda b: Form(b, {"acl": "nonsense"}), "InvalidArgument", 400, ""),
         (lambda b: Form(b, {"x-amz-server-side-encryption": "AES256"}), "NotImplemented", 501,
          "server-side encryption"),

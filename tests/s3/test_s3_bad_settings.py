@@ -208,6 +208,10 @@ BAD_TAGS = {
 }
 
 
+# A sign that no tag has is a fault of the field; all else is one of the tag.
+FIELDS_REFUSED = ((400, "InvalidTag"), (400, "InvalidArgument"))
+
+
 @pytest.mark.parametrize("pair", BAD_TAGS.values(), ids=BAD_TAGS)
 def test_tags_that_may_not_be(server: S3Server, locked: str, pair: tuple[str, str]) -> None:
     body = TAGS_OF_OBJECT.body(tag_set(pair))
@@ -225,7 +229,7 @@ def test_tags_that_may_not_be(server: S3Server, locked: str, pair: tuple[str, st
                          "x-amz-tagging-directive": "REPLACE"}),
         ):  # fmt: skip
             raw = Raw(method, f"/{locked}/new", query, headers={"x-amz-tagging": field, **more})
-            assert told(server.signer().send(raw)) == (400, "InvalidTag")
+            assert told(server.signer().send(raw)) in FIELDS_REFUSED
 
 
 @pytest.mark.parametrize(("document", "most"), [(TAGS_OF_OBJECT, 10), (TAGS_OF_BUCKET, 50)])

@@ -150,7 +150,7 @@ def test_a_delete_marker_has_nothing(server: S3Server, place: Place, call: Call)
         named = send(server, place.bucket, call, place.marker, "gone")
         assert told(named) == (405, "" if is_head else "MethodNotAllowed")
         current = send(server, place.bucket, call, None, "gone")
-        if call.method in ("GET", "HEAD"):
+        if call.method in ("GET", "HEAD") and call != CALLS["GetObjectTagging"]:
             assert told(current) == (404, "" if is_head else "NoSuchKey")
         else:
             assert told(current) == (405, "MethodNotAllowed")

@@ -85,10 +85,13 @@ def test_etag_lists() -> None:
 
 
 def test_write_conditions() -> None:
-    assert write_condition(Headers.of([])) is NO_CONDITION
-    assert write_condition(Headers.of([("if-none-match", "*")])) == Condition(None, "*")
-    assert write_condition(Headers.of([("if-match", '"abc"')])) == Condition("abc", None)
-    assert write_condition(Headers.of([("if-match", "*")])) == Condition("*", None)
+    def condition(*fields: tuple[str, str], may_be_any: bool = False) -> Condition:
+        return write_condition(Headers.of(list(fields)), may_be_any=may_be_any)
+
+    assert condition() is NO_CONDITION
+    assert condition(("if-none-match", "*")) == Condition(None, "*")
+    assert condition(("if-match", '"abc"')) == Condition("abc", None)
+    assert condition(("if-match", "*"), may_be_any=True) == Condition("*", None)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,7 @@ def test_write_conditions() -> None:
         ([("if-none-match", '"abc"')], "NotImplemented"),
         ([("if-none-match", "*"), ("if-match", '"abc"')], "NotImplemented"),
         ([("if-unmodified-since", SAME)], "NotImplemented"),
+        ([("if-match", "*")], "NotImplemented"),
         ([("if-match", '"a", "b"')], "InvalidArgument"),
         ([("if-match", "")], "InvalidArgument"),
     ],
@@ -105,7 +109,7 @@ def test_write_conditions_that_s3_lacks_are_refused(
     fields: list[tuple[str, str]], code: str
 ) -> None:
     with pytest.raises(S3Error) as caught:
-        write_condition(Headers.of(fields))
+        write_condition(Headers.of(fields), may_be_any=False)
     assert caught.value.s3_code == code
 
 

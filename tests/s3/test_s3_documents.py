@@ -169,7 +169,9 @@ def asking(documents: Documents, catalog: Any, body: bytes) -> Context:
     headers = Headers([(b"content-md5", md5), (b"host", b"x")])
     request = Request("POST", b"/b/k", b"", headers, BytesBody(body))
     verifier = Verifier(lambda _: None, region="eu-test-1")
-    services = Services(catalog, "eu-test-1", Tokens(b"key"), verifier, documents=documents)
+    services = Services(
+        catalog, "eu-test-1", Tokens(lambda: (b"key",)), verifier, documents=documents
+    )
     query = {"uploadId": "0"}
     identity = of_file(Credential("key", "secret", "1"))
     facts = ConditionKeys(request, query, Verified(None, None), identity, "eu-test-1")

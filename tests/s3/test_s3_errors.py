@@ -130,9 +130,28 @@ def test_the_message_has_the_details(error: S3Error, address: str, message: str)
 
 def test_what_is_not_implemented_is_said_in_the_message() -> None:
     error = not_implemented("x-amz-a asks for tea", header="x-amz-a")
-    assert message_of(error).endswith("not implemented: x-amz-a asks for tea")
-    assert error.extra == {"Header": "x-amz-a"}
-    assert not_implemented("tea").extra == {}
+    text = "A header you provided implies functionality that is not implemented"
+    elements = "(Header: x-amz-a, additionalMessage: x-amz-a asks for tea)"
+    assert message_of(error) == f"{text} {elements}"
+    assert error.extra == {"Header": "x-amz-a", "additionalMessage": "x-amz-a asks for tea"}
+    assert not_implemented("tea").extra == {"additionalMessage": "tea"}
+
+
+def test_every_code_that_is_raised_has_a_status() -> None:
+    """Also of what is raised below S3, by signatures and tokens."""
+    package = Path(predastore.__file__).parent
+    files = [*(package / "s3").rglob("*.py"), *(package / "auth").glob("*.py")]
+    raised = {
+        node.args[0].value
+        for file in [*files, package / "iam" / "sessions.py"]
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("S3Error", "SignatureError")
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert len(raised) > 50
+    assert raised - TABLE.keys() == set()
 
 
 def test_every_501_is_raised_with_words_for_it() -> None:

@@ -70,7 +70,7 @@ def test_each_version_has_its_own(s3: BaseClient, bucket: str) -> None:
     assert tags_of(s3, bucket, VersionId=first) == {"n": "one"}
     assert tags_of(s3, bucket) == {"n": "2"}
     marker = s3.delete_object(**where)["VersionId"]
-    assert refused(s3.get_object_tagging, **where) == ("NoSuchKey", 404)
+    assert refused(s3.get_object_tagging, **where) == ("MethodNotAllowed", 405)
     for call, more in (
         (s3.get_object_tagging, {}),
         (s3.put_object_tagging, {"Tagging": tagging()}),
@@ -140,7 +140,9 @@ def test_tags_are_bounded(
     before = tags_of(s3, where["Bucket"])
     assert refused(s3.put_object_tagging, **where, Tagging=tagging(**pairs)) == (code, 400)
     field = "&".join(f"{quote(name)}={quote(text)}" for name, text in pairs.items())
-    assert refused(s3.put_object, **where, Body=b"", Tagging=field) == (code, 400)
+    has_other_signs = "&" in pairs.get("k", "") or "k\t" in pairs
+    of_field = "InvalidArgument" if has_other_signs else code
+    assert refused(s3.put_object, **where, Body=b"", Tagging=field) == (of_field, 400)
     assert tags_of(s3, where["Bucket"]) == before
 
 

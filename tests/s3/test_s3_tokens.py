@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from predastore.base.errors import S3Error
 from predastore.s3.tokens import Tokens
 
-TOKENS = Tokens(b"key")
+TOKENS = Tokens(lambda: (b"key",))
+OTHERS = Tokens(lambda: (b"no",))
 SCOPE = ("objects", "bucket", "prefix", "/")
 
 
@@ -34,7 +35,8 @@ def test_a_token_is_bound_to_its_listing(scope: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", ["", "x", "place", "cGxhY2U=", "é", "A" * 10_000, Tokens(b"no").make("p", *SCOPE)]
+    "token",
+    ["", "x", "place", "cGxhY2U=", "é", "A" * 10_000, OTHERS.make("p", *SCOPE)],
 )
 def test_a_forged_token_is_invalid(token: str) -> None:
     with pytest.raises(S3Error) as caught:
@@ -48,3 +50,8 @@ def test_a_changed_token_is_invalid() -> None:
         changed = token[:at] + ("B" if token[at] == "A" else "A") + token[at + 1 :]
         with pytest.raises(S3Error):
             TOKENS.open(changed, *SCOPE)
+
+
+def test_a_token_of_another_key_that_is_known_is_good() -> None:
+    """While the cluster key is changed."""
+    assert Tokens(lambda: (b"key", b"no")).open(OTHERS.make("p", *SCOPE), *SCOPE) == "p"

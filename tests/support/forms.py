@@ -8,16 +8,23 @@ import hmac
 import json
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from predastore.auth.sigv4 import Credential
 from reference import sigv4
 from reference.multipart import encode
 from support.s3raw import Answer, exchange
-from support.s3server import ALICE, REGION, S3Server
+from support.s3server import ALICE, REGION
 
 BOUNDARY = b"----FormBoundary7MA4YWxkTrZu0gW"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"
+
+
+class Endpoint(Protocol):
+    """Where a form is posted."""
+
+    @property
+    def address(self) -> tuple[str, int]: ...
 
 
 def expiration(in_s: float = 600.0) -> str:
@@ -97,11 +104,11 @@ class Form:
         parts += [(name, value.encode(), None) for name, value in self.behind.items()]
         return encode(BOUNDARY, parts, b"\r\n")
 
-    def post(self, server: S3Server, body: bytes | None = None, **headers: str) -> Answer:
+    def post(self, server: Endpoint, body: bytes | None = None, **headers: str) -> Answer:
         """`body`: in place of the form's; `headers`: further or other ones (`_` for `-`)."""
         sent = self.body() if body is None else body
         fields = {
-            "host": f"127.0.0.1:{server.port}",
+            "host": "{}:{}".format(*server.address),
             "content-type": CONTENT_TYPE,
             "content-length": str(len(sent)),
             **{name.replace("_", "-"): value for name, value in headers.items()},

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import json
 import threading
 import time
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -28,6 +29,7 @@ from predastore.auth.signing import sign_request
 from predastore.auth.sigv4 import Credential, Verifier
 from predastore.base.config import Oidc
 from predastore.base.config.policy import Policy, Rule
+from predastore.catalog.catalog import Catalog
 from predastore.httpd.server import Server
 from predastore.iam.identities import Identities
 from predastore.iam.identity import Identified
@@ -39,7 +41,8 @@ from predastore.iam.sessions import SessionTokens
 from predastore.iam.used import LastUsed
 from predastore.s3.server import S3Service
 from predastore.s3db.global_state import GlobalState
-from support.s3server import HOST, REGION, OpenCatalog
+from support.s3raw import Answer, Raw, Signer, exchange
+from support.s3server import HOST, REGION, OpenCatalog, rows_of
 
 T = TypeVar("T")
 
@@ -56,6 +59,31 @@ class Keys(NamedTuple):
     id: str
     secret: str
     token: str | None = None
+
+    @property
+    def credential(self) -> Credential:
+        return Credential(self.id, self.secret, "")
+
+
+def statement(
+    actions: str | list[str],
+    resources: str | list[str] = "*",
+    *,
+    effect: str = "Allow",
+    principal: Any = None,
+    **conditions: Any,
+) -> dict[str, Any]:
+    """Of a policy. `principal`: of a bucket's, an ARN or "*". `conditions`: operators."""
+    one: dict[str, Any] = {"Effect": effect, "Action": actions, "Resource": resources}
+    if principal is not None:
+        one["Principal"] = "*" if principal == "*" else {"AWS": principal}
+    if conditions:
+        one["Condition"] = conditions
+    return one
+
+
+def document(*statements: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
 
 
 ROOT = Keys("AKIDROOT", "the-secret-of-the-root")
@@ -86,6 +114,7 @@ class TestClock:
 class Cloud:
     """`ports`: of each gateway. `file`: the credentials of the configuration."""
 
+    catalog: Catalog
     state: GlobalState
     loop: asyncio.AbstractEventLoop
     clock: TestClock
@@ -111,17 +140,63 @@ class Cloud:
         self._made.append(made)
         return made
 
-    def user(self, name: str, *, path: str = "/", policy: str = "") -> Keys:
-        """A user of the root's account, with its key."""
-        iam = self.client("iam")
+    def user(self, name: str, *, path: str = "/", policy: str = "", of: Keys = ROOT) -> Keys:
+        """A user of an account, by default of the root's, with its key."""
+        iam = self.client("iam", of)
         iam.create_user(UserName=name, Path=path)
         if policy:
             iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=policy)
-        return self.key(name)
+        return self.key(name, of=of)
 
-    def key(self, user: str) -> Keys:
-        made = self.client("iam").create_access_key(UserName=user)["AccessKey"]
+    def key(self, user: str, *, of: Keys = ROOT) -> Keys:
+        made = self.client("iam", of).create_access_key(UserName=user)["AccessKey"]
         return Keys(made["AccessKeyId"], made["SecretAccessKey"])
+
+    def allow(self, user: str, *statements: dict[str, Any], of: Keys = ROOT) -> None:
+        """The user may do this and nothing else."""
+        if statements:
+            form = {"PolicyName": "own", "PolicyDocument": document(*statements)}
+            status, said = self.call("iam", "PutUserPolicy", of, UserName=user, **form)
+            assert status == 200, said
+        else:
+            self.call("iam", "DeleteUserPolicy", of, UserName=user, PolicyName="own")
+
+    # --- S3 by hand -----------------------------------------------------------------------
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Of the first gateway."""
+        return HOST, self.ports[0]
+
+    def signer(self, who: Keys, *, gateway: int = 0) -> Signer:
+        return Signer(HOST, self.ports[gateway], who.id, who.secret, REGION)
+
+    def send(self, raw: Raw, who: Keys | None = ROOT, *, gateway: int = 0) -> Answer:
+        """The answer to a request of S3; `who`: None for one without a signature."""
+        if who is None:
+            port = self.ports[gateway]
+            fields = {"host": f"{HOST}:{port}", "content-length": str(len(raw.body))}
+            fields |= {name.lower(): value for name, value in raw.headers.items()}
+            where = (HOST, port), raw.method, raw.path, raw.query
+            return exchange(*where, fields.items(), raw.body)
+        token = {"x-amz-security-token": who.token} if who.token else {}
+        sent = replace(raw, headers={**raw.headers, **token})
+        return self.signer(who, gateway=gateway).send(sent)
+
+    def set_policy(self, bucket: str, *statements: dict[str, Any], who: Keys = ROOT) -> None:
+        """The bucket's policy; without a statement it has none."""
+        method, body = ("PUT", document(*statements)) if statements else ("DELETE", "")
+        answer = self.send(Raw(method, f"/{bucket}", "policy=", body.encode()), who)
+        assert answer.status == 204, answer.body
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Nothing that the block does may change what the catalog keeps."""
+        before = self.run(rows_of(self.state))
+        yield
+        assert self.run(rows_of(self.state)) == before
+
+    # --- IAM and STS by hand --------------------------------------------------------------
 
     def call(
         self, service: str, action: str, who: Keys | None = ROOT, *, gateway: int = 0, **form: str
@@ -226,7 +301,7 @@ def running(
         catalog, state = await stack.enter_async_context(open_catalog(path))
         clock = TestClock()
         every = [services_over(state, clock, cluster_key, oidc) for _ in range(gateways)]
-        cloud = Cloud(state, loop, clock, path, every)
+        cloud = Cloud(catalog, state, loop, clock, path, every)
         for services in every:
             identities = services.identities
 
@@ -236,12 +311,16 @@ def running(
                 found = await identities.find(key, token)
                 return None if found is None else await identities.current(found, token)
 
+            async def is_account(account: str, identities: Identities = identities) -> bool:
+                return account == ROOT_ACCOUNT or await identities.has_account(account)
+
             s3 = S3Service(
                 catalog,
                 Verifier(_FILE.get, region=REGION, now=clock.s),
                 region=REGION,
-                token_key=b"a key of the tests",
+                token_keys=lambda: (b"a key of the tests",),
                 find=find,
+                is_account=is_account,
             )
             query = QueryService(services, s3.handle, clock.s)
             server = Server(query.handle, host=HOST, port=0, on_error=s3.on_error)

@@ -139,6 +139,16 @@ async def _opened(
     return catalog, state
 
 
+async def rows_of(state: GlobalState) -> Rows:
+    """All that a catalog keeps there, but for what waits to be deleted."""
+    found: Rows = {}
+    for table in _TABLES:
+        rows = await state.scan(table, b"", b"", _ROWS_MAX)
+        assert len(rows) < _ROWS_MAX
+        found |= {(table, key): row for key, row in rows if not key.startswith(keys.DELETED)}
+    return found
+
+
 @dataclass
 class S3Server:
     """`ready`: what the readiness endpoint says; `obstacle`: what keeps writes from being done."""
@@ -190,12 +200,7 @@ class S3Server:
 
     def rows(self) -> Rows:
         """All that the catalog keeps, but for what waits to be deleted."""
-        found: Rows = {}
-        for table in _TABLES:
-            rows = self.run(self.state.scan(table, b"", b"", _ROWS_MAX))
-            assert len(rows) < _ROWS_MAX
-            found |= {(table, key): row for key, row in rows if not key.startswith(keys.DELETED)}
-        return found
+        return self.run(rows_of(self.state))
 
     @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -252,7 +257,7 @@ def running(
             catalog,
             verifier,
             region=region,
-            token_key=b"a key of the tests",
+            token_keys=lambda: (b"a key of the tests",),
             domains=(DOMAIN,),
             ready=lambda: shown.ready,
             write_obstacle=write_obstacle,

@@ -16,7 +16,7 @@ _NAMED_BY: Final = {
     "buckets": "name",
     "oidc": "issuer",
 }
-_UNSHOWN: Final = frozenset({"secret", "secret_access_key", "policy"})
+_UNSHOWN: Final = frozenset({"secret", "secrets_accepted", "secret_access_key", "policy"})
 # How a configuration came about, which is no setting.
 _NO_SETTINGS: Final = frozenset({"source", "embedded_db", "said"})
 KEYS: Final = tuple(one.name for one in fields(Config) if one.name not in _NO_SETTINGS)
@@ -28,7 +28,10 @@ def changes(old: Config, new: Config, keys: Iterable[str] = KEYS) -> list[str]:
 
 
 def row_changes(old: Config, new: Config, table: str, attributes: Sequence[str]) -> list[str]:
-    """The same for rows of a repeated table that both have, and these attributes of them."""
+    """The same for rows of a repeated table that both have, or for a table that is there once, and
+    these attributes of them."""
+    if table in SINGLE:
+        return list(_attributes(f"[{table}]", getattr(old, table), getattr(new, table), attributes))
     before, after = (_by_name(config, table) for config in (old, new))
     return [
         phrase

@@ -45,6 +45,14 @@ def _secret(value: Any) -> str:
     return value
 
 
+def _secrets(value: Any) -> tuple[str, ...]:
+    most = limits.CLUSTER_SECRETS_MAX - 1
+    is_list = isinstance(value, list) and len(value) <= most
+    if not is_list or not all(isinstance(one, str) and one for one in value):
+        raise ValueError(f"expected a list of texts in quotes, {most} at most")
+    return tuple(value)
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"expected true or false, got {value!r:.80}")
@@ -241,6 +249,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
     "cluster": {
         "name": Field(_text),
         "secret": Field(_secret),
+        "secrets_accepted": Field(_secrets),
         "join": Field(_addresses),
         "scrub_days": Field(_number(limits.NODE_SCRUB_DAYS_MIN, limits.NODE_SCRUB_DAYS_MAX)),
     },

@@ -132,12 +132,14 @@ class Oidc:
 
 @dataclass(frozen=True)
 class Cluster:
-    """`secret` proves membership; `name` keeps the data of two clusters apart. `join`: (host, port)
+    """`secret` proves membership; `name` keeps the data of two clusters apart. `secrets_accepted`:
+    by which others may prove it, too, while the secret is changed. `join`: (host, port)
     of processes of a running cluster, any of which tells the rest: members, nodes, code.
     `scrub_days`: within so many days each node of this process reads all that it holds back."""
 
     name: str = "predastore"
     secret: str = ""
+    secrets_accepted: tuple[str, ...] = ()
     join: tuple[tuple[str, int], ...] = ()
     scrub_days: float = limits.NODE_SCRUB_DAYS_DEFAULT
 

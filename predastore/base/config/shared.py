@@ -15,6 +15,7 @@ from predastore.base.config.model import Config
 from predastore.base.limits import GOSSIP_MEMBERS_MAX
 
 _MARK_BYTES: Final = 8
+_SECRET: Final = "[cluster] secret"
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ def marks(config: Config, key: bytes) -> dict[str, bytes]:
     """By table or key of the file. Of a process that joined, not those that it got by that."""
     rs = config.rs
     said: dict[str, Any] = {
+        _SECRET: "",  # the key alone
         "region": config.region,
         "domains": sorted(config.domains),
         "[rs]": (rs.data, rs.parity, rs.block_bytes, rs.write_shards, rs.inline_max),
@@ -49,6 +51,8 @@ def marks(config: Config, key: bytes) -> dict[str, bytes]:
 
 def differing(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> list[str]:
     """What is told by both, and not alike."""
+    if other.get(_SECRET, one.get(_SECRET)) != one.get(_SECRET):
+        return [_SECRET]  # what was made with different keys can not be compared
     return [name for name, mark in one.items() if other.get(name, mark) != mark]
 
 

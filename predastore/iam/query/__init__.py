@@ -8,6 +8,5 @@
 | `form` | parameters |
 | `document` | answers in XML |
 | `conditions` | condition keys of a request |
-| `audit` | a line of the log for each change |
 | `actions/` | a file for each group of actions |
 """

@@ -27,9 +27,10 @@ from predastore.base.errors import (
 )
 from predastore.base.limits import IAM_FORM_BYTES_MAX, IAM_FORMS_BYTES_MAX
 from predastore.httpd.message import Handler, Request, Response
+from predastore.iam import audit
 from predastore.iam.errors import IamError, InvalidInput, NotAllowed
 from predastore.iam.identity import Identified
-from predastore.iam.query import audit, document
+from predastore.iam.query import document
 from predastore.iam.query.call import IamServices, QueryCall, gone
 from predastore.iam.query.form import QueryForm, parsed
 from predastore.iam.query.table import ACTIONS, QueryAction
@@ -199,7 +200,7 @@ async def _audited(call: QueryCall, action: QueryAction) -> document.Result | No
     outcome = "InternalFailure"
     try:
         result = await action.run(call)
-        outcome = "done"
+        outcome = audit.DONE
     except IamError as error:
         outcome = error.iam_code
         raise
@@ -208,10 +209,9 @@ async def _audited(call: QueryCall, action: QueryAction) -> document.Result | No
         raise
     finally:
         if action.changes:
-            audit.note(
-                *(call.request, f"{call.service}:{call.action}", call.who),
-                *(call.target, call.decision, outcome),
-            )
+            name = f"{call.service}:{call.action}"
+            attempt = audit.Attempt(name, call.target, call.decision, outcome)
+            audit.note(call.request, call.who, attempt)
     return result
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from predastore.base.config import Config
 from predastore.base.errors import ConfigError, StartupError
-from predastore.process import authority, certificates, cluster_tls, credentials, flags
+from predastore.process import authority, certificates, cluster_tls, flags
 from predastore.process.authority import Authority
 from predastore.process.certificates import Held
 from predastore.process.cluster_tls import Authorities
@@ -87,7 +87,9 @@ def _new(command: str, cert: Path | None = None, key: Path | None = None) -> Aut
 
 
 async def _cluster(to: Remote, command: str, new: Authority | None, *, at_once: bool) -> int:
-    authorities = Authorities(to.state, _cluster_key(to.settings), to.settings.cluster.name)
+    keys = remote.keys(to.settings)
+    cluster_keys = (keys.cluster, *keys.accepted)
+    authorities = Authorities(to.state, lambda: cluster_keys, to.settings.cluster.name)
     if new is not None:
         held = await authorities.replace(new, at_once=at_once)
         _say_taken(held, "every process takes it within a minute; then clients need: s3d tls ca")
@@ -105,11 +107,6 @@ async def _cluster(to: Remote, command: str, new: Authority | None, *, at_once: 
     if others:
         say(f"not yet served by: {', '.join(others)}")
     return 1 if others else 0
-
-
-def _cluster_key(settings: Config) -> bytes:
-    auth = settings.auth or (remote.generated(settings),)
-    return credentials.cluster_key(settings, auth)
 
 
 # --- of a host --------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ async def _parts(document: Element) -> list[CompletedPart]:
 async def _wanted(ctx: Context, data: bytes) -> list[CompletedPart]:
     """`_parts` of the body."""
     if not data:
-        raise S3Error("MalformedXML")
+        raise S3Error("InvalidRequest", "You must specify at least one part")
     async with ctx.services.documents.tree(data, "CompleteMultipartUpload") as document:
         return await _parts(document)
 

@@ -69,7 +69,9 @@ async def _check_tags(ctx: Context, source: CopySource, version: ObjectVersion) 
     if version.row.tags and not _replaces(ctx, "tagging"):
         action = "s3:GetObjectTagging"
         await ctx.check_source(version, OF_A_VERSION[action] if source.version else action)
+        ctx.access.gives(version.row.tags)
         ctx.access.require("s3:PutObjectTagging")
+        await ctx.permit()
 
 
 def _algorithms(ctx: Context, version: ObjectVersion) -> frozenset[str]:

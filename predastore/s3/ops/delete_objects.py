@@ -1,8 +1,9 @@
-"""DeleteObjects: POST /bucket?delete. Up to 1,000 keys and versions, in one commit, each with an
-answer of its own."""
+"""DeleteObjects: POST /bucket?delete. Up to 1,000 keys and versions, each with its own answer.
+They are one commit, and two where GOVERNANCE may be bypassed for some of the keys alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from predastore.base import limits
@@ -10,7 +11,7 @@ from predastore.base.errors import PredastoreError, S3Error
 from predastore.catalog.permits import Permit
 from predastore.catalog.values import Deleted, Wanted
 from predastore.httpd.message import Response
-from predastore.s3 import checksums
+from predastore.s3 import audited, checksums, lock
 from predastore.s3.access import GET_OBJECT, OF_A_VERSION
 from predastore.s3.context import Context
 from predastore.s3.errors import message_of, not_implemented, translate
@@ -65,21 +66,32 @@ async def _asked(ctx: Context, data: bytes) -> tuple[list[_Doomed], bool]:
         raise S3Error("MissingRequestBodyError")
     async with ctx.services.documents.tree(data, "Delete") as document:
         doomed, quiet = _entries(document)
-    return [one if _may(ctx, one.wanted) else one._replace(error=_DENIED) for one in doomed], quiet
+    if not all(_may(ctx, one.wanted) for one in doomed):
+        await ctx.bucket()  # what refuses it may be of a moment ago
+    return [_decided(ctx, one) for one in doomed], quiet
 
 
-def _may(ctx: Context, wanted: Wanted) -> bool:
-    """Whether all that the entry asks for is allowed; it is looked at again if the bucket changes
-    before the commit."""
+def _decided(ctx: Context, doomed: _Doomed) -> _Doomed:
+    """With an error, if it is not allowed; else it is looked at again if the bucket changes before
+    the commit."""
+    if not _may(ctx, doomed.wanted):
+        return doomed._replace(error=_DENIED)
+    for action in _actions(doomed.wanted):
+        ctx.access.require(action, doomed.wanted.key)
+    return doomed
+
+
+def _actions(wanted: Wanted) -> list[str]:
+    """All that the entry asks for."""
     action = "s3:DeleteObject"
     actions = [OF_A_VERSION[action] if wanted.version_id else action]
     if wanted.if_match not in (None, "*"):
         actions.append(GET_OBJECT)
-    if not all(ctx.may(one, wanted.key) for one in actions):
-        return False
-    for one in actions:
-        ctx.access.require(one, wanted.key)
-    return True
+    return actions
+
+
+def _may(ctx: Context, wanted: Wanted) -> bool:
+    return all(ctx.may(one, wanted.key) for one in _actions(wanted))
 
 
 def _check_protected(ctx: Context) -> None:
@@ -96,14 +108,17 @@ async def _delete(
 ) -> list[Deleted | PredastoreError]:
     """What became of each."""
     wanted = [one.wanted for one in doomed if one.error is None]
-    outcomes: list[Deleted | PredastoreError] = []
-    if wanted:
-        bypass = ctx.bypasses_governance()
-        outcomes = await ctx.catalog.delete_many(
-            ctx.bucket_name, wanted, bypass=bypass, permit=permit
-        )
-    left = iter(outcomes)
-    return [one.error or next(left) for one in doomed]
+    bypassed = await ctx.bypassed(*dict.fromkeys(one.key for one in wanted)) if wanted else ()
+    done: dict[bool, Iterator[Deleted | PredastoreError]] = {}
+    for bypass in (False, True):
+        some = [one for one in wanted if (one.key in bypassed) is bypass]
+        outcomes: list[Deleted | PredastoreError] = []
+        if some:
+            outcomes = await ctx.catalog.delete_many(
+                ctx.bucket_name, some, bypass=bypass, permit=permit
+            )
+        done[bypass] = iter(outcomes)
+    return [one.error or next(done[one.wanted.key in bypassed]) for one in doomed]
 
 
 def _told(wanted: Wanted, outcome: Deleted | PredastoreError) -> str:
@@ -120,10 +135,12 @@ def _told(wanted: Wanted, outcome: Deleted | PredastoreError) -> str:
 
 async def run(ctx: Context) -> Response:
     _check_protected(ctx)
-    permit = await ctx.permit()
+    permit = await ctx.permit(lock.check_bypass(ctx.headers))
     async with ctx.document(limits.S3_DELETE_XML_BYTES_MAX) as data:
         doomed, quiet = await _asked(ctx, data)
         outcomes = await _delete(ctx, doomed, permit)
+        for one, outcome in zip(doomed, outcomes, strict=True):
+            audited.note_deleted(ctx, one.wanted, outcome)
         told = [
             _told(one.wanted, outcome)
             for one, outcome in zip(doomed, outcomes, strict=True)

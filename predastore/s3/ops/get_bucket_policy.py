@@ -10,7 +10,10 @@ from predastore.s3.context import Context
 
 
 async def run(ctx: Context) -> Response:
-    stored = await ctx.catalog.document(await ctx.bucket(), POLICY)
+    account = ctx.signer()
+    bucket = await ctx.bucket()
+    bucket_policy.check_home(account, bucket, ctx.request.method)
+    stored = await ctx.catalog.document(bucket, POLICY)
     if stored is None:
         raise S3Error("NoSuchBucketPolicy", BucketName=ctx.bucket_name)
     return Response(200, [("Content-Type", "application/json")], bucket_policy.text_of(stored))

@@ -10,5 +10,5 @@ from predastore.s3.xml_write import xml_response
 
 
 async def run(ctx: Context) -> Response:
-    version = await ctx.object()
+    version = await ctx.object(tells_marker=True)
     return xml_response("Tagging", (tags.element(version.row.tags),), read_fields(version))

@@ -11,7 +11,6 @@ from predastore.s3.context import Context
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     asked = await acl_change.asked_of(ctx, of_bucket=True)
     permit = await acl_change.permit_for(ctx, asked)
     owner = permit.row.owner

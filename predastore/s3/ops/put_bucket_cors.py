@@ -9,7 +9,6 @@ from predastore.s3.context import Context
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     permit = await ctx.permit()
     document = cors.to_document(await ctx.said(cors.ROOT, cors.of_xml))
     await ctx.catalog.change_bucket(permit, document=(CORS, document))

@@ -14,7 +14,6 @@ from predastore.s3.context import Context
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     await ctx.permit()
     wanted = await ctx.said(ownership.ROOT, ownership.parse_controls)
     for _ in range(limits.S3_READ_TRIES_MAX):

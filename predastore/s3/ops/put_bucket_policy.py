@@ -15,18 +15,22 @@ from predastore.s3.public_access import union
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
-    await ctx.permit()
+    account = ctx.signer()
+
+    def at_home(bucket: BucketRow) -> None:
+        bucket_policy.check_home(account, bucket, ctx.request.method)
+
+    await ctx.permit(check=at_home)
     async with ctx.document(limits.S3_CONFIG_XML_BYTES_MAX) as data:
         text = bytes(data)
     if not text:
-        raise S3Error("MissingRequestBodyError")
+        raise S3Error("MalformedPolicy")
     document = bucket_policy.read(text, ctx.bucket_name)
     is_open = is_public(document)
-    owner = (await ctx.permit()).row.owner
-    block = await account_block.of(ctx, owner) if is_open else None
+    block = await account_block.of(ctx, account) if is_open else None
 
     def fit(bucket: BucketRow) -> None:
+        at_home(bucket)
         if is_open and union(bucket.block, block).block_policy:
             raise S3Error("AccessDenied")
 

@@ -9,7 +9,6 @@ from predastore.s3.context import Context
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     permit = await ctx.permit()
     wanted = await ctx.said("Tagging", tags.of_bucket)
     document = tags.to_document(wanted) if wanted else None

@@ -33,7 +33,6 @@ def _status(document: Element) -> str:
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     permit = await ctx.permit()
     status = await ctx.said("VersioningConfiguration", _status)
     try:

@@ -34,6 +34,7 @@ async def _put(ctx: Context, asked: AclRequest, permit: Permit) -> Response:
     version = (await ctx.catalog.find(*where, needs_bytes=False)).version
     seen, owner = ("", b""), permit.row.owner
     if version is not None:
+        ctx.check_anew(version)
         seen = (version.owner, version.acl)
         owner = acl_effect.object_owner(version.bucket, version.owner)
         if asked.owner not in ("", owner):

@@ -11,7 +11,6 @@ from predastore.s3.context import Context
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     permit = await ctx.permit()
     default = await ctx.said("ObjectLockConfiguration", lock.default_of)
     try:

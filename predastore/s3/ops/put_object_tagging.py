@@ -1,4 +1,5 @@
-"""PutObjectTagging: PUT /bucket/key?tagging. In place of all tags that there were."""
+"""PutObjectTagging: PUT /bucket/key?tagging. In place of all tags that there were. Policies may ask
+which tags, so these are read before anything is decided."""
 
 from __future__ import annotations
 
@@ -9,5 +10,6 @@ from predastore.s3.context import Context
 
 
 async def run(ctx: Context) -> Response:
-    permit = await ctx.permit()
-    return await amend(ctx, permit, tags=await ctx.said("Tagging", tags.of_object))
+    given = await ctx.said("Tagging", tags.of_object)
+    ctx.access.gives(given)
+    return await amend(ctx, await ctx.permit(), tags=given)

@@ -8,7 +8,6 @@ from predastore.s3.context import Context
 
 
 async def run(ctx: Context) -> Response:
-    ctx.signer()
     permit = await ctx.permit()
     wanted = await ctx.said(public_access.ROOT, public_access.parse_block)
     await ctx.catalog.change_access(permit, block=(wanted,))
