@@ -444,6 +444,61 @@ def test_what_the_aws_provider_applies_is_what_it_reads_and_it_leaves_nothing(se
     assert c.iam.list_policies(Scope="Local")["Policies"] == []
 
 
+def test_what_the_aws_provider_changes_in_place_is_what_it_reads(server: S3d) -> None:
+    c = clients_of(server)
+    iam, bucket = c.iam, "tf-changed"
+    c.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"Tags": TAGS})
+    c.control.untag_resource(**c.of_bucket(bucket), TagKeys=["env", "team"])
+    c.control.tag_resource(**c.of_bucket(bucket), Tags=[{"Key": "team", "Value": "trains"}])
+    assert read_bucket(c, bucket)["tags"] == {"team": "trains"}
+    c.s3.delete_bucket(Bucket=bucket)
+
+    iam.create_user(UserName="ann", Tags=TAGS)
+    key = iam.create_access_key(UserName="ann")["AccessKey"]["AccessKeyId"]
+    iam.update_user(UserName="ann", NewUserName="anna", NewPath="/moved/")
+    iam.untag_user(UserName="anna", TagKeys=["env"])
+    iam.tag_user(UserName="anna", Tags=[{"Key": "team", "Value": "trains"}])
+    iam.update_access_key(UserName="anna", AccessKeyId=key, Status="Inactive")
+    assert entity(iam.get_user(UserName="anna")["User"], "Path", "Arn") == {
+        "Path": "/moved/", "Arn": c.arn("user/moved/anna"), "Tags": {"team": "trains"},
+    }  # fmt: skip
+    (told,) = iam.list_access_keys(UserName="anna")["AccessKeyMetadata"]
+    assert (told["AccessKeyId"], told["Status"]) == (key, "Inactive")
+    iam.delete_access_key(UserName="anna", AccessKeyId=key)
+    iam.delete_user(UserName="anna")
+
+    arn = iam.create_policy(PolicyName="p", PolicyDocument=only("b-0"))["Policy"]["Arn"]
+    for number in range(1, 7):  # five versions are kept: the provider removes the oldest first
+        versions = iam.list_policy_versions(PolicyArn=arn)["Versions"]
+        if len(versions) == 5:
+            others = [one for one in versions if not one["IsDefaultVersion"]]
+            oldest = min(others, key=lambda one: one["CreateDate"])["VersionId"]
+            iam.delete_policy_version(PolicyArn=arn, VersionId=oldest)
+        text = only(f"b-{number}")
+        iam.create_policy_version(PolicyArn=arn, PolicyDocument=text, SetAsDefault=True)
+        chosen = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        read = iam.get_policy_version(PolicyArn=arn, VersionId=chosen)["PolicyVersion"]
+        assert read["Document"] == json.loads(text)
+
+    role = {"RoleName": "changed"}
+    trust = {"Effect": "Allow", "Principal": {"AWS": c.arn("root")}, "Action": "sts:AssumeRole"}
+    iam.create_role(**role, AssumeRolePolicyDocument=document(trust), Description="Old.")
+    denied = document({**trust, "Effect": "Deny"})
+    iam.update_assume_role_policy(**role, PolicyDocument=denied)
+    iam.update_role(**role, Description="New.", MaxSessionDuration=3600)
+    iam.put_role_permissions_boundary(**role, PermissionsBoundary=arn)
+    now = iam.get_role(**role)["Role"]
+    assert now["AssumeRolePolicyDocument"] == json.loads(denied)
+    assert entity(now, "Description") == {"Description": "New.", "boundary": arn}
+    iam.delete_role_permissions_boundary(**role)
+    assert "PermissionsBoundary" not in iam.get_role(**role)["Role"]
+    iam.delete_role(**role)
+    for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
+        if not version["IsDefaultVersion"]:
+            iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
+    iam.delete_policy(PolicyArn=arn)
+
+
 def code_of(read: Callable[[], object]) -> str:
     """By which code the provider knows that something is not there."""
     with pytest.raises(ClientError) as caught:
