@@ -63,8 +63,8 @@ No new connections; running requests get 20 seconds; then everything is closed i
 .TP
 .B SIGHUP
 Flags, environment and file are read again, and no connection is dropped.
-Taken in are certificates, credentials, log level, access log (its file is opened anew),
-identity providers, and of [[nodes]] weight, state and rows that went; see
+Taken in are certificates, credentials, secrets of [cluster], log level, access log (its file is
+opened anew), identity providers, and of [[nodes]] weight, state and rows that went; see
 .BR cluster.toml (5),
 RELOAD.
 A [[nodes]] row that went makes that node leave the cluster: all that it holds is moved to the

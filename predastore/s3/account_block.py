@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from predastore.base.errors import S3Error
 from predastore.catalog.rows import PublicBlock
 from predastore.s3.context import Context
+from predastore.s3.control import ACCOUNT_FIELD
 from predastore.s3.public_access import BLOCK, of_document
-
-ACCOUNT: Final = "x-amz-account-id"
 
 
 def addressed(ctx: Context) -> str:
     """The account that the request names, which must be the signer's own; AccessDenied."""
     account = ctx.signer()
-    if ctx.headers.get(ACCOUNT) != account:
+    if ctx.headers.get(ACCOUNT_FIELD) != account:
         raise S3Error("AccessDenied")
     return account
 

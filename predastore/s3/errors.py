@@ -343,10 +343,17 @@ def _says(text: str, value: str) -> bool:
 
 
 def error_response(
-    error: S3Error, *, resource: str, request_id: str, host_id: str, head: bool, address: str = ""
+    error: S3Error,
+    *,
+    resource: str,
+    request_id: str,
+    host_id: str,
+    head: bool,
+    address: str = "",
+    of_control: bool = False,
 ) -> Response:
     """The answer to a request that failed with `error`; `resource` is its path as it was sent,
-    `address` all that it names, decoded."""
+    `address` all that it names, decoded. `of_control`: as S3 Control says it."""
     status = status_of(error)
     headers = [
         ("x-amz-request-id", request_id),
@@ -360,10 +367,11 @@ def error_response(
     if head or status == 304:
         return Response(status, headers, b"", 0)
     extra = "".join(tag(name, value) for name, value in error.extra.items())
-    body = (
-        f"{DECLARATION}<Error>{tag('Code', error.s3_code)}"
-        f"{tag('Message', message_of(error, address))}{extra}{tag('Resource', resource)}"
-        f"{tag('RequestId', request_id)}{tag('HostId', host_id)}</Error>"
-    ).encode("utf-8", "replace")
+    said = f"{tag('Code', error.s3_code)}{tag('Message', message_of(error, address))}{extra}"
+    ids = f"{tag('RequestId', request_id)}{tag('HostId', host_id)}"
+    whole = f"<Error>{said}{tag('Resource', resource)}{ids}</Error>"
+    if of_control:
+        whole = f"<ErrorResponse><Error>{said}</Error>{ids}</ErrorResponse>"
+    body = f"{DECLARATION}{whole}".encode("utf-8", "replace")
     headers.append(("Content-Type", "application/xml"))
     return Response(status, headers, body, len(body))

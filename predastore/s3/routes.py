@@ -1,6 +1,6 @@
 """The whole route table, on one page.
 
-A route is picked by method, by level (service, account, bucket, object), and by the query
+A route is picked by method, by level (service, account, resource, bucket, object), and by the query
 parameters and the header that mark its operation; the first that fits, in the table's order. Then
 the rule that keeps data safe: a query parameter that the operation does not know is never ignored
 where it could mean something. Sub-resources of S3 that are not in the table are 501 NotImplemented,
@@ -22,6 +22,7 @@ from predastore.s3.access import OF_A_VERSION
 from predastore.s3.checksums import OF_NOTHING
 from predastore.s3.conditions import COPY_SOURCE
 from predastore.s3.context import Operation
+from predastore.s3.control import TAG_KEYS
 from predastore.s3.errors import not_implemented
 from predastore.s3.features import OF_BUCKETS, SUBRESOURCES, AbsentFeature
 from predastore.s3.headers import check_unimplemented
@@ -67,6 +68,7 @@ from predastore.s3.ops import (
     list_objects,
     list_objects_v2,
     list_parts,
+    list_tags_for_resource,
     post_object,
     put_account_public_access_block,
     put_bucket_acl,
@@ -82,6 +84,8 @@ from predastore.s3.ops import (
     put_object_retention,
     put_object_tagging,
     put_public_access_block,
+    tag_resource,
+    untag_resource,
     upload_part,
     upload_part_copy,
 )
@@ -91,6 +95,7 @@ SERVICE: Final = 0
 BUCKET: Final = 1
 OBJECT: Final = 2
 ACCOUNT: Final = 3  # of S3 Control: what an account has
+RESOURCE: Final = 4  # of S3 Control: a bucket, by its ARN
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,10 @@ ROUTES: Final = (
           "s3:PutAccountPublicAccessBlock"),
     Route("DELETE", ACCOUNT, (), "", delete_account_public_access_block.run,
           "s3:PutAccountPublicAccessBlock"),
+    # --- tags of a bucket by S3 Control
+    Route("GET", RESOURCE, (), "", list_tags_for_resource.run, "s3:ListTagsForResource"),
+    Route("POST", RESOURCE, (), "", tag_resource.run, "s3:TagResource"),
+    Route("DELETE", RESOURCE, (TAG_KEYS,), "", untag_resource.run, "s3:UntagResource"),
     # --- buckets
     Route("GET", BUCKET, ("location",), "", get_bucket_location.run, "s3:GetBucketLocation"),
     Route("GET", BUCKET, ("versioning",), "", get_bucket_versioning.run, "s3:GetBucketVersioning"),

@@ -48,9 +48,8 @@ from predastore.catalog.catalog import Catalog
 from predastore.httpd.message import Request, Response
 from predastore.iam import audit
 from predastore.iam.identities import identity_of
-from predastore.s3 import accounting, audited
+from predastore.s3 import accounting, audited, control
 from predastore.s3.access import Access
-from predastore.s3.account_block import ACCOUNT as ACCOUNT_FIELD
 from predastore.s3.checksums import is_of_payload
 from predastore.s3.condition_keys import ConditionKeys
 from predastore.s3.context import Context
@@ -58,7 +57,16 @@ from predastore.s3.cross_origin import Crossing, CrossOrigin, crossing_of
 from predastore.s3.errors import error_response, status_of, translate
 from predastore.s3.names import check_bucket_name
 from predastore.s3.ownership import NOTHING_SAID, NewBuckets
-from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, SERVICE, Route, hoisted_headers, select
+from predastore.s3.routes import (
+    ACCOUNT,
+    BUCKET,
+    OBJECT,
+    RESOURCE,
+    SERVICE,
+    Route,
+    hoisted_headers,
+    select,
+)
 from predastore.s3.services import IsAccount, Services, anybody
 from predastore.s3.target import host_bucket, parse_query, parse_target
 from predastore.s3.tokens import Tokens
@@ -66,8 +74,6 @@ from predastore.s3.tokens import Tokens
 LIVE_PATH: Final = b"/-/health/live"
 READY_PATH: Final = b"/-/health/ready"
 METRICS_PATH: Final = b"/-/metrics"
-# Of S3 Control, and not a key in a bucket, where the request names an account.
-CONTROL_PATH: Final = b"/v20180820/configuration/publicAccessBlock"
 # path -> the one of ours that it is
 _ABOUT: Final = {
     **{path: path for path in (LIVE_PATH, READY_PATH, METRICS_PATH)},
@@ -96,6 +102,13 @@ async def _none() -> str:
 def asks_for_writes(raw_query: bytes) -> bool:
     """Whether the query of a question after readiness has the parameter `writes`."""
     return any(part.partition(b"=")[0] == b"writes" for part in raw_query.split(b"&"))
+
+
+def _level(bucket: str, key: str, is_control: bool) -> int:
+    """What a request is about, for the table of routes."""
+    if is_control:
+        return RESOURCE if bucket else ACCOUNT
+    return OBJECT if key else BUCKET if bucket else SERVICE
 
 
 def host_id_of(name: str) -> str:
@@ -202,17 +215,20 @@ class S3Service:
     async def _answer(self, request: Request, crossing: Crossing | None) -> Response:
         services = self._services
         host = request.headers.get("host", "")
-        is_control = request.raw_path == CONTROL_PATH and ACCOUNT_FIELD in request.headers
-        if not is_control:
+        is_control = control.is_for_control(request)
+        raw_query = request.raw_query
+        if is_control:
+            request.names, raw_query = (control.bucket_of(request), ""), control.once(raw_query)
+        else:
             request.names = parse_target(request.raw_path, host, services.domains)
         bucket, key = request.names
         if request.method == "OPTIONS":
             return await self._cross_origin.preflight(request)
         verified = await self._verified(request, host_bucket(host, services.domains))
-        query = parse_query(request.raw_query)
+        query = parse_query(raw_query)
         if query:
             request.headers = hoisted_headers(query, request.headers)
-        level = OBJECT if key else BUCKET if bucket else ACCOUNT if is_control else SERVICE
+        level = _level(bucket, key, is_control)
         route = select(request.method, level, query, request.headers)
         if bucket:
             check_bucket_name(bucket)
@@ -270,6 +286,7 @@ class S3Service:
             host_id=self._host_id,
             head=request.method == "HEAD",
             address=f"{request.names[0]}/{target.decode('utf-8', 'replace')}",
+            of_control=control.is_for_control(request),
         )
 
     def _about_path(self, request: Request) -> bytes:

@@ -53,15 +53,22 @@ def of_object(document: Element) -> Tags:
 
 def of_bucket(document: Element) -> Tags:
     """Those of one of a bucket."""
-    return _checked_of_bucket(_read(document))
+    return checked_of_bucket(_read(document))
 
 
 def of_new_bucket(tag_set: Element) -> Tags:
     """Those of a set that a CreateBucketConfiguration has."""
-    return _checked_of_bucket(_pairs(tag_set))
+    return checked_of_bucket(_pairs(tag_set))
 
 
-def _checked_of_bucket(tags: Tags) -> Tags:
+def of_resource(document: Element) -> Tags:
+    """Those of a TagResourceRequest of S3 Control."""
+    if len(document.children) != 1 or document.children[0].name != "Tags":
+        raise S3Error("MalformedXML")
+    return checked_of_bucket(_pairs(document.children[0]))
+
+
+def checked_of_bucket(tags: Tags) -> Tags:
     if len(tags) > limits.S3_BUCKET_TAGS_MAX:
         raise S3Error(
             "BadRequest", f"Bucket tag count cannot be greater than {limits.S3_BUCKET_TAGS_MAX}"
@@ -70,10 +77,10 @@ def _checked_of_bucket(tags: Tags) -> Tags:
     return _checked(tags)
 
 
-def element(tags: Tags) -> str:
-    """The TagSet of an answer."""
+def element(tags: Tags, root: str = "TagSet") -> str:
+    """The TagSet of an answer, or what S3 Control calls it."""
     pairs = "".join(f"<Tag>{tag('Key', name)}{tag('Value', text)}</Tag>" for name, text in tags)
-    return f"<TagSet>{pairs}</TagSet>"
+    return f"<{root}>{pairs}</{root}>"
 
 
 def to_document(tags: Tags) -> bytes:

@@ -86,6 +86,11 @@ def test_those_that_have_it_otherwise_than_most_are_named() -> None:
     ]
 
 
+def test_where_the_secret_differs_nothing_else_is_compared() -> None:
+    told = {"node/1": marks(FILE, KEY), "node/2": marks(FILE, b"another key")}
+    assert [one["what"] for one in outliers(told)] == ["[cluster] secret"]
+
+
 def test_a_difference_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     differences = Differences()
     own, theirs = {"[rs]": b"1"}, {"[rs]": b"2"}

@@ -20,6 +20,7 @@ FILES = ROOT / "packaging" / "files"
 # What a reload takes in, by the keys that `Reloader.add` is given, and how texts call it.
 SAID = {
     "auth": "credentials",
+    "cluster": "secrets",
     "tls_cert": "certificates",
     "tls_key": "certificates",
     "log_level": "log level",
@@ -63,6 +64,13 @@ def test_the_keys_that_the_manual_marks_are_those_that_a_reload_takes_in() -> No
         if "*" in section(page, title):
             marked.add(table)
     assert marked == taken_in() == set(SAID)
+
+
+def test_of_the_cluster_its_secrets_are_taken_in() -> None:
+    text = section(of_the_file(), "[cluster]")
+    heads = re.findall(r"^\.TP\n\.BR? (.*)$", text, re.MULTILINE)
+    marked = [head for head in heads if head.endswith("*")]
+    assert marked == ["secret *", "secrets_accepted *"]
 
 
 def test_of_a_node_weight_and_state_are_taken_in_and_that_its_row_went() -> None:

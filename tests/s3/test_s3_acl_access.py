@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.client import BaseClient
 
-from predastore.s3.server import CONTROL_PATH
+from predastore.s3.control import BLOCK_PATH
 from support.iamserver import ROOT, ROOT_ACCOUNT, Cloud, Keys, document, statement
 from support.s3raw import Answer, Raw
 from support.s3server import REGION
@@ -65,7 +65,7 @@ def set_block(cloud: Cloud, bucket: str, *on: str) -> None:
     method = "PUT" if on else "DELETE"
     raw = Raw(method, f"/{bucket}", "publicAccessBlock=", body)
     if not bucket:
-        raw = Raw(method, CONTROL_PATH.decode(), "", body, {"x-amz-account-id": ROOT_ACCOUNT})
+        raw = Raw(method, BLOCK_PATH.decode(), "", body, {"x-amz-account-id": ROOT_ACCOUNT})
     assert cloud.send(raw).status in (200, 201, 204)
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
 from botocore.client import BaseClient
 
+from predastore.s3.control import BLOCK_PATH
 from predastore.s3.ownership import new_buckets_of
 from predastore.s3.public_access import EVERYTHING
-from predastore.s3.server import CONTROL_PATH
 from predastore.s3.xml_write import CONTROL_NAMESPACE
+from support.s3control import control_client
 from support.s3raw import Answer, Raw
 from support.s3refusals import refused
 from support.s3server import ALICE, BOB, DOMAIN, S3Server, filesystem_catalog, running
@@ -193,7 +193,7 @@ def account_call(
 ) -> Answer:
     """Of Bob's, whose account has nothing to do with other tests."""
     fields = {"x-amz-account-id": account}
-    return server.signer(BOB).send(Raw(method, CONTROL_PATH.decode(), "", body, fields))
+    return server.signer(BOB).send(Raw(method, BLOCK_PATH.decode(), "", body, fields))
 
 
 def blocking(*names: str) -> bytes:
@@ -231,20 +231,20 @@ def test_an_accounts_block_is_its_own_affair(server: S3Server) -> None:
         assert (answer.status, answer.code) == (403, "AccessDenied")
     fields = {"x-amz-account-id": BOB.account_id, "host": f"127.0.0.1:{server.port}"}
     connection = http.client.HTTPConnection(*server.address)
-    connection.request("GET", CONTROL_PATH.decode(), headers=fields)
+    connection.request("GET", BLOCK_PATH.decode(), headers=fields)
     assert connection.getresponse().status == 403
     connection.close()
 
 
 def test_an_account_may_stand_before_the_domain(server: S3Server) -> None:
     fields = {"x-amz-account-id": BOB.account_id, "host": f"{BOB.account_id}.{DOMAIN}"}
-    raw = Raw("GET", CONTROL_PATH.decode(), headers=fields)
+    raw = Raw("GET", BLOCK_PATH.decode(), headers=fields)
     assert server.signer(BOB).send(raw).code == NO_BLOCK[0]
 
 
 def test_the_path_of_accounts_is_a_key_like_any_other(server: S3Server, s3: BaseClient) -> None:
     """Where no account is named."""
-    _, bucket, key = CONTROL_PATH.decode().split("/", 2)
+    _, bucket, key = BLOCK_PATH.decode().split("/", 2)
     s3.create_bucket(Bucket=bucket)
     s3.put_object(Bucket=bucket, Key=key, Body=b"mine")
     assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"mine"
@@ -253,21 +253,7 @@ def test_the_path_of_accounts_is_a_key_like_any_other(server: S3Server, s3: Base
 
 
 def test_boto3_knows_the_calls_of_accounts(server: S3Server) -> None:
-    control = boto3.client(
-        "s3control",
-        endpoint_url=server.url,
-        region_name=server.region,
-        aws_access_key_id=BOB.access_key_id,
-        aws_secret_access_key=BOB.secret_access_key,
-    )
-    # The account stands before the host's name, which resolves where buckets' names do.
-    before = f"//{BOB.account_id}."
-
-    def at_the_host(request: Any, **_: Any) -> None:
-        assert before in request.url
-        request.url = request.url.replace(before, "//")
-
-    control.meta.events.register("before-sign.s3-control", at_the_host)
+    control = control_client(server, BOB)
     account = {"AccountId": BOB.account_id}
     switches = {**OFF, "RestrictPublicBuckets": True}
     control.put_public_access_block(**account, PublicAccessBlockConfiguration=switches)

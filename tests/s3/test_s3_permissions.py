@@ -6,6 +6,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from botocore.client import BaseClient
@@ -14,7 +15,7 @@ from predastore.policy.actions import ACTIONS as KNOWN_ACTIONS
 from predastore.policy.actions import Level
 from predastore.s3 import ops
 from predastore.s3.access import OF_A_VERSION
-from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, ROUTES, SERVICE, Route
+from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, RESOURCE, ROUTES, SERVICE, Route
 from support.forms import Form
 from support.iamserver import ROOT, ROOT_ACCOUNT, Cloud, Keys, statement
 from support.s3raw import Answer, Raw
@@ -76,6 +77,8 @@ def resource_of(route: Route, raw: Raw) -> str:
     """The ARN of exactly what the request is about."""
     if route.level in (SERVICE, ACCOUNT):
         return "*"
+    if route.level == RESOURCE:
+        return unquote(raw.path.rpartition("/")[2])
     if route.is_of_each:  # of the key that its body names
         return f"arn:aws:s3:::{raw.path[1:]}/k"
     return f"arn:aws:s3:::{raw.path[1:]}"
@@ -251,7 +254,7 @@ def test_what_is_of_an_account_is_nothing_for_who_has_none(
 
 @pytest.mark.parametrize("route", ROUTES, ids=by_name)
 def test_each_action_is_known_to_policies_and_of_the_routes_level(route: Route) -> None:
-    levels = {BUCKET: Level.BUCKET, OBJECT: Level.OBJECT}
+    levels = {BUCKET: Level.BUCKET, RESOURCE: Level.BUCKET, OBJECT: Level.OBJECT}
     expected = Level.OBJECT if route.is_of_each else levels.get(route.level, Level.ACCOUNT)
     assert KNOWN_ACTIONS[route.action.lower()] is expected
     if route.action in OF_A_VERSION:

@@ -23,11 +23,12 @@ class Clients:
         self._made: list[BaseClient] = []
         self._answers: list[AWSResponse] = []  # that have a connection of their own
 
-    def make(self, **options: Any) -> BaseClient:
+    def make(self, service: str = "s3", **options: Any) -> BaseClient:
         with self._lock:
-            client = self._session.client("s3", **options)
+            client = self._session.client(service, **options)
             self._made.append(client)
-        client.meta.events.register("after-call.s3.GetObject", self._note)
+        if service == "s3":
+            client.meta.events.register("after-call.s3.GetObject", self._note)
         return client
 
     def _note(self, http_response: AWSResponse, **_: Any) -> None:

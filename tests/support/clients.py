@@ -7,13 +7,28 @@ import random
 import subprocess
 from pathlib import Path
 
-from support.processes import S3d
+from support.processes import Keys, S3d
 
 
 def run(server: S3d, *command: str, cwd: Path | None = None, **changes: str) -> str:
     """What the command printed; it must succeed. `changes`: of its environment, which has the
     server's keys and CA file as the banner tells a person to export them."""
-    done = subprocess.run(
+    done = _done(server, command, cwd, changes)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}\n{server.output[-3000:]}"
+    return done.stdout
+
+
+def refused(server: S3d, *command: str, **changes: str) -> str:
+    """What the command complained of; it must fail."""
+    done = _done(server, command, None, changes)
+    assert done.returncode != 0, f"{command} succeeded\n{done.stdout}"
+    return done.stdout + done.stderr
+
+
+def _done(
+    server: S3d, command: tuple[str, ...], cwd: Path | None, changes: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         command,
         env={**server.environment(), "ENDPOINT": server.endpoint, **changes},
         cwd=cwd,
@@ -22,15 +37,17 @@ def run(server: S3d, *command: str, cwd: Path | None = None, **changes: str) -> 
         timeout=280,
         check=False,
     )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}\n{server.output[-3000:]}"
-    return done.stdout
 
 
 class Restic:
-    """A repository of restic's in a bucket, of a folder with `files` files."""
+    """A repository of restic's in a bucket, of a folder with `files` files. `keys`: whose; None,
+    the operator's."""
 
-    def __init__(self, server: S3d, bucket: str, folder: Path, files: int) -> None:
+    def __init__(
+        self, server: S3d, bucket: str, folder: Path, files: int, keys: Keys | None = None
+    ) -> None:
         self._server = server
+        self._changes = keys.environment() if keys else {}
         self._repository = f"s3:{server.endpoint}/{bucket}"
         self._source, self._back = folder / "source", folder / "back"
         self._source.mkdir()
@@ -43,7 +60,7 @@ class Restic:
         return run(
             *(self._server, "restic", "-r", self._repository),
             *("--cacert", str(self._server.ca), "--no-cache", *words),
-            RESTIC_PASSWORD="of a test",
+            **{"RESTIC_PASSWORD": "of a test", **self._changes},
         )
 
     def back_up(self) -> None:

@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from botocore.client import BaseClient
 from botocore.config import Config as BotoConfig
@@ -42,22 +43,39 @@ def fresh_network() -> str:
     return f"127.{random.randrange(10, 250)}.{random.randrange(1, 250)}"
 
 
+class Keys(NamedTuple):
+    """An access key, as its holder has it; with `token`, of a session."""
+
+    id: str
+    secret: str
+    token: str | None = None
+
+    def environment(self) -> dict[str, str]:
+        """What clients of AWS read from theirs."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.id,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_SESSION_TOKEN": self.token or "",
+        }
+
+
 @dataclass
 class S3d:
     """One process. `host` is where its S3 endpoint listens. `ulimit`: options of the shell's, under
-    which it is started."""
+    which it is started. `secure`: with TLS, as it is unless its file says otherwise."""
 
     base_path: Path
     host: str
     arguments: Sequence[str]
     name: str = "s3d"
     ulimit: str = ""
+    secure: bool = True
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     clients: Clients = field(default_factory=Clients, repr=False, compare=False)
 
     @property
     def endpoint(self) -> str:
-        return f"https://{self.host}:{PORT}"
+        return f"{'https' if self.secure else 'http'}://{self.host}:{PORT}"
 
     @property
     def ca(self) -> Path:
@@ -105,7 +123,7 @@ class S3d:
 
     def healthy(self, what: str) -> bool:
         try:
-            context = ssl.create_default_context(cafile=str(self.ca))
+            context = ssl.create_default_context(cafile=str(self.ca)) if self.secure else None
             with urllib.request.urlopen(
                 f"{self.endpoint}/-/health/{what}", context=context, timeout=2
             ) as answer:
@@ -144,16 +162,28 @@ class S3d:
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
-    def client(self, *, attempts: int = 1, timeout_s: float = 60.0) -> BaseClient:
-        """A boto3 client that verifies the generated certificate."""
-        key_id, secret = self.credentials()
+    def client(
+        self,
+        service: str = "s3",
+        keys: Keys | None = None,
+        *,
+        attempts: int = 1,
+        timeout_s: float = 60.0,
+        signature: str | None = None,
+    ) -> BaseClient:
+        """A boto3 client that verifies the generated certificate. `keys`: None, the operator's.
+        `signature`: botocore's name of it; None: as it comes."""
+        who = keys or Keys(*self.credentials())
         return self.clients.make(
+            service,
             endpoint_url=self.endpoint,
             region_name="us-east-1",
-            aws_access_key_id=key_id,
-            aws_secret_access_key=secret,
-            verify=str(self.ca),
+            aws_access_key_id=who.id,
+            aws_secret_access_key=who.secret,
+            aws_session_token=who.token,
+            verify=str(self.ca) if self.secure else None,
             config=BotoConfig(
+                signature_version=signature,
                 retries={"total_max_attempts": attempts},
                 s3={"addressing_style": "path"},
                 connect_timeout=5,
@@ -181,15 +211,16 @@ class S3d:
 
 
 @contextlib.contextmanager
-def development(folder: Path, *arguments: str, ulimit: str = "") -> Iterator[S3d]:
-    """One process with five nodes and an embedded database, as `make run` starts it."""
+def development(folder: Path, *arguments: str, ulimit: str = "", extra: str = "") -> Iterator[S3d]:
+    """One process with five nodes and an embedded database, as `make run` starts it. `extra`:
+    further tables of its file."""
     network = fresh_network()
     rows = "".join(
         f'[[nodes]]\nid = {n}\nhost = "{network}.1"\nport = {9990 + n}\n' for n in range(1, 6)
     )
     database = f'[[db]]\nid = 1\nhost = "{network}.1"\nport = 6660\n'
     file = folder / "dev.toml"
-    file.write_text(f'backend = "distributed"\n{rows}{database}')
+    file.write_text(f'backend = "distributed"\n{rows}{database}{extra}')
     server = S3d(folder / "data", f"{network}.1", ["-config", str(file), *arguments], ulimit=ulimit)
     try:
         yield server.start()

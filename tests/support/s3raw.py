@@ -36,7 +36,8 @@ class Answer:
     def code(self) -> str:
         if not self.body.startswith(b"<?xml"):
             return ""
-        return ET.fromstring(self.body).findtext("Code") or ""
+        said = ET.fromstring(self.body)
+        return said.findtext("Code") or said.findtext("Error/Code") or ""
 
 
 @dataclass

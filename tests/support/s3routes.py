@@ -14,8 +14,8 @@ from typing import Any
 from botocore.client import BaseClient
 
 from predastore.s3.access import OF_A_VERSION
-from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, ROUTES, Route
-from predastore.s3.server import CONTROL_PATH
+from predastore.s3.control import BLOCK_PATH, TAGS_PATH
+from predastore.s3.routes import ACCOUNT, BUCKET, OBJECT, RESOURCE, ROUTES, Route
 from support.s3raw import Answer, Raw
 
 ACTIONS = sorted({route.action for route in ROUTES} | set(OF_A_VERSION.values()))
@@ -49,6 +49,9 @@ def _part(s3: BaseClient, bucket: str, **more: Any) -> Raw:
     return Raw("PUT", f"/{bucket}/up", f"partNumber=1&uploadId={_upload(s3, bucket)}", **more)
 
 
+RESOURCE_TAGS = (
+    b"<TagResourceRequest><Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags></TagResourceRequest>"
+)
 TAGGING = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
 CORS = (
     b"<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin>"
@@ -134,7 +137,12 @@ def request_of(route: Route, s3: BaseClient, bucket: str, account: str) -> Raw:
     if route.level == ACCOUNT:
         own = {"x-amz-account-id": account}
         body = BLOCK if route.method == "PUT" else b""
-        return Raw(route.method, CONTROL_PATH.decode(), body=body, headers=own)
+        return Raw(route.method, BLOCK_PATH.decode(), body=body, headers=own)
+    if route.level == RESOURCE:
+        own = {"x-amz-account-id": account}
+        body = RESOURCE_TAGS if route.method == "POST" else b""
+        path = f"{TAGS_PATH.decode()}arn%3Aaws%3As3%3A%3A%3A{bucket}"
+        return Raw(route.method, path, "&".join(f"{name}=a" for name in route.by), body, own)
     path = {BUCKET: f"/{bucket}", OBJECT: f"/{bucket}/k"}.get(route.level, "/")
     return Raw(route.method, path, "&".join(f"{name}=" for name in route.by))
 
