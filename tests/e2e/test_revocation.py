@@ -377,3 +377,18 @@ def test_a_retention_is_bypassed_as_the_bucket_has_it_now(servers: list[S3d]) ->
                 assert line.ask(root, method, "/kept?policy=", text)[0] == 204
                 told = there.ask(root, "DELETE", f"/kept/k?versionId={version}", **bypass)
                 assert told[0] == status, (at, told)
+
+
+def test_what_comes_by_tls_is_known_to_be_secure(servers: list[S3d]) -> None:
+    root = Keys(*servers[0].credentials())
+    with Line(servers[0]) as line:
+        assert line.ask(root, "PUT", "/tls")[0] == 200
+        for said, status in (("false", 200), ("true", 403)):
+            document = json.loads(policy("Deny", "s3:PutObject", "arn:aws:s3:::tls/*"))
+            document["Statement"][0] |= {
+                "Principal": "*",
+                "Condition": {"Bool": {"aws:SecureTransport": said}},
+            }
+            text = json.dumps(document).encode()
+            assert line.ask(root, "PUT", "/tls?policy=", text)[0] == 204
+            assert line.ask(root, "PUT", "/tls/k", b"x")[0] == status

@@ -22,13 +22,16 @@ from support.s3raw import Answer, Raw
 from support.s3routes import ACTIONS, FURTHER, NOTHING_THERE, by_name, is_denied, request_of
 
 # In a bucket, and so to be allowed or denied by its policy.
-IN_BUCKETS = [one for one in ROUTES if one.level in (BUCKET, OBJECT) and one.name != "CreateBucket"]
+IN_BUCKETS = [
+    one for one in ROUTES if one.level in (BUCKET, RESOURCE, OBJECT) and one.name != "CreateBucket"
+]
 OF_THE_POLICY = {"GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy"}
 # What changes a bucket, and what an object's owner decides about.
 NEVER_ANONYMOUS = {
     *OF_THE_POLICY,
     *("PutObjectAcl", "PutObjectRetention", "PutObjectLegalHold"),
     *(one.name for one in IN_BUCKETS if one.level == BUCKET and one.method in ("PUT", "DELETE")),
+    *("TagResource", "UntagResource"),
 }
 
 
@@ -116,7 +119,7 @@ def test_a_user_may_exactly_what_its_policy_allows(
         [statement(others_than(route.action))],
         [statement("s3:*"), statement(route.action, effect="Deny")],
     ]
-    if route.level in (BUCKET, OBJECT):
+    if route in IN_BUCKETS:
         refused.append([statement("s3:*", [elsewhere, f"{elsewhere}/*"])])
     with cloud.unchanged():
         for statements in refused:
