@@ -144,7 +144,7 @@ class FakeCatalog:
         self.running = 0
         self.proceed = asyncio.Event()
 
-    async def permit(self, *_: object) -> Permit:
+    async def permit(self, *_: object, **__: object) -> Permit:
         return Permit(BucketRow("b", b"", "1", "eu-test-1", 1), anybody)
 
     async def upload(self, *_: object, permit: Permit) -> Upload:
