@@ -20,6 +20,7 @@ UNAUDITED = {
     *("CreateMultipartUpload", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload"),
     *("AbortMultipartUpload", "PutObject", "PostObject", "CopyObject", "DeleteBucket"),
     *("PutBucketTagging", "DeleteBucketTagging", "PutObjectTagging", "DeleteObjectTagging"),
+    *("TagResource", "UntagResource"),
 }
 
 
