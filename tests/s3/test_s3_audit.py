@@ -21,6 +21,7 @@ UNAUDITED = {
     *("AbortMultipartUpload", "PutObject", "PostObject", "CopyObject", "DeleteBucket"),
     *("PutBucketTagging", "DeleteBucketTagging", "PutObjectTagging", "DeleteObjectTagging"),
     *("TagResource", "UntagResource"),
+    *("TagResource", "UntagResource"),
 }
 
 
