@@ -21,7 +21,6 @@ UNAUDITED = {
     *("AbortMultipartUpload", "PutObject", "PostObject", "CopyObject", "DeleteBucket"),
     *("PutBucketTagging", "DeleteBucketTagging", "PutObjectTagging", "DeleteObjectTagging"),
     *("TagResource", "UntagResource"),
-    *("TagResource", "UntagResource"),
 }
 
 
