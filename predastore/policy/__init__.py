@@ -26,13 +26,11 @@ from predastore.policy.facts import (
 from predastore.policy.rules import from_rules
 
 # The name under which callers took it before: a grant is ACLs' term.
-Grant = Side
 
 __all__ = [
     "ANONYMOUS",
     "AccessRequest",
     "Decision",
-    "Grant",
     "Lookup",
     "Policies",
     "PolicyDocument",

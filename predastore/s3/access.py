@@ -37,10 +37,10 @@ from predastore.policy import (
     ANONYMOUS,
     AccessRequest,
     Decision,
-    Grant,
     Policies,
     PolicyDocument,
     Principal,
+    Side,
     Why,
     decide,
 )
@@ -276,12 +276,12 @@ class Access:
             )
         return decision
 
-    def _acl_grant(self, action: str, basis: Basis, block: PublicBlock) -> Grant:
+    def _acl_grant(self, action: str, basis: Basis, block: PublicBlock) -> Side:
         """What ACLs give for the action, and `public` of the configuration."""
         row, meanings, version = basis
         is_restricted = block.restrict_buckets and self.account != row.owner
         if row.public and action in _PUBLIC and not is_restricted:
-            return Grant.PRINCIPAL
+            return Side.PRINCIPAL
         if action in acl_effect.ON_BUCKET:
             grants = meanings.of(ACL_KIND) or ()
             wanted, owner = acl_effect.ON_BUCKET[action], row.owner
@@ -290,7 +290,7 @@ class Access:
             wanted = acl_effect.ON_OBJECT[action]
             owner = acl_effect.object_owner(row, version.owner)
         else:
-            return Grant.NONE
+            return Side.NONE
         if not acl_effect.count(row):
             grants = ()
         return acl_effect.grant(
