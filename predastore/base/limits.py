@@ -215,6 +215,7 @@ COMMIT_ATTEMPT_MS: Final = 1_000  # the first two tries of a commit; each furthe
 READ_TIMEOUT_MS: Final = 5_000
 READ_ATTEMPT_MS: Final = 1_000
 MEMBER_SILENT_MS: Final = 3_000  # so long one that did not answer is asked last
+LEVELS_TOLD_MS: Final = 10_000  # in which members of a new cluster have said their level
 RETRY_PAUSE_MS_MIN: Final = 2
 RETRY_PAUSE_MS_MAX: Final = 50
 READ_KEYS_MAX: Final = 1_024  # in one call; DeleteObjects reads 1,000

@@ -12,12 +12,25 @@ import asyncio
 import builtins
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from predastore.base.errors import NodeFull, Overloaded, PredastoreError, StoreFailed, anew
-from predastore.base.limits import BACKEND_COMMITS_WAITING_MAX, BACKEND_STATE_READ_THREADS
+from predastore.base.errors import (
+    LevelTooLow,
+    NodeFull,
+    Overloaded,
+    PredastoreError,
+    StoreFailed,
+    anew,
+)
+from predastore.base.limits import (
+    BACKEND_COMMITS_WAITING_MAX,
+    BACKEND_STATE_READ_THREADS,
+    LEVELS_TOLD_MS,
+    RETRY_PAUSE_MS_MAX,
+)
 from predastore.s3db import clock, commands
 from predastore.s3db.clock import Clocks
 from predastore.s3db.commands import Applied, Batch, Check, Command, Delete, Page, Put
@@ -216,10 +229,14 @@ class LocalState:
 
 
 class DistributedState:
-    """The cluster's state, through a client that finds and follows the leader."""
+    """The cluster's state, through a client that finds and follows the leader.
+
+    Members of a new cluster say their level once they are in it. So for some seconds after the
+    process has begun, a call that is refused for their level is tried again."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._told_s = time.monotonic() + LEVELS_TOLD_MS / 1000
 
     @property
     def spare_bytes(self) -> int:
@@ -265,7 +282,13 @@ class DistributedState:
         return await self._client.commit(batch)
 
     async def call(self, name: str, arguments: bytes, checks: tuple[Check, ...] = ()) -> Applied:
-        return await self._client.call(name, arguments, checks)
+        while True:
+            try:
+                return await self._client.call(name, arguments, checks)
+            except LevelTooLow:
+                if time.monotonic() > self._told_s:
+                    raise
+            await asyncio.sleep(RETRY_PAUSE_MS_MAX / 1000)
 
     async def ask(self, name: str, arguments: bytes) -> bytes:
         return await self._client.ask(name, arguments)

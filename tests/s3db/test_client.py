@@ -26,9 +26,10 @@ from predastore.base.errors import (
 )
 from predastore.base.limits import DB_VALUE_BYTES_MAX, LIST_BYTES_MAX
 from predastore.s3db import client as client_module
-from predastore.s3db import commands, service
+from predastore.s3db import commands, global_state, service
 from predastore.s3db.client import Client
 from predastore.s3db.commands import Absent, Applied, Page, Put
+from predastore.s3db.global_state import DistributedState
 from support.databases import database
 from support.garbage import Garbage, fails
 
@@ -346,5 +347,24 @@ def test_a_member_that_fails_leaves_nothing_for_a_collection(
                 await fails(NoLeader, asyncio.ensure_future(silent.get("t", b"k")))
                 await fails(NodeFull, asyncio.ensure_future(full.commit(batch())))
             assert not garbage.left()
+
+    asyncio.run(scenario())
+
+
+def test_members_of_a_new_cluster_are_given_time_to_say_their_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        refusals = [LevelTooLow("not said yet"), LevelTooLow("not said yet")]
+        client, endpoint = client_of(
+            lambda *_: refusals.pop() if refusals else Applied((), b"done"), prefer=1
+        )
+        assert (await DistributedState(client).call("test.count", b"a")).answer == b"done"
+        assert endpoint.asked == [1, 1, 1]
+
+        monkeypatch.setattr(global_state, "LEVELS_TOLD_MS", -1)
+        refusals.append(LevelTooLow("an older program"))
+        with pytest.raises(LevelTooLow):
+            await DistributedState(client).call("test.count", b"a")
 
     asyncio.run(scenario())
