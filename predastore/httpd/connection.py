@@ -32,6 +32,7 @@ from predastore.httpd.wirebody import ChunkedBody, LengthBody, WireBody
 
 logger = logging.getLogger("predastore.httpd")
 
+_READS = frozenset(("GET", "HEAD"))  # others are answered at once: commits are the larger for it
 GONE = 499  # the status of a request whose client went away before there was one
 
 
@@ -171,9 +172,8 @@ class Connection(asyncio.BufferedProtocol):
                 self.abort()
 
     def _tick_sending(self, now_s: float) -> None:
-        outbound = self._outbound
-        waiting = outbound.paused or self._state is State.LINGER
-        if self._sending.stalled(waiting, outbound.sent, now_s):
+        waiting = self._outbound.paused or self._state is State.LINGER
+        if self._sending.stalled(waiting, self._outbound.sent, now_s):
             self.abort()
 
     def drain(self) -> None:
@@ -303,6 +303,8 @@ class Connection(asyncio.BufferedProtocol):
             await self._outbound.send(
                 response, head_only=head.method == "HEAD", http_1_0=head.http_1_0, end=end
             )
+            if head.method not in _READS:
+                self._outbound.flush()
             if not close and body.unread:
                 await self._drop_body(body)
             whole = True
@@ -394,6 +396,5 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begin_end(self) -> None:
         self._outbound.flush()
-        self._state = State.LINGER
-        self._since_s = self._loop.time()
+        self._state, self._since_s = State.LINGER, self._loop.time()
         self._sending.restart(self._outbound.sent)

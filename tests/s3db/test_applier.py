@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from predastore.base.errors import NodeFull, StoreFailed
+from predastore.base.limits import RAFT_APPLY_AT_ONCE_BYTES, RAFT_APPLY_AT_ONCE_ENTRIES
 from predastore.s3db import commands
 from predastore.s3db.commands import DeletePrefix, Put
 from predastore.s3db.raft import applier as applier_module
@@ -18,7 +19,7 @@ from predastore.s3db.raft.messages import COMMAND, NOOP, Entry
 from predastore.s3db.raft.worker import Worker
 
 SMALL = commands.encode(commands.batch(Put("objects", b"k", b"v")))
-LARGE = commands.encode(commands.batch(Put("objects", b"k", bytes(100_000))))
+LARGE = commands.encode(commands.batch(Put("objects", b"k", bytes(RAFT_APPLY_AT_ONCE_BYTES))))
 LONG = commands.encode(commands.batch(DeletePrefix("objects", b"")))
 
 
@@ -78,13 +79,13 @@ def entry(index: int, data: bytes, kind: int = COMMAND) -> Entry:
 
 def test_small_ones_are_done_on_the_loop_and_others_in_a_thread() -> None:
     async def test(harness: Harness) -> None:
-        many = [entry(index, SMALL) for index in range(10, 30)]
+        many = [entry(10 + n, SMALL) for n in range(RAFT_APPLY_AT_ONCE_ENTRIES + 1)]
         for entries in ([entry(1, SMALL)], [entry(2, LARGE)], [entry(3, LONG)], many):
             found, outcomes = await harness.apply(*entries)
             assert list(found) == entries
             assert outcomes == [one.index for one in entries]
         harness.machine.is_busy = True
-        await harness.apply(entry(40, SMALL))
+        await harness.apply(entry(100, SMALL))
         assert harness.machine.at_once == [True, False, False, False, False]
 
     run(test)

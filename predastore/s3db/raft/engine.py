@@ -227,7 +227,7 @@ class Engine:
     # --- turns --------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """A turn soon; one for all that this iteration of the loop brings."""
+        """A turn soon; one for all that the next rounds of the loop bring."""
         self._turns.wake()
 
     def _tick(self) -> None:
