@@ -10,16 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from predastore.auth.client import connected
 from predastore.auth.signing import sign_request
 from predastore.auth.sigv4 import Credential
 from predastore.base.errors import (
     NoLeader,
-    PeerRefused,
-    PeerUnreachable,
     PredastoreError,
     RemoteFailure,
 )
-from predastore.base.limits import API_TIMEOUT_S, BACKUP_CHUNK_BYTES
+from predastore.base.limits import BACKUP_CHUNK_BYTES
 from predastore.s3db import percent
 
 
@@ -54,27 +53,15 @@ class Api:
     def _asked(
         self, method: str, path: str, query: str, body: bytes | None
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPSConnection(
-            self.host, self.port, context=self.context, timeout=API_TIMEOUT_S
-        )
         where = f"{self.host} port {self.port}"
-        try:
-            headers = dict(self._signed(method, path, query, body or b""))
-            target = f"{path}?{query}" if query else path
+        headers = dict(self._signed(method, path, query, body or b""))
+        target = f"{path}?{query}" if query else path
+        with connected(self.host, self.port, self.context, where=where) as connection:
             connection.request(method, target, body, headers)
             answer = connection.getresponse()
             if answer.status != 200:
                 raise _refusal(answer.status, answer.read(), where)
             yield answer
-        except ssl.SSLCertVerificationError as error:
-            raise PeerRefused(
-                f"{where}: its certificate can not be verified ({error.verify_message}); give the "
-                "authority's file with -ca (ca.pem below the tls/ of that host's base path)"
-            ) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise PeerUnreachable(f"{where}: {str(error) or type(error).__name__}") from None
-        finally:
-            connection.close()
 
     def _signed(self, method: str, path: str, query: str, body: bytes) -> list[tuple[str, str]]:
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 from xml.etree import ElementTree
 
+from predastore.auth.client import connected
 from predastore.auth.signing import sign_request
 from predastore.auth.sigv4 import Credential
-from predastore.base.errors import PeerRefused, PeerUnreachable, RemoteFailure
-from predastore.base.limits import API_TIMEOUT_S, IAM_ANSWER_BYTES_MAX
+from predastore.base.errors import RemoteFailure
+from predastore.base.limits import IAM_ANSWER_BYTES_MAX
 from predastore.iam.query.service import VERSIONS
 
 _REGION = "us-east-1"
@@ -103,23 +103,8 @@ class QueryClient:
             region=_REGION,
             service=service,
         )
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            connection = http.client.HTTPSConnection(
-                host, context=self.context, timeout=API_TIMEOUT_S
-            )
-        else:
-            connection = http.client.HTTPConnection(host, timeout=API_TIMEOUT_S)
-        try:
+        context = self.context or ssl.create_default_context() if parts.scheme == "https" else None
+        with connected(host, None, context, where=self.url) as connection:
             connection.request("POST", "/", body, dict(signed))
             answer = connection.getresponse()
             return answer.status, answer.read(IAM_ANSWER_BYTES_MAX)
-        except ssl.SSLCertVerificationError as error:
-            raise PeerRefused(
-                f"{self.url}: its certificate can not be verified ({error.verify_message}); give "
-                "the authority's file with -ca (ca.pem below the tls/ of that host's base path)"
-            ) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise PeerUnreachable(f"{self.url}: {str(error) or type(error).__name__}") from None
-        finally:
-            connection.close()
